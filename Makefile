@@ -1,0 +1,39 @@
+# make demo   sets everything up and runs the main job on the shipped model
+# make test   sets everything up and runs all tests, as CI does
+# make check  format, lint, types, floors
+# make docs   writes the generated pages of docs/
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test slow check docs clean
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/steerclear compare "portrait photo of a man" --negative-prompt "mustache" --outdir out/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_floors.py
+
+docs: $(READY)
+	$(BIN)/python -m steerclear.cli.docs docs
+
+clean:
+	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,68 @@
+"""What an evidence promises: is this image becoming the concept? Log-odds, one an image."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .records import State, Step
+from .settings import Configurable
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What an evidence says at a step.
+
+    Attributes:
+        log_odds: L = log p(concept | x_t) - log p(not concept | x_t), one an image, ``[batch]``, float64.
+        state: what the evidence needs further on.
+    """
+
+    log_odds: Tensor
+    state: State
+
+
+@dataclass(frozen=True)
+class Push:
+    """What was done at a step, for an evidence that must remember it.
+
+    Attributes:
+        positive, concept: predictions under the prompt and under the concept, in the network's space.
+        guided: the prediction that the sampler is given.
+        weight: the theory's weight of the concept's direction, w = exp(L) clamped, without the user's strength, ``[batch]``.
+    """
+
+    positive: Tensor
+    concept: Tensor
+    guided: Tensor
+    weight: Tensor
+
+
+class Evidence(Configurable, ABC):
+    """The contract: a frozen dataclass; log-odds in, log-odds out, per image, no hidden state.
+
+    At each step ``update`` comes first (the sampler has moved: what does that say?), then ``remember``
+    (this is what we pushed: keep what the next update needs).
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+
+    @abstractmethod
+    def begin(self, batch_size: int) -> State:
+        """The state before the first step."""
+
+    @abstractmethod
+    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+        """The log-odds at the point that the sampler really reached.
+
+        Args:
+            step: where the sampler stands.
+            positive, concept: the predictions there, in the network's space, ``[batch, ...]``.
+            state: from :meth:`begin` or :meth:`remember`.
+        """
+
+    def remember(self, step: Step, push: Push, state: State) -> State:
+        """The state for the next step, once the push is known. Most evidences need nothing more."""
+        return state

@@ -1,0 +1,131 @@
+"""From the pipeline's own network call to one that runs the branches a guidance asks for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .texts import TextTensors
+
+NO_TEXTS: TextTensors = {}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the inputs of one branch come from.
+
+    Args:
+        part: which part of the pipeline's batch (0 for the first half).
+        texts: the text arguments to put in place of that part's own.
+    """
+
+    part: int
+    texts: TextTensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """One call of the network, as the pipeline makes it: a batch of one or two parts of the same images.
+
+    Args:
+        network: what the pipeline called.
+        names: of the network's positional parameters; the noisy sample is the first.
+        args, kwargs: as the pipeline gave them.
+        parts: 2 with an unconditional half, else 1.
+    """
+
+    network: Callable[..., Any]
+    names: Sequence[str]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    parts: int
+
+    @property
+    def sample(self) -> Tensor:
+        """The network's input, of all parts."""
+        return self.args[0] if self.args else self.kwargs[self.names[0]]
+
+    @property
+    def batch_size(self) -> int:
+        """How many images there are."""
+        return len(self.sample) // self.parts
+
+    def part(self, tensor: Tensor, index: int) -> Tensor:
+        """One part's rows."""
+        return tensor[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def argument(self, path: str) -> Any:
+        """The value of an argument, by its name; a dot leads into a dictionary."""
+        name, *inner = path.split(".")
+        position = self.names.index(name) if name in self.names else len(self.args)
+        value = self.args[position] if position < len(self.args) else self.kwargs.get(name)
+        for key in inner:
+            value = value[key]
+        return value
+
+    def is_own(self, sources: Sequence[Source]) -> bool:
+        """Whether these are the branches that the pipeline itself would run, in its order."""
+        return len(sources) == self.parts and all(
+            source.part == index and not source.texts for index, source in enumerate(sources)
+        )
+
+    def inputs(
+        self, sources: Sequence[Source], rows: Tensor | None, span: slice
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments that run the branches one after another in one batch.
+
+        Args:
+            sources: one a branch.
+            rows: the images that are needed, ``[n]``; None for all.
+            span: which rows of the joined batch.
+        """
+        whole = len(self.sample)
+
+        def joined(path: str, tensor: Tensor) -> Tensor:
+            if tensor.ndim == 0 or len(tensor) != whole:
+                return tensor  # a timestep, say: the same for all images
+            own = [source.texts[path] if path in source.texts else self.part(tensor, source.part) for source in sources]
+            own = own if rows is None else [piece[rows] for piece in own]
+            return (own[0] if len(own) == 1 else torch.cat(own))[span]
+
+        args = tuple(map_tensors(joined, value, name) for name, value in zip(self.names, self.args, strict=False))
+        return args, {name: map_tensors(joined, value, name) for name, value in self.kwargs.items()}
+
+    def text_shapes(self, source: Source, arguments: Sequence[str]) -> tuple[torch.Size, ...]:
+        """Of one image's text arguments; branches can share a batch where these agree."""
+        return tuple(source.texts.get(path, self.argument(path)).shape[1:] for path in arguments)
+
+
+def map_tensors(function: Callable[[str, Tensor], Tensor], value: Any, path: str) -> Any:
+    """Apply ``function(path, tensor)`` to every tensor inside of dictionaries, lists and tuples.
+
+    >>> map_tensors(lambda path, tensor: path, {"a": [torch.zeros(1)], "b": 3}, "x")
+    {'a': ['x.a'], 'b': 3}
+    """
+    if isinstance(value, Tensor):
+        return function(path, value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, inner, f"{path}.{key}") for key, inner in value.items()}
+    if isinstance(value, list):
+        return [map_tensors(function, inner, path) for inner in value]
+    if type(value) is tuple:
+        return tuple(map_tensors(function, inner, path) for inner in value)
+    return value
+
+
+def output_tensor(output: Any) -> Tensor:
+    """The prediction in what a network returns."""
+    return output[0] if isinstance(output, tuple) else output.sample
+
+
+def spans(total: int, largest: int | None) -> Iterator[slice]:
+    """A batch cut into slices of at most ``largest`` rows.
+
+    >>> list(spans(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    largest = largest or max(total, 1)
+    for start in range(0, total, largest):
+        yield slice(start, min(start + largest, total))

@@ -1,0 +1,125 @@
+"""Replacing an object's methods and a module's call, reversibly.
+
+Nothing here is global: objects are changed one by one and put back as they were, whatever happens in between.
+Copies and pickles of a changed object are plain.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from ..errors import UnsupportedModel
+
+Methods = Callable[[type], Mapping[str, Callable[..., Any]]]
+"""Class -> what its instances do instead of their own methods. Must hold on to nothing: the result is kept."""
+
+Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""(the original, positional arguments, keyword arguments) -> what the caller gets instead."""
+
+Router = Callable[[Any], "Handler | None"]
+"""Module -> who handles a call of it in this thread and context, or None for the module itself."""
+
+_MARK = "_steerclear_original_class"
+_MODULE_CALL = "_compiled_call_impl"
+_lock = threading.Lock()
+
+
+def is_taken_over(instance: Any) -> bool:
+    """Whether methods of the object are replaced at the moment."""
+    return hasattr(type(instance), _MARK)
+
+
+@contextmanager
+def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[None]:
+    """Give one object other methods: it becomes an instance of a subclass of its class, under the same name.
+
+    Nothing is written into the object itself, so code that copies it or its ``__dict__`` sees nothing of this.
+
+    Args:
+        instance: any object with an ordinary class.
+        methods: the methods to replace, for the object's class.
+        what: what the object is, for the error.
+
+    Raises:
+        UnsupportedModel: its methods are replaced already.
+    """
+    with _lock:
+        if is_taken_over(instance):
+            raise UnsupportedModel(
+                f"{what} is being steered already, and one pipeline takes one guidance at a time; leave the first "
+                f"`with steer(...)` block, or put the guidances into one another, as IntervalGuidance(inner=...) does"
+            )
+        original = type(instance)
+        object.__setattr__(instance, "__class__", _subclass(original, methods))
+    try:
+        yield
+    finally:
+        object.__setattr__(instance, "__class__", original)
+
+
+@lru_cache(maxsize=None)
+def _subclass(original: type, methods: Methods) -> type:
+    def reduce_plainly(self: Any, protocol: Any) -> tuple[Any, ...]:
+        # not copyreg.__newobj__: pickle compares its class with the object's
+        return object.__new__, (original,), self.__getstate__()
+
+    body = {
+        **methods(original),
+        _MARK: original,
+        "__reduce_ex__": reduce_plainly,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        "__doc__": original.__doc__,
+    }
+    return type(original.__name__, (original,), body)
+
+
+class _RoutedCall:
+    """What a module's call goes through while somebody steers it; asks the router who shall handle it."""
+
+    def __init__(self, module: Any, router: Router, before: Callable[..., Any] | None) -> None:
+        self.module, self.router, self.before = module, router, before
+        self.users = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        handler = self.router(self.module)
+        original = self.before if self.before is not None else self.module._call_impl
+        return original(*args, **kwargs) if handler is None else handler(original, args, kwargs)
+
+
+@contextmanager
+def routed_call(module: Any, router: Router) -> Iterator[None]:
+    """Let a router decide who handles calls of a module. Pipelines and threads may share the module.
+
+    torch's ``Module.__call__`` looks at ``_compiled_call_impl`` first. A replaced ``forward`` would be lost when
+    accelerate's offloading swaps it, and a stand-in for the module would hide its configuration.
+
+    Args:
+        module: a torch module, compiled or not.
+        router: always the same function for one module.
+    """
+    attributes = vars(module)
+    with _lock:
+        route = attributes.get(_MODULE_CALL)
+        if not isinstance(route, _RoutedCall):
+            route = _RoutedCall(module, router, route)
+            attributes[_MODULE_CALL] = route
+        route.users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            route.users -= 1
+            if route.users == 0:
+                _put_back(attributes, route)
+
+
+def _put_back(attributes: dict[str, Any], route: _RoutedCall) -> None:
+    if attributes.get(_MODULE_CALL) is not route:
+        return  # somebody compiled the module in the meantime: that is theirs to keep
+    if route.before is None:
+        del attributes[_MODULE_CALL]
+    else:
+        attributes[_MODULE_CALL] = route.before

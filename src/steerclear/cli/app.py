@@ -1,0 +1,69 @@
+"""The program: puts the commands together and turns errors into one sentence and exit code 2."""
+
+import errno
+import sys
+
+import typer
+from rich.console import Console
+
+from .. import __version__
+from ..errors import SteerclearError
+from . import compare, generate, guidance, train
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="steerclear", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Guidance for diffusion models that says what it changed.",
+)  # fmt: skip
+app.command("compare")(compare.command)
+app.command("generate")(generate.command)
+app.add_typer(guidance.app, name="guidance")
+app.add_typer(train.app, name="train")
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"steerclear {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Guidance for diffusion models that says what it changed."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except SteerclearError as error:
+        console.print(f"steerclear: {error}", style="bold", markup=False)
+        return USER_ERROR
+    except OSError as error:
+        console.print(f"steerclear: {_os_sentence(error)}", style="bold", markup=False)
+        return USER_ERROR
+    except (KeyboardInterrupt, typer.Abort):
+        console.print("steerclear: stopped; what was done is kept. Run the same command to go on.", markup=False)
+        return INTERRUPTED
+    except Exception as error:
+        if not type(error).__module__.startswith(("click", "typer")):
+            raise
+        show = getattr(error, "format_message", lambda: str(error))
+        console.print(f"steerclear: {show()}", style="bold", markup=False)
+        return USER_ERROR
+
+
+def _os_sentence(error: OSError) -> str:
+    where = f" {error.filename!r}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full, so{where or ' a file'} could not be written; what was done is kept. Make room and run it again."
+    return f"{error.strerror or error}{where}; what was done is kept."
+
+
+def entry() -> None:
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""steerclear compare: what each way of saying "no" removed, and what else it changed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .options import (
+    BatchSize, Device, Dtype, Format, ModelName, Negatives, Outdir, Output, SchedulerName, Seeds, Steps, WeakName,
+    progress_bars,
+)  # fmt: skip
+
+QUICK_SEEDS, QUICK_STEPS = "0-15", 15
+
+
+def command(
+    prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
+    negative_prompt: Negatives = None,
+    model: ModelName = "portraits",
+    weak: WeakName = None,
+    outdir: Outdir = Path("out/compare"),
+    seeds: Seeds = "0-63",
+    steps: Steps = 30,
+    guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
+    auto_scale: Annotated[float, typer.Option(help="Of autoguidance; 1 is off.")] = 2.0,
+    methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
+    scheduler: SchedulerName = None,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    quick: Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")] = False,
+    format: Output = Format.TEXT,
+) -> None:
+    """Compare ways of steering away from something, on the same seeds.
+
+    Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
+    """
+    from ..bridges.loading import load_model
+    from ..compare import Question, compare, repeat_command
+    from ..recipe import parse_seeds
+    from ..report import write_figures, write_report
+    from ..table import terminal_table
+
+    question = Question(
+        prompt, tuple(negative_prompt or ()), parse_seeds(QUICK_SEEDS if quick else seeds), QUICK_STEPS if quick else steps,
+        guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
+    )  # fmt: skip
+    loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
+    with progress_bars() as bars:
+        bar = {"task": bars.add_task("loading", total=None)}
+
+        def on_method(method, place: int, total: int) -> None:
+            if place:
+                bars.update(bar["task"], completed=bars.tasks[-1].total)
+                bar["task"] = bars.add_task(method.label, total=None)
+            bars.update(bar["task"], description=method.label, total=1, completed=1)
+
+        def on_progress(done: int, total: int) -> None:
+            bars.update(bar["task"], total=total, completed=done)
+
+        results = compare(
+            loaded, question, outdir, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
+            on_method=on_method, on_progress=on_progress,
+        )  # fmt: skip
+    write_figures(results, outdir)
+    page = write_report(results, outdir)
+    if format is Format.JSON:
+        typer.echo(results.model_dump_json(indent=1))
+        return
+    console = Console()
+    console.print(terminal_table(results))
+    for note in results.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"report: {page}", markup=False)

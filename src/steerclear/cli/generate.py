@@ -1,0 +1,59 @@
+"""steerclear generate: images of one prompt under one guidance."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    BatchSize, Device, Dtype, Format, ModelName, Negatives, Outdir, Output, SchedulerName, Seeds, Steps, WeakName,
+    progress_bars,
+)  # fmt: skip
+
+
+def command(
+    prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
+    negative_prompt: Negatives = None,
+    guidance: Annotated[str, typer.Option(help="A guidance's name; see: steerclear guidance list.")] = "cfg",
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is off; default: the guidance's own.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")] = None,
+    model: ModelName = "portraits",
+    weak: WeakName = None,
+    seeds: Seeds = "0-7",
+    steps: Steps = 30,
+    scheduler: SchedulerName = None,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    outdir: Outdir = Path("out/images"),
+    format: Output = Format.TEXT,
+) -> None:
+    """Make images; running again makes only those that are missing."""
+    from ..bridges.loading import load_model
+    from ..compare import recipe_of
+    from ..gallery import claim_folder
+    from ..generate import generate
+    from ..guidance_settings import build_guidance
+    from ..methods import Method
+    from ..recipe import checked_prompt, parse_seeds
+
+    built = build_guidance(guidance, guidance_scale, set or [])
+    negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
+    wanted = parse_seeds(seeds)
+    method = Method(guidance, guidance, checked_prompt("prompt", prompt), negatives, built)
+    loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
+    recipe = recipe_of(loaded, method, steps)
+    claim_folder(outdir, {"command": "generate"} | recipe.model_dump(mode="json", exclude={"version"}))
+    with progress_bars() as bars:
+        task = bars.add_task("images", total=None)
+        pictures = generate(
+            loaded, recipe, wanted, outdir, batch_size=batch_size,
+            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )  # fmt: skip
+        bars.update(task, total=1, completed=1)
+    if format is Format.JSON:
+        rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
+        typer.echo(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
+        return
+    typer.echo(f"{len(pictures)} images in {outdir}")

@@ -1,0 +1,49 @@
+"""steerclear guidance: what there is."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .options import Format, Output
+
+app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation, parameters, paper, cost.")
+
+
+@app.command("list")
+def list_all(format: Output = Format.TEXT) -> None:
+    """All guidances, one a row."""
+    from ..guidance.base import guidances
+    from ..guidance_docs import documentation
+
+    pages = {name: documentation(cls) for name, cls in guidances().items()}
+    if format is Format.JSON:
+        typer.echo(json.dumps([{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()], indent=1))
+        return
+    table = Table("name", "what it does", "cost", box=None, pad_edge=False)
+    for name, page in pages.items():
+        table.add_row(name, page.summary, page.cost)
+    Console().print(table)
+
+
+@app.command("show")
+def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format: Output = Format.TEXT) -> None:
+    """One guidance: its equation, parameters, paper and cost."""
+    from dataclasses import asdict
+
+    from ..guidance.base import find_guidance
+    from ..guidance_docs import documentation
+
+    cls = find_guidance(name)
+    page = documentation(cls)
+    if format is Format.JSON:
+        typer.echo(json.dumps({"name": cls.name, "class": cls.__name__} | asdict(page), indent=1))
+        return
+    console = Console(highlight=False)
+    console.print(f"{cls.name} ({cls.__name__}): {page.summary}\n", markup=False)
+    console.print(f"{page.equation}\n", markup=False)
+    for parameter, default, meaning in page.parameters:
+        console.print(f"  {parameter} = {default}: {meaning}", markup=False)
+    console.print(f"\npaper: {page.paper}\ncost: {page.cost}", markup=False)

@@ -1,0 +1,53 @@
+"""Options that several commands share, and the progress bars."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id.")]
+WeakName = Annotated[str | None, typer.Option("--weak", help="A folder with a weak UNet; default: the model's own.")]
+Negatives = Annotated[
+    list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
+]
+Seeds = Annotated[str, typer.Option("--seeds", help="One an image: 0-63 or 1,5,9.")]
+Steps = Annotated[int, typer.Option("--steps", "--num-inference-steps", help="Sampler steps.", min=1, max=1000)]
+Outdir = Annotated[Path, typer.Option("--outdir", help="Folder of this run; running again goes on in it.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")]
+SchedulerName = Annotated[
+    str | None, typer.Option("--scheduler", help="A diffusers scheduler's class name; default: the model's own.")
+]
+
+
+class Format(StrEnum):
+    """What is printed: a table for people, or JSON for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Output = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+
+
+def console() -> Console:
+    """Progress goes to the error stream, so that the output stays clean for programs."""
+    return Console(stderr=True)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console()) as bars:
+        yield bars

@@ -1,0 +1,40 @@
+"""steerclear train: remake the shipped weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Device, progress_bars
+
+app = typer.Typer(no_args_is_help=True, help="Remake the shipped models.")
+
+
+@app.callback()
+def group() -> None:
+    """Remake the shipped models."""
+
+
+@app.command("portraits")
+def portraits(
+    preset: Annotated[str, typer.Option(help="cpu (about two hours on two cores) or gpu (larger, longer).")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where checkpoints and drawn portraits are kept.")] = Path("out/train-portraits"),
+    outdir: Annotated[Path, typer.Option(help="Where the finished pipeline is written.")] = Path("out/portraits"),
+    seed: Annotated[int, typer.Option(help="All randomness follows from it.", min=0)] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Draw portraits, train every network on them, and pack the pipeline."""
+    from ..training.command import train_portraits
+
+    with progress_bars() as bars:
+        tasks: dict[str, int] = {}
+
+        def report(progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.steps)
+            text = f"{progress.stage} loss {progress.loss:.4f} {progress.images_per_second:.0f}/s"
+            bars.update(tasks[progress.stage], completed=progress.step, description=text)
+
+        train_portraits(preset, folder, outdir, seed=seed, device=device, resume=resume, report=report)
+    typer.echo(f"the pipeline is in {outdir}")

@@ -1,0 +1,217 @@
+"""The main job: one question, several ways of saying "no", the same seeds; what each removed and what else it changed."""
+
+import platform
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from . import __version__
+from .bridges.loading import Model
+from .errors import InvalidSetting
+from .gallery import Picture, claim_folder, write_text
+from .generate import check_prompts, generate
+from .measure import CLASSIFIER, PortraitLaboratory, pixel_change, pixels
+from .methods import Method, chosen_methods, standard_methods
+from .recipe import Recipe, checked_prompt, format_seeds
+from .results import Column, ImageResult, Measurement, MethodResult, Results
+from .schedulers import is_stochastic
+
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
+MOVED = Column(
+    name="moved", label="moved", percent=True,
+    meaning="mean absolute difference of the pixels to the first method's image of the same seed",
+)  # fmt: skip
+COST = Column(name="evaluations", label="evaluations", meaning="network evaluations an image")
+
+Started = Callable[[Method, int, int], None]
+"""Called as each method begins, with its place and how many there are."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared.
+
+    Attributes:
+        prompt: what the image shall show.
+        negative_prompts: what it shall not.
+        seeds: one an image, the same for every method.
+        num_inference_steps: of every method.
+        guidance_scale: of classifier-free guidance and of the negative prompt.
+        auto_scale: of autoguidance.
+        methods: names; None for all standard ones.
+    """
+
+    prompt: str
+    negative_prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    num_inference_steps: int = 30
+    guidance_scale: float = 3.0
+    auto_scale: float = 2.0
+    methods: tuple[str, ...] | None = None
+
+
+def compare(
+    model: Model,
+    question: Question,
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    command: str = "",
+    on_method: Started | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Results:
+    """Make the images that are missing, measure all of them, write ``results.json``.
+
+    Args:
+        model: the pipeline.
+        question: what is compared.
+        folder: the run's own; images go to ``images/<method>/<seed>.png``.
+        batch_size: images in one forward.
+        command: what repeats this run, for the report.
+        on_method, on_progress: called as methods begin and as steps are made.
+
+    Raises:
+        PromptError: an empty or overlong prompt.
+        FolderConflict: the folder holds another run.
+        UnknownName: a method that there is not.
+        NotFiniteError: a network gave NaN; what is done is kept.
+    """
+    prompt = checked_prompt("prompt", question.prompt)
+    negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
+    if not question.seeds:
+        raise InvalidSetting("seeds", "", "at least one")
+    laboratory = _laboratory(model, prompt, negatives)
+    standard = standard_methods(
+        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
+        prior=0.5 if laboratory is None else laboratory.prior(),
+    )  # fmt: skip
+    methods = chosen_methods(question.methods, standard, prompt, negatives)
+    if question.methods is None and model.weak is None:
+        methods = [method for method in methods if not method.guidance.needs_weak()]
+    recipes = {method.name: recipe_of(model, method, question.num_inference_steps) for method in methods}
+    for recipe in recipes.values():
+        check_prompts(model.pipe, recipe)
+    claim_folder(folder, _identity(model, question, prompt, negatives))
+    made: dict[str, list[Picture]] = {}
+    for place, method in enumerate(methods):
+        if on_method is not None:
+            on_method(method, place, len(methods))
+        made[method.name] = generate(
+            model, recipes[method.name], question.seeds, folder / "images" / method.name,
+            batch_size=batch_size, on_progress=on_progress,
+        )  # fmt: skip
+    results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
+    write_text(folder / "results.json", results.model_dump_json(indent=1) + "\n")
+    return results
+
+
+def recipe_of(model: Model, method: Method, num_inference_steps: int) -> Recipe:
+    """Everything that decides how this method's images look."""
+    weak = method.guidance.needs_weak()
+    return Recipe(
+        model=model.name, model_digest=model.digest, prompt=method.prompt, negative_prompts=method.negative_prompts,
+        guidance=method.guidance.to_config(), weak="weak" if weak and model.weak is not None else None,
+        weak_digest=model.weak_digest if weak else None, scheduler=type(model.pipe.scheduler).__name__,
+        num_inference_steps=num_inference_steps, dtype=str(model.pipe.dtype).removeprefix("torch."),
+    )  # fmt: skip
+
+
+def _identity(model: Model, question: Question, prompt: str, negatives: tuple[str, ...]) -> dict:
+    """What two runs in one folder must share. Seeds and methods may be added."""
+    return {
+        "command": "compare", "model": model.name, "model_digest": model.digest, "weak_digest": model.weak_digest,
+        "prompt": prompt, "negative_prompts": list(negatives), "scheduler": type(model.pipe.scheduler).__name__,
+        "num_inference_steps": question.num_inference_steps, "guidance_scale": question.guidance_scale,
+        "auto_scale": question.auto_scale,
+    }  # fmt: skip
+
+
+def _laboratory(model: Model, prompt: str, negatives: tuple[str, ...]) -> PortraitLaboratory | None:
+    if not (model.folder / CLASSIFIER).is_file():
+        return None
+    return PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None)
+
+
+def _results(
+    model: Model, question: Question, prompt: str, negatives: tuple[str, ...], methods: Sequence[Method],
+    recipes: dict[str, Recipe], made: dict[str, list[Picture]], laboratory: PortraitLaboratory | None,
+    folder: Path, command: str,
+) -> Results:  # fmt: skip
+    first = pixels(made[methods[0].name])
+    rows = []
+    for method in methods:
+        pictures = made[method.name]
+        images = pixels(pictures)
+        seen = None if laboratory is None else laboratory.see(images)
+        measurements = {} if laboratory is None or seen is None else laboratory.measure(seen)
+        measurements["moved"] = pixel_change(images, first)
+        cost = sum(picture.evaluations for picture in pictures) / len(pictures)
+        measurements["evaluations"] = Measurement(value=cost, better="lower")
+        shown = {} if seen is None else seen.attributes
+        rows.append(MethodResult(
+            name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
+            guidance=method.guidance.to_config(), recipe_digest=recipes[method.name].digest(), evaluations=cost,
+            noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
+            images=[
+                ImageResult(
+                    seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
+                    shown={name: int(values[row]) for name, values in shown.items()}, trace=picture.trace,
+                )
+                for row, picture in enumerate(pictures)
+            ],
+            warnings=method_warnings(method),
+        ))  # fmt: skip
+    columns = ([] if laboratory is None else laboratory.columns()) + [MOVED, COST]
+    return Results(
+        steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        command=command, prompt=prompt, negative_prompts=list(negatives), model=model.name, model_digest=model.digest,
+        scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=question.num_inference_steps,
+        dtype=str(model.pipe.dtype).removeprefix("torch."), weak=None if model.weak is None else "weak",
+        seeds=format_seeds(question.seeds),
+        columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
+        target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
+        methods=rows,
+    )  # fmt: skip
+
+
+def method_warnings(method: Method) -> list[str]:
+    """What of this method has no effect, and why."""
+    reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
+    return [f"the negative prompt has no effect: {reason}"] if reason else []
+
+
+def _notes(
+    model: Model, methods: Sequence[Method], laboratory: PortraitLaboratory | None, question: Question
+) -> list[str]:
+    notes = []
+    name = type(model.pipe.scheduler).__name__
+    if not is_stochastic(model.pipe.scheduler) and any("dynamic" in method.name for method in methods):
+        notes.append(
+            f"{name} is deterministic: its steps have no transition likelihood, so the tracked posterior of the dynamic "
+            f"negative loses its meaning at low noise. Use a stochastic scheduler, such as SDE-DPM-Solver++ or "
+            f"EulerAncestralDiscreteScheduler."
+        )
+    if laboratory is None:
+        notes.append(
+            "This model ships no attribute classifier, so no concept rates are reported: only how far the pixels moved."
+        )
+    else:
+        notes.extend(laboratory.notes)
+    if question.methods is None and model.weak is None:
+        notes.append("Autoguidance is left out: there is no weak network. Give one with --weak.")
+    if len(question.seeds) < 1000:
+        notes.append(
+            f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."
+        )
+    return notes
+
+
+def repeat_command(arguments: Sequence[str]) -> str:
+    """The command line, quoted for a shell.
+
+    >>> repeat_command(["compare", "a man", "--seeds", "0-3"])
+    "steerclear compare 'a man' --seeds 0-3"
+    """
+    return shlex.join(["steerclear", *arguments])

@@ -1,0 +1,88 @@
+"""Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .denoiser import Branch, Denoiser, Point
+from .errors import NotFiniteError
+from .guidance.base import Guidance
+from .records import Guided, State, Step, Trace, TraceStep
+
+
+@dataclass
+class GuidedDenoiser:
+    """A denoiser under a guidance, for one batch from its first step to its last.
+
+    Args:
+        denoiser: what is guided.
+        guidance: how.
+        batch_size: how many images.
+        negatives: how many negative prompts there are.
+    """
+
+    denoiser: Denoiser
+    guidance: Guidance
+    batch_size: int
+    negatives: int = 0
+    trace: Trace = field(default_factory=Trace)
+
+    def __post_init__(self) -> None:
+        self.state: State = self.guidance.begin(self.batch_size)
+
+    def predict(self, point: Point) -> Tensor:
+        """The guided prediction at a point, in the denoiser's own space.
+
+        Raises:
+            NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
+        """
+        evaluation = _Evaluation(self.denoiser, point)
+        step = Step(point, self.denoiser.prediction_type, self.negatives, evaluation.ask)
+        guided: Guided = self.guidance(step, self.state)
+        evaluation.check_finite("the guided prediction", guided.prediction)
+        self.state = guided.state
+        info = {name: values.detach().float().cpu() for name, values in guided.info.items()}
+        self.trace.steps.append(
+            TraceStep(point.index, step.noise_to_signal, tuple(evaluation.asked), evaluation.count.cpu(), info)
+        )
+        return guided.prediction
+
+
+class _Evaluation:
+    """The branches of one step: evaluated when first asked for, remembered, counted, checked."""
+
+    def __init__(self, denoiser: Denoiser, point: Point) -> None:
+        self.denoiser, self.point = denoiser, point
+        self.known: dict[str, Tensor] = {}
+        self.asked: list[str] = []
+        self.count = torch.zeros(len(point.sample), device=point.sample.device)
+
+    def ask(self, names: tuple[str, ...], rows: Tensor | None) -> list[Tensor]:
+        missing = tuple(dict.fromkeys(name for name in names if name not in self.known))
+        fresh = self._evaluate(missing, rows) if missing else {}
+        if rows is None:
+            self.known.update(fresh)
+            return [self.known[name] for name in names]
+        return [fresh[name] if name in fresh else self.known[name][rows] for name in names]
+
+    def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
+        if rows is not None and not len(rows):
+            return {name: self.point.sample[:0] for name in names}
+        branches = tuple(Branch.parse(name) for name in names)
+        predictions = self.denoiser.predict(self.point, branches, rows)
+        self.asked.extend(name for name in names if name not in self.asked)
+        self.count[slice(None) if rows is None else rows] += len(names)
+        for name, prediction in zip(names, predictions, strict=True):
+            self.check_finite(f"the prediction of branch {name!r}", prediction, rows)
+        return dict(zip(names, predictions, strict=True))
+
+    def check_finite(self, what: str, prediction: Tensor, rows: Tensor | None = None) -> None:
+        if torch.isfinite(prediction.sum()):
+            return
+        bad = ~torch.isfinite(prediction).flatten(1).all(1)
+        if not bad.any():
+            return  # only the sum overflowed
+        images = (bad.nonzero()[:, 0] if rows is None else rows[bad]).tolist()
+        done = f"branches evaluated: {', '.join(self.asked)}"
+        raise NotFiniteError(what, self.point.index, self.point.total, images, done)

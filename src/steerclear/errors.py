@@ -1,0 +1,124 @@
+"""Every error that steerclear raises on purpose. Each says what, the value, what is allowed, what to do.
+
+SteerclearError
+├── InvalidSetting        a value outside of its range (also a ValueError)
+├── UnknownName           no such guidance, model, parameter, ... (names the nearest)
+├── PromptError           a prompt that cannot be used as it is
+│   ├── UnknownWords      ... because a testbed's world knows nothing of its words
+│   └── ImpossiblePrompt  ... because nothing in a testbed's world is like that
+├── TooFewSamples         fewer images than a metric is defined for (also a ValueError)
+├── UnfitFeatures         numbers that a metric cannot take (also a ValueError)
+├── UnsupportedModel      a pipeline, network or scheduler that cannot be steered
+├── FolderConflict        an output folder that holds something else
+├── NotFiniteError        a network or a guidance gave NaN or infinity
+└── TrainingDiverged      a loss that is not finite
+
+SteerclearWarning         what was asked for has no effect; says why
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class SteerclearError(Exception):
+    """Something that the user can act on. The command line prints it as one sentence, with exit code 2."""
+
+
+class SteerclearWarning(UserWarning):
+    """What was asked for has no effect, or less than it seems; the message says why."""
+
+
+class InvalidSetting(SteerclearError, ValueError):
+    """A value outside of its range.
+
+    >>> print(InvalidSetting("guidance_scale", float("nan"), "a finite number", "leave it out for the default"))
+    guidance_scale is nan, but must be a finite number; leave it out for the default.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
+        shown = value if isinstance(value, (int, float)) else repr(value)
+        super().__init__(f"{name} is {shown}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+
+
+class UnknownName(SteerclearError, KeyError):
+    """A name that nothing answers to.
+
+    >>> print(UnknownName("guidance", "autoguidence", ["autoguidance", "cfg"]))
+    there is no guidance 'autoguidence'; did you mean 'autoguidance'? There are: autoguidance, cfg.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        self.message = f"there is no {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}."
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message  # KeyError would show it in quotes
+
+
+class PromptError(SteerclearError, ValueError):
+    """A prompt that cannot be used as it is: empty, or longer than the text encoder reads."""
+
+
+class UnsupportedModel(SteerclearError):
+    """A pipeline, network or scheduler that cannot be steered; says what is missing."""
+
+
+class FolderConflict(SteerclearError):
+    """An output folder that holds the results of other settings."""
+
+
+class NotFiniteError(SteerclearError, ArithmeticError):
+    """A network or a guidance gave NaN or infinity."""
+
+    def __init__(self, what: str, index: int, total: int, images: list[int], evaluations: str) -> None:
+        super().__init__(
+            f"{what} is not finite at step {index + 1} of {total} (images {images} of the batch; {evaluations}). "
+            f"Images that were done are kept. Try a lower guidance_scale, or float32 instead of a half precision."
+        )
+
+
+class TrainingDiverged(SteerclearError, ArithmeticError):
+    """A training loss that is not finite."""
+
+    def __init__(self, stage: str, step: int, loss: float) -> None:
+        super().__init__(
+            f"the loss of stage {stage!r} became {loss} at step {step}; the last checkpoint is kept. "
+            f"Resume with a lower learning rate, or start again with another seed."
+        )
+
+
+class UnknownWords(PromptError):
+    """A prompt with words that a testbed's world knows nothing of; ``words`` are they."""
+
+    def __init__(self, prompt: str, words: Sequence[str], known: str) -> None:
+        self.words = tuple(words)
+        quoted = ", ".join(repr(word) for word in words)
+        super().__init__(
+            f"the prompt {prompt!r} says {quoted}, which this world knows nothing of; it knows {known}. "
+            f"Say it in these words, or leave it out."
+        )
+
+
+class ImpossiblePrompt(PromptError):
+    """A prompt of probability 0 in a testbed's world: there is no truth to compare with."""
+
+    def __init__(self, prompt: str, without: str | None) -> None:
+        wish = repr(prompt) if without is None else f"{prompt!r} without {without!r}"
+        super().__init__(
+            f"nothing in this world is {wish}: its probability is 0, so there is no truth to compare with. "
+            f"Ask for less, or take back what excludes it."
+        )
+
+
+class TooFewSamples(SteerclearError, ValueError):
+    """Fewer images than a metric is defined for."""
+
+    def __init__(self, metric: str, count: int, needed: int, what: str = "samples") -> None:
+        super().__init__(f"{metric} needs at least {needed} {what} and was given {count}. Generate more images.")
+
+
+class UnfitFeatures(SteerclearError, ValueError):
+    """Numbers that a metric cannot take: not finite, or not of one shape."""

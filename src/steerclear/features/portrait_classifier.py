@@ -1,0 +1,86 @@
+"""The portraits' attribute classifier: what an image shows, and a feature vector of it."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..shapes import Float, UInt8, shaped
+
+BINARY = ("man", "mustache", "beard", "glasses", "hat", "smile")
+CATEGORICAL = {"hair": 5, "skin": 3, "background": 5, "hat_color": 4}
+FEATURES = 128
+BATCH = 128
+
+
+class PortraitClassifier(nn.Module):
+    """A small convolutional network: 64 x 64 pixels -> 128 features -> logits of all attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+        self.body = nn.Sequential(
+            *block(3, 16, 2), *block(16, 32, 1), *block(32, 32, 2), *block(32, 64, 1), *block(64, 64, 2),
+            *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(FEATURES, len(BINARY) + sum(CATEGORICAL.values()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1], ``[batch, 3, 64, 64]`` -> logits ``[batch, 23]``."""
+        return self.head(self.body(images))
+
+    def save(self, path: Path) -> None:
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "PortraitClassifier":
+        model = cls()
+        model.load_state_dict(load_file(path))
+        return model.eval()
+
+
+def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
+    """Logits by attribute: ``[batch]`` for a binary one, ``[batch, levels]`` for the others."""
+    named = {name: logits[:, column] for column, name in enumerate(BINARY)}
+    parts = logits[:, len(BINARY) :].split(list(CATEGORICAL.values()), dim=1)
+    return named | dict(zip(CATEGORICAL, parts, strict=True))
+
+
+def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of every attribute; the colour of a hat counts only where there is one."""
+    named = split_logits(logits.float())
+    loss = sum(F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY)
+    for name in CATEGORICAL:
+        each = F.cross_entropy(named[name], attributes[name], reduction="none")
+        worn = attributes["hat"].float() if name == "hat_color" else torch.ones_like(each)
+        loss = loss + 0.3 * (each * worn).sum() / worn.sum().clamp(min=1)
+    return loss
+
+
+@shaped
+@torch.no_grad()
+def read(
+    model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
+) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"]]:
+    """What each image shows (integers by attribute) and its feature vector.
+
+    Images are taken in fixed batches of one size class each; a convolution's result for image k
+    does not depend on its neighbours beyond the last bits of float32.
+    """
+    values: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
+    features = []
+    for some in images.split(BATCH):
+        feature = model.body(some.float() / 127.5 - 1)
+        features.append(feature)
+        for name, logits in split_logits(model.head(feature)).items():
+            values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
+    if not features:
+        empty = {name: torch.empty(0, dtype=torch.long) for name in values}
+        return empty, torch.empty(0, FEATURES)
+    return {name: torch.cat(parts) for name, parts in values.items()}, torch.cat(features)

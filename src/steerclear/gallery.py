@@ -1,0 +1,133 @@
+"""Images in a folder: each a PNG that carries its own settings and trace, written whole or not at all."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from .errors import FolderConflict
+from .recipe import Recipe
+
+SETTINGS_KEY = "steerclear"
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One finished image.
+
+    Attributes:
+        seed: its seed.
+        path: where it is.
+        trace: name -> the guidance's number at every step (None at steps that did not show it).
+        levels: sigma / alpha at every step.
+        branches: which branches ran at every step.
+        evaluations: network evaluations that it took.
+    """
+
+    seed: int
+    path: Path
+    trace: dict[str, list[float | None]]
+    levels: list[float]
+    branches: list[list[str]]
+    evaluations: float
+
+    def open(self) -> Image.Image:
+        with Image.open(self.path) as image:
+            return image.convert("RGB")
+
+
+def picture_path(folder: Path, seed: int) -> Path:
+    return folder / f"{seed:05d}.png"
+
+
+def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
+    """Save an image with all that made it; the file appears complete or not at all."""
+    settings = {
+        "recipe": recipe.model_dump(mode="json"), "digest": recipe.digest(), "seed": picture.seed,
+        "trace": picture.trace, "levels": picture.levels, "branches": picture.branches,
+        "evaluations": picture.evaluations,
+    }  # fmt: skip
+    info = PngImagePlugin.PngInfo()
+    info.add_text(SETTINGS_KEY, json.dumps(settings))
+    picture.path.parent.mkdir(parents=True, exist_ok=True)
+    partial = picture.path.with_suffix(".partial")
+    try:
+        image.save(partial, format="PNG", pnginfo=info)
+        os.replace(partial, picture.path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """What a PNG says of itself; None when it is no image of ours, or damaged."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return json.loads(image.info[SETTINGS_KEY])
+    except (OSError, KeyError, UnidentifiedImageError, ValueError, SyntaxError):  # Pillow's own for bad files
+        return None
+
+
+def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
+    """The image of this seed if it is there and was made by this recipe."""
+    path = picture_path(folder, seed)
+    settings = read_settings(path) if path.exists() else None
+    if settings is None or settings.get("digest") != recipe.digest() or settings.get("seed") != seed:
+        return None
+    return Picture(
+        seed, path, settings["trace"], settings["levels"], settings["branches"], settings["evaluations"]
+    )  # fmt: skip
+
+
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder this run's own, or find that it is.
+
+    Args:
+        folder: created when missing.
+        settings: what a run must have in common with what is there; written to ``run.json``.
+
+    Raises:
+        FolderConflict: the folder holds another run (says what differs), or files that are not ours.
+    """
+    path = folder / RUN_FILE
+    if path.exists():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError as error:
+            raise FolderConflict(f"{path} is damaged ({error}); give another --outdir, or remove the folder.") from error
+        different = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
+        if different:
+            shown = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in different[:4])
+            raise FolderConflict(
+                f"the folder {str(folder)!r} holds another run ({shown}). Give another --outdir, or remove the folder."
+            )
+        return
+    if folder.exists() and not folder.is_dir():
+        raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another --outdir.")
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderConflict(
+            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another --outdir."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
+    """The images that are there, and the seeds of those that are not."""
+    found = {seed: find_picture(folder, seed, recipe) for seed in seeds}
+    return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]

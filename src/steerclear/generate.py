@@ -1,0 +1,100 @@
+"""Make images: one recipe, many seeds, in batches; finds what is there and makes only what is missing."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .bridges.loading import Model
+from .bridges.steer import steer
+from .gallery import Picture, missing_seeds, picture_path, write_picture
+from .prompts import check_length
+from .recipe import Recipe
+from .records import Trace
+from .seeds import image_generators
+
+OnProgress = Callable[[int, int], None]
+"""Called with (image-steps done, image-steps in all)."""
+
+TRACE_DIGITS = 6
+
+
+def generate(
+    model: Model,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    on_progress: OnProgress | None = None,
+) -> list[Picture]:
+    """The images of a recipe, in the order of the seeds.
+
+    Args:
+        model: the pipeline that the recipe names.
+        recipe: everything but the seeds.
+        seeds: one an image; image k depends on its own alone.
+        folder: where the PNGs are. One that is there and was made by this recipe is not made again.
+        batch_size: images in one forward.
+        on_progress: see :data:`OnProgress`.
+
+    Raises:
+        PromptError: a prompt is longer than the text encoder reads.
+        NotFiniteError: a network gave NaN; the images of earlier batches are kept.
+        OSError: an image could not be written; those before it are kept.
+    """
+    check_prompts(model.pipe, recipe)
+    there, missing = missing_seeds(folder, seeds, recipe)
+    pictures = {picture.seed: picture for picture in there}
+    done, steps = 0, recipe.num_inference_steps
+    for start in range(0, len(missing), batch_size):
+        batch = missing[start : start + batch_size]
+
+        def after_step(pipe: Any, index: int, timestep: Any, values: dict[str, Any], size: int = len(batch)) -> dict:
+            nonlocal done
+            done += size
+            if on_progress is not None:
+                on_progress(min(done, len(missing) * steps), len(missing) * steps)
+            return {}
+
+        images, trace = _run(model, recipe, batch, after_step)
+        for row, (seed, image) in enumerate(zip(batch, images, strict=True)):
+            picture = _picture(seed, picture_path(folder, seed), trace, row)
+            write_picture(image, recipe, picture)
+            pictures[seed] = picture
+    return [pictures[seed] for seed in seeds]
+
+
+def check_prompts(pipe: Any, recipe: Recipe) -> None:
+    """Raises :class:`PromptError` for a prompt that the text encoder cannot read whole."""
+    check_length(pipe.tokenizer, "prompt", recipe.prompt)
+    for negative in recipe.negative_prompts:
+        check_length(pipe.tokenizer, "negative prompt", negative)
+
+
+def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: Callable) -> tuple[list[Any], Trace]:
+    guidance = recipe.built_guidance()
+    weak = model.weak if guidance.needs_weak() else None
+    with steer(model.pipe, guidance, negative_prompt=list(recipe.negative_prompts) or None, weak=weak) as run:
+        output = model.pipe(
+            recipe.prompt,
+            num_images_per_prompt=len(seeds),
+            num_inference_steps=recipe.num_inference_steps,
+            generator=image_generators(seeds),
+            callback_on_step_end=after_step,
+        )
+    return output.images, run.trace
+
+
+def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
+    def plain(values: list[float]) -> list[float | None]:
+        return [None if math.isnan(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
+
+    return Picture(
+        seed,
+        path,
+        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names()},
+        [float(f"{level:.{TRACE_DIGITS}g}") for level in trace.levels()],
+        [list(names) for names in trace.branches],
+        float(trace.evaluations[row]),
+    )

@@ -1,0 +1,73 @@
+"""Autoguidance: away from a bad version of the model itself."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..records import Guided, State, Step
+from ..settings import finite
+from .base import Equals, Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs, built
+
+
+@dataclass(frozen=True)
+class AutoGuidance(Guidance):
+    """Autoguidance: the weak network under the same condition shows where the errors are.
+
+    Equation:
+        D = D_inner + (w - 1) (D_prompt - D_weak,prompt)
+
+    Without an ``inner`` guidance this is the paper's D = D_weak + w (D_prompt - D_weak). With another guidance inside, the push
+    away from the weak network is added to it, so autoguidance goes together with a negative prompt.
+
+    Args:
+        guidance_scale: w; 1 is ``inner`` alone.
+        inner: the guidance of the strong network; None for its plain conditional prediction.
+
+    Raises:
+        InvalidSetting: a scale that is not finite.
+    """
+
+    guidance_scale: float = 2.0
+    inner: Guidance | None = None
+
+    name: ClassVar[str] = "autoguidance"
+    paper: ClassVar[str] = (
+        "Guiding a Diffusion Model with a Bad Version of Itself, Karras, Aittala, Kynkäänniemi, Lehtinen, Aila and "
+        "Laine, 2024, arXiv 2406.02507"
+    )
+    cost: ClassVar[str] = "the inner guidance's, and 1 evaluation of the weak network"
+    uses_negative: ClassVar[bool] = True
+    uses_weak: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        finite("guidance_scale", self.guidance_scale)
+
+    def begin(self, batch_size: int) -> State:
+        return State() if self.inner is None else self.inner.begin(batch_size)
+
+    def negative_has_no_effect(self) -> str | None:
+        if self.inner is None:
+            return "autoguidance looks at negative prompts only through its inner guidance, and there is none"
+        return self.inner.negative_has_no_effect()
+
+    def needs_weak(self) -> bool:
+        return self.guidance_scale != 1
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)
+        if self.guidance_scale == 1:
+            return inner
+        positive, weak = step.predict("positive"), step.predict("weak:positive")
+        prediction = inner.prediction + (self.guidance_scale - 1) * (positive - weak)
+        return Guided(prediction, inner.state, inner.info)
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        negative = built("NegativePromptGuidance", guidance_scale=3.0)
+        return (
+            Identity(cls(1.0)),
+            Runs(cls(2.0), ("positive", "weak:positive")),
+            Linear(cls(2.0), (("positive", 2.0), ("weak:positive", -1.0))),
+            Linear(cls(2.0, negative), (("positive", 4.0), ("negative", -2.0), ("weak:positive", -1.0))),
+            Equals(cls(1.0, negative), negative),
+            PredictionTypeInvariant(cls(2.0)),
+        )

@@ -1,0 +1,153 @@
+"""What a guidance promises.
+
+A guidance is a frozen dataclass of plain numbers. It turns predictions of several branches into one:
+
+    state = guidance.begin(batch_size)
+    guided = guidance(step, state)        # Guided(prediction, state, info)
+
+It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
+``guidance_scale = 1`` is the plain conditional prediction, for every guidance that has a scale. What it claims beyond
+that it states as :class:`Law` objects, and one test measures every law of every guidance.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..records import Guided, State, Step
+from ..settings import Configurable
+from ..shelf import entries, find, from_config
+
+CONFIG_NAME = "guider_config.json"
+
+
+class Guidance(Configurable, ABC):
+    """The contract. Subclasses are frozen dataclasses, one a file; their docstring has equation and paper.
+
+    Class attributes:
+        name: on the command line.
+        paper: title, authors, year, arXiv number.
+        cost: network evaluations a step, in words.
+        uses_negative: whether a negative prompt has an effect at all.
+        uses_weak: whether a weak network is needed.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    cost: ClassVar[str]
+    uses_negative: ClassVar[bool] = False
+    uses_weak: ClassVar[bool] = False
+
+    def begin(self, batch_size: int) -> State:
+        """The state before the first step. Most guidances need none."""
+        return State()
+
+    @abstractmethod
+    def __call__(self, step: Step, state: State) -> Guided:
+        """Guide one step; asks the step for the branches that it needs, and for no others."""
+
+    @classmethod
+    @abstractmethod
+    def laws(cls) -> tuple["Law", ...]:
+        """What this guidance claims, as data."""
+
+    def negative_has_no_effect(self) -> str | None:
+        """Why a negative prompt changes nothing with these settings, or None when it does change something."""
+        return None if self.uses_negative else f"{self.name} does not look at negative prompts"
+
+    def needs_weak(self) -> bool:
+        """Whether these settings ask the weak network for anything."""
+        return self.uses_weak
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``guider_config.json`` into a folder, as diffusers does for its guiders."""
+        path = Path(folder) / CONFIG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_config(), indent=2) + "\n")
+        return path
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> "Guidance":
+        """Read what :meth:`save_pretrained` wrote."""
+        return from_config(json.loads((Path(folder) / CONFIG_NAME).read_text()))
+
+
+def guidances() -> dict[str, type[Guidance]]:
+    """All guidances there are, by their name on the command line."""
+    return entries("guidance", Guidance)
+
+
+def find_guidance(name: str) -> type[Guidance]:
+    """By command-line name or class name.
+
+    Raises:
+        UnknownName: there is none; the message names the nearest.
+    """
+    return find("guidance", Guidance, name)
+
+
+def built(class_name: str, **settings: Any) -> Any:
+    """A guidance or evidence by its class name: how an entry of a shelf speaks of another without importing it."""
+    return from_config({"_class_name": class_name, **settings})
+
+
+@dataclass(frozen=True)
+class Law:
+    """A claim about a guidance that a test can measure. Subclasses say what is claimed.
+
+    Attributes:
+        example: the guidance, with the settings for which the claim is made.
+    """
+
+    example: Guidance
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.example})"
+
+
+@dataclass(frozen=True)
+class Identity(Law):
+    """With these settings the guided prediction is the plain conditional one, bit for bit."""
+
+
+@dataclass(frozen=True)
+class Linear(Law):
+    """The guided prediction is sum of weight x branch, to 1e-10 in float64."""
+
+    weights: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Equals(Law):
+    """With these settings the guidance is another one, to 1e-10 in float64, along a whole trajectory."""
+
+    other: Guidance
+
+
+@dataclass(frozen=True)
+class PredictionTypeInvariant(Law):
+    """The guided denoised image is the same for networks that predict noise, v, the image or the flow."""
+
+
+@dataclass(frozen=True)
+class NoPushWhenAbsent(Law):
+    """Where the negative's prediction equals the prompt's, the guidance is as if there were no negative."""
+
+
+@dataclass(frozen=True)
+class Runs(Law):
+    """Just these branches run at a step, in this order."""
+
+    branches: tuple[str, ...]
+
+
+def describe(guidance: Guidance) -> str:
+    """Name and the settings that are not the default: ``cfg(guidance_scale=3.0)``."""
+    shown = []
+    for field in fields(guidance):  # type: ignore[arg-type]  # every guidance is a dataclass
+        value = getattr(guidance, field.name)
+        if value != field.default:
+            shown.append(f"{field.name}={describe(value) if isinstance(value, Guidance) else value}")
+    return f"{guidance.name}({', '.join(shown)})"

@@ -1,0 +1,59 @@
+"""Classifier-free guidance: away from the unconditional prediction."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..numerics import rescaled
+from ..records import Guided, State, Step
+from ..settings import finite
+from .base import Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs
+
+
+@dataclass(frozen=True)
+class ClassifierFreeGuidance(Guidance):
+    """Classifier-free guidance.
+
+    Equation:
+        D = D_empty + w (D_prompt - D_empty)
+
+    The paper writes the scale as w = 1 + omega.
+
+    Args:
+        guidance_scale: w; 1 is the plain conditional prediction, larger follows the prompt harder.
+        guidance_rescale: from 0 to 1; how far the standard deviation of each guided prediction is brought back to
+            the conditional one's.
+
+    Raises:
+        InvalidSetting: a scale that is not finite, or a rescale outside of [0, 1].
+    """
+
+    guidance_scale: float = 3.0
+    guidance_rescale: float = 0.0
+
+    name: ClassVar[str] = "cfg"
+    paper: ClassVar[str] = (
+        "Classifier-Free Diffusion Guidance, Ho and Salimans, 2022, arXiv 2207.12598; rescale: Common Diffusion Noise "
+        "Schedules and Sample Steps are Flawed, Lin, Liu, Li and Yang, 2023, arXiv 2305.08891"
+    )
+    cost: ClassVar[str] = "2 evaluations a step (1 at scale 1)"
+
+    def __post_init__(self) -> None:
+        finite("guidance_scale", self.guidance_scale)
+        finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        if self.guidance_scale == 1:
+            return Guided(step.predict("positive"), state)
+        empty, positive = step.predict("empty", "positive")
+        guided = empty + self.guidance_scale * (positive - empty)  # in this order: bit-equal to diffusers
+        return Guided(rescaled(guided, positive, self.guidance_rescale), state)
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return (
+            Identity(cls(1.0)),
+            Runs(cls(1.0), ("positive",)),
+            Runs(cls(3.0), ("empty", "positive")),
+            Linear(cls(3.0), (("positive", 3.0), ("empty", -2.0))),
+            PredictionTypeInvariant(cls(3.0)),
+        )

@@ -1,0 +1,29 @@
+"""No guidance: the network's own conditional prediction."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..records import Guided, State, Step
+from .base import Guidance, Identity, Law, Runs
+
+
+@dataclass(frozen=True)
+class Unguided(Guidance):
+    """The plain conditional prediction.
+
+    Equation:
+        D = D(x_t | prompt)
+
+    Its images are samples of what the network learned: what every guidance is measured against.
+    """
+
+    name: ClassVar[str] = "unguided"
+    paper: ClassVar[str] = "Denoising Diffusion Probabilistic Models, Ho, Jain and Abbeel, 2020, arXiv 2006.11239"
+    cost: ClassVar[str] = "1 evaluation a step"
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        return Guided(step.predict("positive"), state)
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return Identity(cls()), Runs(cls(), ("positive",))

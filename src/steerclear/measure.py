@@ -1,0 +1,208 @@
+"""Statistics of finished images: what they show, and how far they are from the truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import SteerclearError, UnknownWords
+from .features.portrait_classifier import PortraitClassifier, read
+from .gallery import Picture
+from .metrics.collateral import collateral_shift
+from .metrics.diversity import mean_pairwise_distance
+from .metrics.estimates import Estimate, bootstrap_counts, percentile_interval
+from .metrics.frechet import frechet_distance, frechet_estimate
+from .metrics.precision_recall import precision_recall
+from .metrics.rates import rate
+from .results import Column, Measurement
+from .testbeds.portraits import attribute_rates, indicators, true_portraits
+
+CLASSIFIER = "classifier.safetensors"
+NEIGHBOURS = 3
+FEWEST_FOR_FRECHET = 48
+REFERENCE_PORTRAITS = 2000
+REFERENCE_SEEDS = 3_000_000_000
+FLOOR_SEEDS = 3_500_000_000
+SHOWN_ATTRIBUTES = ("man", "mustache", "beard", "glasses", "hat", "smile")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read off a set of images.
+
+    Attributes:
+        attributes: integers by attribute, ``[n]``.
+        features: the classifier's feature vectors, ``[n, 128]``.
+    """
+
+    attributes: dict[str, Tensor]
+    features: Tensor
+
+
+def pixels(pictures: Sequence[Picture]) -> Tensor:
+    """uint8, ``[n, 3, height, width]``."""
+    return torch.stack([torch.from_numpy(np.array(picture.open())).permute(2, 0, 1) for picture in pictures])
+
+
+def pixel_change(images: Tensor, reference: Tensor) -> Measurement:
+    """Mean absolute difference to other images of the same seeds, as a fraction of the full range; bootstrap interval."""
+    each = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
+    resampled = bootstrap_counts(len(each)) @ each / len(each)
+    low, high = percentile_interval(resampled)
+    return Measurement(value=float(each.mean()), low=low, high=high, interval="bootstrap", better="lower")
+
+
+@dataclass(frozen=True)
+class PortraitLaboratory:
+    """Measures images of the portraits' world against its exact truth.
+
+    Args:
+        folder: the model's folder, which holds the classifier.
+        prompt: the question's prompt.
+        negative: the question's negative prompts, joined by commas; None when there is none.
+    """
+
+    folder: Path
+    prompt: str
+    negative: str | None
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def classifier(self) -> PortraitClassifier:
+        return PortraitClassifier.load(self.folder / CLASSIFIER)
+
+    @cached_property
+    def truth(self) -> dict[str, float] | None:
+        """Exact rates of the target; None when the prompt speaks of what this world does not know."""
+        try:
+            return attribute_rates(self.prompt, without=self.negative)
+        except SteerclearError as error:
+            self.notes.append(f"No exact truth: {error}")
+            return None
+
+    @property
+    def target(self) -> str | None:
+        if self.truth is None:
+            return None
+        return f'true portraits of "{self.prompt}"' + (f" that show no {self.negative}" if self.negative else "")
+
+    @cached_property
+    def concept(self) -> tuple[str, ...]:
+        """The attributes that the negative prompt names, as keys of the truth."""
+        if self.negative is None:
+            return ()
+        try:
+            everything = attribute_rates("")
+            gone = attribute_rates("", without=self.negative)
+        except UnknownWords:
+            return ()
+        return tuple(name for name in everything if everything[name] > 0 and gone[name] == 0)
+
+    def prior(self) -> float:
+        """How often the concept is in true portraits of the prompt, kept away from 0 and 1."""
+        if not self.concept or self.negative is None:
+            return 0.5
+        try:
+            rates = attribute_rates(self.prompt)
+        except SteerclearError:
+            return 0.5
+        return min(0.95, max(0.05, max(rates[name] for name in self.concept)))
+
+    def see(self, images: Tensor) -> Seen:
+        return Seen(*read(self.classifier, images))
+
+    @cached_property
+    def _reference(self) -> Seen:
+        return self._true(REFERENCE_SEEDS, REFERENCE_PORTRAITS)
+
+    def _true(self, first_seed: int, count: int) -> Seen:
+        images, _ = true_portraits(self.prompt, range(first_seed, first_seed + count), without=self.negative)
+        return self.see(images)
+
+    def columns(self) -> list[Column]:
+        """What is measured, in order: the concept first."""
+        shown = [name for name in SHOWN_ATTRIBUTES if name not in self.concept]
+        columns = [
+            Column(name=name, label=name.replace(":", " "), percent=True,
+                   meaning=f"share of images in which the classifier sees: {name.replace(':', ' ')}")
+            for name in (*self.concept, *shown)
+        ]  # fmt: skip
+        if self.truth is None:
+            return columns
+        return columns + [
+            Column(name="collateral_shift", label="collateral shift", percent=True,
+                   meaning="mean absolute difference of all other attributes' rates from the exact truth; what as many "
+                           "true portraits would show by chance is the truth row"),
+            Column(name="frechet", label="Fréchet distance",
+                   meaning="distance of feature means and covariances to true portraits of the target, bias removed"),
+            Column(name="precision", label="precision", percent=True,
+                   meaning="share of images that lie among true portraits of the target"),
+            Column(name="recall", label="recall", percent=True,
+                   meaning="share of true portraits of the target that lie among the images"),
+            Column(name="diversity", label="diversity", meaning="mean distance of two images in feature space"),
+        ]  # fmt: skip
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        """All columns for one set of images."""
+        shown = indicators(seen.attributes)
+        names = (*self.concept, *(name for name in SHOWN_ATTRIBUTES if name not in self.concept))
+        found = {name: self._rate(name, shown) for name in names}
+        if self.truth is not None:
+            found["collateral_shift"] = self._collateral(shown, self.truth)
+            found |= self._against_reference(seen.features)
+        return found
+
+    def _rate(self, name: str, shown: Mapping[str, Tensor]) -> Measurement:
+        seen = rate(shown[name])
+        better = None if self.truth is None else ("lower" if name in self.concept else "truth")
+        return Measurement(
+            value=seen.value, low=seen.low, high=seen.high, interval="wilson",
+            truth=None if self.truth is None else self.truth[name], better=better,
+        )  # fmt: skip
+
+    def _collateral(self, shown: Mapping[str, Tensor], truth: Mapping[str, float]) -> Measurement:
+        shift = collateral_shift(shown, truth, exclude=self.concept)
+        return Measurement(
+            value=shift.value, low=shift.low, high=shift.high, interval="bootstrap", truth=shift.floor, better="lower"
+        )
+
+    def _against_reference(self, features: Tensor) -> dict[str, Measurement]:
+        """Fréchet distance, precision, recall and diversity; each with what as many true portraits would give."""
+        count = len(features)
+        floor = self._true(FLOOR_SEEDS, count).features
+        same_number = self._reference.features[:count]
+        found: dict[str, Measurement] = {}
+        if count >= FEWEST_FOR_FRECHET:
+            distance = frechet_estimate(features, self._reference.features)
+            perfect = frechet_estimate(floor, self._reference.features)
+            found["frechet"] = _measured(distance, perfect.value, "lower", "jackknife")
+        else:
+            found["frechet"] = Measurement(
+                value=frechet_distance(features, self._reference.features), better="lower",
+                truth=frechet_distance(floor, self._reference.features),
+            )  # fmt: skip
+        if count > NEIGHBOURS:
+            ours, perfect_both = precision_recall(same_number, features), precision_recall(same_number, floor)
+            for name in ("precision", "recall"):
+                value, perfect_value = getattr(ours, name), getattr(perfect_both, name)
+                found[name] = Measurement(
+                    value=value.value, low=value.low, high=value.high, interval="wilson",
+                    truth=perfect_value.value, better="higher",
+                )  # fmt: skip
+        if count > 1:
+            spread = mean_pairwise_distance(features)
+            found["diversity"] = _measured(spread, mean_pairwise_distance(floor).value, "truth", "bootstrap")
+        return found
+
+
+def _measured(
+    estimate: Estimate, truth: float, better: Literal["lower", "truth"], interval: Literal["bootstrap", "jackknife"]
+) -> Measurement:
+    return Measurement(
+        value=estimate.value, low=estimate.low, high=estimate.high, interval=interval, truth=truth, better=better
+    )

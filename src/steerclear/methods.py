@@ -1,0 +1,89 @@
+"""The ways of saying "no" that ``compare`` puts side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import UnknownName
+from .evidence.transition import TransitionEvidence
+from .guidance.auto import AutoGuidance
+from .guidance.base import Guidance, guidances
+from .guidance.classifier_free import ClassifierFreeGuidance
+from .guidance.dynamic_negative import DynamicNegativeGuidance
+from .guidance.negative_prompt import NegativePromptGuidance
+from .guidance.unguided import Unguided
+
+NETWORK_STOP_BELOW = 1.0
+"""sigma / alpha under which a network's transitions are noise to the tracking (docs/tracking.md)."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of saying it.
+
+    Attributes:
+        name: unique key, and the folder of its images.
+        label: for people.
+        prompt: what the model is given.
+        negative_prompts: the negatives that it is given; empty for methods that say it otherwise or not at all.
+        guidance: how.
+    """
+
+    name: str
+    label: str
+    prompt: str
+    negative_prompts: tuple[str, ...]
+    guidance: Guidance
+
+
+def standard_methods(
+    prompt: str, negative_prompts: Sequence[str], *, guidance_scale: float, auto_scale: float, prior: float
+) -> list[Method]:
+    """The field's ways, in the order in which the table shows them.
+
+    Args:
+        prompt: what the image shall show.
+        negative_prompts: what it shall not; without any, only the methods that need none are there.
+        guidance_scale: of classifier-free guidance and of the negative prompt.
+        auto_scale: of autoguidance.
+        prior: how often the concept shows without guidance, for the tracking.
+    """
+    negatives = tuple(negative_prompts)
+    evidence = TransitionEvidence(prior=prior, stop_below=NETWORK_STOP_BELOW)
+    dynamic = DynamicNegativeGuidance(guidance_scale, evidence=evidence)
+    inside = DynamicNegativeGuidance(1.0, evidence=evidence)
+    without = f"{prompt} without {' and without '.join(negatives)}"
+    methods = [
+        Method("unguided", "unguided", prompt, (), Unguided()),
+        Method("without", '"without" in the prompt', without, (), ClassifierFreeGuidance(guidance_scale)),
+        Method("cfg", "classifier-free guidance", prompt, (), ClassifierFreeGuidance(guidance_scale)),
+        Method("negative", "negative prompt", prompt, negatives, NegativePromptGuidance(guidance_scale)),
+        Method("dynamic-negative", "dynamic negative", prompt, negatives, dynamic),
+        Method("autoguidance", "autoguidance", prompt, (), AutoGuidance(auto_scale)),
+        Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
+               AutoGuidance(auto_scale, inside)),
+    ]  # fmt: skip
+    if negatives:
+        return methods
+    return [method for method in methods if not method.negative_prompts and method.name != "without"]
+
+
+def chosen_methods(names: Sequence[str] | None, standard: Sequence[Method], prompt: str, negatives: Sequence[str]) -> list[Method]:
+    """The methods of these names: standard ones, or any guidance on the shelf with its default settings.
+
+    Raises:
+        UnknownName: neither; the message names the nearest.
+    """
+    if names is None:
+        return list(standard)
+    known = {method.name: method for method in standard}
+    chosen = []
+    for name in names:
+        if name in known:
+            chosen.append(known[name])
+        elif name in guidances():
+            guidance = guidances()[name]()
+            used = tuple(negatives) if guidance.uses_negative else ()
+            chosen.append(Method(name, name, prompt, used, guidance))
+        else:
+            raise UnknownName("method", name, known.keys() | guidances().keys())
+    return chosen

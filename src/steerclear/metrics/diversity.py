@@ -1,0 +1,115 @@
+"""Diversity of one set of images: how far apart they lie, and how many different ones there are in effect."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import UnfitFeatures
+from .estimates import CHUNK, LEVEL, RESAMPLES, Estimate, bootstrap_counts, checked, distances, percentile_interval
+
+
+def mean_pairwise_distance(
+    features: Tensor, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0, chunk: int = CHUNK
+) -> Estimate:
+    """Mean Euclidean distance of two different samples, with a bootstrap interval over samples.
+
+        sum over i != j of |f_i - f_j| / (n (n - 1))
+
+    It is unbiased. A resample repeats samples; a pair of one sample with itself is left out of it as well, else
+    its distance 0 would pull the interval down.
+
+    Args:
+        features: ``[n, width]``, n at least 2.
+        level: confidence, in (0, 1).
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        chunk: samples that are compared at once; bounds the memory.
+
+    Raises:
+        TooFewSamples: when there are fewer than 2 samples.
+        UnfitFeatures: when a number is not finite or the shape is not ``[n, width]``.
+
+    >>> mean_pairwise_distance(torch.tensor([[0.0], [1.0], [3.0]])).value
+    2.0
+    """
+    features = checked("the mean pairwise distance", features, 2).cpu()
+    count = len(features)
+    counts = bootstrap_counts(count, resamples, seed)
+    total, resampled = 0.0, torch.zeros(resamples, dtype=torch.float64)
+    for start in range(0, count, chunk):
+        apart = distances(features[start : start + chunk], features)
+        total += float(apart.sum())
+        resampled += ((counts @ apart.T) * counts[:, start : start + chunk]).sum(1)
+    pairs = count**2 - counts.square().sum(1)
+    # with very few samples a resample can be one sample again and again: no pair, so nothing to average
+    return Estimate(total / (count * (count - 1)), *percentile_interval((resampled / pairs)[pairs > 0], level))
+
+
+def _effective_number(shares: Tensor) -> float:
+    """exp(entropy) of shares that sum to 1; a share of 0 adds nothing."""
+    return math.exp(float(torch.special.entr(shares / shares.sum()).sum()))
+
+
+def vendi_of_kernel(kernel: Tensor) -> float:
+    """The Vendi score of a matrix of similarities.
+
+        VS = exp(- sum_i l_i log l_i),    l_i the eigenvalues of K / n
+
+    Friedman and Dieng, The Vendi score: a diversity evaluation metric for machine learning, 2023, arXiv:2210.02410.
+
+    Args:
+        kernel: K, ``[n, n]``, symmetric, with ones on the diagonal and no negative eigenvalue.
+
+    Returns:
+        The effective number of different samples, in [1, n].
+
+    Raises:
+        TooFewSamples: when n is 0.
+        UnfitFeatures: when K is no such matrix.
+
+    >>> round(vendi_of_kernel(torch.eye(5)), 12)
+    5.0
+    """
+    kernel = checked("the Vendi score", kernel, 1)
+    if kernel.shape[0] != kernel.shape[1] or not torch.allclose(kernel, kernel.T, atol=1e-6):
+        raise UnfitFeatures(f"the Vendi score takes a symmetric kernel, not one of shape {list(kernel.shape)}")
+    if (kernel.diagonal() - 1).abs().max() > 1e-6:
+        raise UnfitFeatures(
+            "the Vendi score takes a kernel with ones on its diagonal: scale each sample to K(x, x) = 1"
+        )
+    values = torch.linalg.eigvalsh(kernel / len(kernel))
+    if values.min() < -1e-6:
+        raise UnfitFeatures(
+            f"the kernel has the negative eigenvalue {float(values.min()):.3g}; it is no kernel of similarities"
+        )
+    return _effective_number(values.clamp(min=0))
+
+
+def vendi_score(features: Tensor) -> float:
+    """The Vendi score of features under the cosine similarity: the effective number of different samples.
+
+    The eigenvalues of :func:`vendi_of_kernel` are the squared singular values of the unit vectors over sqrt(n),
+    so none is negative and n samples of width d cost O(n d min(n, d)), never an n by n matrix. With one kernel
+    the score grows with n: compare sets of equal size.
+
+    Args:
+        features: ``[n, width]``, n at least 1, no row all zeros.
+
+    Returns:
+        A number in [1, min(n, width)].
+
+    Raises:
+        TooFewSamples: when there is no sample.
+        UnfitFeatures: when a number is not finite, or a row is zero and has no direction.
+
+    >>> round(vendi_score(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])), 12)
+    2.0
+    """
+    features = checked("the Vendi score", features, 1)
+    lengths = features.norm(dim=1, keepdim=True)
+    if (lengths == 0).any():
+        raise UnfitFeatures(
+            f"the Vendi score compares directions; row {int((lengths == 0).flatten().nonzero()[0])} is all zeros"
+        )
+    return _effective_number(torch.linalg.svdvals(features / lengths).square())

@@ -1,0 +1,145 @@
+"""What every metric shares: an estimate with its interval, the bootstrap, and the check of what comes in."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from ..errors import TooFewSamples, UnfitFeatures
+from ..shapes import Float
+
+LEVEL = 0.95
+"""Confidence level of every interval that is not told otherwise."""
+
+RESAMPLES = 1000
+"""Resamples of every bootstrap that is not told otherwise."""
+
+CHUNK = 512
+"""Rows of a matrix of distances that are held at once."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and an interval about it.
+
+    Args:
+        value: the estimate, in the metric's own unit.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often something is there, with Wilson's interval.
+
+    Args:
+        count: how often it was there, 0 ... total.
+        total: how often it was looked for, at least 1.
+        value: count / total, in [0, 1].
+        low: lower end of the interval, in [0, 1].
+        high: upper end of the interval, in [0, 1].
+    """
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, total: int, level: float = LEVEL) -> "Rate":
+        """The rate of ``count`` in ``total`` with the score interval of Wilson (1927, JASA 22).
+
+        >>> Rate.of(0, 10).low, round(Rate.of(0, 10).high, 4)
+        (0.0, 0.2775)
+        """
+        if total < 1:
+            raise TooFewSamples("a rate", total, 1)
+        interval = binomtest(count, total).proportion_ci(level, method="wilson")
+        return cls(count, total, count / total, float(interval.low), float(interval.high))
+
+
+def checked(metric: str, features: Tensor, needed: int, what: str = "samples") -> Float[Tensor, "n width"]:
+    """Features as float64 of shape ``[n, width]`` on their own device, or an error that says what is wrong.
+
+    Args:
+        metric: what asks, for the text of the error.
+        features: one vector a sample, ``[n, width]``, finite.
+        needed: the least n that the metric is defined for.
+        what: what the rows are, for the text of the error.
+
+    Raises:
+        UnfitFeatures: when the shape is not ``[n, width]`` or a number is not finite.
+        TooFewSamples: when n is below ``needed``.
+    """
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise UnfitFeatures(
+            f"{metric} takes features of shape [n, width] and was given {list(features.shape)}; "
+            f"flatten each image to one vector of at least one number."
+        )
+    if len(features) < needed:
+        raise TooFewSamples(metric, len(features), needed, what)
+    wrong = (~torch.isfinite(features)).any(1).nonzero().flatten().tolist()
+    if wrong:
+        raise UnfitFeatures(
+            f"{metric} takes finite features; {len(wrong)} of {len(features)} rows hold nan or inf, "
+            f"the first is row {wrong[0]}. Look at that image, or leave it out of both sets."
+        )
+    return features.detach().double()
+
+
+def checked_pair(metric: str, first: Tensor, second: Tensor, needed: int) -> tuple[Tensor, Tensor]:
+    """Two sets of features of one width, checked as :func:`checked` does.
+
+    Raises:
+        UnfitFeatures: also when the widths differ.
+        TooFewSamples: when either set is too small.
+    """
+    pair = checked(metric, first, needed), checked(metric, second, needed)
+    if pair[0].shape[1] != pair[1].shape[1]:
+        raise UnfitFeatures(
+            f"{metric} compares features of one width and was given {pair[0].shape[1]} and {pair[1].shape[1]}; "
+            f"take both from one feature extractor."
+        )
+    return pair
+
+
+def distances(first: Float[Tensor, "n width"], second: Float[Tensor, "m width"]) -> Float[Tensor, "n m"]:
+    """Euclidean distances by differences. The faster matrix product leaves 1e-7 between equal points."""
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def bootstrap_counts(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Float[Tensor, "resamples count"]:
+    """How often each of ``count`` samples is drawn in each bootstrap resample; every row sums to ``count``.
+
+    A statistic that is a sum over samples becomes one matrix product with these counts.
+
+    Args:
+        count: samples, at least 1.
+        resamples: rows, at least 1.
+        seed: of the resampling. One seed gives the same interval every time.
+
+    >>> bootstrap_counts(5, resamples=3).sum(1).tolist()
+    [5.0, 5.0, 5.0]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(count, (resamples, count), generator=generator)
+    ones = torch.ones(drawn.shape, dtype=torch.float64)
+    return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, drawn, ones)
+
+
+def percentile_interval(values: Float[Tensor, " resamples"], level: float = LEVEL) -> tuple[float, float]:
+    """The middle ``level`` of bootstrap values (Efron 1979, Bootstrap methods: another look at the jackknife).
+
+    >>> percentile_interval(torch.arange(101.0), level=0.5)
+    (25.0, 75.0)
+    """
+    outside = (1 - level) / 2
+    ends = torch.quantile(values.double(), torch.tensor([outside, 1 - outside], dtype=torch.float64))
+    return float(ends[0]), float(ends[1])

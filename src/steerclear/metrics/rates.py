@@ -1,0 +1,36 @@
+"""How often something is there, with an interval that is honest near 0 and 1."""
+
+import torch
+from torch import Tensor
+
+from ..errors import UnfitFeatures
+from .estimates import LEVEL, Rate
+
+__all__ = ["Rate", "rate"]
+
+
+def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
+    """The share of images that show something, with the score interval of Wilson (1927, JASA 22, 209-212).
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    It never leaves [0, 1] and is no point at p = 0, where the textbook's interval says "certain".
+
+    Args:
+        indicator: one bool, or one 0 or 1, an image, shape ``[n]``, n at least 1.
+        level: confidence, in (0, 1).
+
+    Raises:
+        TooFewSamples: when there is no image.
+        UnfitFeatures: when the shape is not ``[n]`` or a number is neither 0 nor 1.
+
+    >>> shown = rate(torch.tensor([True, False, True, True]))
+    >>> shown.count, shown.total, shown.value
+    (3, 4, 0.75)
+    """
+    if indicator.ndim != 1:
+        raise UnfitFeatures(f"a rate takes one number an image, shape [n], and was given {list(indicator.shape)}")
+    wrong = indicator[(indicator != 0) & (indicator != 1)]
+    if len(wrong):
+        raise UnfitFeatures(f"a rate takes 0 or 1 an image and was given {wrong[0].item()}; compare with a level first")
+    return Rate.of(int(torch.count_nonzero(indicator)), len(indicator), level)

@@ -1,0 +1,66 @@
+"""Small arithmetic that everybody needs, per image and in float32 or better."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .shapes import PerImage, Prediction, shaped
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is that already: sums over an image need the digits."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@shaped
+def dot(left: Prediction, right: Prediction) -> PerImage:
+    """Inner product of each image: sum over everything but the batch.
+
+    >>> dot(torch.ones(2, 3), torch.tensor([[1.0, 2, 3], [0, 0, 1]])).tolist()
+    [6.0, 1.0]
+    """
+    return (wide(left) * wide(right)).flatten(1).sum(1)
+
+
+@shaped
+def norm(tensor: Prediction) -> PerImage:
+    """Euclidean norm of each image.
+
+    >>> norm(torch.tensor([[3.0, 4.0]])).tolist()
+    [5.0]
+    """
+    return dot(tensor, tensor).sqrt()
+
+
+def over_images(values: Tensor, like: Tensor) -> Tensor:
+    """One number an image, shaped and cast to multiply ``like``."""
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+@shaped
+def standard_deviation(tensor: Prediction) -> PerImage:
+    """Standard deviation of each image over everything but the batch (Bessel's correction, as diffusers)."""
+    return wide(tensor).flatten(1).std(1)
+
+
+def rescaled(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
+    """Bring the standard deviation of each image back to the conditional's (Lin et al. 2023, arXiv 2305.08891, eq. 15, 16).
+
+    Args:
+        guided, conditional: predictions, ``[batch, ...]``.
+        amount: 0 leaves ``guided`` as it is, 1 rescales it fully.
+    """
+    if amount == 0:
+        return guided
+    factor = over_images(standard_deviation(conditional) / standard_deviation(guided), guided)
+    return amount * (guided * factor) + (1 - amount) * guided
+
+
+def logit(probability: float) -> float:
+    """log(p / (1 - p)) for 0 < p < 1.
+
+    >>> logit(0.5)
+    0.0
+    """
+    return math.log(probability) - math.log1p(-probability)

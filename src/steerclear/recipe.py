@@ -1,0 +1,125 @@
+"""One run as data: everything that decides how an image looks, validated, hashed, and back from JSON."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from . import __version__
+from .errors import InvalidSetting, PromptError
+from .guidance.base import Guidance
+from .seeds import LARGEST_SEED
+from .shelf import from_config
+
+HASH_LENGTH = 16
+
+
+class Recipe(BaseModel):
+    """How one image is made, but for its seed.
+
+    Attributes:
+        model: the shipped model's name, a local folder, or a hub id.
+        model_digest: what the model's files are, so that a changed folder is another recipe.
+        prompt, negative_prompts: as they are given to the text encoder.
+        guidance: the guidance's plain values.
+        weak: the weak network's folder or hub id; None when the guidance asks for none.
+        weak_digest: what the weak network's files are.
+        scheduler: the scheduler's class name.
+        num_inference_steps: at least 1.
+        dtype: of the network's weights.
+        version: of steerclear.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str
+    model_digest: str
+    prompt: str
+    negative_prompts: tuple[str, ...] = ()
+    guidance: dict[str, Any]
+    weak: str | None = None
+    weak_digest: str | None = None
+    scheduler: str
+    num_inference_steps: int = Field(default=30, ge=1, le=1000)
+    dtype: str = "float32"
+    version: str = __version__
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_empty(cls, prompt: str) -> str:
+        return checked_prompt("prompt", prompt)
+
+    @field_validator("negative_prompts")
+    @classmethod
+    def _none_empty(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(checked_prompt("negative prompt", prompt) for prompt in prompts)
+
+    def built_guidance(self) -> Guidance:
+        return from_config(self.guidance)
+
+    def digest(self) -> str:
+        """A short hash of all fields but ``version``: equal digests and seeds make equal images.
+
+        >>> Recipe(model="m", model_digest="d", prompt="p", guidance={}, scheduler="s").digest()
+        'c1d6d1a4dbe0e3de'
+        """
+        plain = json.dumps(self.model_dump(mode="json", exclude={"version"}), sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()[:HASH_LENGTH]
+
+
+def checked_prompt(what: str, prompt: str) -> str:
+    """The prompt without surrounding blanks.
+
+    Raises:
+        PromptError: nothing is left.
+    """
+    stripped = prompt.strip()
+    if not stripped:
+        raise PromptError(f"the {what} is empty ({prompt!r}); say in a few words what the image shall show.")
+    return stripped
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds as people write them: ``0-63``, ``1,5,9``, ``0-3,10``.
+
+    Raises:
+        InvalidSetting: something that is no seed, a range that runs backwards, a seed given twice.
+
+    >>> parse_seeds("0-3,10")
+    (0, 1, 2, 3, 10)
+    """
+    seeds: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            raise InvalidSetting("seeds", text, "like 0-63 or 1,5,9", "seeds are whole numbers of at least 0")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first:
+            raise InvalidSetting("seeds", text, "a range that runs upwards, like 0-63")
+        if last > LARGEST_SEED:
+            raise InvalidSetting("seeds", text, f"at most {LARGEST_SEED}", "larger seeds would repeat smaller ones")
+        if last - first >= 1_000_000:
+            raise InvalidSetting("seeds", text, "at most a million seeds")
+        seeds.extend(range(first, last + 1))
+    if len(set(seeds)) != len(seeds):
+        raise InvalidSetting("seeds", text, "each seed once")
+    return tuple(seeds)
+
+
+def format_seeds(seeds: Sequence[int]) -> str:
+    """The inverse of :func:`parse_seeds`.
+
+    >>> format_seeds([0, 1, 2, 3, 10])
+    '0-3,10'
+    """
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,121 @@
+"""What ``compare`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = "1.0"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Measurement(_Frozen):
+    """One number with its interval.
+
+    Attributes:
+        value: the estimate.
+        low, high: 95 % interval; None where there is none.
+        interval: how the interval was made, or None.
+        truth: what a perfect answer to the question would give, where it is known.
+        better: which way is good, or None when the number only describes.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: Literal["wilson", "bootstrap", "jackknife"] | None = None
+    truth: float | None = None
+    better: Literal["lower", "higher", "truth"] | None = None
+
+
+class ImageResult(_Frozen):
+    """One image.
+
+    Attributes:
+        seed: its seed.
+        file: its path, relative to results.json.
+        shown: attribute -> what the classifier sees in it (empty without a classifier).
+        trace: name -> the guidance's number at every step; null at steps that did not show it.
+    """
+
+    seed: int
+    file: str
+    shown: dict[str, int]
+    trace: dict[str, list[float | None]]
+
+
+class MethodResult(_Frozen):
+    """One way of saying it.
+
+    Attributes:
+        name: unique key; also the folder of its images.
+        label: for people.
+        prompt, negative_prompts: what the model was given.
+        guidance: the guidance's plain values.
+        recipe_digest: the hash of all settings.
+        evaluations: network evaluations an image, on average.
+        noise_levels: sigma / alpha at every step.
+        branches: which branches ran at every step.
+        measurements: name -> number with interval, in the order of :attr:`Results.columns`.
+        images: one a seed.
+        warnings: what had no effect, and why.
+    """
+
+    name: str
+    label: str
+    prompt: str
+    negative_prompts: list[str]
+    guidance: dict[str, Any]
+    recipe_digest: str
+    evaluations: float
+    noise_levels: list[float]
+    branches: list[list[str]]
+    measurements: dict[str, Measurement]
+    images: list[ImageResult]
+    warnings: list[str]
+
+
+class Column(_Frozen):
+    """One measurement's name for people, what it means, and its unit."""
+
+    name: str
+    label: str
+    meaning: str
+    percent: bool = False
+
+
+class Results(_Frozen):
+    """Everything that a comparison found.
+
+    Attributes:
+        schema_version: of this schema; a change that breaks readers raises the first number.
+        steerclear_version, versions: of the program and of the libraries that it stands on.
+        command: how to repeat it.
+        prompt, negative_prompts: the question.
+        model, model_digest, scheduler, num_inference_steps, dtype, weak: the settings shared by all methods.
+        seeds: as written on the command line.
+        columns: the measurements, in order.
+        target: in words, what the images are compared with; None without a known truth.
+        notes: what a reader should know (classifier error, deterministic scheduler, ...).
+        methods: one a row.
+    """
+
+    schema_version: str = SCHEMA_VERSION
+    steerclear_version: str
+    versions: dict[str, str]
+    command: str
+    prompt: str
+    negative_prompts: list[str]
+    model: str
+    model_digest: str
+    scheduler: str
+    num_inference_steps: int
+    dtype: str
+    weak: str | None
+    seeds: str
+    columns: list[Column]
+    target: str | None
+    notes: list[str]
+    methods: list[MethodResult]

@@ -1,0 +1,87 @@
+"""Discovery: one file on a shelf is one entry; a stranger's package adds entries by an entry point.
+
+A shelf is a package (``steerclear.guidance``) with one entry a module. An entry is a class that derives from
+the shelf's base class and is defined in that module. Its name on the command line is the class attribute ``name``.
+Packages that are not ours announce a module under the entry point group ``steerclear.<shelf>``.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from .errors import InvalidSetting, UnknownName
+from .settings import Configurable
+
+CONFIGURABLE_SHELVES = ("guidance", "evidence")
+
+
+def _modules(shelf: str) -> Iterator[ModuleType]:
+    package = importlib.import_module(f"steerclear.{shelf}")
+    for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        if found.name not in ("base", "laws"):
+            yield importlib.import_module(f"{package.__name__}.{found.name}")
+    for entry in entry_points(group=f"steerclear.{shelf}"):
+        yield entry.load()
+
+
+@lru_cache(maxsize=None)
+def entries(shelf: str, base: type) -> dict[str, type]:
+    """Every entry of a shelf, by name.
+
+    Raises:
+        InvalidSetting: two entries have one name.
+    """
+    found: dict[str, type] = {}
+    for module in _modules(shelf):
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            if not issubclass(member, base) or member is base or member.__module__ != module.__name__:
+                continue
+            if member.__name__.startswith("_"):
+                continue
+            if found.get(member.name, member) is not member:
+                raise InvalidSetting(f"the {shelf} name of {member.__qualname__}", member.name, "used once")
+            found[member.name] = member
+    return found
+
+
+def find(shelf: str, base: type, name: str) -> type:
+    """The entry of this name or class name.
+
+    Raises:
+        UnknownName: there is none; the message names the nearest.
+    """
+    known = entries(shelf, base)
+    by_class = {member.__name__: member for member in known.values()}
+    member = known.get(name.lower().replace("_", "-")) or by_class.get(name)
+    if member is None:
+        raise UnknownName(shelf, name, known)
+    return member
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """A guidance or an evidence from its plain values; the inverse of :meth:`Configurable.to_config`.
+
+    Raises:
+        InvalidSetting: there is no ``_class_name``.
+        UnknownName: a class or a parameter that there is not.
+    """
+    settings = dict(config)
+    class_name = settings.pop("_class_name", None)
+    known = {
+        member.__name__: member for shelf in CONFIGURABLE_SHELVES for member in entries(shelf, Configurable).values()
+    }
+    if class_name is None:
+        raise InvalidSetting("_class_name", class_name, f"one of {', '.join(sorted(known))}")
+    if class_name not in known:
+        raise UnknownName("guidance or evidence", class_name, known)
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            settings[name] = from_config(value)
+        elif isinstance(value, list):
+            settings[name] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return known[class_name].with_settings(settings)

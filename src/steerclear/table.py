@@ -1,0 +1,239 @@
+"""Numbers as people read them: the cells that the terminal, the page and the figures share, and what each column is.
+
+Which columns have a role is decided here alone: the *concept rates*, the *attribute rates* (of everything else), and the
+one number for how far everything else moved.
+"""
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from .results import Column, ImageResult, Measurement, MethodResult, Results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MISSING = "–"
+ARTICLES = {"a", "an", "the"}
+SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
+"""Columns that say how far everything else moved, the best first."""
+
+BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
+"""Columns that a terminal has room for."""
+
+ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
+DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
+
+
+def better(results: Results, column: Column) -> str | None:
+    """Which way is good in a column: "lower", "higher", "truth", or None when it only describes."""
+    found = (method.measurements.get(column.name) for method in results.methods)
+    return next((measurement.better for measurement in found if measurement and measurement.better), None)
+
+
+def truth(results: Results, column: Column) -> float | None:
+    """The column's truth, or None where it is not known."""
+    found = (method.measurements.get(column.name) for method in results.methods)
+    return next((one.truth for one in found if one is not None and one.truth is not None), None)
+
+
+def rate_columns(results: Results) -> list[Column]:
+    """Shares of images that show something: percentages that were counted, and that are no score (higher is better)."""
+    return [column for column in results.columns if column.percent and _counted(results, column)]
+
+
+def concept_columns(results: Results) -> list[Column]:
+    """The rates that the negative prompts name; empty when nobody looked for them.
+
+    A column is found by its words ("hair:red" for "red hair", and "hat" rather than "hat_color:red" for "a hat"), or
+    else as the first rate that ought to be low.
+    """
+    rates = rate_columns(results)
+    found: list[Column] = []
+    for negative in ",".join(results.negative_prompts).split(","):
+        words = set(re.findall(r"\w+", negative.lower())) - ARTICLES
+        fitting = [column for column in rates if words and words <= _words(column.name)]
+        if fitting:
+            found.append(min(fitting, key=lambda column: len(_words(column.name))))
+    low = [column for column in rates if better(results, column) == "lower"] if results.negative_prompts else []
+    return [column for column in rates if column in (found or low[:1])]
+
+
+def attribute_columns(results: Results) -> list[Column]:
+    """The rates of everything else."""
+    concepts = concept_columns(results)
+    return [column for column in rate_columns(results) if column not in concepts]
+
+
+def side_effect_column(results: Results) -> Column | None:
+    """The one number for "everything else": the best there is, or None."""
+    known = {column.name: column for column in results.columns}
+    measured = {name for method in results.methods for name in method.measurements}
+    return next((known[name] for name in SIDE_EFFECTS if name in known and name in measured), None)
+
+
+def _counted(results: Results, column: Column) -> bool:
+    found = [method.measurements.get(column.name) for method in results.methods]
+    return any(one is not None and one.interval == "wilson" and one.better != "higher" for one in found)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\W_]+", name.lower()))
+
+
+def shows_concept(results: Results, image: ImageResult) -> bool | None:
+    """Whether a concept is seen in an image; None when nobody looked."""
+    seen = [image.shown[column.name] for column in concept_columns(results) if column.name in image.shown]
+    return any(seen) if seen else None
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals; never "-0".
+
+    >>> number(-0.001, 2), number(12.345, 1), number(float("nan"), 1)
+    ('0.00', '12.3', '–')
+    """
+    if not math.isfinite(value):
+        return MISSING if math.isnan(value) else ("∞" if value > 0 else "-∞")
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def decimals(measurement: Measurement, percent: bool) -> int:
+    """As many as the interval's width carries: two of its digits, for percentages none above two points.
+
+    >>> decimals(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    0
+    >>> decimals(Measurement(value=0.123, low=0.08, high=0.17), percent=False)
+    3
+    """
+    scale = 100 if percent else 1
+    width = abs(measurement.high - measurement.low) * scale if _has_interval(measurement) else 0.0
+    if width > 0 and math.isfinite(width):
+        least = 0 if percent and width >= 2 else 1 - math.floor(math.log10(width))
+        return min(max(least, 0), 4)
+    size = abs(measurement.value) * scale
+    if percent or not math.isfinite(size) or float(size).is_integer():
+        return 0
+    return min(max(2 - math.floor(math.log10(size)), 0), 4)
+
+
+def _has_interval(measurement: Measurement) -> bool:
+    return measurement.low is not None and measurement.high is not None
+
+
+def value_text(measurement: Measurement | None, percent: bool) -> str:
+    """The estimate without its interval.
+
+    >>> value_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '12 %'
+    """
+    if measurement is None:
+        return MISSING
+    text = number(measurement.value * (100 if percent else 1), decimals(measurement, percent))
+    return f"{text} %" if percent and text != MISSING else text
+
+
+def interval_text(measurement: Measurement | None, percent: bool) -> str:
+    """The interval in brackets, or nothing.
+
+    >>> interval_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '[8, 17]'
+    """
+    if measurement is None or not _has_interval(measurement):
+        return ""
+    places, scale = decimals(measurement, percent), 100 if percent else 1
+    return f"[{number(measurement.low * scale, places)}, {number(measurement.high * scale, places)}]"
+
+
+def cell(measurement: Measurement | None, percent: bool) -> str:
+    """The estimate and its interval.
+
+    >>> cell(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '12 % [8, 17]'
+    >>> cell(Measurement(value=0.0523, low=0.041, high=0.066), percent=False)
+    '0.052 [0.041, 0.066]'
+    >>> cell(Measurement(value=60.0), percent=False), cell(None, percent=False)
+    ('60', '–')
+    """
+    return f"{value_text(measurement, percent)} {interval_text(measurement, percent)}".strip()
+
+
+def heading(results: Results, column: Column) -> str:
+    """The column's label with an arrow to where it is good: ↓ lower, ↑ higher, ◎ nearer to the truth."""
+    return f"{column.label} {ARROWS.get(better(results, column) or '', '')}".strip()
+
+
+def header(results: Results, columns: list[Column] | None = None) -> list[str]:
+    """The first row of the table.
+
+    Args:
+        results: what ``compare`` found.
+        columns: which columns, in order; all by default.
+    """
+    return ["method", *(heading(results, column) for column in _chosen(results, columns))]
+
+
+def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
+    """One row a method: its label, and a cell a column.
+
+    Args:
+        results: what ``compare`` found.
+        columns: which columns, in order; all by default.
+    """
+    return [row(method, _chosen(results, columns)) for method in results.methods]
+
+
+def row(method: MethodResult, columns: list[Column]) -> list[str]:
+    """A method's label, and a cell a column."""
+    return [method.label, *(cell(method.measurements.get(column.name), column.percent) for column in columns)]
+
+
+def truth_row(results: Results, columns: list[Column] | None = None) -> list[str]:
+    """What a perfect answer would give, in the columns where that is known."""
+    texts = ["truth"]
+    for column in _chosen(results, columns):
+        known = truth(results, column)
+        texts.append(MISSING if known is None else truth_text(known, column.percent))
+    return texts
+
+
+def truth_text(value: float, percent: bool) -> str:
+    """A truth is exact: a percentage with one decimal, where it has any.
+
+    >>> truth_text(0.325, percent=True), truth_text(0.5, percent=True), truth_text(0.0, percent=False)
+    ('32.5 %', '50 %', '0')
+    """
+    if percent:
+        return f"{number(value * 100, 1).removesuffix('.0')} %"
+    return number(value, 3).rstrip("0").rstrip(".")
+
+
+def _chosen(results: Results, columns: list[Column] | None) -> list[Column]:
+    return list(results.columns) if columns is None else columns
+
+
+def off_truth(measurement: Measurement | None) -> bool:
+    """Whether the whole interval lies on one side of the truth: the number moved for certain."""
+    if measurement is None or not _has_interval(measurement) or measurement.truth is None:
+        return False
+    return measurement.truth < measurement.low or measurement.truth > measurement.high
+
+
+def terminal_table(results: Results) -> "Table":
+    """The columns that a terminal has room for, as a rich table; prompts and labels are taken as plain text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    concepts = concept_columns(results)
+    columns = [column for column in results.columns if column in concepts or column.name in BRIEF]
+    table = Table(title=None, header_style="bold")
+    for index, text in enumerate(header(results, columns)):
+        table.add_column(Text(text), justify="left" if index == 0 else "right")
+    for cells in rows(results, columns):
+        table.add_row(*map(Text, cells))
+    last = truth_row(results, columns)
+    if any(text != MISSING for text in last[1:]):
+        table.add_section()
+        table.add_row(*(Text(text, style="dim") for text in last))
+    return table

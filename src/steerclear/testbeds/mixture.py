@@ -1,0 +1,332 @@
+"""An exact world: Gaussian mixtures, whose densities, scores, posteriors and denoisers are known at every noise level.
+
+A *world* is what a prompt shows (a mixture) and a *concept* in it (some of its components). What a perfect negative
+prompt would leave, p(x | not c), is then a mixture too, and every claim of a guidance can be held against it.
+
+:class:`MixtureDenoiser` asks the world as if it were a network: it is the mock model of the whole test suite.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..denoiser import MAIN, Branch, Point
+from ..errors import InvalidSetting
+from ..noise import Level, check_prediction_type, per_image
+from ..seeds import Stream, image_generators
+from ..settings import finite
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of Gaussians, seen through noise: x_t = alpha * x_0 + sigma * noise, with x_0 from the mixture.
+
+    Equations, with C_k = V_k diag(l_k) V_k^T the covariances, S_k = alpha^2 C_k + sigma^2 I and r_k the components'
+    responsibilities for x_t:
+
+        p_t(x)  = sum_k weight_k N(x; alpha m_k, S_k)
+        score   = -sum_k r_k S_k^-1 (x - alpha m_k)
+        x_0     = sum_k r_k [m_k + alpha C_k S_k^-1 (x - alpha m_k)]        (the posterior mean)
+        noise   = sum_k r_k sigma S_k^-1 (x - alpha m_k) = -sigma score
+
+    The eigenvectors are those of the covariances at every level, so a level costs no decomposition. Everything is
+    computed in float64 and in logarithms, and is finite at alpha = 0 and at sigma = 0. Samples may have any shape
+    ``[batch, ...]`` with ``dimension`` numbers an image; alpha and sigma are numbers, or one an image, not both 0.
+
+    Attributes:
+        log_weights: logarithms of the components' probabilities, ``[components]``, float64.
+        means: m_k, ``[components, dimension]``, float64.
+        variances: l_k, the eigenvalues of the covariances, positive, ``[components, dimension]``, float64.
+        axes: V_k, eigenvectors in columns, ``[components, dimension, dimension]``; None if the coordinates are the axes.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    axes: Tensor | None = None
+
+    @classmethod
+    def isotropic(cls, weights: Sequence[float] | Tensor, means: Tensor, deviation: float | Tensor) -> "Mixture":
+        """Round components.
+
+        Args:
+            weights: positive, ``[components]``; normalised here.
+            means: ``[components, dimension]``.
+            deviation: standard deviation of each coordinate, above 0; one number or ``[components]``.
+
+        Raises:
+            InvalidSetting: a weight or a deviation that is not above 0.
+        """
+        means = means.double()
+        spread = torch.as_tensor(deviation, dtype=torch.float64).expand(len(means))
+        if not (torch.isfinite(spread).all() and (spread > 0).all()):
+            raise InvalidSetting("deviation", deviation, "above 0")
+        return cls(_log_normalised(weights), means, (spread**2)[:, None].expand_as(means).clone())
+
+    @classmethod
+    def full(cls, weights: Sequence[float] | Tensor, means: Tensor, covariances: Tensor) -> "Mixture":
+        """Components of any shape.
+
+        Args:
+            weights: positive, ``[components]``; normalised here.
+            means: ``[components, dimension]``.
+            covariances: symmetric and positive definite, ``[components, dimension, dimension]``.
+
+        Raises:
+            InvalidSetting: a weight that is not above 0, or a covariance that is not positive definite.
+        """
+        variances, axes = torch.linalg.eigh(covariances.double())
+        if not (variances > 0).all():
+            raise InvalidSetting("covariances", float(variances.min()), "positive definite (this is an eigenvalue)")
+        return cls(_log_normalised(weights), means.double(), variances, axes)
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers an image has."""
+        return self.means.shape[1]
+
+    def reweighted(self, factors: Tensor) -> "Mixture":
+        """The same components with other weights: weight_k * factor_k, normalised; components of factor 0 are left out."""
+        kept = factors > 0
+        log_weights = self.log_weights[kept] + factors[kept].double().log()
+        axes = None if self.axes is None else self.axes[kept]
+        return Mixture(log_weights - log_weights.logsumexp(0), self.means[kept], self.variances[kept], axes)
+
+    def inflated(self, factor: float) -> "Mixture":
+        """The same with every covariance ``factor`` times as large: broader above 1."""
+        finite("factor", factor, low=1e-9)
+        return Mixture(self.log_weights, self.means, self.variances * factor, self.axes)
+
+    def log_joint(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        """log weight_k + log N(x; alpha m_k, S_k), ``[batch, components]``, float64."""
+        offsets, totals, _ = self._along_axes(sample, alpha, sigma)
+        return self._log_joint(offsets, totals)
+
+    def log_density(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        """log p_t(x), ``[batch]``, float64."""
+        return self.log_joint(sample, alpha, sigma).logsumexp(1)
+
+    def score(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        """The gradient of :meth:`log_density`, shaped like the sample, float64."""
+        offsets, totals, _ = self._along_axes(sample, alpha, sigma)
+        return self._mean(self._log_joint(offsets, totals), -offsets / totals).reshape(sample.shape)
+
+    def denoised(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        """E[x_0 | x_t], shaped like the sample, float64. At alpha = 0 it is the mean of the mixture."""
+        return self.denoised_and_noise(sample, alpha, sigma)[0]
+
+    def denoised_and_noise(self, sample: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
+        """E[x_0 | x_t] and E[noise | x_t], which no division by alpha or sigma connects."""
+        offsets, totals, (alpha, sigma) = self._along_axes(sample, alpha, sigma)
+        log_joint = self._log_joint(offsets, totals)
+        shares = log_joint.softmax(1)
+        centre = (shares[:, :, None] * self.means).sum(1)
+        denoised = centre + self._mean(log_joint, alpha * self.variances * offsets / totals)
+        noise = self._mean(log_joint, sigma * offsets / totals)
+        return denoised.reshape(sample.shape), noise.reshape(sample.shape)
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """One draw a seed, ``[len(seeds), dimension]``, float64; image k depends on its own seed alone."""
+        cumulative = self.log_weights.exp().cumsum(0)
+        generators = image_generators(seeds, stream=Stream.TRUTH)
+        chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
+        noise = torch.stack([torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators])
+        component = torch.searchsorted(cumulative, chance).clamp(max=len(cumulative) - 1)
+        scaled = noise * self.variances[component].sqrt()
+        if self.axes is not None:
+            scaled = (self.axes[component] * scaled[:, None, :]).sum(2)
+        return self.means[component] + scaled
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[dimension]`` and covariance ``[dimension, dimension]`` of the mixture."""
+        weights = self.log_weights.exp()
+        mean = weights @ self.means
+        apart = self.means - mean
+        between = torch.einsum("k,kd,ke->de", weights, apart, apart)
+        axes = torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1) if self.axes is None else self.axes
+        within = torch.einsum("k,kde,ke,kfe->df", weights, axes, self.variances, axes)
+        return mean, between + within
+
+    def _along_axes(self, sample: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, tuple[Level, Level]]:
+        """x - alpha m_k and the variances of x_t along the components' axes, ``[batch, components, dimension]``."""
+        flat = sample.double().flatten(1)[:, None, :]
+        alpha, sigma = per_image(alpha, flat), per_image(sigma, flat)
+        offsets = flat - alpha * self.means
+        if self.axes is not None:
+            offsets = torch.einsum("bkd,kde->bke", offsets, self.axes)
+        return offsets, alpha**2 * self.variances + sigma**2 + torch.zeros_like(offsets), (alpha, sigma)
+
+    def _log_joint(self, offsets: Tensor, totals: Tensor) -> Tensor:
+        exponents = (offsets**2 / totals + totals.log()).sum(2)
+        return self.log_weights - 0.5 * exponents - 0.5 * self.dimension * math.log(2 * math.pi)
+
+    def _mean(self, log_joint: Tensor, vectors: Tensor) -> Tensor:
+        """Vectors along each component's axes, turned back and averaged with the responsibilities."""
+        if self.axes is not None:
+            vectors = torch.einsum("bke,kde->bkd", vectors, self.axes)
+        return (log_joint.softmax(1)[:, :, None] * vectors).sum(1)
+
+
+def _log_normalised(weights: Sequence[float] | Tensor) -> Tensor:
+    values = torch.as_tensor(weights, dtype=torch.float64)
+    if not (torch.isfinite(values).all() and (values > 0).all()):
+        raise InvalidSetting("weights", values.tolist(), "above 0")
+    return (values / values.sum()).log()
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureWorld:
+    """A mixture, and a concept in it.
+
+    Equations:
+        p(c | k) = membership_k,   pi = sum_k weight_k membership_k
+        p(x | c) ~ sum_k weight_k membership_k N_k(x),   p(x | not c) ~ sum_k weight_k (1 - membership_k) N_k(x)
+
+    Attributes:
+        full: p, what the prompt shows.
+        membership: the concept's share of each component, from 0 to 1, ``[components]``; 0 < pi < 1.
+
+    Raises:
+        InvalidSetting: a membership outside of [0, 1], or a concept that is everything or nothing.
+    """
+
+    full: Mixture
+    membership: Tensor
+    concept: Mixture = field(init=False)
+    target: Mixture = field(init=False)
+
+    def __post_init__(self) -> None:
+        shares = self.membership.double()
+        inside = shares.shape == self.full.log_weights.shape and bool(((shares >= 0) & (shares <= 1)).all())
+        if not inside or not (shares > 0).any() or not (shares < 1).any():
+            raise InvalidSetting("membership", shares.tolist(), "one number from 0 to 1 a component, not all 0, not all 1")
+        object.__setattr__(self, "membership", shares)
+        object.__setattr__(self, "concept", self.full.reweighted(shares))
+        object.__setattr__(self, "target", self.full.reweighted(1 - shares))
+
+    @property
+    def prior(self) -> float:
+        """pi: how often the concept is in unguided samples."""
+        return float((self.full.log_weights.exp() * self.membership).sum())
+
+    def log_odds(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+        """log p(c | x_t) - log p(not c | x_t), exactly; ``[batch]``, float64. What ``OracleEvidence`` is given."""
+        log_joint = self.full.log_joint(sample, alpha, sigma)
+        inside = (log_joint + self.membership.log()).logsumexp(1)
+        return inside - (log_joint + (1 - self.membership).log()).logsumexp(1)
+
+    def concept_rate(self, samples: Tensor) -> float:
+        """The mean of p(c | x_0) over samples ``[batch, ...]``."""
+        return float(self.log_odds(samples).sigmoid().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureDenoiser:
+    """A world that answers as a network does; implements :class:`~steerclear.denoiser.Denoiser`.
+
+    ``positive`` is p; ``negative`` and ``conjunction`` are p(. | c); ``empty`` is a broader mixture; ``weak:*`` is the
+    same with inflated covariances. It reads alpha and sigma of the point, and never the timestep.
+
+    Attributes:
+        world: what is known.
+        prediction_type: the space of its predictions.
+        empty: what the empty prompt shows; None for p with ``broadening`` times its covariances.
+        negatives: what the negative prompts alone show, one an entry; None for p(. | c), a sub-population. Something
+            else is how real negative prompts are: "mustache" shows more than the prompt's portraits do.
+        conjunctions: what the prompt together with each negative shows; None for p(. | c).
+        weakness: how many times larger the weak network's covariances are.
+        broadening: how many times larger the empty prompt's covariances are.
+
+    Raises:
+        InvalidSetting: a prediction type that there is not.
+    """
+
+    world: MixtureWorld
+    prediction_type: str = "epsilon"
+    empty: Mixture | None = None
+    negatives: tuple[Mixture, ...] | None = None
+    conjunctions: tuple[Mixture, ...] | None = None
+    weakness: float = 2.0
+    broadening: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_prediction_type(self.prediction_type)
+
+    def mixture(self, branch: Branch) -> Mixture:
+        """What a branch knows.
+
+        Raises:
+            InvalidSetting: a network or a negative that this world does not have.
+        """
+        known = self._main(branch.condition)
+        if branch.network == MAIN:
+            return known
+        if branch.network != "weak":
+            raise InvalidSetting("network", branch.network, f"{MAIN} or weak")
+        return known.inflated(self.weakness)
+
+    def _main(self, condition: str) -> Mixture:
+        if condition == "positive":
+            return self.world.full
+        if condition == "empty":
+            return self.world.full.inflated(self.broadening) if self.empty is None else self.empty
+        kind, _, number = condition.partition("_")
+        mixtures = (self.negatives if kind == "negative" else self.conjunctions) or (self.world.concept,)
+        index = int(number or 1) - 1
+        if index >= len(mixtures):
+            raise InvalidSetting("condition", condition, f"one of {len(mixtures)} {kind}s of this world")
+        return mixtures[index]
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        """The exact posterior mean of what the prediction type asks for, in the sample's dtype."""
+        sample, alpha, sigma = point.sample, point.alpha, point.sigma
+        if rows is not None:
+            sample, alpha, sigma = sample[rows], _of_rows(alpha, rows), _of_rows(sigma, rows)
+        return [self._predict(self.mixture(branch), sample, alpha, sigma).to(sample.dtype) for branch in branches]
+
+    def _predict(self, mixture: Mixture, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        denoised, noise = mixture.denoised_and_noise(sample, alpha, sigma)
+        if self.prediction_type == "epsilon":
+            return noise
+        if self.prediction_type == "sample":
+            return denoised
+        if self.prediction_type == "flow_prediction":
+            return noise - denoised
+        alpha, sigma = per_image(alpha, denoised), per_image(sigma, denoised)
+        return (alpha * noise - sigma * denoised) / (alpha**2 + sigma**2) ** 0.5
+
+
+def _of_rows(level: Level, rows: Tensor) -> Level:
+    return level[rows] if isinstance(level, Tensor) and level.ndim else level
+
+
+def two_dimensional() -> MixtureWorld:
+    """Ten elliptic components along a spiral, some of which overlap; every third is the concept (pi = 0.3)."""
+    index = torch.arange(10, dtype=torch.float64)
+    radius, angle = 0.45 + 0.14 * index, 1.15 * index
+    means = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1)
+    covariances = turn @ torch.diag(torch.tensor([0.18, 0.09], dtype=torch.float64) ** 2) @ turn.mT
+    membership = torch.zeros(10)
+    membership[[1, 4, 7]] = 1
+    return MixtureWorld(Mixture.full(torch.ones(10), means, covariances), membership)
+
+
+def high_dimensional(dimension: int = 64, components: int = 12, seed: int = 0) -> MixtureWorld:
+    """Round components at random places; a quarter of them is the concept.
+
+    Args:
+        dimension: numbers an image, at least 1.
+        components: at least 2.
+        seed: of the places and the weights.
+    """
+    finite("dimension", dimension, low=1)
+    finite("components", components, low=2)
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(components, dimension, generator=generator, dtype=torch.float64)
+    weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
+    membership = (torch.arange(components) % 4 == 1).double()
+    return MixtureWorld(Mixture.isotropic(weights, 0.8 * means, 0.5), membership)

@@ -1,0 +1,110 @@
+"""What a portrait can show, and how often: the joint distribution of the attributes, exactly.
+
+Every attribute is a column of integers, one an image: 0 or 1 for the binary ones, an index into the
+palette for the others. The distribution is a chain of conditional probabilities; sampling walks
+the chain, and :func:`every_combination` multiplies it out.
+"""
+
+import itertools
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ...seeds import Stream, uniform_per_image
+
+Attributes = dict[str, Tensor]
+"""Attribute name -> integers of shape ``[batch]``."""
+
+HAIR = {"black": (0.10, 0.09, 0.10), "brown": (0.40, 0.23, 0.11), "blond": (0.90, 0.73, 0.32),
+        "red": (0.74, 0.27, 0.09), "gray": (0.64, 0.64, 0.66)}  # fmt: skip
+SKIN = {"light": (0.97, 0.81, 0.69), "tan": (0.82, 0.60, 0.43), "dark": (0.46, 0.30, 0.21)}
+BACKGROUND = {"blue": (0.53, 0.73, 0.93), "green": (0.60, 0.82, 0.60), "gray": (0.76, 0.76, 0.78),
+              "yellow": (0.96, 0.88, 0.55), "pink": (0.95, 0.74, 0.81)}  # fmt: skip
+HAT_COLOR = {"red": (0.80, 0.14, 0.16), "blue": (0.14, 0.25, 0.66), "green": (0.12, 0.47, 0.25),
+             "black": (0.13, 0.13, 0.15)}  # fmt: skip
+
+PALETTES = {"hair": HAIR, "skin": SKIN, "background": BACKGROUND, "hat_color": HAT_COLOR}
+BINARY = ("man", "mustache", "beard", "glasses", "hat", "smile")
+LEVELS = dict.fromkeys(BINARY, 2) | {name: len(palette) for name, palette in PALETTES.items()}
+
+PALETTE_PROBABILITIES = {
+    "hair": (0.25, 0.30, 0.20, 0.12, 0.13),
+    "skin": (0.50, 0.27, 0.23),
+    "background": (0.25, 0.20, 0.20, 0.18, 0.17),
+    "hat_color": (0.25, 0.25, 0.25, 0.25),
+}
+
+
+def probability_of_one(name: str, before: Attributes) -> Tensor | float:
+    """P(binary attribute = 1 | the attributes before it in the chain).
+
+    Mustaches and beards are for men; a beard is likelier below a mustache, so removing mustaches
+    honestly makes beards rarer, and removing them clumsily removes beards too.
+    """
+    match name:
+        case "man":
+            return 0.5
+        case "mustache":
+            return 0.5 * before["man"]
+        case "beard":
+            return before["man"] * (0.15 + 0.35 * before["mustache"])
+        case "glasses":
+            return 0.3
+        case "hat":
+            return 0.25
+        case "smile":
+            return 0.5
+    raise KeyError(name)
+
+
+def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
+    """Draw the attributes of one portrait a seed.
+
+    Args:
+        seeds: one an image; an image's attributes depend on its own seed alone.
+        fixed: attributes to hold, as ``man=1``. Those after them in the chain follow; those before
+            are not reweighed, so hold ``man`` as well as ``mustache``.
+
+    >>> people = sample(range(4), man=1, mustache=0)
+    >>> people["mustache"].tolist()
+    [0, 0, 0, 0]
+    """
+    uniforms = uniform_per_image(seeds, len(LEVELS), Stream.ATTRIBUTES)
+    attributes: Attributes = {}
+    for column, name in enumerate(LEVELS):
+        uniform = uniforms[:, column].contiguous()
+        if name in fixed:
+            attributes[name] = torch.full((len(uniform),), int(fixed[name]))
+        elif name in PALETTES:
+            edges = torch.tensor(PALETTE_PROBABILITIES[name]).cumsum(0)
+            attributes[name] = torch.bucketize(uniform, edges[:-1], right=True)
+        else:
+            attributes[name] = (uniform < probability_of_one(name, attributes)).long()
+    return attributes
+
+
+@lru_cache(maxsize=1)
+def every_combination() -> tuple[Attributes, Tensor]:
+    """All combinations of attributes with their exact probabilities (float64, summing to 1).
+
+    >>> attributes, probability = every_combination()
+    >>> round(float(probability.sum()), 12)
+    1.0
+    >>> round(float(probability[attributes["mustache"] == 1].sum()), 12)
+    0.25
+    """
+    grid = torch.tensor(list(itertools.product(*(range(levels) for levels in LEVELS.values()))))
+    attributes = {name: grid[:, column] for column, name in enumerate(LEVELS)}
+    exact = {name: column.double() for name, column in attributes.items()}  # of integers, torch makes float32
+    probability = torch.ones(len(grid), dtype=torch.float64)
+    for name in LEVELS:
+        if name in PALETTES:
+            table = torch.tensor(PALETTE_PROBABILITIES[name], dtype=torch.float64)
+            probability = probability * table[attributes[name]]
+        else:
+            one = torch.as_tensor(probability_of_one(name, exact), dtype=torch.float64)
+            probability = probability * torch.where(attributes[name] == 1, one, 1 - one)
+    possible = probability > 0
+    return {name: column[possible] for name, column in attributes.items()}, probability[possible]

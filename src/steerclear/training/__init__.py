@@ -1,0 +1,1 @@
+"""Makes the shipped pipeline: draws portraits, then trains every network that stands on them."""

@@ -1,0 +1,92 @@
+"""The denoiser and its text encoder, trained together; and weak denoisers, trained on the same text."""
+
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .autoencoder import LATENT_CHANNELS
+
+LATENT_SIZE = 16
+TEXT_WIDTH = 128
+HEAD_WIDTH = 32
+EMPTY_PROMPT = 0.1
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
+    torch.manual_seed(seed)
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length, projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    ))  # fmt: skip
+
+
+def build_unet(channels: tuple[int, ...], seed: int) -> UNet2DConditionModel:
+    """A small UNet; text is attended to at every resolution but the largest."""
+    torch.manual_seed(seed)
+    coarse = len(channels) - 1
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        block_out_channels=channels, layers_per_block=1, norm_num_groups=channels[0] // 3,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * coarse,
+        up_block_types=("CrossAttnUpBlock2D",) * coarse + ("UpBlock2D",),
+        cross_attention_dim=TEXT_WIDTH, use_linear_projection=True,
+        attention_head_dim=tuple(max(1, width // HEAD_WIDTH) for width in channels),  # diffusers' name for heads
+    )  # fmt: skip
+
+
+def build_scheduler() -> DPMSolverMultistepScheduler:
+    """SDE-DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) on a cosine schedule with v-prediction.
+
+    Stochastic, because the transitions of a stochastic sampler carry the likelihood ratios that
+    posterior tracking reads. ``lambda_min_clipped`` is what diffusers advises for cosine schedules.
+    """
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
+        algorithm_type="sde-dpmsolver++", lambda_min_clipped=-5.1, timestep_spacing="trailing",
+    )  # fmt: skip
+
+
+class TextToLatents(nn.Module):
+    """A denoiser and the text encoder that it is conditioned on, as one thing to train."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, *, train_text: bool) -> None:
+        super().__init__()
+        self.unet = unet
+        self.train_text = train_text
+        if train_text:
+            self.text_encoder = text_encoder
+        else:
+            self.frozen = [text_encoder]  # in a list, so that it is neither trained nor saved
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Hidden states ``[batch, 77, width]``; equal captions are encoded once."""
+        encoder = self.text_encoder if self.train_text else self.frozen[0]
+        unique, where = tokens.unique(dim=0, return_inverse=True)
+        with torch.set_grad_enabled(self.train_text and torch.is_grad_enabled()):
+            return encoder(input_ids=unique).last_hidden_state[where]
+
+
+def denoising_loss(
+    model: TextToLatents, latents: Tensor, tokens: Tensor, empty: Tensor, alphas_cumprod: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512).
+
+    Args:
+        latents: scaled latents x_0, ``[batch, 4, 16, 16]``.
+        tokens: captions, ``[batch, 77]``; a tenth of them is replaced by ``empty``, for guidance.
+        alphas_cumprod: alpha^2 of every training timestep.
+    """
+    batch, device = len(latents), latents.device
+    dropped = torch.rand(batch, generator=generator) < EMPTY_PROMPT
+    tokens = torch.where(dropped[:, None].to(device), empty, tokens)
+    spread = (torch.arange(batch) + torch.rand(1, generator=generator)) / batch  # low variance: one an equal part
+    timestep = (spread * len(alphas_cumprod)).long().clamp(max=len(alphas_cumprod) - 1)
+    alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1).to(device)
+    sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1).to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    sample = alpha * latents + sigma * noise
+    predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
+    return F.mse_loss(predicted.float(), alpha * noise - sigma * latents)

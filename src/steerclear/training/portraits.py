@@ -1,0 +1,181 @@
+"""All stages in order: draw, autoencoder, latents, text, denoiser, weak denoiser, classifier, pack.
+
+Each stage leaves a file and is skipped when its file is there; a stage that was stopped goes on from its
+last checkpoint.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..features.portrait_classifier import PortraitClassifier, classification_loss
+from . import autoencoder, data, diffusion, tokenizer
+from .loop import Report, train
+from .presets import Preset
+
+RECONSTRUCTIONS = 4096
+TOKENIZER_CAPTIONS = 20_000
+CLASSIFIER_NOISE = 0.05
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where one training run keeps its files, and what all its stages share.
+
+    Args:
+        folder: checkpoints, drawn portraits, latents and trained parts.
+        preset: sizes and lengths.
+        seed: everything random follows from it.
+        device: "cpu" or "cuda".
+        report: called after every step of every stage.
+    """
+
+    folder: Path
+    preset: Preset
+    seed: int
+    device: str
+    report: Report
+
+    @cached_property
+    def drawn(self) -> dict[str, Tensor]:
+        """``images`` uint8 and ``attributes.<name>``."""
+
+        def make() -> dict[str, Tensor]:
+            images, attributes = data.portraits(range(self.preset.images))
+            return {"images": images} | {f"attributes.{name}": column for name, column in attributes.items()}
+
+        return data.cached(self.folder / "portraits.safetensors", make)
+
+    @property
+    def attributes(self) -> dict[str, Tensor]:
+        prefix = "attributes."
+        return {key.removeprefix(prefix): value for key, value in self.drawn.items() if key.startswith(prefix)}
+
+    @cached_property
+    def autoencoder(self) -> AutoencoderKL:
+        done = self.folder / "vae"
+        if not done.exists():
+            images, schedule = self.drawn["images"], self.preset.autoencoder
+            model = autoencoder.build(self.preset.autoencoder_channels, self.seed).to(self.device)
+
+            def loss(step: int, generator: torch.Generator) -> Tensor:
+                rows = torch.randint(len(images), (schedule.batch_size,), generator=generator)
+                return autoencoder.reconstruction_loss(model, images[rows].to(self.device), generator)
+
+            train("autoencoder", model, loss, schedule, self.folder, seed=self.seed, report=self.report)
+            some = autoencoder.encode(model, images[:2048].to(self.device))
+            model.register_to_config(scaling_factor=1 / float(some.std()))
+            model.save_pretrained(done)
+        return AutoencoderKL.from_pretrained(done).to(self.device).eval()
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """Scaled latents of all training portraits."""
+
+        def make() -> dict[str, Tensor]:
+            model = self.autoencoder
+            parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in self.drawn["images"].split(2048)]
+            return {"latents": torch.cat(parts) * model.config.scaling_factor}
+
+        return data.cached(self.folder / "latents.safetensors", make)["latents"]
+
+    @cached_property
+    def captions(self) -> list[list[str]]:
+        path = self.folder / "captions.json"
+        if not path.exists():
+            path.write_text(
+                json.dumps(data.captions(range(self.preset.images), self.attributes, self.preset.captions_each))
+            )
+        return json.loads(path.read_text())
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        done = self.folder / "tokenizer"
+        if not done.exists():
+            flat = [caption for row in self.captions for caption in row]
+            tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained(done)
+        return CLIPTokenizer.from_pretrained(done)
+
+    def _tokens(self, captions: list[str]) -> Tensor:
+        return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """``[images, captions_each, 77]``."""
+
+        def make() -> dict[str, Tensor]:
+            flat = [caption for row in self.captions for caption in row]
+            tokens = self._tokens(flat).to(torch.int32)
+            return {"tokens": tokens.view(self.preset.images, self.preset.captions_each, -1)}
+
+        return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
+
+    def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule) -> None:
+        latents, tokens, empty = self.latents, self.tokens, self._tokens([""])[0].to(self.device)
+        alphas_cumprod = diffusion.build_scheduler().alphas_cumprod
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            rows = torch.randint(len(latents), (schedule.batch_size,), generator=generator)
+            which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
+            texts = tokens[rows, which].long().to(self.device)
+            return diffusion.denoising_loss(
+                model, latents[rows].to(self.device), texts, empty, alphas_cumprod, generator
+            )
+
+        train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)
+
+    @cached_property
+    def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+        done = self.folder / "denoiser"
+        if not (done / "text_encoder").exists():
+            unet = diffusion.build_unet(self.preset.denoiser_channels, self.seed)
+            text = diffusion.build_text_encoder(self.tokenizer, self.seed)
+            self._train_denoiser("denoiser", diffusion.TextToLatents(unet, text, train_text=True), self.preset.denoiser)
+            unet.save_pretrained(done / "unet")
+            text.save_pretrained(done / "text_encoder")
+        return (
+            UNet2DConditionModel.from_pretrained(done / "unet").to(self.device).eval(),
+            CLIPTextModel.from_pretrained(done / "text_encoder").to(self.device).eval(),
+        )
+
+    @cached_property
+    def weak(self) -> UNet2DConditionModel:
+        done = self.folder / "weak"
+        if not done.exists():
+            unet = diffusion.build_unet(self.preset.weak_channels, self.seed)
+            model = diffusion.TextToLatents(unet, self.denoiser[1], train_text=False)
+            self._train_denoiser("weak", model, self.preset.weak)
+            unet.save_pretrained(done)
+        return UNet2DConditionModel.from_pretrained(done).to(self.device).eval()
+
+    @cached_property
+    def classifier(self) -> PortraitClassifier:
+        done = self.folder / "classifier.safetensors"
+        if not done.exists():
+            images, attributes, schedule = self.drawn["images"], self.attributes, self.preset.classifier
+            scale = self.autoencoder.config.scaling_factor
+            rebuilt = data.to_pixels(autoencoder.decode(self.autoencoder, self.latents[:RECONSTRUCTIONS].to(self.device) / scale))
+            rebuilt = rebuilt.cpu()
+            torch.manual_seed(self.seed)
+            model = PortraitClassifier().to(self.device)
+            half = schedule.batch_size // 2
+
+            def loss(step: int, generator: torch.Generator) -> Tensor:
+                true = torch.randint(len(images), (half,), generator=generator)
+                again = torch.randint(len(rebuilt), (half,), generator=generator)
+                pixels = data.to_model(torch.cat([images[true], rebuilt[again]]))
+                strength = CLASSIFIER_NOISE * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+                pixels = pixels + strength * torch.randn(pixels.shape, generator=generator)
+                rows = torch.cat([true, again])
+                shown = {name: column[rows].to(self.device) for name, column in attributes.items()}
+                return classification_loss(model(pixels.to(self.device)), shown)
+
+            train("classifier", model, loss, schedule, self.folder, seed=self.seed + 2, report=self.report)
+            model.cpu().save(done)
+        return PortraitClassifier.load(done)

@@ -1,0 +1,53 @@
+"""How large and how long: the two ways of making the shipped pipeline."""
+
+from dataclasses import dataclass
+
+from .loop import Schedule
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One recipe for all networks.
+
+    Args:
+        images: training portraits, drawn from the seeds 0 to images - 1.
+        captions_each: captions written for each portrait.
+        autoencoder_channels, denoiser_channels, weak_channels: widths from fine to coarse.
+        autoencoder, denoiser, weak, classifier: schedules.
+    """
+
+    images: int
+    captions_each: int
+    autoencoder_channels: tuple[int, ...]
+    denoiser_channels: tuple[int, ...]
+    weak_channels: tuple[int, ...]
+    autoencoder: Schedule
+    denoiser: Schedule
+    weak: Schedule
+    classifier: Schedule
+
+
+PRESETS = {
+    "cpu": Preset(
+        images=60_000,
+        captions_each=4,
+        autoencoder_channels=(16, 32, 64),
+        denoiser_channels=(48, 96, 192),
+        weak_channels=(24, 48, 96),
+        autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
+        denoiser=Schedule(5000, 64, 1e-3, warmup_steps=200, decay=0.5, ema_decay=0.999),
+        weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
+        classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
+    ),
+    "gpu": Preset(
+        images=400_000,
+        captions_each=4,
+        autoencoder_channels=(32, 64, 96),
+        denoiser_channels=(48, 96, 192),
+        weak_channels=(24, 48, 96),
+        autoencoder=Schedule(20_000, 128, 2e-3, warmup_steps=200, decay=0.6, ema_decay=0.999, weight_decay=1e-4),
+        denoiser=Schedule(60_000, 256, 1e-3, warmup_steps=500, decay=0.4, ema_decay=0.9995),
+        weak=Schedule(3000, 256, 1e-3, ema_decay=0.995),
+        classifier=Schedule(4000, 256, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
+    ),
+}

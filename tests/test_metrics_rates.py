@@ -1,0 +1,164 @@
+"""Rates and the collateral shift: Wilson's formula, de Moivre's floor, and what the bootstrap covers."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from scipy.stats import binom
+
+from steerclear.errors import TooFewSamples, UnfitFeatures
+from steerclear.metrics import collateral_shift, rate
+from steerclear.metrics.collateral import _expected_deviation
+from steerclear.metrics.estimates import Rate, bootstrap_counts, percentile_interval
+
+
+def coins(total: int, probability: float, seed: int) -> torch.Tensor:
+    return torch.rand(total, generator=torch.Generator().manual_seed(seed)) < probability
+
+
+# rates
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 192), (1, 10), (97, 192), (1000, 1000)])
+def test_wilson_interval_solves_its_equation(count: int, total: int) -> None:
+    # the ends are the p at which |count / total - p| = z sqrt(p (1 - p) / total)
+    shown = rate(torch.arange(total) < count)
+    z = 1.959963984540054
+    assert (shown.count, shown.total, shown.value) == (count, total, count / total)
+    for end in (shown.low, shown.high):
+        assert abs(shown.value - end) == pytest.approx(z * math.sqrt(end * (1 - end) / total), abs=1e-12)
+    assert 0 <= shown.low <= shown.value <= shown.high <= 1
+    assert shown.high - shown.low > 0
+
+
+def test_wilson_interval_covers_as_it_says() -> None:
+    for probability in (0.05, 0.5):
+        counts = range(101)
+        covered = sum(
+            float(binom.pmf(count, 100, probability))
+            for count in counts
+            if Rate.of(count, 100).low <= probability <= Rate.of(count, 100).high
+        )
+        assert 0.93 < covered < 0.98
+
+
+def test_a_rate_takes_zeros_and_ones_only() -> None:
+    assert rate(torch.tensor([1, 0, 1])) == rate(torch.tensor([1.0, 0.0, 1.0])) == rate(torch.tensor([1, 0, 1]).bool())
+    with pytest.raises(UnfitFeatures, match=r"takes 0 or 1 an image and was given 0\.5"):
+        rate(torch.tensor([1.0, 0.5]))
+    with pytest.raises(UnfitFeatures, match=r"shape \[n\], and was given \[2, 1\]"):
+        rate(torch.ones(2, 1))
+    with pytest.raises(TooFewSamples, match="needs at least 1 samples and was given 0"):
+        rate(torch.ones(0))
+
+
+# the bootstrap
+
+
+def test_bootstrap_of_a_mean_has_the_error_of_the_mean() -> None:
+    values = torch.rand(400, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    low, high = percentile_interval(bootstrap_counts(400, 4000, seed=3) @ values / 400)
+    error = float(values.std(correction=0)) / 20
+    assert low == pytest.approx(float(values.mean()) - 1.96 * error, abs=0.15 * error)
+    assert high == pytest.approx(float(values.mean()) + 1.96 * error, abs=0.15 * error)
+
+
+def test_bootstrap_counts_are_multinomial() -> None:
+    counts = bootstrap_counts(20, 20_000)
+    assert bool((counts.sum(1) == 20).all())
+    assert float(counts.var(correction=0)) == pytest.approx(1 - 1 / 20, abs=0.01)
+    assert float(torch.corrcoef(counts[:, :2].T)[0, 1]) == pytest.approx(-1 / 19, abs=5 / 20_000**0.5)
+
+
+# the collateral shift
+
+
+@pytest.mark.parametrize(("total", "probability"), [(1, 0.5), (5, 0.3), (10, 0.1), (192, 0.325), (50, 0.0), (50, 1.0)])
+def test_the_floor_is_the_sum_over_all_counts(total: int, probability: float) -> None:
+    summed = sum(binom.pmf(count, total, probability) * abs(count / total - probability) for count in range(total + 1))
+    assert _expected_deviation(total, probability) == pytest.approx(float(summed), abs=1e-13)
+
+
+def test_shift_by_hand_and_by_level() -> None:
+    # 4 images: hair black, black, brown, red against .5 .25 .25 -> exact; smile 3 of 4 against 1/2 -> 1/4;
+    # worn hats red 2 of 4, blue 0 against 1/8 each -> half of (3/8 + 1/8 + |3/8 - 1/8|) = 3/8
+    shown = {
+        "hair:black": torch.tensor([1, 1, 0, 0]),
+        "hair:brown": torch.tensor([0, 0, 1, 0]),
+        "hair:red": torch.tensor([0, 0, 0, 1]),
+        "smile": torch.tensor([1, 1, 1, 0]),
+        "hat_color:red": torch.tensor([1, 1, 0, 0]),
+        "hat_color:blue": torch.tensor([0, 0, 0, 0]),
+    }
+    truth = {"hair:black": 0.5, "hair:brown": 0.25, "hair:red": 0.25, "smile": 0.5,
+             "hat_color:red": 0.125, "hat_color:blue": 0.125}  # fmt: skip
+    shift = collateral_shift(shown, truth)
+    assert shift.by_attribute == pytest.approx({"hair": 0, "smile": 0.25, "hat_color": 0.375})
+    assert shift.value == pytest.approx(0.625 / 3)
+    assert collateral_shift(shown, truth, exclude=["hat_color", "smile"]).value == pytest.approx(0)
+    assert set(collateral_shift(shown, truth, exclude="hair:red").by_attribute) == {"hair", "smile", "hat_color"}
+
+
+def test_true_images_show_the_floor_and_no_excess() -> None:
+    rates, runs, total = {"a": 0.5, "b": 0.2, "c": 0.03}, 300, 100
+    values = []
+    for run in range(runs):
+        shown = {name: coins(total, p, 10 * run + k) for k, (name, p) in enumerate(rates.items())}
+        shift = collateral_shift(shown, rates, resamples=2)
+        values.append(shift.value)
+    spread = torch.tensor(values)
+    assert abs(float(spread.mean()) - shift.floor) < 4 * float(spread.std()) / runs**0.5
+    # about 0.8 sqrt(p (1 - p) / n) each, as the documentation says
+    rough = sum(math.sqrt(2 / math.pi * p * (1 - p) / total) for p in rates.values()) / 3
+    assert shift.floor == pytest.approx(rough, rel=0.05)
+
+
+def test_floor_of_levels_is_that_of_simulated_true_images() -> None:
+    truth = {"hair:black": 0.6, "hair:brown": 0.3}  # the rest, 0.1, is neither
+    runs, total = 400, 40
+    values = []
+    for run in range(runs):
+        uniform = torch.rand(total, generator=torch.Generator().manual_seed(run))
+        shown = {"hair:black": uniform < 0.6, "hair:brown": (uniform >= 0.6) & (uniform < 0.9)}
+        shift = collateral_shift(shown, truth, resamples=2)
+        values.append(shift.value)
+    spread = torch.tensor(values)
+    assert abs(float(spread.mean()) - shift.floor) < 4 * float(spread.std()) / runs**0.5
+
+
+def test_a_real_shift_is_found_and_covered() -> None:
+    truth = {"beard": 0.3, "glasses": 0.3, "mustache": 0.5}
+    covered, excess = 0, []
+    for run in range(60):
+        shown = {name: coins(400, 0.1, 2 * run + k) for k, name in enumerate(("beard", "glasses"))}
+        shift = collateral_shift(shown, truth, exclude="mustache", resamples=400, seed=run)
+        covered += shift.low <= 0.2 <= shift.high
+        excess.append(shift.excess)
+    assert covered >= 51  # 95 % of 60 is 57; fewer than 51 has probability 0.001
+    assert 0.17 < sum(excess) / 60 < 0.2
+
+
+def test_the_shift_is_reproducible_and_blind_to_the_order_of_attributes() -> None:
+    shown = {name: coins(50, 0.4, k) for k, name in enumerate("abc")}
+    first = collateral_shift(shown, {"a": 0.5, "b": 0.4, "c": 0.1})
+    assert first == collateral_shift(shown, {"a": 0.5, "b": 0.4, "c": 0.1})
+    for order in itertools.permutations("abc"):
+        again = collateral_shift(shown, {name: {"a": 0.5, "b": 0.4, "c": 0.1}[name] for name in order})
+        assert (again.value, again.low, again.floor) == pytest.approx((first.value, first.low, first.floor), abs=1e-15)
+
+
+def test_misfits_are_told() -> None:
+    shown = {"a": torch.tensor([1, 0]), "b": torch.tensor([1, 0, 0])}
+    with pytest.raises(UnfitFeatures, match=r"cannot exclude \['mustach'\]: the truth names a"):
+        collateral_shift(shown, {"a": 0.5}, exclude="mustach")
+    with pytest.raises(UnfitFeatures, match="every attribute is excluded"):
+        collateral_shift(shown, {"a": 0.5}, exclude="a")
+    with pytest.raises(UnfitFeatures, match="not read for hat; they were for a, b"):
+        collateral_shift(shown, {"hat": 0.5})
+    with pytest.raises(UnfitFeatures, match=r"differing numbers of images: \[2, 3\]"):
+        collateral_shift(shown, {"a": 0.5, "b": 0.5})
+    with pytest.raises(UnfitFeatures, match="takes 0 or 1"):
+        collateral_shift({"a": torch.tensor([2, 0])}, {"a": 0.5})
+    with pytest.raises(TooFewSamples, match="at least 1 images and was given 0"):
+        collateral_shift({"a": torch.empty(0)}, {"a": 0.5})

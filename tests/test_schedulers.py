@@ -1,0 +1,185 @@
+"""Noise levels and spaces of diffusers' schedulers, against what the schedulers themselves do."""
+
+import inspect
+from types import SimpleNamespace
+
+import diffusers
+import pytest
+import tiny
+import torch
+
+from steerclear.errors import InvalidSetting, UnsupportedModel
+from steerclear.noise import to_denoised, to_noise
+from steerclear.schedulers import is_flow, is_stochastic, is_substep, noise_level, prediction_type, step_arguments
+
+STEPS = 6
+SHAPE = (2, 4, 3, 3)
+
+SPACES = ("epsilon", "v_prediction")
+CASES = [
+    (name, space) for name in tiny.SCHEDULERS for space in SPACES if not (name == "dpm++-flow" and space != SPACES[0])
+]
+CASES.remove(("ddim-zero-snr", "epsilon"))  # pure noise says nothing of the image: the scheduler itself gives NaN
+
+
+def prepared(name, space=None, steps=STEPS, **settings):
+    own = {} if space is None or name == "dpm++-flow" else {"prediction_type": space}
+    scheduler = tiny.scheduler(name, **own, **settings)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def walked(scheduler, seed=0):
+    """Every point of a run whose network says random numbers: (timestep, sample, prediction, what step returned)."""
+    random = torch.Generator().manual_seed(seed)
+    sample = torch.randn(SHAPE, generator=random) * scheduler.init_noise_sigma
+    keywords = {"generator": random} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    for timestep in scheduler.timesteps:
+        scheduler.scale_model_input(sample, timestep)
+        prediction = torch.randn(SHAPE, generator=random)
+        moved = SimpleNamespace()
+        yield timestep, sample, prediction, moved
+        moved.output = scheduler.step(prediction, timestep, sample, **keywords)
+        sample = moved.output.prev_sample
+
+
+@pytest.mark.parametrize("name", tiny.SCHEDULERS)
+def test_levels_are_what_add_noise_does(name):
+    scheduler = prepared(name, "v_prediction")
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    checked = 0
+    for timestep, *_ in walked(scheduler):
+        if is_substep(scheduler):
+            continue  # add_noise knows of no midpoints; see the next test
+        alpha, sigma = noise_level(scheduler, timestep)
+        times = timestep.reshape(1)
+        assert alpha == pytest.approx(float(scheduler.add_noise(one, zero, times)), abs=1e-5)
+        assert sigma == pytest.approx(float(scheduler.add_noise(zero, one, times)), abs=1e-5, rel=1e-5)
+        checked += 1
+    assert checked >= STEPS // 2
+
+
+@pytest.mark.parametrize("name", ["euler", "euler-ancestral", "heun", "lms", "kdpm2", "kdpm2-ancestral", "dpm-sde"])
+def test_levels_are_what_the_input_is_scaled_by(name):
+    scheduler = prepared(name)
+    substeps = 0
+    for timestep, sample, *_ in walked(scheduler):
+        alpha, sigma = noise_level(scheduler, timestep)
+        scaled = scheduler.scale_model_input(sample, timestep)
+        assert alpha == 1
+        assert float(sample.norm() / scaled.norm()) == pytest.approx((1 + sigma**2) ** 0.5, rel=1e-5)
+        substeps += is_substep(scheduler)
+    assert substeps == (0 if name.startswith(("euler", "lms")) else STEPS - 1)
+
+
+@pytest.mark.parametrize("kind", [diffusers.FlowMatchEulerDiscreteScheduler, diffusers.FlowMatchHeunDiscreteScheduler])
+def test_levels_are_what_scale_noise_does(kind):
+    scheduler = kind(shift=3.0)
+    scheduler.set_timesteps(STEPS)
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    assert prediction_type(scheduler) == "flow_prediction"
+    assert is_flow(scheduler)
+    for timestep in scheduler.timesteps.unique():
+        alpha, sigma = noise_level(scheduler, timestep)
+        assert alpha == pytest.approx(float(scheduler.scale_noise(one, timestep.reshape(1), zero)), abs=1e-5)
+        assert sigma == pytest.approx(float(scheduler.scale_noise(zero, timestep.reshape(1), one)), abs=1e-5)
+
+
+def implied_by_scheduler(scheduler, moved, converted):
+    """("denoised" or "noise", value) that the scheduler's own step worked with; None where it keeps that to itself."""
+    if converted:
+        kind = "noise" if isinstance(scheduler, diffusers.DEISMultistepScheduler) else "denoised"
+        return kind, converted[-1]
+    value = getattr(moved.output, "pred_original_sample", None)
+    return None if value is None else ("denoised", value)
+
+
+REPORTING = [case for case in CASES if case[0] not in ("pndm", "lcm", "tcd")]
+
+
+@pytest.mark.parametrize(("name", "space"), REPORTING)
+def test_denoised_is_what_the_scheduler_computes(name, space):
+    scheduler = prepared(name, space)
+    converted = []
+    if hasattr(scheduler, "convert_model_output"):
+        convert = scheduler.convert_model_output
+        scheduler.convert_model_output = lambda *args, **kwargs: (
+            converted.append(convert(*args, **kwargs)) or converted[-1]
+        )
+    points = []
+    for timestep, sample, prediction, moved in walked(scheduler):
+        alpha, sigma = noise_level(scheduler, timestep)
+        arguments = (prediction, sample, alpha, sigma, prediction_type(scheduler))
+        points.append((moved, {"denoised": to_denoised(*arguments), "noise": to_noise(*arguments)}))
+    compared = 0
+    for index, (moved, ours) in enumerate(points):
+        theirs = implied_by_scheduler(scheduler, moved, converted[: index + 1])
+        if theirs is None:
+            continue
+        kind, value = theirs
+        assert torch.allclose(ours[kind], value, rtol=1e-4, atol=1e-4 * float(value.abs().max()))
+        compared += 1
+    assert compared == len(points)
+
+
+def test_a_wrong_level_is_caught():
+    """The comparison above can fail: one step further along the table is visible."""
+    scheduler = prepared("euler")
+    timestep, sample, prediction, moved = next(iter(walked(scheduler)))
+    output = scheduler.step(prediction, timestep, sample)
+    _, sigma = noise_level(scheduler, timestep)  # now the next one's
+    wrong = to_denoised(prediction, sample, 1.0, sigma, "epsilon")
+    assert not torch.allclose(wrong, output.pred_original_sample, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "pattern"),
+    [
+        ("ddim", {}, "......"),
+        ("heun", {}, ".x.x.x.x.x."),
+        ("kdpm2-ancestral", {}, ".x.x.x.x.x."),
+        ("dpm-sde", {}, ".x.x.x.x.x."),
+        ("pndm", {}, ".x....."),
+        ("pndm", {"skip_prk_steps": False}, ".xxx.xxx.xxx..."),
+        ("dpm++-singlestep", {}, ".x.x.."),
+        ("dpm++-singlestep", {"solver_order": 3}, ".xx.x."),
+    ],
+)
+def test_substeps(name, settings, pattern):
+    scheduler = prepared(name, **settings)
+    assert "".join("x" if is_substep(scheduler) else "." for _ in walked(scheduler)) == pattern
+
+
+@pytest.mark.parametrize("name", tiny.SCHEDULERS)
+def test_stochastic_means_that_the_seed_of_a_step_matters(name):
+    ends = []
+    for seed in (0, 1):
+        own = {"noise_sampler_seed": seed} if name == "dpm-sde" else {}
+        scheduler = prepared(name, "v_prediction", **own)
+        sample = torch.ones(SHAPE)
+        random = torch.Generator().manual_seed(seed)
+        keywords = step_arguments(scheduler, random)
+        for timestep in scheduler.timesteps:
+            scheduler.scale_model_input(sample, timestep)
+            sample = scheduler.step(torch.full(SHAPE, 0.1), timestep, sample, **keywords).prev_sample
+        ends.append(sample)
+    assert is_stochastic(scheduler) == (not torch.equal(*ends))
+
+
+def test_schedulers_that_cannot_be_read_are_refused():
+    edm = diffusers.EDMEulerScheduler()
+    edm.set_timesteps(4)
+    with pytest.raises(UnsupportedModel, match="EDMEulerScheduler scales its network's output by itself"):
+        noise_level(edm, edm.timesteps[0])
+    with pytest.raises(UnsupportedModel, match="keeps neither sigmas nor alphas_cumprod"):
+        noise_level(SimpleNamespace(), 0)
+    with pytest.raises(InvalidSetting, match="prediction_type is 'score'"):
+        prediction_type(SimpleNamespace(config=SimpleNamespace(prediction_type="score")))
+
+
+def test_flow_sigmas_do_not_change_the_space():
+    """A network that predicts noise keeps doing so on a flow's levels; only the levels differ."""
+    scheduler = prepared("dpm++", "epsilon", use_flow_sigmas=True)
+    alpha, sigma = noise_level(scheduler, scheduler.timesteps[2])
+    assert prediction_type(scheduler) == "epsilon"
+    assert alpha + sigma == pytest.approx(1)

@@ -1,0 +1,791 @@
+"""Steering unmodified Stable Diffusion pipelines: against diffusers itself, and against loops written by hand."""
+
+import copy
+import gc
+import pickle
+import threading
+import warnings
+import weakref
+from dataclasses import dataclass
+from typing import ClassVar
+
+import diffusers
+import PIL.Image
+import pytest
+import tiny
+import torch
+
+from steerclear.bridges.steer import steer
+from steerclear.errors import (
+    InvalidSetting,
+    NotFiniteError,
+    PromptError,
+    SteerclearWarning,
+    UnsupportedModel,
+)
+from steerclear.guidance.auto import AutoGuidance
+from steerclear.guidance.base import Guidance, guidances
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.interval import IntervalGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.unguided import Unguided
+from steerclear.records import Guided
+
+STEPS = 3
+SCALE = 3.0
+PROMPT = "a red hat"
+CFG = ClassifierFreeGuidance(SCALE)
+NEGATIVE = NegativePromptGuidance(SCALE)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Should have ta>=t0")  # torchsde, under DPMSolverSDE
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pipe():
+    return tiny.stable_diffusion("ddim", prediction_type="v_prediction")
+
+
+def trajectory(pipe, prompt=PROMPT, *, seeds=(0,), **settings):
+    """The latents after every step, ``[steps, images, ...]``."""
+    seen = []
+
+    def see(pipe, index, timestep, tensors):
+        seen.append(tensors["latents"].clone())
+        return tensors
+
+    own = {"num_inference_steps": STEPS, "output_type": "latent", "callback_on_step_end": see, **settings}
+    pipe(prompt, generator=tiny.generators(*seeds), **own)
+    return torch.stack(seen)
+
+
+def steered(pipe, guidance, negative_prompt=None, *, weak=None, max_batch=None, **settings):
+    with steer(pipe, guidance, negative_prompt, weak, max_batch=max_batch) as run:
+        latents = trajectory(pipe, **settings)
+    return latents, run
+
+
+def is_untouched(pipe):
+    return (
+        type(pipe).__mro__[0].__dict__.get("_steerclear_original_class") is None
+        and "_steerclear_original_class" not in vars(type(pipe.scheduler))
+        and "_compiled_call_impl" not in vars(pipe.unet)
+        and not {"encode_prompt", "__call__"} & set(vars(pipe))
+        and not {"step", "scale_model_input"} & set(vars(pipe.scheduler))
+    )
+
+
+class Counted:
+    """How often a network ran, and on how many rows."""
+
+    def __init__(self, network):
+        self.calls = self.rows = 0
+        network.register_forward_pre_hook(self._count)
+
+    def _count(self, network, inputs):
+        self.calls += 1
+        self.rows += len(inputs[0])
+
+
+# bit by bit as diffusers
+
+
+@pytest.mark.parametrize("negative", [None, "beard"])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("name", tiny.SCHEDULERS)
+def test_plain_guidance_is_bit_identical_to_diffusers(name, images, negative):
+    space = {} if name == "dpm++-flow" else {"prediction_type": "v_prediction"}
+    pipe = tiny.stable_diffusion(name, **space)
+    settings = {"seeds": range(images), "num_images_per_prompt": images}
+    expected = trajectory(pipe, guidance_scale=SCALE, negative_prompt=negative, **settings)
+    found, run = steered(pipe, CFG if negative is None else NEGATIVE, negative, **settings)
+    assert torch.equal(found, expected)
+    assert run.forwards == len(expected)
+    assert is_untouched(pipe)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++", "unipc"])
+def test_networks_that_predict_noise_too(name):
+    pipe = tiny.stable_diffusion(name)
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    assert torch.equal(steered(pipe, CFG)[0], expected)
+
+
+@dataclass(frozen=True)
+class Mutant(ClassifierFreeGuidance):
+    """Classifier-free guidance with a mistake."""
+
+    mistake: str = "none"
+
+    def __call__(self, step, state):
+        first, second = step.predict("empty", "positive")
+        empty, positive = (second, first) if self.mistake == "halves swapped" else (first, second)
+        scale = self.guidance_scale + (1e-3 if self.mistake == "scale" else 0)
+        return Guided(empty + scale * (positive - empty), state)
+
+
+@pytest.mark.parametrize(("mistake", "equal"), [("none", True), ("halves swapped", False), ("scale", False)])
+def test_mistakes_are_caught(pipe, mistake, equal):
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    found, _ = steered(pipe, Mutant(SCALE, mistake=mistake))
+    assert torch.equal(found, expected) == equal
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6) == equal
+
+
+def test_text_matters(pipe):
+    """The comparisons mean something: each of the texts has a visible effect on these tiny networks."""
+    ends = [trajectory(pipe, "a red hat", guidance_scale=s)[-1] for s in (1.0, SCALE)]
+    ends.append(trajectory(pipe, "a blue car", guidance_scale=SCALE)[-1])
+    ends.append(trajectory(pipe, "a red hat", guidance_scale=SCALE, negative_prompt="beard")[-1])
+    for index, left in enumerate(ends):
+        for right in ends[:index]:
+            assert float((left - right).abs().max()) > 1e-2
+
+
+def test_without_guidance_it_is_the_pipeline_without_guidance(pipe):
+    expected = trajectory(pipe, guidance_scale=1.0)
+    assert torch.equal(steered(pipe, Unguided(), guidance_scale=1.0)[0], expected)
+    assert torch.allclose(steered(pipe, Unguided())[0], expected, rtol=0, atol=1e-5)
+
+
+def test_rescale_on_the_guidance_is_the_pipelines_own(pipe):
+    expected = trajectory(pipe, guidance_scale=SCALE, guidance_rescale=0.7)
+    found, _ = steered(pipe, ClassifierFreeGuidance(SCALE, guidance_rescale=0.7))
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(found, trajectory(pipe, guidance_scale=SCALE), atol=1e-3)
+
+
+def test_rescale_of_the_call_changes_nothing_and_says_so(pipe):
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    with pytest.warns(
+        SteerclearWarning, match=r"guidance_rescale=0\.7 .* has no effect under steer; set it on the guidance"
+    ):
+        found, _ = steered(pipe, CFG, guidance_rescale=0.7)
+    assert torch.equal(found, expected)
+
+
+def test_scale_of_the_call_changes_nothing_and_says_so(pipe):
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    with pytest.warns(SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance cfg has 3\.0; set it there"):
+        found, _ = steered(pipe, CFG, guidance_scale=9.0)
+    assert torch.equal(found, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteerclearWarning)
+        steered(pipe, CFG, guidance_scale=SCALE)
+        steered(pipe, IntervalGuidance(CFG), guidance_scale=SCALE)
+
+
+def test_lists_of_prompts_and_embeddings(pipe):
+    prompts, settings = ["a red hat", "a blue car"], {"num_images_per_prompt": 2, "seeds": range(4)}
+    expected = trajectory(pipe, prompts, guidance_scale=SCALE, **settings)
+    assert torch.equal(steered(pipe, CFG, prompt=prompts, **settings)[0], expected)
+
+    embedded, _ = pipe.encode_prompt(prompts, "cpu", 1, False)
+    assert torch.equal(steered(pipe, CFG, prompt=None, prompt_embeds=embedded, **settings)[0], expected)
+
+    negatives = ["beard", "wheel"]
+    expected = trajectory(pipe, prompts, guidance_scale=SCALE, negative_prompt=negatives, **settings)
+    with steer(pipe, NEGATIVE):
+        assert torch.equal(trajectory(pipe, prompts, negative_prompt=negatives, **settings), expected)
+
+
+def test_a_negative_prompt_is_encoded_as_diffusers_encodes_it(pipe):
+    """diffusers skips layers of the prompt's encoding but not of the negative prompt's."""
+    vars(pipe.text_encoder)["text_model"] = pipe.text_encoder  # where diffusers 0.42 looks for the last norm
+    expected = trajectory(pipe, guidance_scale=SCALE, negative_prompt="beard", clip_skip=1)
+    assert torch.equal(steered(pipe, NEGATIVE, "beard", clip_skip=1)[0], expected)
+    assert not torch.equal(trajectory(pipe, guidance_scale=SCALE, negative_prompt="beard"), expected)
+
+
+def test_images_and_dtypes(pipe):
+    expected = pipe(PROMPT, num_inference_steps=2, guidance_scale=SCALE, generator=tiny.generators(0), output_type="np")
+    with steer(pipe, CFG):
+        found = pipe(PROMPT, num_inference_steps=2, generator=tiny.generators(0), output_type="np")
+    assert (found.images == expected.images).all()
+    pipe.to(torch.bfloat16)
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    assert torch.equal(steered(pipe, CFG)[0], expected)
+    assert expected.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_inpainting(channels):
+    network = tiny.unet(in_channels=channels)
+    pipe = tiny.stable_diffusion("ddim", diffusers.StableDiffusionInpaintPipeline, network)
+    image, mask = PIL.Image.new("RGB", (16, 16), "red"), PIL.Image.new("L", (16, 16), 255)
+    mask.paste(0, (0, 0, 8, 16))
+    settings = {"image": image, "mask_image": mask, "strength": 1.0}
+    expected = trajectory(pipe, guidance_scale=SCALE, **settings)
+    assert torch.equal(steered(pipe, CFG, **settings)[0], expected)
+    three, run = steered(pipe, THREE_BRANCHES, "beard", **settings)
+    assert run.evaluations.tolist() == [3.0 * STEPS]
+    assert not torch.equal(three, expected)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm++", "dpm++-singlestep", "heun", "euler-ancestral"])
+def test_image_to_image(name):
+    pipe = tiny.stable_diffusion(name, diffusers.StableDiffusionImg2ImgPipeline)
+    settings = {"image": PIL.Image.new("RGB", (16, 16), "red"), "strength": 0.5, "num_inference_steps": 6}
+    expected = trajectory(pipe, guidance_scale=SCALE, **settings)
+    found, run = steered(pipe, CFG, **settings)
+    assert torch.equal(found, expected)
+    assert len(run.trace.steps) == len(expected) < 6
+    assert run.trace.levels() == sorted(run.trace.levels(), reverse=True)
+
+
+# against loops written by hand
+
+
+def embedded(pipe, *texts):
+    return [pipe.encode_prompt(text, "cpu", 1, False)[0] for text in texts]
+
+
+def by_hand(pipe, guide):
+    """DDIM from the same noise; ``guide(sample, timestep)`` gives each step's prediction."""
+    pipe.scheduler.set_timesteps(STEPS)
+    latents = torch.randn(1, 4, 8, 8, generator=tiny.generators(0)[0])
+    seen = []
+    with torch.no_grad():
+        for timestep in pipe.scheduler.timesteps:
+            latents = pipe.scheduler.step(guide(latents, timestep), timestep, latents).prev_sample
+            seen.append(latents)
+    return torch.stack(seen)
+
+
+def close(left, right):
+    return torch.allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
+def test_three_branches_by_hand(pipe):
+    empty, positive, negative = embedded(pipe, "", PROMPT, "beard")
+
+    def guide(sample, timestep):
+        e, p, n = (pipe.unet(sample, timestep, text).sample for text in (empty, positive, negative))
+        return e + SCALE * (p - e) - 1.5 * (n - e)
+
+    found, run = steered(pipe, THREE_BRANCHES, "beard")
+    assert close(found, by_hand(pipe, guide))
+    assert run.trace.branches == [("empty", "positive", "negative")] * STEPS
+
+
+def test_several_negatives_by_hand(pipe):
+    empty, positive, *negatives = embedded(pipe, "", PROMPT, "beard", "wheel")
+
+    def guide(sample, timestep):
+        e, p, n, m = (pipe.unet(sample, timestep, text).sample for text in (empty, positive, *negatives))
+        return e + SCALE * (p - e) - 1.5 * (n - e) - 1.5 * (m - e)
+
+    found, run = steered(pipe, THREE_BRANCHES, ["beard", "wheel"])
+    assert close(found, by_hand(pipe, guide))
+    assert run.forwards == STEPS
+
+
+def test_conjunction_by_hand(pipe):
+    """At a constant posterior of 1/2 the weight is 1: the prompt's prediction is pushed away from both together."""
+    from steerclear.evidence.constant import ConstantEvidence
+
+    positive, both = embedded(pipe, PROMPT, PROMPT + ", beard")
+
+    def guide(sample, timestep):
+        p, c = (pipe.unet(sample, timestep, text).sample for text in (positive, both))
+        return p - (c - p)
+
+    found, run = steered(pipe, DynamicNegativeGuidance(evidence=ConstantEvidence(0.5)), "beard")
+    assert close(found, by_hand(pipe, guide))
+    assert run.trace.branches == [("positive", "conjunction")] * STEPS
+
+
+def test_weak_network_by_hand(pipe):
+    weak = tiny.unet(seed=8, channels=(4, 8))
+    (positive,) = embedded(pipe, PROMPT)
+
+    def guide(sample, timestep):
+        strong, bad = (network(sample, timestep, positive).sample for network in (pipe.unet, weak))
+        return bad + 2.5 * (strong - bad)
+
+    counted = Counted(weak)
+    found, run = steered(pipe, AutoGuidance(2.5), weak=weak)
+    assert counted.calls == counted.rows == STEPS
+    assert run.forwards == 2 * STEPS
+    assert close(found, by_hand(pipe, guide))
+
+
+@dataclass(frozen=True)
+class OnlySome(Guidance):
+    """Asks for the negative of some images only."""
+
+    name: ClassVar[str] = "only-some"
+    uses_negative: ClassVar[bool] = True
+
+    def __call__(self, step, state):
+        positive, rows = step.predict("positive"), torch.tensor([2, 0])
+        guided = positive.clone()
+        guided[rows] = positive[rows] - 0.5 * (step.predict("negative", rows=rows) - positive[rows])
+        return Guided(guided, state)
+
+    @classmethod
+    def laws(cls):
+        return ()
+
+
+def test_part_of_the_batch(pipe):
+    prompts, settings = ["a red hat", "a blue car", "a cat"], {"seeds": range(3)}
+    texts = torch.cat(embedded(pipe, *prompts))
+    (negative,) = embedded(pipe, "beard")
+    found, run = steered(pipe, OnlySome(), "beard", prompt=prompts, **settings)
+    assert run.evaluations.tolist() == [2.0 * STEPS, 1.0 * STEPS, 2.0 * STEPS]
+    sample = torch.cat([torch.randn(1, 4, 8, 8, generator=generator) for generator in tiny.generators(0, 1, 2)])
+    pipe.scheduler.set_timesteps(STEPS)
+    timestep = pipe.scheduler.timesteps[0]
+    with torch.no_grad():
+        p, n = pipe.unet(sample, timestep, texts).sample, pipe.unet(sample, timestep, negative.repeat(3, 1, 1)).sample
+    guided = p - torch.tensor([0.5, 0, 0.5]).reshape(3, 1, 1, 1) * (n - p)
+    assert close(found[0], pipe.scheduler.step(guided, timestep, sample).prev_sample)
+
+
+@dataclass(frozen=True)
+class Watching(Guidance):
+    """Classifier-free guidance that shows its caller what a guidance sees."""
+
+    seen: list
+    name: ClassVar[str] = "watching"
+
+    def __call__(self, step, state):
+        guided = CFG(step, state)
+        self.seen.append((step, step.denoised(guided.prediction)))
+        return guided
+
+    @classmethod
+    def laws(cls):
+        return ()
+
+
+@pytest.mark.parametrize("space", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "kdpm2-ancestral", "dpm-sde"])
+def test_what_a_guidance_sees(name, space):
+    """x_t in the scheduler's own scaling, the noise level, and the denoised image that the scheduler works with."""
+    pipe = tiny.stable_diffusion(name, prediction_type=space)
+    reported = []
+
+    class Reporting(type(pipe.scheduler)):
+        def step(self, *args, return_dict=True, **kwargs):
+            output = super().step(*args, **kwargs)
+            reported.append(output.pred_original_sample)
+            return (output.prev_sample,)
+
+    pipe.scheduler = Reporting.from_config(pipe.scheduler.config)
+    guidance = Watching([])
+    latents, _ = steered(pipe, guidance)
+    steps = [step for step, _ in guidance.seen]
+    start = torch.randn(1, 4, 8, 8, generator=tiny.generators(0)[0]) * pipe.scheduler.init_noise_sigma
+    assert torch.equal(steps[0].sample, start)
+    assert all(torch.equal(step.sample, before) for step, before in zip(steps[1:], latents, strict=False))
+    assert [step.index for step in steps] == list(range(len(latents)))
+    assert {step.total for step in steps} == {len(latents)}
+    assert any(step.substep for step in steps) == (name not in ("ddim", "euler"))
+    for (_, ours), theirs in zip(guidance.seen, reported, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+
+
+# image k of a batch is image k alone
+
+
+def on_the_shelf():
+    extra = [THREE_BRANCHES, AutoGuidance(2.0, THREE_BRANCHES), DynamicNegativeGuidance(SCALE, 2.0, "negative")]
+    return [*(kind() for kind in guidances().values()), *extra]
+
+
+@pytest.mark.parametrize("name", ["ddpm", "euler-ancestral", "heun"])
+@pytest.mark.parametrize("guidance", on_the_shelf(), ids=str)
+@pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
+def test_image_k_of_a_batch_is_image_k_alone(guidance, name):
+    pipe = tiny.stable_diffusion(name, prediction_type="v_prediction")
+    weak = tiny.unet(seed=8, channels=(4, 8)) if guidance.needs_weak() else None
+    prompts = ["a red hat", "a blue car", "a cat", "b", "a man", "two men", "a hat", "a red hat"]
+    batch, run = steered(pipe, guidance, "beard", weak=weak, prompt=prompts, seeds=range(8))
+    for k in (0, 5, 7):
+        alone, run_alone = steered(pipe, guidance, "beard", weak=weak, prompt=prompts[k], seeds=(k,))
+        assert torch.allclose(batch[:, k : k + 1], alone, rtol=1e-4, atol=1e-4)
+        for shown in run.trace.names():
+            mine, whole = run_alone.trace.table(shown)[:, 0], run.trace.table(shown)[:, k]
+            assert torch.allclose(mine, whole, rtol=1e-3, atol=1e-4, equal_nan=True)
+    assert not torch.allclose(batch[:, 0], batch[:, 7], atol=1e-2)  # one prompt, two seeds
+
+
+@pytest.mark.parametrize(
+    ("guidance", "each"),
+    [(Unguided(), 1), (ClassifierFreeGuidance(1.0), 1), (CFG, 2), (NEGATIVE, 2), (THREE_BRANCHES, 3)],
+)
+@pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
+def test_what_is_not_asked_for_is_not_run(pipe, guidance, each):
+    counted = Counted(pipe.unet)
+    _, run = steered(pipe, guidance, "beard", num_images_per_prompt=2, seeds=(0, 1))
+    assert counted.calls == run.forwards == STEPS
+    assert counted.rows == 2 * each * STEPS
+    assert run.evaluations.tolist() == [each * STEPS] * 2
+
+
+def test_an_interval_runs_its_branches_inside_only(pipe):
+    counted = Counted(pipe.unet)
+    _, run = steered(pipe, IntervalGuidance(CFG, 0.5, 1.0), num_inference_steps=4)
+    assert run.trace.branches == [("positive",)] * 2 + [("empty", "positive")] * 2
+    assert counted.rows == int(run.evaluations) == 6
+
+
+@pytest.mark.parametrize(("largest", "forwards"), [(1, 6), (2, 3), (4, 2), (6, 1), (7, 1)])
+def test_a_largest_batch(pipe, largest, forwards):
+    settings = {"num_images_per_prompt": 2, "seeds": (0, 1), "num_inference_steps": 2}
+    expected, _ = steered(pipe, THREE_BRANCHES, "beard", **settings)
+    found, run = steered(pipe, THREE_BRANCHES, "beard", max_batch=largest, **settings)
+    assert run.forwards == 2 * forwards
+    assert close(found, expected)
+
+
+# where negative prompts and halves come from
+
+
+def test_the_calls_own_negative_prompt(pipe):
+    expected, _ = steered(pipe, THREE_BRANCHES, "beard")
+    with steer(pipe, THREE_BRANCHES) as run:
+        assert torch.equal(trajectory(pipe, negative_prompt="beard"), expected)
+        assert run.trace.branches == [("empty", "positive", "negative")] * STEPS
+        _, own = pipe.encode_prompt(PROMPT, "cpu", 1, True, "beard")
+        assert torch.equal(trajectory(pipe, negative_prompt_embeds=own), expected)
+
+
+@pytest.mark.filterwarnings("ignore:guidance_scale=1")
+def test_it_does_not_matter_whether_the_pipeline_has_an_unconditional_half(pipe):
+    for guidance, negative in [(CFG, None), (NEGATIVE, "beard"), (THREE_BRANCHES, "beard")]:
+        with_half, _ = steered(pipe, guidance, negative)
+        assert torch.equal(steered(pipe, guidance, negative, guidance_scale=1.0)[0], with_half)
+    with steer(pipe, THREE_BRANCHES):
+        assert torch.equal(trajectory(pipe, negative_prompt="beard", guidance_scale=1.0), with_half)
+        _, own = pipe.encode_prompt(PROMPT, "cpu", 1, True, "beard")
+        assert torch.equal(trajectory(pipe, negative_prompt_embeds=own, guidance_scale=1.0), with_half)
+
+
+def test_a_callback_may_drop_the_unconditional_half(pipe):
+    expected, _ = steered(pipe, CFG)
+
+    def drop(pipe, index, timestep, tensors):
+        if index == 0:
+            pipe._guidance_scale = 0.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[1]
+        return tensors
+
+    with steer(pipe, CFG):
+        tensors = ["latents", "prompt_embeds"]
+        settings = {"callback_on_step_end": drop, "callback_on_step_end_tensor_inputs": tensors}
+        end = pipe(
+            PROMPT, num_inference_steps=STEPS, generator=tiny.generators(0), output_type="latent", **settings
+        ).images
+    assert torch.equal(end, expected[-1])
+
+
+def test_prompts_are_encoded_only_when_asked_for(pipe):
+    counted = Counted.__new__(Counted)
+    counted.calls = 0
+    pipe.text_encoder.register_forward_pre_hook(lambda *_: setattr(counted, "calls", counted.calls + 1))
+    steered(pipe, CFG)
+    assert counted.calls == 2  # the pipeline's own: prompt and empty
+    steered(pipe, NEGATIVE, "beard")
+    assert counted.calls == 2 + 3
+    steered(pipe, Unguided(), guidance_scale=1.0)
+    assert counted.calls == 2 + 3 + 1
+
+
+# refused before the network runs, or said
+
+
+def refused(pipe, error, match, guidance, negative_prompt=None, weak=None, **settings):
+    counted = Counted(pipe.unet)
+    with pytest.raises(error, match=match):
+        steered(pipe, guidance, negative_prompt, weak=weak, **settings)
+    assert counted.calls == 0
+    assert is_untouched(pipe)
+
+
+def test_negative_prompts_that_cannot_be_used(pipe):
+    refused(pipe, PromptError, "names no concept", NEGATIVE, " ")
+    refused(pipe, PromptError, "names no concept", NEGATIVE, ["beard", ""])
+    refused(pipe, PromptError, "names no concept", NEGATIVE, [])
+    refused(pipe, PromptError, "one of them is 3", NEGATIVE, [3])
+    long = "word " * 15 + "mustache, beard and all"
+    refused(pipe, PromptError, r"reads 77 tokens.*these words fall off: 'beard and all'; shorten it", NEGATIVE, long)
+    refused(pipe, PromptError, "fall off: 'wordy'", DynamicNegativeGuidance(), "wordy", prompt="w" * 70)
+    refused(
+        pipe, PromptError, "asks for the branch 'negative_2', but there is 1 negative", AsksFor("negative_2"), "hat"
+    )
+    embeddings, _ = pipe.encode_prompt(PROMPT, "cpu", 1, False)
+    refused(
+        pipe,
+        PromptError,
+        "given as embeddings",
+        DynamicNegativeGuidance(),
+        "hat",
+        prompt=None,
+        prompt_embeds=embeddings,
+    )
+    counted = Counted(pipe.unet)
+    with pytest.raises(PromptError, match="given twice: steer has 'beard'"), steer(pipe, NEGATIVE, "beard"):
+        trajectory(pipe, negative_prompt="hat")
+    with pytest.raises(PromptError, match="fall off: 'beard and all'"), steer(pipe, NEGATIVE):
+        trajectory(pipe, negative_prompt=long)
+    assert counted.calls == 0
+    with steer(pipe, NEGATIVE, "beard"):
+        trajectory(pipe, negative_prompt="")  # an empty one is none
+
+
+def test_weak_networks_that_do_not_fit(pipe):
+    refused(pipe, UnsupportedModel, "pushes away from a weak network, and none is given", AutoGuidance(2.0))
+    wide = tiny.unet(cross_attention_dim=24)
+    refused(
+        pipe,
+        UnsupportedModel,
+        "its cross_attention_dim is 24, and the pipeline's network has 16",
+        AutoGuidance(),
+        weak=wide,
+    )
+    inpainting = tiny.unet(in_channels=9)
+    refused(
+        pipe,
+        UnsupportedModel,
+        "its in_channels is 9, and the pipeline's network has 4",
+        AutoGuidance(),
+        weak=inpainting,
+    )
+    half = tiny.unet().to(torch.bfloat16)
+    refused(pipe, UnsupportedModel, r"weak\.to\(torch.float32\)", AutoGuidance(), weak=half)
+
+
+@dataclass(frozen=True)
+class AsksFor(Guidance):
+    """Asks for one branch."""
+
+    branch: str = "positive"
+    name: ClassVar[str] = "asks-for"
+    uses_negative: ClassVar[bool] = True
+
+    def __call__(self, step, state):
+        return Guided(step.predict(self.branch), state)
+
+    @classmethod
+    def laws(cls):
+        return ()
+
+
+def test_settings_that_are_none(pipe):
+    refused(pipe, InvalidSetting, r"guidance is 7\.5, but must be a guidance; such as ClassifierFree", 7.5)
+    refused(pipe, UnsupportedModel, "a network 'other' that was not given", AsksFor("other:positive"))
+    with pytest.raises(InvalidSetting, match="max_batch is 0, but must be a whole number"):
+        steered(pipe, CFG, max_batch=0)
+    pipe.scheduler = diffusers.EDMEulerScheduler()
+    refused(pipe, UnsupportedModel, "EDMEulerScheduler scales its network's output by itself", CFG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        ("StableDiffusionXLPipeline", "does not know how StableDiffusionXLPipeline calls its network.*add a Family"),
+        ("StableDiffusion3Pipeline", "does not know how StableDiffusion3Pipeline calls"),
+        ("StableDiffusionControlNetPipeline", "does not know how StableDiffusionControlNetPipeline calls"),
+        ("StableDiffusionInstructPix2PixPipeline", "does not know how"),
+        ("StableDiffusionPAGPipeline", "perturbed attention.*use the pipeline without PAG"),
+    ],
+)
+def test_other_families_are_refused(kind, match):
+    other = object.__new__(getattr(diffusers, kind))
+    with pytest.raises(UnsupportedModel, match=match), steer(other, CFG):
+        pass
+
+
+def test_settings_without_effect_are_said(pipe):
+    weak = tiny.unet(seed=8)
+    message = "the negative prompt has no effect: cfg does not look at negative prompts"
+    with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG, "beard"):
+        trajectory(pipe)
+    assert [warning.filename for warning in said] == [__file__]
+    with pytest.warns(SteerclearWarning, match="at guidance_scale 1 the negative prompt's share is exactly 0"):
+        steered(pipe, NegativePromptGuidance(1.0), "beard")
+    with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG):
+        trajectory(pipe, negative_prompt="beard")
+    assert [warning.filename for warning in said] == [__file__]
+    with pytest.warns(SteerclearWarning, match="the weak network has no effect: cfg with these settings never asks"):
+        steered(pipe, CFG, weak=weak)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteerclearWarning)
+        steered(pipe, NEGATIVE, "beard")
+        steered(pipe, AutoGuidance(2.0, NEGATIVE), "beard", weak=weak)
+
+
+def test_not_finite_names_step_and_branch(pipe):
+    calls = []
+
+    def spoil(network, inputs, output):
+        calls.append(1)
+        if len(calls) == 2:
+            output[0][5] = float("nan")  # second image of the third branch
+        return output
+
+    pipe.unet.register_forward_hook(spoil)
+    match = r"branch 'negative' is not finite at step 2 of 3 \(images \[1\] of the batch"
+    with pytest.raises(NotFiniteError, match=match), steer(pipe, THREE_BRANCHES, "beard") as run:
+        trajectory(pipe, seeds=(0, 1), num_images_per_prompt=2)
+    assert len(run.trace.steps) == 1
+    assert is_untouched(pipe)
+
+
+# everything is put back
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_pipeline_as_it_was(pipe, error):
+    before, expected = type(pipe), trajectory(pipe, guidance_scale=7.5)
+
+    def fail(pipe, index, timestep, tensors):
+        raise error("enough")
+
+    with pytest.raises(error, match="enough"), steer(pipe, CFG):
+        pipe(PROMPT, num_inference_steps=2, callback_on_step_end=fail)
+    assert type(pipe) is before
+    assert is_untouched(pipe)
+    assert torch.equal(trajectory(pipe), expected)
+
+
+def test_after_a_failed_call_the_block_goes_on(pipe):
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    with steer(pipe, CFG):
+        with pytest.raises(ValueError, match="divisible by 8"):
+            pipe(PROMPT, height=15, width=15)
+        assert torch.equal(trajectory(pipe), expected)
+
+
+def test_nesting_is_refused(pipe):
+    with steer(pipe, CFG):
+        with pytest.raises(UnsupportedModel, match="is being steered already"), steer(pipe, Unguided()):
+            pass
+        found = trajectory(pipe)
+    assert torch.equal(found, trajectory(pipe, guidance_scale=SCALE))
+
+
+def test_copies_are_plain(pipe):
+    copies = []
+
+    def copied(pipe, index, timestep, tensors):
+        copies.append(
+            (copy.deepcopy(pipe.scheduler), pickle.loads(pickle.dumps(pipe.scheduler)), copy.deepcopy(pipe.unet))
+        )  # noqa: S301
+        return tensors
+
+    with steer(pipe, CFG):
+        assert isinstance(pipe, diffusers.StableDiffusionPipeline)
+        assert type(pipe).__name__ == "StableDiffusionPipeline"
+        pipe(PROMPT, num_inference_steps=2, output_type="latent", callback_on_step_end=copied)
+        assert type(copy.copy(pipe)) is diffusers.StableDiffusionPipeline
+        assert type(copy.copy(pipe).scheduler) is diffusers.DDIMScheduler
+    for deep, pickled, network in copies:
+        assert type(deep) is type(pickled) is diffusers.DDIMScheduler
+        assert deep.config == pickled.config == pipe.scheduler.config
+        assert vars(deep).keys() == vars(pipe.scheduler).keys()
+        assert "_compiled_call_impl" not in vars(network)
+
+
+def test_nothing_is_kept_alive(pipe):
+    weak = tiny.unet(seed=8)
+    found, run = steered(pipe, AutoGuidance(2.0), weak=weak)
+    alive = [weakref.ref(thing) for thing in (pipe, pipe.unet, pipe.scheduler, pipe.text_encoder, weak)]
+    del pipe, weak
+    gc.collect()
+    # pytest's fixture still holds the pipeline itself and what belongs to it; the weak network is ours alone
+    assert alive[-1]() is None
+    assert run.evaluations.tolist() == [2.0 * STEPS]
+
+
+def test_a_pipeline_dies_with_its_last_reference():
+    pipe = tiny.stable_diffusion("euler")
+    alive = [weakref.ref(thing) for thing in (pipe, pipe.unet, pipe.scheduler)]
+    _, run = steered(pipe, CFG)
+    del pipe
+    gc.collect()
+    assert [reference() for reference in alive] == [None] * 3
+    assert len(run.trace.steps) == STEPS
+
+
+def test_other_pipelines_with_the_same_network_are_left_alone(pipe):
+    other = tiny.stable_diffusion("euler", network=pipe.unet)
+    expected = trajectory(other, guidance_scale=5.0)
+    with steer(pipe, Unguided()):
+        assert torch.equal(trajectory(other, guidance_scale=5.0), expected)
+        with steer(other, ClassifierFreeGuidance(5.0)):
+            assert torch.equal(trajectory(other), expected)
+    assert is_untouched(pipe)
+
+
+def test_threads_that_share_a_network(pipe):
+    """Three pipelines with one network run step by step beside one another: two steered, one plain."""
+    others = [tiny.stable_diffusion("ddim", network=pipe.unet, prediction_type="v_prediction") for _ in range(2)]
+    expected = [trajectory(pipe, guidance_scale=scale)[-1] for scale in (3.0, 5.0, 7.0)]
+    together, found = threading.Barrier(3, timeout=60), {}
+
+    def wait(pipe, index, timestep, tensors):
+        together.wait()
+        return tensors
+
+    def run(index, pipe, guidance, scale):
+        settings = {"num_inference_steps": STEPS, "output_type": "latent", "callback_on_step_end": wait}
+        if guidance is None:
+            found[index] = pipe(PROMPT, guidance_scale=scale, generator=tiny.generators(0), **settings).images
+        else:
+            with steer(pipe, guidance):
+                found[index] = pipe(PROMPT, generator=tiny.generators(0), **settings).images
+
+    jobs = [(0, pipe, CFG, 3.0), (1, others[0], None, 5.0), (2, others[1], ClassifierFreeGuidance(7.0), 7.0)]
+    threads = [threading.Thread(target=run, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[index], expected[index]) for index in range(3))
+    assert is_untouched(pipe)
+
+
+def test_a_scheduler_replaced_inside_of_the_block(pipe):
+    with steer(pipe, CFG):
+        trajectory(pipe)
+        pipe.scheduler = tiny.scheduler("dpm++", prediction_type="v_prediction")
+        found = trajectory(pipe)
+    assert torch.equal(found, trajectory(pipe, guidance_scale=SCALE))
+    assert is_untouched(pipe)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_compiled_networks(pipe, in_place):
+    if in_place:
+        pipe.unet.compile(backend="eager")
+    else:
+        pipe.unet = torch.compile(pipe.unet, backend="eager")
+    compiled = vars(pipe.unet).get("_compiled_call_impl")
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    found, run = steered(pipe, CFG)
+    assert torch.equal(found, expected)
+    assert run.forwards == STEPS
+    assert vars(pipe.unet).get("_compiled_call_impl") is compiled
+
+
+def test_the_run_tells_of_the_last_call(pipe):
+    with steer(pipe, CFG) as run:
+        trajectory(pipe)
+        assert run.evaluations.tolist() == [2.0 * STEPS]
+        trajectory(pipe, num_images_per_prompt=2, seeds=(0, 1), num_inference_steps=2)
+    assert run.evaluations.tolist() == [4.0, 4.0]
+    assert run.forwards == 2
+    assert [step.index for step in run.trace.steps] == [0, 1]
