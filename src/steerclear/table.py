@@ -1,7 +1,7 @@
 """Numbers as people read them: the cells that the terminal, the page and the figures share, and what each column is.
 
-Which columns have a role is decided here alone: the *concept rates*, the *attribute rates* (of everything else), and the
-one number for how far everything else moved.
+Which columns have a role is decided here alone: the *concept rates*, the *attribute rates* (of everything else), and
+the one number for how far everything else moved.
 """
 
 import math

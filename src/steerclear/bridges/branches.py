@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .texts import TextTensors
 
-NO_TEXTS: TextTensors = {}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -60,7 +58,7 @@ class NetworkCall:
         """The value of an argument, by its name; a dot leads into a dictionary."""
         name, *inner = path.split(".")
         position = self.names.index(name) if name in self.names else len(self.args)
-        value = self.args[position] if position < len(self.args) else self.kwargs.get(name)
+        value: Any = self.args[position] if position < len(self.args) else self.kwargs.get(name)
         for key in inner:
             value = value[key]
         return value

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,8 +59,8 @@ current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_cal
 class PipelineCall:
     """The denoiser that a pipeline is to the engine, and the events that the pipeline's loop brings.
 
-    In each step they come in this order: ``before_network`` (x_t, before its scaling), ``on_network`` (the pipeline asks
-    for its prediction and is given the guided one), ``before_step`` and ``after_step`` (the scheduler moves on).
+    In each step they come in this order: ``before_network`` (x_t, before its scaling), ``on_network`` (the pipeline
+    asks for a prediction and is given the guided one), ``before_step`` and ``after_step`` (the scheduler moves on).
 
     Args:
         pipe: the pipeline.
@@ -73,7 +74,7 @@ class PipelineCall:
         self.prediction_type = prediction_type(pipe.scheduler)
         self.texts = Texts(pipe, steering.family, negatives)
         self.text_arguments = tuple(text.argument for text in steering.family.texts)
-        self.names = positional_names(self.network)
+        self.names = positional_names(type(getattr(self.network, "_orig_mod", self.network)))  # under torch.compile
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
         self.unscaled: Tensor | None = None
@@ -88,11 +89,11 @@ class PipelineCall:
         self.unscaled = unscaled
 
     def on_network(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the guidance, and give its prediction back in all parts, where the pipeline's own guidance is the identity."""
+        """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
         if self.prediction is not None:
             raise UnsupportedModel(
-                f"{type(self.pipe).__name__} called its network twice before a step of its scheduler, which no pipeline "
-                f"of the family {self.steering.family.name} does; steerclear cannot tell which of the two to guide"
+                f"{type(self.pipe).__name__} called its network twice before a step of its scheduler, which no "
+                f"pipeline of the family {self.steering.family.name} does, so it is unclear which one to guide"
             )
         parts = 2 if self.pipe.do_classifier_free_guidance else 1
         self.asking = NetworkCall(network, self.names, args, kwargs, parts)
@@ -141,8 +142,8 @@ class PipelineCall:
         sample = call.sample
         if len(sample) % call.parts or not torch.equal(call.part(sample, 0), call.part(sample, call.parts - 1)):
             raise UnsupportedModel(
-                f"{type(self.pipe).__name__} calls its network on a batch of {len(sample)} that is not {call.parts} times "
-                f"the same images, so steerclear cannot tell which part of it is which branch"
+                f"{type(self.pipe).__name__} calls its network on a batch of {len(sample)} that is not {call.parts} "
+                f"times the same images, so steerclear cannot tell which part of it is which branch"
             )
         for path in self.text_arguments:
             if not isinstance(call.argument(path), Tensor):
@@ -199,10 +200,10 @@ def handler(module: Any) -> Callable[..., Any] | None:
     return call.on_network
 
 
-def positional_names(network: Any) -> tuple[str, ...]:
-    """Names of a network's parameters, in order."""
-    function = getattr(network, "_orig_mod", network).forward  # _orig_mod: under torch.compile
-    return tuple(inspect.signature(function).parameters)
+@cache
+def positional_names(kind: type) -> tuple[str, ...]:
+    """Names of the parameters of a kind of network, in order."""
+    return tuple(inspect.signature(kind.forward).parameters)[1:]  # type: ignore[attr-defined]
 
 
 def _network_output(prediction: Tensor) -> Any:

@@ -60,8 +60,8 @@ def family_of(pipe: Any) -> Family:
     class_name = type(pipe).__name__
     if "PAG" in class_name or hasattr(pipe, "pag_scale"):
         raise UnsupportedModel(
-            f"{class_name} mixes a guidance of its own (perturbed attention) into every prediction, so no other guidance "
-            f"can be put in its place; use the pipeline without PAG"
+            f"{class_name} mixes a guidance of its own (perturbed attention) into every prediction, so no other "
+            f"guidance can be put in its place; use the pipeline without PAG"
         )
     ancestors = {ancestor.__name__ for ancestor in type(pipe).__mro__}
     for family in FAMILIES:

@@ -88,8 +88,8 @@ def chosen(of_steer: Negatives, of_call: Negatives) -> Negatives:
     """
     if len(of_steer) and len(of_call):
         raise PromptError(
-            f"a negative prompt is given twice: steer has {', '.join(map(repr, of_steer.texts))}, and the pipeline's call "
-            f"has one too; give it to one of them, or all of them to steer as a list"
+            f"a negative prompt is given twice: steer has {', '.join(map(repr, of_steer.texts))}, and the pipeline's "
+            f"call has one too; give it to one of them, or all of them to steer as a list"
         )
     return of_steer if len(of_steer) else of_call
 
@@ -115,5 +115,6 @@ def check_readable(pipe: Any, text: str) -> None:
 
 def _fits(pipe: Any, tokenizer: Any, text: str) -> bool:
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    tokens = tokenizer(convert(text, tokenizer) if convert else text, truncation=False, verbose=False).input_ids
-    return len(tokens) <= tokenizer.model_max_length
+    longer = tokenizer.model_max_length + 1  # to see that there is more; the whole text would be warned of
+    tokens = tokenizer(convert(text, tokenizer) if convert else text, truncation=True, max_length=longer).input_ids
+    return len(tokens) < longer

@@ -17,7 +17,7 @@ from .negatives import Negatives, check_readable, chosen, given_to_call, given_t
 from .takeover import replaced_methods, routed_call
 
 _steered: dict[int, Steering] = {}
-"""id of each pipeline inside of a ``with steer`` block -> how it is steered. Filled and emptied by :func:`steer` alone."""
+"""id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
 
 FITTING = ("in_channels", "out_channels", "cross_attention_dim")
 """What a weak network must have in common with the pipeline's own."""
@@ -37,15 +37,15 @@ def steer(
 ) -> Iterator[Run]:
     """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
 
-    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the ``guidance_scale`` of the
-    call has no effect. Everything else of the pipeline works as ever: schedulers, several prompts, several images a
+    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the ``guidance_scale`` of
+    the call has no effect. Everything else of the pipeline works as ever: schedulers, several prompts, several images a
     prompt, embeddings, LoRA, callbacks. Plain classifier-free guidance is bit-identical to diffusers' own.
 
     Args:
         pipe: a diffusers pipeline of the Stable Diffusion family (text to image, image to image, inpainting).
         guidance: how predictions become one.
-        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
-            It may be given to the pipeline's call instead, as diffusers has it.
+        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its
+            own. It may be given to the pipeline's call instead, as diffusers has it.
         weak: a worse network of the same shape, for guidances that push away from it.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
 
@@ -114,8 +114,8 @@ def _check_weak(network: Any, guidance: Guidance, weak: torch.nn.Module | None) 
     if weak is None:
         if guidance.needs_weak():
             raise UnsupportedModel(
-                f"{guidance.name} pushes away from a weak network, and none is given; give steer(..., weak=...) a smaller "
-                f"or less trained network of the same shape"
+                f"{guidance.name} pushes away from a weak network, and none is given; give steer(..., weak=...) a "
+                f"smaller or less trained network of the same shape"
             )
         return
     for setting in FITTING:
@@ -224,7 +224,7 @@ def _scheduler_methods(original: type) -> Mapping[str, Callable[..., Any]]:
         call.after_step()
         return moved
 
-    methods = {"step": step}
+    methods: dict[str, Callable[..., Any]] = {"step": step}
     if hasattr(original, "scale_model_input"):
 
         @functools.wraps(original.scale_model_input)

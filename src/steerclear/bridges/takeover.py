@@ -7,7 +7,7 @@ Copies and pickles of a changed object are plain.
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ..errors import UnsupportedModel
@@ -52,14 +52,14 @@ def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[Non
                 f"`with steer(...)` block, or put the guidances into one another, as IntervalGuidance(inner=...) does"
             )
         original = type(instance)
-        object.__setattr__(instance, "__class__", _subclass(original, methods))
+        object.__setattr__(instance, "__class__", _subclass(original, methods))  # type: ignore[arg-type]
     try:
         yield
     finally:
         object.__setattr__(instance, "__class__", original)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _subclass(original: type, methods: Methods) -> type:
     def reduce_plainly(self: Any, protocol: Any) -> tuple[Any, ...]:
         # not copyreg.__newobj__: pickle compares its class with the object's

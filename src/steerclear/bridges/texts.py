@@ -54,18 +54,19 @@ class Texts:
     def _encoded(self, condition: str) -> TextTensors:
         if self.encode is None:
             raise UnsupportedModel(
-                f"{type(self.pipe).__name__} did not encode its prompt by encode_prompt, so steerclear does not know how "
-                f"to encode the {condition} prompt in the same way"
+                f"{type(self.pipe).__name__} did not encode its prompt by encode_prompt, so steerclear does not know "
+                f"how to encode the {condition} prompt in the same way"
             )
         kind, _, number = condition.partition("_")
         if kind == "empty":
             return self._as_negative([""] * self._prompts())
         index = int(number or 1) - 1
         if index >= len(self.negatives):
+            known = (
+                "is 1 negative prompt" if len(self.negatives) == 1 else f"are {len(self.negatives)} negative prompts"
+            )
             raise PromptError(
-                f"the guidance asks for the branch {condition!r}, but there "
-                f"{'is 1 negative prompt' if len(self.negatives) == 1 else f'are {len(self.negatives)} negative prompts'}"
-                f"; give negative_prompt to steer"
+                f"the guidance asks for the branch {condition!r}, but there {known}; give negative_prompt to steer"
             )
         texts = self.negatives.for_prompts(index, self._prompts())
         return self._as_negative(texts) if kind == "negative" else self._together(texts)

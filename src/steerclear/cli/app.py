@@ -8,7 +8,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import SteerclearError
-from . import compare, generate, guidance, train
+from . import benchmark, compare, generate, guidance, train
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -20,6 +20,7 @@ app.command("compare")(compare.command)
 app.command("generate")(generate.command)
 app.add_typer(guidance.app, name="guidance")
 app.add_typer(train.app, name="train")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def _version(shown: bool) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .options import (
     BatchSize, Device, Dtype, Format, ModelName, Negatives, Outdir, Output, SchedulerName, Seeds, Steps, WeakName,
-    progress_bars,
+    progress_bars, show_methods,
 )  # fmt: skip
 
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
@@ -49,17 +49,7 @@ def command(
     )  # fmt: skip
     loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
     with progress_bars() as bars:
-        bar = {"task": bars.add_task("loading", total=None)}
-
-        def on_method(method, place: int, total: int) -> None:
-            if place:
-                bars.update(bar["task"], completed=bars.tasks[-1].total)
-                bar["task"] = bars.add_task(method.label, total=None)
-            bars.update(bar["task"], description=method.label, total=1, completed=1)
-
-        def on_progress(done: int, total: int) -> None:
-            bars.update(bar["task"], total=total, completed=done)
-
+        on_method, on_progress = show_methods(bars)
         results = compare(
             loaded, question, outdir, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
             on_method=on_method, on_progress=on_progress,

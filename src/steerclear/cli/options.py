@@ -1,6 +1,6 @@
 """Options that several commands share, and the progress bars."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id.")]
 WeakName = Annotated[str | None, typer.Option("--weak", help="A folder with a weak UNet; default: the model's own.")]
@@ -51,3 +51,16 @@ def progress_bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=console()) as bars:
         yield bars
+
+
+def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
+    """One bar a method: what to call as a method begins, and as its steps are made."""
+    tasks: list[TaskID] = []
+
+    def on_method(method, place: int, total: int) -> None:
+        tasks.append(bars.add_task(method.label, total=1, completed=1))  # full when nothing is left to make
+
+    def on_progress(done: int, total: int) -> None:
+        bars.update(tasks[-1], total=total, completed=done)
+
+    return on_method, on_progress

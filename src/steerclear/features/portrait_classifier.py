@@ -30,10 +30,17 @@ class PortraitClassifier(nn.Module):
             *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(FEATURES, len(BINARY) + sum(CATEGORICAL.values()))
+        self.register_buffer("feature_scale", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images in [-1, 1], ``[batch, 3, 64, 64]`` -> logits ``[batch, 23]``."""
         return self.head(self.body(images))
+
+    @torch.no_grad()
+    def set_feature_scale(self, images: Tensor) -> None:
+        """Make the features' mean variance over these uint8 portraits 1, so that distances have a unit."""
+        self.feature_scale.fill_(1.0)
+        self.feature_scale.copy_(read(self, images)[1].var(0).mean().sqrt())
 
     def save(self, path: Path) -> None:
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
@@ -70,14 +77,14 @@ def read(
 ) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"]]:
     """What each image shows (integers by attribute) and its feature vector.
 
-    Images are taken in fixed batches of one size class each; a convolution's result for image k
-    does not depend on its neighbours beyond the last bits of float32.
+    Features are divided by ``feature_scale``: over true portraits their mean variance is 1. In batches; image k does
+    not depend on its neighbours beyond the last bits of float32.
     """
     values: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
     features = []
     for some in images.split(BATCH):
         feature = model.body(some.float() / 127.5 - 1)
-        features.append(feature)
+        features.append(feature / model.feature_scale)
         for name, logits in split_logits(model.head(feature)).items():
             values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
     if not features:

@@ -79,7 +79,9 @@ def png(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         # A prompt may hold letters that the font lacks; they become boxes here and are whole in the page's text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="png", dpi=figure.dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+        figure.savefig(
+            buffer, format="png", dpi=figure.dpi, facecolor=figure.get_facecolor(), metadata={"Software": None}
+        )
     return buffer.getvalue()
 
 

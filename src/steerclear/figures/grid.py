@@ -75,7 +75,9 @@ def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT)
         write(left(column) + CELL / 2, TOP - 32, words, ha="center", fontsize=8.5, color=theme.muted)
     if rate:
         words = wrapped(f"shows {rate.label}", 14, 3)
-        write(width - 2 * GAP, TOP - 26, words, ha="right", va="bottom", fontsize=8.5, color=theme.muted, linespacing=1.15)
+        write(
+            width - 2 * GAP, TOP - 26, words, ha="right", va="bottom", fontsize=8.5, color=theme.muted, linespacing=1.15
+        )
 
     for row, method in enumerate(results.methods):
         _write_labels(write, method, top(row))

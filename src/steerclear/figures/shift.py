@@ -16,9 +16,9 @@ PANELS_A_BAND = 7
 LABELS = 2.35
 PANEL = 1.5
 ROW = 0.3
-HEAD = 0.62
-FOOT = 0.5
-LEGEND = 0.55
+HEAD = 0.6
+FOOT = 0.38
+LEGEND = 0.42
 
 
 def shift(results: Results, theme: Theme = LIGHT) -> Figure:
@@ -55,7 +55,7 @@ def shift(results: Results, theme: Theme = LIGHT) -> Figure:
         _draw_panel(axes, results, column, theme, emphasis=column in concepts)
         if place == 0:
             _write_methods(figure, axes, results.methods, theme)
-    _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.3 / height)
+    _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.22 / height)
     return figure
 
 
@@ -97,7 +97,16 @@ def _write_methods(figure: Figure, axes: Axes, methods: list[MethodResult], them
     for row, method in enumerate(methods):
         y = box.y1 - (row + 0.5) / len(methods) * (box.y1 - box.y0)
         words = wrapped(method.label, 34, 1)
-        text(figure, box.x0 - 0.12 / figure.get_figwidth(), y, words, ha="right", va="center", fontsize=8.5, color=theme.ink)
+        text(
+            figure,
+            box.x0 - 0.12 / figure.get_figwidth(),
+            y,
+            words,
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color=theme.ink,
+        )
 
 
 def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> None:
@@ -105,7 +114,10 @@ def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> No
         dots = {"95 % interval covers the truth": theme.other, "95 % interval leaves out the truth": theme.concept}
     else:
         dots = {"rate with its 95 % interval": theme.muted}
-    handles = [Line2D([], [], color=color, marker="o", linewidth=2, markersize=5.5, label=label) for label, color in dots.items()]
+    handles = [
+        Line2D([], [], color=color, marker="o", linewidth=2, markersize=5.5, label=label)
+        for label, color in dots.items()
+    ]
     if with_truth:
         handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
     figure.legend(

@@ -33,8 +33,8 @@ def traced(results: Results) -> list[tuple[MethodResult, str]]:
 def trace(results: Results, theme: Theme = LIGHT) -> Figure:
     """For each method that adapts: the weight (left) and the posterior (right) of every image over the steps.
 
-    A thin line is an image, a bold one the median of its group: images that show the concept in the end, and the others.
-    The weight is drawn linearly below 1 and logarithmically above.
+    A thin line is an image, a bold one the median of its group: images that show the concept in the end, and the
+    others. The weight is drawn linearly below 1 and logarithmically above.
 
     Args:
         results: what ``compare`` found.
@@ -64,7 +64,16 @@ def trace(results: Results, theme: Theme = LIGHT) -> Figure:
 def _write_title(figure: Figure, method: MethodResult, suffix: str, y: float, theme: Theme) -> None:
     which = int(suffix[1:] or 1) - 1
     negative = f", away from “{method.negative_prompts[which]}”" if which < len(method.negative_prompts) else ""
-    text(figure, 0.012, y, wrapped(method.label + negative, 95, 1), fontsize=10, fontweight="bold", va="top", color=theme.ink)
+    text(
+        figure,
+        0.012,
+        y,
+        wrapped(method.label + negative, 95, 1),
+        fontsize=10,
+        fontweight="bold",
+        va="top",
+        color=theme.ink,
+    )
 
 
 def _line(image: ImageResult, name: str, steps: int) -> np.ndarray:
@@ -97,7 +106,9 @@ def _draw_panel(axes: Axes, results: Results, method: MethodResult, name: str, t
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
         axes.set_title("posterior p(concept | image so far)", fontsize=8.5, color=theme.muted, loc="left", pad=5)
     else:
-        _scale_weights(axes, [value for image in method.images for value in image.trace.get(name, []) if value is not None])
+        _scale_weights(
+            axes, [value for image in method.images for value in image.trace.get(name, []) if value is not None]
+        )
         axes.set_title("weight of the push", fontsize=8.5, color=theme.muted, loc="left", pad=5)
 
 
@@ -140,7 +151,9 @@ def _short(level: float) -> str:
 def _draw_legend(figure: Figure, results: Results, methods: list[MethodResult], theme: Theme, y: float) -> None:
     present = {shows_concept(results, image) for method in methods for image in method.images}
     colors = {True: theme.concept, False: theme.other, None: theme.muted}
-    handles = [Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present]
+    handles = [
+        Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present
+    ]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, label="thin: an image; bold: the group's median"))
     figure.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,

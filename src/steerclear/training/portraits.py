@@ -21,6 +21,7 @@ from .presets import Preset
 
 RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
+FEATURE_SCALE_PORTRAITS = 4096
 CLASSIFIER_NOISE = 0.05
 
 
@@ -177,5 +178,6 @@ class Workshop:
                 return classification_loss(model(pixels.to(self.device)), shown)
 
             train("classifier", model, loss, schedule, self.folder, seed=self.seed + 2, report=self.report)
-            model.cpu().save(done)
+            model.cpu().set_feature_scale(images[:FEATURE_SCALE_PORTRAITS])
+            model.save(done)
         return PortraitClassifier.load(done)

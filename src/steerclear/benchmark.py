@@ -1,0 +1,258 @@
+"""The figures that the docs quote: each measured against a bound, with its interval, count and seeds."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from . import __version__
+from .bridges.loading import Model
+from .bridges.steer import steer
+from .compare import recipe_of
+from .gallery import write_text
+from .generate import generate
+from .guidance.auto import AutoGuidance
+from .guidance.classifier_free import ClassifierFreeGuidance
+from .guidance.negative_prompt import NegativePromptGuidance
+from .guidance.unguided import Unguided
+from .measure import PortraitLaboratory, pixels
+from .methods import Method
+from .recipe import format_seeds
+from .results import Measurement
+from .metrics.rates import rate
+from .testbeds.portraits import attribute_rates, indicators, true_portraits
+
+MAN, WITH, HAT = "portrait photo of a man", "portrait photo of a man with a mustache", "a woman wearing a red hat"
+CONCEPT, SCALE = "mustache", 3.0
+AUTO_SCALES = (1.5, 2.0, 3.0)
+HELD_OUT_SEED, HELD_OUT = 4_000_000_000, 1024
+REQUIRED = {
+    "rate_error": 0.06, "precision": 0.85, "recall": 0.75, "psnr": 29.0, "classifier": 0.98, "classifier_mustache": 0.97,
+    "red_hat": 0.95, "woman": 0.97, "with_mustache": 0.90, "without_adds": 0.15, "negative_halves": 0.5, "overhead": 1.05,
+}  # fmt: skip
+
+
+class Claim(BaseModel):
+    """One figure and its bound.
+
+    Attributes:
+        claim: in words.
+        value, low, high: the figure and its 95 % interval (None where it has none).
+        bound: what it is held to, as "<= 0.06".
+        met: whether the value keeps the bound.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    claim: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    bound: str
+    met: bool
+
+
+class Benchmark(BaseModel):
+    """Claims, and what they were measured on."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    steerclear_version: str
+    model: str
+    model_digest: str
+    scheduler: str
+    num_inference_steps: int
+    seeds: str
+    claims: list[Claim]
+
+
+def at_least(claim: str, bound: float, measured: Measurement | float) -> Claim:
+    """A claim that the figure is at least ``bound``."""
+    return _claim(claim, measured, f">= {bound:g}", lambda value: value >= bound)
+
+
+def at_most(claim: str, bound: float, measured: Measurement | float) -> Claim:
+    """A claim that the figure is at most ``bound``."""
+    return _claim(claim, measured, f"<= {bound:g}", lambda value: value <= bound)
+
+
+def _claim(claim: str, measured: Measurement | float, bound: str, keeps: Callable[[float], bool]) -> Claim:
+    if isinstance(measured, Measurement):
+        return Claim(claim=claim, value=measured.value, low=measured.low, high=measured.high, bound=bound,
+                     met=keeps(measured.value))  # fmt: skip
+    return Claim(claim=claim, value=measured, bound=bound, met=keeps(measured))
+
+
+def benchmark_shipped(
+    model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
+    on_method: Callable[[Method, int, int], None] | None = None, on_progress: Callable[[int, int], None] | None = None,
+) -> Benchmark:  # fmt: skip
+    """Measure every claim of the shipped model: fidelity at scale 1, the story of the negative prompt, autoguidance.
+
+    Args:
+        model: the shipped pipeline.
+        seeds: of every method.
+        folder: images go to ``images/<method>``; those that are there are not made again; writes ``shipped.json``.
+        num_inference_steps, batch_size: of every method.
+        on_method, on_progress: called as methods begin and as steps are made.
+    """
+    methods = [
+        Method("unguided", "unguided", MAN, (), Unguided()),
+        Method("red-hat", "a red hat", HAT, (), Unguided()),
+        Method("with-mustache", "with a mustache", WITH, (), Unguided()),
+        Method("cfg", "CFG", MAN, (), ClassifierFreeGuidance(SCALE)),
+        Method("without", "without", f"{MAN} without {CONCEPT}", (), ClassifierFreeGuidance(SCALE)),
+        Method("negative", "negative prompt", MAN, (CONCEPT,), NegativePromptGuidance(SCALE)),
+        *(Method(f"auto-{scale:g}", f"autoguidance {scale:g}", MAN, (), AutoGuidance(scale)) for scale in AUTO_SCALES),
+    ]  # fmt: skip
+    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in (MAN, HAT, WITH)}
+    found: dict[str, dict[str, Measurement]] = {}
+    for place, method in enumerate(methods):
+        if on_method is not None:
+            on_method(method, place, len(methods))
+        pictures = generate(
+            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
+            batch_size=batch_size, on_progress=on_progress,
+        )  # fmt: skip
+        laboratory = laboratories.get(method.prompt, laboratories[MAN])
+        seen = laboratory.see(pixels(pictures))
+        found[method.name] = laboratory.measure(seen) | _all_rates(seen.attributes)
+    claims = [
+        *_fidelity(found), *_story(found), *_autoguidance(found), *_parts(model, laboratories[MAN]),
+    ]  # fmt: skip
+    result = Benchmark(
+        steerclear_version=__version__, model=model.name, model_digest=model.digest,
+        scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
+        seeds=format_seeds(seeds), claims=claims,
+    )  # fmt: skip
+    write_text(folder / "shipped.json", result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _all_rates(attributes: dict[str, torch.Tensor]) -> dict[str, Measurement]:
+    return {f"rate:{name}": _rate(shown) for name, shown in indicators(attributes).items()}
+
+
+def _rate(indicator: torch.Tensor) -> Measurement:
+    counted = rate(indicator)
+    return Measurement(value=counted.value, low=counted.low, high=counted.high, interval="wilson")
+
+
+def _fidelity(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
+    claims = []
+    for name, prompt in (("unguided", MAN), ("red-hat", HAT), ("with-mustache", WITH)):
+        truth = attribute_rates(prompt)
+        errors = {key: found[name][f"rate:{key}"].value - rate for key, rate in truth.items()}
+        worst = max(errors, key=lambda key: abs(errors[key]))
+        claims.append(at_most(
+            f'"{prompt}", scale 1: largest distance of an attribute\'s rate from its exact truth '
+            f"({worst}: {found[name][f'rate:{worst}'].value:.3f}, truth {truth[worst]:.3f})",
+            REQUIRED["rate_error"], abs(errors[worst]),
+        ))  # fmt: skip
+    plain = found["unguided"]
+    claims += [
+        at_least(f'"{MAN}", scale 1: precision', REQUIRED["precision"], plain["precision"]),
+        at_least(f'"{MAN}", scale 1: recall', REQUIRED["recall"], plain["recall"]),
+        at_least(f'"{HAT}", scale 1: a red hat', REQUIRED["red_hat"], found["red-hat"]["rate:hat_color:red"]),
+        at_least(f'"{HAT}", scale 1: a hat', REQUIRED["red_hat"], found["red-hat"]["rate:hat"]),
+        at_most(f'"{HAT}", scale 1: a man', 1 - REQUIRED["woman"], found["red-hat"]["rate:man"]),
+        at_least(f'"{WITH}", scale 1: a mustache', REQUIRED["with_mustache"], found["with-mustache"]["rate:mustache"]),
+    ]
+    return claims
+
+
+def _story(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
+    rates = {name: found[name][f"rate:{CONCEPT}"] for name in ("cfg", "without", "negative")}
+    shown = ", ".join(f"{name} {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]" for name, rate in rates.items())
+    return [
+        at_least(f'CFG {SCALE:g}: mustaches that "without mustache" adds to the plain prompt ({shown})',
+                 REQUIRED["without_adds"], rates["without"].value - rates["cfg"].value),
+        at_most(f"CFG {SCALE:g}: mustaches under the negative prompt, as a share of the plain prompt's",
+                REQUIRED["negative_halves"], rates["negative"].value / max(rates["cfg"].value, 1e-9)),
+    ]  # fmt: skip
+
+
+def _autoguidance(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
+    best = min(AUTO_SCALES, key=lambda scale: found[f"auto-{scale:g}"]["frechet"].value)
+    ours, plain = found[f"auto-{best:g}"], found["unguided"]
+    swept = ", ".join(f"{scale:g}: {found[f'auto-{scale:g}']['frechet'].value:.2f}" for scale in AUTO_SCALES)
+    return [
+        at_least(f"autoguidance {best:g}: precision, against unguided's", round(plain["precision"].value, 4), ours["precision"]),
+        at_least(f"autoguidance {best:g}: recall, against unguided's", round(plain["recall"].value, 4), ours["recall"]),
+        at_most(f"autoguidance {best:g}: Fréchet distance, against unguided's (swept {swept})",
+                round(plain["frechet"].value, 4), ours["frechet"]),
+    ]  # fmt: skip
+
+
+def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
+    """The autoencoder's fidelity and the classifier's accuracy through it, on held-out portraits."""
+    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT)
+    images, attributes = true_portraits("", seeds)
+    rebuilt = _through_autoencoder(model.pipe.vae, images)
+    error = ((rebuilt.float() - images.float()) ** 2).flatten(1).mean(1)
+    claims = [at_least("autoencoder: mean signal to noise, dB", REQUIRED["psnr"], float((10 * torch.log10(255**2 / error)).mean()))]
+    read = laboratory.see(rebuilt).attributes
+    for name, column in attributes.items():
+        rows = attributes["hat"] == 1 if name == "hat_color" else torch.ones_like(column, dtype=torch.bool)
+        right = _rate((read[name] == column)[rows])
+        claims.append(at_least(f"classifier through the autoencoder: {name} right", REQUIRED["classifier"], right))
+    men = attributes["man"] == 1
+    right = _rate((read[CONCEPT] == attributes[CONCEPT])[men])
+    claims.append(at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right))
+    return claims
+
+
+@torch.no_grad()
+def _through_autoencoder(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    parts = []
+    for some in images.split(32):
+        latents = vae.encode(some.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mean
+        parts.append((vae.decode(latents).sample.float().clamp(-1, 1) * 127.5 + 127.5).round().byte().cpu())
+    return torch.cat(parts)
+
+
+def benchmark_overhead(model: Model, folder: Path, *, images: int = 4, steps: int = 20, pairs: int = 9) -> Benchmark:
+    """Time of ``steer`` with CFG over the plain pipeline: the median of alternating runs in one process.
+
+    Args:
+        model: the pipeline.
+        folder: writes ``overhead.json``.
+        images, steps: of one run.
+        pairs: alternating pairs of runs.
+    """
+    pipe, scale = model.pipe, 3.0
+
+    def run() -> None:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
+        pipe(MAN, num_images_per_prompt=images, num_inference_steps=steps, guidance_scale=scale, generator=generators,
+             output_type="latent")  # fmt: skip
+
+    def steered() -> None:
+        with steer(pipe, ClassifierFreeGuidance(scale)):
+            run()
+
+    run(), steered()  # warm up
+    ratios = []
+    for pair in range(pairs):
+        order = (run, steered) if pair % 2 == 0 else (steered, run)
+        times = {action: _seconds(action) for action in order}
+        ratios.append(times[steered] / times[run])
+    claim = at_most(f"time of steer with CFG over the plain pipeline, median of {pairs} pairs", REQUIRED["overhead"],
+                    statistics.median(ratios))  # fmt: skip
+    result = Benchmark(
+        steerclear_version=__version__, model=model.name, model_digest=model.digest,
+        scheduler=type(pipe.scheduler).__name__, num_inference_steps=steps, seeds=f"0-{images - 1}", claims=[claim],
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "overhead.json", result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began

@@ -1,0 +1,387 @@
+"""The page and its words: exact numbers, escaped prompts, nothing from the network, no claim beyond the intervals."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from sample_results import sample_results
+from steerclear.evidence.transition import TransitionEvidence
+from steerclear.guidance.base import guidances
+from steerclear.guidance_docs import documentation
+from steerclear.report import parts, write_figures, write_report
+from steerclear.results import Measurement, Results
+from steerclear.summary import question, summary
+from steerclear.table import (
+    attribute_columns,
+    cell,
+    concept_columns,
+    header,
+    off_truth,
+    rows,
+    side_effect_column,
+    terminal_table,
+    truth_row,
+)  # fmt: skip
+
+ATTACK = '<script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return sample_results(folder)
+
+
+@pytest.fixture(scope="module")
+def page(results: Results, folder: Path) -> str:
+    return write_report(results, folder).read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """What a browser finds: elements with their attributes, and the text of table cells."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.inside = False
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.inside:
+            self.tables[-1][-1][-1] += data
+
+
+def told(results: Results, **measurements: list[Measurement]) -> Results:
+    """Results whose methods M0, M1, ... have these numbers and no others; M0 is the unguided one."""
+    count = len(next(iter(measurements.values())))
+    methods = []
+    for index in range(count):
+        own = {name: values[index] for name, values in measurements.items()}
+        model = results.methods[0 if index == 0 else 3]
+        methods.append(model.model_copy(update={"name": f"m{index}", "label": f"M{index}", "measurements": own}))
+    return results.model_copy(update={"methods": methods})
+
+
+def share(value: float, low: float, high: float) -> Measurement:
+    return Measurement(value=value, low=low, high=high, interval="wilson", truth=0.0, better="lower")
+
+
+def distance(value: float, low: float | None, high: float | None) -> Measurement:
+    return Measurement(value=value, low=low, high=high, interval="bootstrap", better="lower")
+
+
+# numbers
+
+
+def test_numbers_are_written_to_what_their_interval_carries() -> None:
+    assert cell(Measurement(value=0.1234, low=0.08, high=0.17), percent=True) == "12 % [8, 17]"
+    assert cell(Measurement(value=0.1234, low=0.1201, high=0.1268), percent=True) == "12.34 % [12.01, 12.68]"
+    assert cell(Measurement(value=0.0, low=0.0, high=0.194), percent=True) == "0 % [0, 19]"
+    assert cell(Measurement(value=-0.0004, low=-0.02, high=0.02), percent=False) == "0.000 [-0.020, 0.020]"
+    assert cell(Measurement(value=9.63, low=8.2, high=11.0), percent=False) == "9.6 [8.2, 11.0]"
+    assert cell(Measurement(value=0.81), percent=False) == "0.810"
+    assert cell(Measurement(value=87.5), percent=False) == "87.5"
+    assert cell(Measurement(value=3.0, low=3.0, high=3.0), percent=False) == "3 [3, 3]"
+    assert cell(Measurement(value=float("nan"), low=0.0, high=1.0), percent=True) == "– [0, 100]"
+    assert cell(None, percent=True) == "–"
+
+
+def test_a_number_is_off_only_when_its_whole_interval_is() -> None:
+    assert off_truth(Measurement(value=0.4, low=0.2, high=0.6, truth=0.1))
+    assert off_truth(Measurement(value=0.4, low=0.2, high=0.6, truth=0.7))
+    assert not off_truth(Measurement(value=0.4, low=0.2, high=0.6, truth=0.2))
+    assert not off_truth(Measurement(value=0.4, truth=0.2))
+    assert not off_truth(Measurement(value=0.4, low=0.2, high=0.6))
+
+
+def test_columns_play_their_roles(results: Results) -> None:
+    assert [column.name for column in concept_columns(results)] == ["mustache"]
+    assert [column.name for column in attribute_columns(results)] == ["man", "beard", "glasses", "hat", "smile"]
+    side_effect = side_effect_column(results)
+    assert side_effect is not None
+    assert side_effect.name == "collateral_shift"
+
+
+def renamed(results: Results, negatives: list[str], names: list[str]) -> Results:
+    one = share(0.1, 0.0, 0.2)
+    columns = [results.columns[0].model_copy(update={"name": name, "label": name}) for name in names]
+    methods = [results.methods[0].model_copy(update={"measurements": dict.fromkeys(names, one)})]
+    return results.model_copy(update={"negative_prompts": negatives, "columns": columns, "methods": methods})
+
+
+@pytest.mark.parametrize(
+    ("negatives", "expected"),
+    [
+        (["mustache"], ["mustache"]),
+        (["a hat"], ["hat"]),
+        (["red hair"], ["hair:red"]),
+        (["red hat, beard"], ["beard", "hat_color:red"]),
+        (["mustache", "beard"], ["mustache", "beard"]),
+        (["man with something"], ["mustache"]),  # the first that ought to be low
+        ([], []),
+    ],
+)
+def test_concepts_are_found_by_their_words(results: Results, negatives: list[str], expected: list[str]) -> None:
+    names = ["mustache", "beard", "hat", "hat_color:red", "hair:red"]
+    assert [column.name for column in concept_columns(renamed(results, negatives, names))] == expected
+
+
+# the words
+
+
+def test_the_question_names_both_prompts(results: Results) -> None:
+    assert question(results) == (
+        "“portrait photo of a man”, but no “mustache”: what does each way of saying so remove, and what else does it change?"
+    )
+
+
+def test_the_answer_to_the_sample(results: Results) -> None:
+    first, second = summary(results)
+    assert first.startswith(
+        "“mustache” shows in 69 % [44, 86] of the unguided images, clearly less often with “negative prompt” (0 % [0, 19]), "
+    )
+    assert "said in the prompt" not in first  # 31 % [14, 56] overlaps 69 % [44, 86]
+    assert second == (
+        "Of these, the lowest collateral shift measured is that of “autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); it "
+        "is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from “dynamic negative guidance” "
+        "(5.2 % [4.4, 6.0]); a perfect answer would have 4.1 %."
+    )
+
+
+def test_overlap_is_told_as_overlap(results: Results) -> None:
+    (only,) = summary(told(results, mustache=[share(0.5, 0.3, 0.7), share(0.1, 0.0, 0.3)]))
+    assert (
+        only
+        == "“mustache” shows in 50 % [30, 70] of the unguided images, and with no other method can fewer be claimed: the intervals overlap."
+    )
+
+
+def test_more_is_told_as_more(results: Results) -> None:
+    (only,) = summary(told(results, mustache=[share(0.2, 0.1, 0.3), share(0.6, 0.5, 0.7)]))
+    assert only.endswith("; it shows clearly more often with “M1” (60 % [50, 70]).")
+
+
+def test_without_a_classifier_nothing_is_claimed(results: Results) -> None:
+    blind = told(results, evaluations=[Measurement(value=30.0), Measurement(value=60.0)])
+    assert summary(blind) == [
+        "Nothing here can see “mustache”, so how often it shows was not measured: look at the images."
+    ]
+    assert summary(results.model_copy(update={"negative_prompts": []}))[0].startswith("There is no negative prompt")
+
+
+triples = st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted)
+shares = triples.map(lambda three: share(three[1], three[0], three[2]))
+distances = st.one_of(
+    triples.map(lambda three: distance(three[1], three[0], three[2])),
+    st.floats(0, 1).map(lambda value: distance(value, None, None)),
+    st.just(distance(float("nan"), None, None)),
+)
+CLAIM = re.compile(
+    r"(?:“(M\d)” |it )?(clearly less often with|clearly more often with|is clearly below) ([^;]*?)(?= and cannot|;|\.$)"
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(numbers=st.lists(st.tuples(shares, distances), min_size=1, max_size=6))
+def test_no_difference_is_claimed_whose_intervals_overlap(
+    results: Results, numbers: list[tuple[Measurement, Measurement]]
+) -> None:
+    found = told(results, mustache=[one for one, _ in numbers], collateral_shift=[two for _, two in numbers])
+    by_label = {method.label: method.measurements for method in found.methods}
+    for sentence in summary(found):
+        lowest = re.search(r"measured is that of “(M\d)”", sentence)
+        column = "collateral_shift" if lowest else "mustache"
+        claims = CLAIM.findall(sentence)
+        assert sentence.count("clearly") == len(claims), sentence
+        assert not re.search(r"\b(best|most|least|significant)", sentence)
+        for subject, verb, objects in claims:
+            names = re.findall(r"“(M\d)”", objects)
+            assert names, sentence
+            subject = subject or (lowest[1] if lowest else "M0")
+            for name in names:
+                mine, theirs = by_label[subject][column], by_label[name][column]
+                lower, higher = (
+                    (mine, theirs) if verb in ("is clearly below", "clearly more often with") else (theirs, mine)
+                )
+                assert lower.high < higher.low, sentence
+
+
+# the page
+
+
+def test_the_table_has_every_number_in_its_place(results: Results, page: str) -> None:
+    (table,) = [table for table in Reader(page).tables if table[0][0] == "method" and table[0][1] == "mustache ↓"]
+    assert table[0] == header(results)
+    assert [[text.strip() for text in cells] for cells in table[1:-1]] == rows(results)
+    assert table[-1] == truth_row(results)
+    negative = next(cells for cells in table if cells[0] == "negative prompt")
+    assert negative[1] == "0 % [0, 19]"
+    assert negative[table[0].index("collateral shift ↓")] == "19 % [16, 22]"
+    assert table[-1][1:4] == ["0 %", "100 %", "15 %"]
+
+
+def test_the_page_says_question_answer_notes_warnings_and_command(results: Results, page: str) -> None:
+    text = Reader(page).text.replace("\N{NO-BREAK SPACE}", " ")
+    for expected in (question(results), *summary(results), *results.notes, results.command, results.scheduler,
+                     "autoguidance looks at negative prompts only", "D = D_empty + w (D_prompt - D_empty)", "arXiv 2410.14398",
+                     results.model_digest, "conjunction"):  # fmt: skip
+        assert expected in text
+
+
+def test_prompts_are_escaped(results: Results, folder: Path, tmp_path: Path) -> None:
+    methods = [
+        method.model_copy(
+            update={
+                "prompt": ATTACK, "negative_prompts": [ATTACK], "label": f'{ATTACK}" onerror="x', "warnings": [ATTACK],
+                "guidance": {"_class_name": ATTACK, ATTACK: ATTACK},
+                "images": [image.model_copy(update={"file": str(folder / image.file)}) for image in method.images[:1]],
+            }
+        )
+        for method in results.methods
+    ]  # fmt: skip
+    columns = [
+        column.model_copy(update={"label": ATTACK, "meaning": f'{ATTACK}" onload="x'}) for column in results.columns
+    ]
+    hostile = results.model_copy(
+        update={
+            "prompt": ATTACK, "negative_prompts": [ATTACK], "command": ATTACK, "notes": [ATTACK], "target": ATTACK,
+            "columns": columns, "methods": methods, "model": ATTACK, "scheduler": ATTACK,
+        }
+    )  # fmt: skip
+    reader = Reader(write_report(hostile, tmp_path).read_text(encoding="utf-8"))
+    assert ATTACK in reader.text
+    assert "script" not in {tag for tag, _ in reader.elements}
+    assert not any(name.startswith("on") for _, attributes in reader.elements for name in attributes)
+
+
+def test_nothing_is_loaded_from_anywhere(page: str) -> None:
+    reader = Reader(page)
+    for tag, attributes in reader.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name, value in attributes.items():
+            if name in ("src", "srcset"):
+                assert value.startswith("data:image/")
+            if value and ("http://" in value or "https://" in value):
+                assert (tag, name) == ("a", "href")
+                assert value.startswith("https://arxiv.org/abs/")
+    style = re.search(r"<style>(.*)</style>", page, re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_every_image_is_described(results: Results, page: str) -> None:
+    described = [attributes["alt"] for tag, attributes in Reader(page).elements if tag == "img"]
+    assert all(described)
+    assert "unguided, seed 0, shows the concept" in described
+    assert "negative prompt, seed 0, does not show the concept" in described
+    assert len(described) == 7 * 16 + 2
+    headings = [attributes for tag, attributes in Reader(page).elements if tag == "th"]
+    assert all(attributes.get("scope") in ("col", "row") for attributes in headings)
+
+
+def test_the_page_is_the_same_every_time(results: Results, folder: Path, page: str) -> None:
+    assert write_report(results, folder).read_text(encoding="utf-8") == page
+
+
+def test_photographs_do_not_make_the_page_huge(results: Results, tmp_path: Path) -> None:
+    Image.effect_noise((768, 512), 80).save(tmp_path / "photo.png")
+    methods = [
+        method.model_copy(
+            update={
+                "images": [
+                    image.model_copy(update={"file": "photo.png", "shown": {}, "trace": {}}) for image in method.images
+                ]
+            }
+        )
+        for method in results.methods
+    ]
+    bare = results.model_copy(update={"methods": methods, "columns": [], "target": None, "notes": [], "command": ""})
+    path = write_report(bare, tmp_path)
+    assert path.stat().st_size < 7 * 16 * 40_000
+    assert "What the guidance did" not in path.read_text(encoding="utf-8")
+
+
+def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, folder: Path) -> None:
+    paths = write_figures(results, folder)
+    assert [path.name for path in paths] == ["grid.png", "shift.png", "trace.png"]
+    for path in paths:
+        with Image.open(path) as opened:
+            assert min(opened.size) > 400
+
+
+def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
+    marked = results.methods[0].model_copy(update={"label": "[red]x[/red]"})
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(terminal_table(results.model_copy(update={"methods": [marked, *results.methods[1:]]})))
+    text = console.export_text()
+    for expected in ("[red]x[/red]", "69 % [44, 86]", "4.5 % [3.8, 5.2]", "mustache ↓", "truth"):
+        assert expected in text
+
+
+# what docstrings say
+
+
+@pytest.mark.parametrize("cls", [*guidances().values(), TransitionEvidence], ids=lambda cls: cls.name)
+def test_every_docstring_can_be_read(cls: type) -> None:
+    doc = documentation(cls)
+    assert doc.summary.endswith((".", "?"))
+    assert "=" in doc.equation
+    assert doc.paper
+    assert [parameter.name for parameter in doc.parameters] == list(cls.parameters())
+    assert all(parameter.meaning for parameter in doc.parameters)
+    assert "`" not in str(doc)
+
+
+def test_documentation_is_exact() -> None:
+    doc = documentation(guidances()["interval"])
+    assert doc.equation == "D = D_inner where start <= u < stop, else D_prompt"
+    assert doc.cost == "the inner guidance's inside, 1 evaluation a step outside"
+    assert doc.parameters[0].default == "ClassifierFreeGuidance(guidance_scale=3, guidance_rescale=0)"
+    assert doc.parameters[1] == (
+        "start",
+        "0",
+        "the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions.",
+    )
+    assert doc.parameters[2] == doc.parameters[1]._replace(name="stop", default="1")
+    assert len(documentation(guidances()["negative"]).equation.splitlines()) == 2
+    assert documentation(TransitionEvidence).equation.startswith("log-odds:    L +=")
+
+
+def test_parts_reach_into_nested_settings(results: Results) -> None:
+    found = parts(results.methods[-1].guidance)
+    assert [(part.where, part.class_name) for part in found] == [
+        ("", "AutoGuidance"), ("inner", "DynamicNegativeGuidance"), ("inner.evidence", "TransitionEvidence"),
+    ]  # fmt: skip
+    assert ("strength", "2") in [setting[:2] for setting in found[1].settings]
+
+
+def test_a_guidance_that_is_not_installed_still_shows_its_settings() -> None:
+    (part,) = parts({"_class_name": "TheirGuidance", "scale": 2.0})
+    assert part.doc is None
+    assert part.settings == [("scale", "2", "")]
