@@ -15,7 +15,13 @@ FLOORS = (
     ("cli",),
 )  # fmt: skip
 SHELVES = ("guidance", "evidence", "testbeds", "features", "metrics")
-SHARED_IN_SHELF = {"guidance": {"base"}, "evidence": set(), "testbeds": set(), "features": set(), "metrics": {"estimates"}}
+SHARED_IN_SHELF = {
+    "guidance": {"base"},
+    "evidence": set(),
+    "testbeds": set(),
+    "features": set(),
+    "metrics": {"estimates"},
+}
 HOME = {"matplotlib": {"figures"}, "typer": {"cli"}, "PIL": {"gallery", "figures", "report"}}
 """Libraries that only some rooms may import."""
 LAZY = {"diffusers", "transformers", "matplotlib", "gradio", "ray", "typer"}
@@ -52,15 +58,17 @@ def violations(source: str, module: tuple[str, ...]) -> list[str]:
     room, found = module[0], []
     for target in imports(source, module):
         if target[0] in HOME and room not in HOME[target[0]]:
-            found.append(f"{'.'.join(module)} imports {target[0]}, which belongs to {', '.join(sorted(HOME[target[0]]))}")
+            found.append(
+                f"{'.'.join(module)} imports {target[0]}, which belongs to {', '.join(sorted(HOME[target[0]]))}"
+            )
         if target[0] != "steerclear" or len(target) < 2:
             continue
         other = "__init__" if target[1].startswith("__") else target[1]
         if other == room:
             sibling = target[2] if len(target) > 2 else None
-            if room in SHELVES and len(module) == 2 and module[1] != "__init__":
-                if sibling is not None and sibling not in SHARED_IN_SHELF[room]:
-                    found.append(f"{'.'.join(module)} imports its neighbour {sibling}")
+            on_shelf = room in SHELVES and len(module) == 2 and module[1] != "__init__"
+            if on_shelf and sibling is not None and sibling not in SHARED_IN_SHELF[room]:
+                found.append(f"{'.'.join(module)} imports its neighbour {sibling}")
             continue
         if floor_of(other) > floor_of(room):
             found.append(f"{'.'.join(module)} (floor {floor_of(room)}) imports {other} (floor {floor_of(other)})")

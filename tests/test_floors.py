@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import steerclear
 from floors import LAZY, floor_of, modules, violations
 
@@ -20,12 +21,28 @@ def test_every_module_keeps_to_its_floor() -> None:
     ("module", "source", "expected"),
     [
         (("noise",), "from .engine import GuidedDenoiser", "noise (floor 1) imports engine (floor 3)"),
-        (("guidance", "auto"), "from .interval import IntervalGuidance", "guidance.auto imports its neighbour interval"),
-        (("guidance", "auto"), "from ..evidence.oracle import OracleEvidence", "guidance.auto imports the shelf evidence"),
-        (("metrics", "rates"), "import matplotlib.pyplot", "metrics.rates imports matplotlib, which belongs to figures"),
+        (
+            ("guidance", "auto"),
+            "from .interval import IntervalGuidance",
+            "guidance.auto imports its neighbour interval",
+        ),
+        (
+            ("guidance", "auto"),
+            "from ..evidence.oracle import OracleEvidence",
+            "guidance.auto imports the shelf evidence",
+        ),
+        (
+            ("metrics", "rates"),
+            "import matplotlib.pyplot",
+            "metrics.rates imports matplotlib, which belongs to figures",
+        ),
         (("engine",), "def late():\n    from .cli.app import main", "engine (floor 3) imports cli (floor 6)"),
         (("seeds",), "from steerclear.records import Step", "seeds (floor 0) imports records (floor 1)"),
-        (("testbeds", "portraits", "truth"), "from ...engine import x", "testbeds.portraits.truth (floor 2) imports engine (floor 3)"),
+        (
+            ("testbeds", "portraits", "truth"),
+            "from ...engine import x",
+            "testbeds.portraits.truth (floor 2) imports engine (floor 3)",
+        ),
         (("errors",), "from . import engine", "errors (floor 0) imports engine (floor 3)"),
     ],
 )

@@ -1,5 +1,6 @@
 """The page and its words: exact numbers, escaped prompts, nothing from the network, no claim beyond the intervals."""
 
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -157,28 +158,31 @@ def test_concepts_are_found_by_their_words(results: Results, negatives: list[str
 
 def test_the_question_names_both_prompts(results: Results) -> None:
     assert question(results) == (
-        "“portrait photo of a man”, but no “mustache”: what does each way of saying so remove, and what else does it change?"
+        "“portrait photo of a man”, but no “mustache”: what does each way of saying so remove, "
+        "and what else does it change?"
     )
 
 
 def test_the_answer_to_the_sample(results: Results) -> None:
     first, second = summary(results)
     assert first.startswith(
-        "“mustache” shows in 69 % [44, 86] of the unguided images, clearly less often with “negative prompt” (0 % [0, 19]), "
+        "“mustache” shows in 69 % [44, 86] of the unguided images, "
+        "clearly less often with “negative prompt” (0 % [0, 19]), "
     )
     assert "said in the prompt" not in first  # 31 % [14, 56] overlaps 69 % [44, 86]
     assert second == (
-        "Of these, the lowest collateral shift measured is that of “autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); it "
-        "is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from “dynamic negative guidance” "
-        "(5.2 % [4.4, 6.0]); a perfect answer would have 4.1 %."
+        "Of these, the lowest collateral shift measured is that of "
+        "“autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); "
+        "it is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from "
+        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 4.1 %."
     )
 
 
 def test_overlap_is_told_as_overlap(results: Results) -> None:
     (only,) = summary(told(results, mustache=[share(0.5, 0.3, 0.7), share(0.1, 0.0, 0.3)]))
-    assert (
-        only
-        == "“mustache” shows in 50 % [30, 70] of the unguided images, and with no other method can fewer be claimed: the intervals overlap."
+    assert only == (
+        "“mustache” shows in 50 % [30, 70] of the unguided images, "
+        "and with no other method can fewer be claimed: the intervals overlap."
     )
 
 
@@ -248,9 +252,13 @@ def test_the_table_has_every_number_in_its_place(results: Results, page: str) ->
 
 def test_the_page_says_question_answer_notes_warnings_and_command(results: Results, page: str) -> None:
     text = Reader(page).text.replace("\N{NO-BREAK SPACE}", " ")
-    for expected in (question(results), *summary(results), *results.notes, results.command, results.scheduler,
-                     "autoguidance looks at negative prompts only", "D = D_empty + w (D_prompt - D_empty)", "arXiv 2410.14398",
-                     results.model_digest, "conjunction"):  # fmt: skip
+    computed = [question(results), *summary(results), *results.notes, results.command, results.model_digest]
+    written = [
+        "autoguidance looks at negative prompts only",
+        "D = D_empty + w (D_prompt - D_empty)",
+        "arXiv 2410.14398",
+    ]
+    for expected in [*computed, *written, results.scheduler, "conjunction"]:
         assert expected in text
 
 
@@ -305,8 +313,10 @@ def test_every_image_is_described(results: Results, page: str) -> None:
     assert all(attributes.get("scope") in ("col", "row") for attributes in headings)
 
 
-def test_the_page_is_the_same_every_time(results: Results, folder: Path, page: str) -> None:
-    assert write_report(results, folder).read_text(encoding="utf-8") == page
+def test_the_page_is_the_same_every_time(results: Results, folder: Path) -> None:
+    short = results.model_copy(update={"methods": results.methods[4:5]})
+    first = write_report(short, folder).read_bytes()
+    assert write_report(short, folder).read_bytes() == first
 
 
 def test_photographs_do_not_make_the_page_huge(results: Results, tmp_path: Path) -> None:
@@ -337,7 +347,7 @@ def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, f
 
 def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     marked = results.methods[0].model_copy(update={"label": "[red]x[/red]"})
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(terminal_table(results.model_copy(update={"methods": [marked, *results.methods[1:]]})))
     text = console.export_text()
     for expected in ("[red]x[/red]", "69 % [44, 86]", "4.5 % [3.8, 5.2]", "mustache ↓", "truth"):

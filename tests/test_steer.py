@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import tiny
+from steerclear.bridges.call import current
 from steerclear.bridges.steer import steer
 from steerclear.errors import (
     InvalidSetting,
@@ -76,7 +77,8 @@ def steered(pipe, guidance, negative_prompt=None, *, weak=None, max_batch=None, 
 
 def is_untouched(pipe):
     return (
-        type(pipe).__mro__[0].__dict__.get("_steerclear_original_class") is None
+        current.get() is None
+        and "_steerclear_original_class" not in vars(type(pipe))
         and "_steerclear_original_class" not in vars(type(pipe.scheduler))
         and "_compiled_call_impl" not in vars(pipe.unet)
         and not {"encode_prompt", "__call__"} & set(vars(pipe))
@@ -773,6 +775,21 @@ def test_a_scheduler_replaced_inside_of_the_block(pipe):
         found = trajectory(pipe)
     assert torch.equal(found, trajectory(pipe, guidance_scale=SCALE))
     assert is_untouched(pipe)
+
+
+def test_low_rank_adapters(pipe):
+    """The strength of an adapter holds for further prompts too: in the network, and in the text encoder."""
+    peft = pytest.importorskip("peft")
+    layers = {"r": 2, "lora_alpha": 8, "init_lora_weights": False}
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(peft.LoraConfig(target_modules=["to_k", "to_v"], **layers))
+    pipe.text_encoder.add_adapter(peft.LoraConfig(target_modules=["q_proj", "v_proj"], **layers))
+    ends = {}
+    for scale in (0.0, 0.9):
+        settings = {"cross_attention_kwargs": {"scale": scale}}
+        ends[scale] = trajectory(pipe, guidance_scale=SCALE, negative_prompt="beard", **settings)
+        assert torch.equal(steered(pipe, NEGATIVE, "beard", **settings)[0], ends[scale])
+    assert not torch.allclose(ends[0.0], ends[0.9], atol=1e-2)
 
 
 @pytest.mark.parametrize("in_place", [True, False])

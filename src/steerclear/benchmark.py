@@ -21,9 +21,9 @@ from .guidance.negative_prompt import NegativePromptGuidance
 from .guidance.unguided import Unguided
 from .measure import PortraitLaboratory, pixels
 from .methods import Method
+from .metrics.rates import rate
 from .recipe import format_seeds
 from .results import Measurement
-from .metrics.rates import rate
 from .testbeds.portraits import attribute_rates, indicators, true_portraits
 
 MAN, WITH, HAT = "portrait photo of a man", "portrait photo of a man with a mustache", "a woman wearing a red hat"
@@ -194,7 +194,11 @@ def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
     images, attributes = true_portraits("", seeds)
     rebuilt = _through_autoencoder(model.pipe.vae, images)
     error = ((rebuilt.float() - images.float()) ** 2).flatten(1).mean(1)
-    claims = [at_least("autoencoder: mean signal to noise, dB", REQUIRED["psnr"], float((10 * torch.log10(255**2 / error)).mean()))]
+    claims = [
+        at_least(
+            "autoencoder: mean signal to noise, dB", REQUIRED["psnr"], float((10 * torch.log10(255**2 / error)).mean())
+        )
+    ]
     read = laboratory.see(rebuilt).attributes
     for name, column in attributes.items():
         rows = attributes["hat"] == 1 if name == "hat_color" else torch.ones_like(column, dtype=torch.bool)
@@ -202,7 +206,9 @@ def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
         claims.append(at_least(f"classifier through the autoencoder: {name} right", REQUIRED["classifier"], right))
     men = attributes["man"] == 1
     right = _rate((read[CONCEPT] == attributes[CONCEPT])[men])
-    claims.append(at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right))
+    claims.append(
+        at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right)
+    )
     return claims
 
 
@@ -235,7 +241,8 @@ def benchmark_overhead(model: Model, folder: Path, *, images: int = 4, steps: in
         with steer(pipe, ClassifierFreeGuidance(scale)):
             run()
 
-    run(), steered()  # warm up
+    for warm_up in (run, steered):
+        warm_up()
     ratios = []
     for pair in range(pairs):
         order = (run, steered) if pair % 2 == 0 else (steered, run)

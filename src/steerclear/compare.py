@@ -149,7 +149,7 @@ def _results(
         measurements["moved"] = pixel_change(images, first)
         cost = sum(picture.evaluations for picture in pictures) / len(pictures)
         measurements["evaluations"] = Measurement(value=cost, better="lower")
-        shown = {} if seen is None else seen.attributes
+        shown = {} if laboratory is None or seen is None else laboratory.shown(seen)
         rows.append(MethodResult(
             name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
             guidance=method.guidance.to_config(), recipe_digest=recipes[method.name].digest(), evaluations=cost,

@@ -19,7 +19,9 @@ from .errors import InvalidSetting
 from .noise import Level
 
 MAIN = "main"
-_BRANCH = re.compile(r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>(?:positive|empty|negative(?:_\d+)?|conjunction(?:_\d+)?))")
+_BRANCH = re.compile(
+    r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>(?:positive|empty|negative(?:_\d+)?|conjunction(?:_\d+)?))"
+)
 
 
 @dataclass(frozen=True)

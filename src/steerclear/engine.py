@@ -68,7 +68,7 @@ class _Evaluation:
 
     def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
         if rows is not None and not len(rows):
-            return {name: self.point.sample[:0] for name in names}
+            return dict.fromkeys(names, self.point.sample[:0])
         branches = tuple(Branch.parse(name) for name in names)
         predictions = self.denoiser.predict(self.point, branches, rows)
         self.asked.extend(name for name in names if name not in self.asked)

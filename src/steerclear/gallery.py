@@ -99,7 +99,9 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
         try:
             before = json.loads(path.read_text())
         except ValueError as error:
-            raise FolderConflict(f"{path} is damaged ({error}); give another --outdir, or remove the folder.") from error
+            raise FolderConflict(
+                f"{path} is damaged ({error}); give another --outdir, or remove the folder."
+            ) from error
         different = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
         if different:
             shown = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in different[:4])

@@ -134,7 +134,8 @@ class PortraitLaboratory:
         ]  # fmt: skip
         if self.truth is None:
             return columns
-        return columns + [
+        return [
+            *columns,
             Column(name="collateral_shift", label="collateral shift", percent=True,
                    meaning="mean absolute difference of all other attributes' rates from the exact truth; what as many "
                            "true portraits would show by chance is the truth row"),
@@ -146,6 +147,11 @@ class PortraitLaboratory:
                    meaning="share of true portraits of the target that lie among the images"),
             Column(name="diversity", label="diversity", meaning="mean distance of two images in feature space"),
         ]  # fmt: skip
+
+    def shown(self, seen: Seen) -> dict[str, Tensor]:
+        """What each image shows: every attribute, and yes or no for each concept ("hair:red")."""
+        yes = indicators(seen.attributes)
+        return seen.attributes | {name: yes[name] for name in self.concept}
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
         """All columns for one set of images."""
@@ -159,7 +165,9 @@ class PortraitLaboratory:
 
     def _rate(self, name: str, shown: Mapping[str, Tensor]) -> Measurement:
         seen = rate(shown[name])
-        better = None if self.truth is None else ("lower" if name in self.concept else "truth")
+        better: Literal["lower", "truth"] | None = (
+            None if self.truth is None else ("lower" if name in self.concept else "truth")
+        )
         return Measurement(
             value=seen.value, low=seen.low, high=seen.high, interval="wilson",
             truth=None if self.truth is None else self.truth[name], better=better,

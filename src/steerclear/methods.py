@@ -67,7 +67,9 @@ def standard_methods(
     return [method for method in methods if not method.negative_prompts and method.name != "without"]
 
 
-def chosen_methods(names: Sequence[str] | None, standard: Sequence[Method], prompt: str, negatives: Sequence[str]) -> list[Method]:
+def chosen_methods(
+    names: Sequence[str] | None, standard: Sequence[Method], prompt: str, negatives: Sequence[str]
+) -> list[Method]:
     """The methods of these names: standard ones, or any guidance on the shelf with its default settings.
 
     Raises:

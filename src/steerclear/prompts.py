@@ -6,18 +6,27 @@ from .errors import PromptError
 
 
 def words_beyond(tokenizer: Any, prompt: str) -> str:
-    """The end of a prompt that a tokenizer with a fixed length cuts off; empty when all of it fits.
+    """The words at the end of a prompt that a tokenizer with a fixed length cuts off; empty when all of it fits.
+
+    A word that is cut in the middle counts as cut off.
 
     Args:
         tokenizer: a transformers tokenizer with ``model_max_length``.
         prompt: the text.
     """
     limit = int(tokenizer.model_max_length)
-    tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
-    if len(tokens) <= limit:
+
+    def fits(text: str) -> bool:
+        return len(tokenizer(text, truncation=False, verbose=False).input_ids) <= limit
+
+    if fits(prompt):
         return ""
-    kept = tokens[: limit - 1]  # the last place is the end token's
-    return tokenizer.decode(tokens[len(kept) : -1], skip_special_tokens=True).strip()
+    words = prompt.split()
+    low, high = 0, len(words)  # the first `low` words fit, the first `high` do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(" ".join(words[:middle])) else (low, middle)
+    return " ".join(words[low:])
 
 
 def check_length(tokenizer: Any, what: str, prompt: str) -> None:

@@ -179,7 +179,10 @@ class Trace:
         for same in zip(*(part.steps for part in parts), strict=True):
             names = dict.fromkeys(name for step in same for name in step.info)
             blank = [torch.full((len(step.evaluations),), float("nan")) for step in same]
-            info = {name: torch.cat([step.info.get(name, none) for step, none in zip(same, blank, strict=True)]) for name in names}
+            info = {
+                name: torch.cat([step.info.get(name, none) for step, none in zip(same, blank, strict=True)])
+                for name in names
+            }
             first = same[0]
             evaluations = torch.cat([step.evaluations for step in same])
             steps.append(TraceStep(first.index, first.noise_to_signal, first.branches, evaluations, info))

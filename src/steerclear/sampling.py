@@ -55,7 +55,9 @@ def sample(
     if num_inference_steps < 1:
         raise InvalidSetting("num_inference_steps", num_inference_steps, "at least 1")
     if prediction_type(scheduler) != denoiser.prediction_type:
-        raise InvalidSetting("prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}")
+        raise InvalidSetting(
+            "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
+        )
     scheduler.set_timesteps(num_inference_steps)
     generators = image_generators(seeds)
     guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)

@@ -138,9 +138,10 @@ def is_stochastic(scheduler: Any) -> bool:
 
     DDIM is stochastic only with ``eta`` above 0, which the caller of the pipeline sets: it counts as deterministic.
     """
-    if str(getattr(scheduler.config, "algorithm_type", "")).startswith("sde"):
-        return True
-    if getattr(scheduler.config, "stochastic_sampling", False):
+    # a scheduler made from another's config keeps that one's settings, so only its own parameters count
+    own = inspect.signature(type(scheduler).__init__).parameters
+    settings = {name: value for name, value in scheduler.config.items() if name in own}
+    if str(settings.get("algorithm_type", "")).startswith("sde") or settings.get("stochastic_sampling", False):
         return True
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)
 

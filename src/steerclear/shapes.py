@@ -28,4 +28,4 @@ def shaped(function: Function) -> Function:
         return function
     from beartype import beartype
 
-    return jaxtyped(function, typechecker=beartype)
+    return jaxtyped(function, typechecker=beartype)  # type: ignore[return-value]  # the same function, checked

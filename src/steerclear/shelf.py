@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -29,14 +29,14 @@ def _modules(shelf: str) -> Iterator[ModuleType]:
         yield entry.load()
 
 
-@lru_cache(maxsize=None)
-def entries(shelf: str, base: type) -> dict[str, type]:
+@cache
+def entries(shelf: str, base: type[Configurable]) -> dict[str, Any]:
     """Every entry of a shelf, by name.
 
     Raises:
         InvalidSetting: two entries have one name.
     """
-    found: dict[str, type] = {}
+    found: dict[str, Any] = {}
     for module in _modules(shelf):
         for _, member in inspect.getmembers(module, inspect.isclass):
             if not issubclass(member, base) or member is base or member.__module__ != module.__name__:
@@ -49,13 +49,13 @@ def entries(shelf: str, base: type) -> dict[str, type]:
     return found
 
 
-def find(shelf: str, base: type, name: str) -> type:
+def find(shelf: str, base: type[Configurable], name: str) -> Any:
     """The entry of this name or class name.
 
     Raises:
         UnknownName: there is none; the message names the nearest.
     """
-    known = entries(shelf, base)
+    known = entries(shelf, base)  # type: ignore[arg-type]  # classes are hashable
     by_class = {member.__name__: member for member in known.values()}
     member = known.get(name.lower().replace("_", "-")) or by_class.get(name)
     if member is None:

@@ -108,7 +108,8 @@ def decimals(measurement: Measurement, percent: bool) -> int:
     3
     """
     scale = 100 if percent else 1
-    width = abs(measurement.high - measurement.low) * scale if _has_interval(measurement) else 0.0
+    ends = _interval(measurement)
+    width = abs(ends[1] - ends[0]) * scale if ends else 0.0
     if width > 0 and math.isfinite(width):
         least = 0 if percent and width >= 2 else 1 - math.floor(math.log10(width))
         return min(max(least, 0), 4)
@@ -118,8 +119,10 @@ def decimals(measurement: Measurement, percent: bool) -> int:
     return min(max(2 - math.floor(math.log10(size)), 0), 4)
 
 
-def _has_interval(measurement: Measurement) -> bool:
-    return measurement.low is not None and measurement.high is not None
+def _interval(measurement: Measurement | None) -> tuple[float, float] | None:
+    if measurement is None or measurement.low is None or measurement.high is None:
+        return None
+    return measurement.low, measurement.high
 
 
 def value_text(measurement: Measurement | None, percent: bool) -> str:
@@ -140,10 +143,11 @@ def interval_text(measurement: Measurement | None, percent: bool) -> str:
     >>> interval_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
     '[8, 17]'
     """
-    if measurement is None or not _has_interval(measurement):
+    ends = _interval(measurement)
+    if measurement is None or ends is None:
         return ""
     places, scale = decimals(measurement, percent), 100 if percent else 1
-    return f"[{number(measurement.low * scale, places)}, {number(measurement.high * scale, places)}]"
+    return f"[{number(ends[0] * scale, places)}, {number(ends[1] * scale, places)}]"
 
 
 def cell(measurement: Measurement | None, percent: bool) -> str:
@@ -215,9 +219,10 @@ def _chosen(results: Results, columns: list[Column] | None) -> list[Column]:
 
 def off_truth(measurement: Measurement | None) -> bool:
     """Whether the whole interval lies on one side of the truth: the number moved for certain."""
-    if measurement is None or not _has_interval(measurement) or measurement.truth is None:
+    ends = _interval(measurement)
+    if measurement is None or ends is None or measurement.truth is None:
         return False
-    return measurement.truth < measurement.low or measurement.truth > measurement.high
+    return measurement.truth < ends[0] or measurement.truth > ends[1]
 
 
 def terminal_table(results: Results) -> "Table":

@@ -61,7 +61,7 @@ def load_model(
     _check_parts(name, folder)
     _quiet()
     try:
-        pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=DTYPES[dtype], use_safetensors=True)
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnsupportedModel(f"the model {name!r} cannot be loaded: {_first_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
@@ -158,7 +158,7 @@ def _load_weak(folder: Path, dtype: torch.dtype, device: str) -> Any:
     from diffusers import UNet2DConditionModel
 
     try:
-        return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True).to(device).eval()
+        return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnsupportedModel(f"the weak network in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
 

@@ -1,7 +1,7 @@
 """steerclear benchmark: the figures that the docs quote, measured again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -52,7 +52,7 @@ def overhead(
     _print(benchmark_overhead(load_model(model), outdir, pairs=pairs), format)
 
 
-def _print(result, format: Format) -> None:
+def _print(result: Any, format: Format) -> None:
     if format is Format.JSON:
         typer.echo(result.model_dump_json(indent=1))
         return

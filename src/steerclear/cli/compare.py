@@ -8,8 +8,20 @@ import typer
 from rich.console import Console
 
 from .options import (
-    BatchSize, Device, Dtype, Format, ModelName, Negatives, Outdir, Output, SchedulerName, Seeds, Steps, WeakName,
-    progress_bars, show_methods,
+    BatchSize,
+    Device,
+    Dtype,
+    Format,
+    ModelName,
+    Negatives,
+    Outdir,
+    Output,
+    SchedulerName,
+    Seeds,
+    Steps,
+    WeakName,
+    progress_bars,
+    show_methods,
 )  # fmt: skip
 
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
@@ -30,7 +42,9 @@ def command(
     batch_size: BatchSize = 16,
     device: Device = "cpu",
     dtype: Dtype = "float32",
-    quick: Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")
+    ] = False,
     format: Output = Format.TEXT,
 ) -> None:
     """Compare ways of steering away from something, on the same seeds.

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from .options import (
-    BatchSize, Device, Dtype, Format, ModelName, Negatives, Outdir, Output, SchedulerName, Seeds, Steps, WeakName,
+    BatchSize,
+    Device,
+    Dtype,
+    Format,
+    ModelName,
+    Negatives,
+    Outdir,
+    Output,
+    SchedulerName,
+    Seeds,
+    Steps,
+    WeakName,
     progress_bars,
 )  # fmt: skip
 
@@ -17,7 +28,9 @@ def command(
     negative_prompt: Negatives = None,
     guidance: Annotated[str, typer.Option(help="A guidance's name; see: steerclear guidance list.")] = "cfg",
     guidance_scale: Annotated[float | None, typer.Option(help="1 is off; default: the guidance's own.")] = None,
-    set: Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")
+    ] = None,
     model: ModelName = "portraits",
     weak: WeakName = None,
     seeds: Seeds = "0-7",

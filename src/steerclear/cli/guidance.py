@@ -20,7 +20,11 @@ def list_all(format: Output = Format.TEXT) -> None:
 
     pages = {name: documentation(cls) for name, cls in guidances().items()}
     if format is Format.JSON:
-        typer.echo(json.dumps([{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()], indent=1))
+        typer.echo(
+            json.dumps(
+                [{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()], indent=1
+            )
+        )
         return
     table = Table("name", "what it does", "cost", box=None, pad_edge=False)
     for name, page in pages.items():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -57,7 +57,7 @@ def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
     """One bar a method: what to call as a method begins, and as its steps are made."""
     tasks: list[TaskID] = []
 
-    def on_method(method, place: int, total: int) -> None:
+    def on_method(method: Any, place: int, total: int) -> None:
         tasks.append(bars.add_task(method.label, total=1, completed=1))  # full when nothing is left to make
 
     def on_progress(done: int, total: int) -> None:

@@ -1,9 +1,10 @@
 """steerclear train: remake the shipped weights."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.progress import TaskID
 
 from .options import Device, progress_bars
 
@@ -19,7 +20,9 @@ def group() -> None:
 def portraits(
     preset: Annotated[str, typer.Option(help="cpu (about two hours on two cores) or gpu (larger, longer).")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where checkpoints and drawn portraits are kept.")] = Path("out/train-portraits"),
+    folder: Annotated[Path, typer.Option(help="Where checkpoints and drawn portraits are kept.")] = Path(
+        "out/train-portraits"
+    ),
     outdir: Annotated[Path, typer.Option(help="Where the finished pipeline is written.")] = Path("out/portraits"),
     seed: Annotated[int, typer.Option(help="All randomness follows from it.", min=0)] = 0,
     device: Device = "cpu",
@@ -28,9 +31,9 @@ def portraits(
     from ..training.command import train_portraits
 
     with progress_bars() as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def report(progress) -> None:
+        def report(progress: Any) -> None:
             if progress.stage not in tasks:
                 tasks[progress.stage] = bars.add_task(progress.stage, total=progress.steps)
             text = f"{progress.stage} loss {progress.loss:.4f} {progress.images_per_second:.0f}/s"

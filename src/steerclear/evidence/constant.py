@@ -30,7 +30,9 @@ class ConstantEvidence(Evidence):
     posterior: float = 0.5
 
     name: ClassVar[str] = "constant"
-    paper: ClassVar[str] = "the negative prompt of Stable Diffusion, read as Dynamic Negative Guidance, arXiv 2410.14398"
+    paper: ClassVar[str] = (
+        "the negative prompt of Stable Diffusion, read as Dynamic Negative Guidance, arXiv 2410.14398"
+    )
 
     def __post_init__(self) -> None:
         if not (isinstance(self.posterior, float) and math.isfinite(self.posterior) and 0 < self.posterior < 1):

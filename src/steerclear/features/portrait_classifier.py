@@ -30,6 +30,7 @@ class PortraitClassifier(nn.Module):
             *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(FEATURES, len(BINARY) + sum(CATEGORICAL.values()))
+        self.feature_scale: Tensor
         self.register_buffer("feature_scale", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,7 +63,8 @@ def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
 def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor:
     """Cross-entropy of every attribute; the colour of a hat counts only where there is one."""
     named = split_logits(logits.float())
-    loss = sum(F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY)
+    binary = [F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY]
+    loss = torch.stack(binary).sum()
     for name in CATEGORICAL:
         each = F.cross_entropy(named[name], attributes[name], reduction="none")
         worn = attributes["hat"].float() if name == "hat_color" else torch.ones_like(each)

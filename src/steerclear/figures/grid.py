@@ -1,5 +1,6 @@
 """The images themselves: a column a seed, a row a method."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT)
     return figure
 
 
-def _write_labels(write, method: MethodResult, top: int) -> None:
+def _write_labels(write: Callable[..., None], method: MethodResult, top: int) -> None:
     """The label, and below it in gray what the model was given."""
     label = wrapped(method.label, 24, 2)
     label_lines = label.count("\n") + 1

@@ -110,7 +110,9 @@ class DynamicNegativeGuidance(Guidance):
         reach = math.sqrt(positive[0].numel())
         return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
 
-    def _info(self, step: Step, positive: Tensor, away: list[Tensor], weights: list[Tensor], log_odds: list[Tensor]) -> PerStep:
+    def _info(
+        self, step: Step, positive: Tensor, away: list[Tensor], weights: list[Tensor], log_odds: list[Tensor]
+    ) -> PerStep:
         info: PerStep = {}
         for index, (concept, weight, odds) in enumerate(zip(away, weights, log_odds, strict=True)):
             suffix = "" if index == 0 else f"_{index + 1}"

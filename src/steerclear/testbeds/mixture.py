@@ -133,7 +133,9 @@ class Mixture:
         cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
         chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        noise = torch.stack([torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators])
+        noise = torch.stack(
+            [torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators]
+        )
         component = torch.searchsorted(cumulative, chance).clamp(max=len(cumulative) - 1)
         scaled = noise * self.variances[component].sqrt()
         if self.axes is not None:
@@ -146,7 +148,11 @@ class Mixture:
         mean = weights @ self.means
         apart = self.means - mean
         between = torch.einsum("k,kd,ke->de", weights, apart, apart)
-        axes = torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1) if self.axes is None else self.axes
+        axes = (
+            torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1)
+            if self.axes is None
+            else self.axes
+        )
         within = torch.einsum("k,kde,ke,kfe->df", weights, axes, self.variances, axes)
         return mean, between + within
 
@@ -202,7 +208,9 @@ class MixtureWorld:
         shares = self.membership.double()
         inside = shares.shape == self.full.log_weights.shape and bool(((shares >= 0) & (shares <= 1)).all())
         if not inside or not (shares > 0).any() or not (shares < 1).any():
-            raise InvalidSetting("membership", shares.tolist(), "one number from 0 to 1 a component, not all 0, not all 1")
+            raise InvalidSetting(
+                "membership", shares.tolist(), "one number from 0 to 1 a component, not all 0, not all 1"
+            )
         object.__setattr__(self, "membership", shares)
         object.__setattr__(self, "concept", self.full.reweighted(shares))
         object.__setattr__(self, "target", self.full.reweighted(1 - shares))

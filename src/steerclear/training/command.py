@@ -32,6 +32,8 @@ def train_portraits(
     if preset not in PRESETS:
         raise UnknownName("preset", preset, PRESETS)
     if (folder / "run.json").exists() and not resume:
-        raise FolderConflict(f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder.")
+        raise FolderConflict(
+            f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
+        )
     claim_folder(folder, {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed})
     pack(Workshop(folder, PRESETS[preset], seed, device, report), outdir)

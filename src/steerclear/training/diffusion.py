@@ -70,7 +70,12 @@ class TextToLatents(nn.Module):
 
 
 def denoising_loss(
-    model: TextToLatents, latents: Tensor, tokens: Tensor, empty: Tensor, alphas_cumprod: Tensor, generator: torch.Generator
+    model: TextToLatents,
+    latents: Tensor,
+    tokens: Tensor,
+    empty: Tensor,
+    alphas_cumprod: Tensor,
+    generator: torch.Generator,
 ) -> Tensor:
     """Mean squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512).
 

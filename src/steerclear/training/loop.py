@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -80,7 +81,7 @@ def fast_arithmetic(device: str) -> AbstractContextManager:
             self.cast.__enter__()
             self.attention.__enter__()
 
-        def __exit__(self, *error) -> None:
+        def __exit__(self, *error: Any) -> None:
             self.attention.__exit__(*error)
             self.cast.__exit__(*error)
 

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from . import autoencoder, data, diffusion, tokenizer
-from .loop import Report, train
+from .loop import Report, Schedule, train
 from .presets import Preset
 
 RECONSTRUCTIONS = 4096
@@ -117,7 +117,7 @@ class Workshop:
 
         return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
 
-    def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule) -> None:
+    def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule: Schedule) -> None:
         latents, tokens, empty = self.latents, self.tokens, self._tokens([""])[0].to(self.device)
         alphas_cumprod = diffusion.build_scheduler().alphas_cumprod
 
@@ -161,7 +161,9 @@ class Workshop:
         if not done.exists():
             images, attributes, schedule = self.drawn["images"], self.attributes, self.preset.classifier
             scale = self.autoencoder.config.scaling_factor
-            rebuilt = data.to_pixels(autoencoder.decode(self.autoencoder, self.latents[:RECONSTRUCTIONS].to(self.device) / scale))
+            rebuilt = data.to_pixels(
+                autoencoder.decode(self.autoencoder, self.latents[:RECONSTRUCTIONS].to(self.device) / scale)
+            )
             rebuilt = rebuilt.cpu()
             torch.manual_seed(self.seed)
             model = PortraitClassifier().to(self.device)

@@ -1,5 +1,6 @@
 """A CLIP tokenizer (byte-level BPE, 77 tokens) that learned its merges from the portraits' captions."""
 
+import json
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -22,17 +23,20 @@ def learn(captions: Iterable[str]) -> CLIPTokenizer:
     ])  # fmt: skip
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, end_of_word_suffix="</w>", special_tokens=[], initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY,
+        end_of_word_suffix="</w>",
+        special_tokens=[],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator([*captions, *(WORDS_WORTH_A_TOKEN * 40)], trainer)
     return from_merges(*_vocabulary_and_merges(tokenizer, alphabet))
 
 
 def _vocabulary_and_merges(tokenizer: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    import json
-
     learned = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(pair) if not isinstance(pair, str) else tuple(pair.split(" ")) for pair in learned["merges"]]
+    pairs = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in learned["merges"]]
+    merges = [(left, right) for left, right in pairs]
     vocabulary = dict(learned["vocab"])
     for token in [f"{letter}</w>" for letter in alphabet] + [START, END]:
         vocabulary.setdefault(token, len(vocabulary))

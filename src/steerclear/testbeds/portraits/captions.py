@@ -13,6 +13,7 @@ so a model has seen the words and still was never taught to negate.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ def _chance(generator: torch.Generator) -> float:
     return float(torch.rand((), generator=generator))
 
 
-def _one_of(options, generator: torch.Generator):
+def _one_of(options: Sequence[str], generator: torch.Generator) -> str:
     return options[int(torch.randint(len(options), (), generator=generator))]
 
 

@@ -38,14 +38,16 @@ class _Variation:
         return (base + spread * (self.take(3) - 0.5) + spread * (self.take(1) - 0.5)).clamp(0, 1)
 
 
-def _ellipse(x: Tensor, y: Tensor, radius_x, radius_y) -> Tensor:
+def _ellipse(x: Tensor, y: Tensor, radius_x: Tensor | float, radius_y: Tensor | float) -> Tensor:
     """First-order signed distance to an axis-aligned ellipse."""
     inner = torch.sqrt((x / radius_x) ** 2 + (y / radius_y) ** 2 + 1e-9)
     slope = torch.sqrt((x / radius_x**2) ** 2 + (y / radius_y**2) ** 2 + 1e-9)
     return inner * (inner - 1) / slope
 
 
-def _box(x: Tensor, y: Tensor, half_width, half_height, rounding) -> Tensor:
+def _box(
+    x: Tensor, y: Tensor, half_width: Tensor | float, half_height: Tensor | float, rounding: Tensor | float
+) -> Tensor:
     """Signed distance to a box with rounded corners."""
     dx, dy = x.abs() - (half_width - rounding), y.abs() - (half_height - rounding)
     outside = torch.sqrt(dx.clamp(min=0) ** 2 + dy.clamp(min=0) ** 2 + 1e-12)

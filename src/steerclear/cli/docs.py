@@ -1,0 +1,69 @@
+"""Writes the generated pages of docs/: the schema of results.json, the guidances, the command line.
+
+Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are what this writes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from typer.main import get_command
+
+from ..gallery import write_text
+from ..guidance.base import guidances
+from ..guidance_docs import documentation
+from ..results import Results
+from .app import app
+
+MADE = "Written by `make docs`; do not edit."
+
+
+def pages() -> dict[str, str]:
+    """File name -> text of every generated page."""
+    return {
+        "results.schema.json": json.dumps(Results.model_json_schema(), indent=1) + "\n",
+        "guidances.md": _guidances(),
+        "command-line.md": _command_line(),
+    }
+
+
+def _guidances() -> str:
+    parts = ["# Guidances", MADE]
+    for name, cls in guidances().items():
+        page = documentation(cls)
+        parts += [f"## {name}", f"`steerclear.{cls.__name__}`: {page.summary}", f"```text\n{page.equation}\n```"]
+        if page.parameters:
+            rows = [f"| `{parameter}` | `{default}` | {meaning} |" for parameter, default, meaning in page.parameters]
+            parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
+        laws = "\n".join(f"- {law}" for law in cls.laws())
+        parts += [f"Cost: {page.cost}.", f"Paper: {page.paper}.", f"Laws, each measured by the tests:\n\n{laws}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _command_line() -> str:
+    """Options of every command, from the program itself (plain text: the terminal's boxes depend on its width)."""
+    parts = ["# The command line", MADE]
+    waiting = [("steerclear", get_command(app))]
+    while waiting:
+        name, command = waiting.pop(0)
+        if hasattr(command, "commands"):
+            waiting += [(f"{name} {child}", inner) for child, inner in command.commands.items()]
+            continue
+        rows = []
+        for parameter in command.params:
+            shown = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
+            default = "" if parameter.default in (None, ()) or parameter.required else f"`{parameter.default}`"
+            rows.append(f"| `{shown}` | {default} | {getattr(parameter, 'help', None) or ''} |")
+        text = (command.help or "").replace("\n\n", "\n").strip()
+        table = "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
+        parts += [f"## {name}", text, table]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(folder: Path) -> None:
+    for name, text in pages().items():
+        write_text(folder / name, text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,54 @@
+"""Guidance towards the prompt with a limit on the step."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from steerclear.guidance.base import Equals, Guidance, Identity, Law, PredictionTypeInvariant, Runs, built
+from steerclear.numerics import norm, over_images
+from steerclear.records import Guided, State, Step
+from steerclear.settings import finite
+
+
+@dataclass(frozen=True)
+class LimitedGuidance(Guidance):
+    """Classifier-free guidance whose push is at most so long.
+
+    Equation:
+        D = D_prompt + min(1, limit / |p|) p,   p = (w - 1) (e_prompt - e_empty)
+
+    Args:
+        guidance_scale: w; 1 is the plain conditional prediction.
+        limit: the longest push, as a norm of noise; at least 0.
+
+    Raises:
+        InvalidSetting: a scale that is not finite, or a negative limit.
+    """
+
+    guidance_scale: float = 3.0
+    limit: float = 10.0
+
+    name: ClassVar[str] = "limited"
+    paper: ClassVar[str] = "title, authors, year, arXiv number"
+    cost: ClassVar[str] = "2 evaluations a step"
+
+    def __post_init__(self) -> None:
+        finite("guidance_scale", self.guidance_scale)
+        finite("limit", self.limit, low=0)
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        if self.guidance_scale == 1:
+            return Guided(step.predict("positive"), state)
+        empty, positive = step.predict("empty", "positive")
+        push = (self.guidance_scale - 1) * (positive - empty)
+        length = norm((self.guidance_scale - 1) * step.noise_difference(positive, empty))
+        kept = (self.limit / length.clamp(min=1e-12)).clamp(max=1)
+        return Guided(positive + over_images(kept, push) * push, state, {"kept": kept})
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return (
+            Identity(cls(1.0)),
+            Runs(cls(3.0), ("empty", "positive")),
+            Equals(cls(3.0, 1e9), built("ClassifierFreeGuidance", guidance_scale=3.0)),
+            PredictionTypeInvariant(cls(3.0, 1.0)),
+        )

@@ -1,0 +1,196 @@
+"""The main job on the shipped model, small; and the program's doors: exit codes, sentences, JSON."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from steerclear.cli.app import main
+from steerclear.errors import SteerclearWarning
+from steerclear.models import shipped
+from steerclear.results import Results
+
+MAN = "portrait photo of a man"
+SMALL = ["--seeds", "0-3", "--steps", "3", "--batch-size", "4"]
+STANDARD = [
+    "unguided",
+    "without",
+    "cfg",
+    "negative",
+    "dynamic-negative",
+    "autoguidance",
+    "autoguidance-dynamic-negative",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compare") / "demo"
+    assert main(["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(folder), *SMALL]) == 0
+    return folder
+
+
+def results(folder: Path) -> Results:
+    return Results.model_validate_json((folder / "results.json").read_text())
+
+
+def test_every_file_is_there(run: Path) -> None:
+    assert {"report.html", "grid.png", "trace.png", "shift.png", "results.json", "run.json", "images"} == set(
+        os.listdir(run)
+    )
+    images = sorted(path.relative_to(run).as_posix() for path in run.rglob("images/*/*.png"))
+    assert images == sorted(f"images/{name}/{seed:05d}.png" for name in STANDARD for seed in range(4))
+
+
+def test_every_method_is_measured_in_every_column(run: Path) -> None:
+    found = results(run)
+    assert [method.name for method in found.methods] == STANDARD
+    assert found.columns[0].name == "mustache"
+    assert {"beard", "collateral_shift", "frechet", "precision", "recall", "diversity", "moved"} < {
+        c.name for c in found.columns
+    }
+    for method in found.methods:
+        assert list(method.measurements) == [column.name for column in found.columns]
+        assert [image.seed for image in method.images] == [0, 1, 2, 3]
+        counted = sum(image.shown["mustache"] for image in method.images) / 4
+        assert method.measurements["mustache"].value == counted
+
+
+def test_what_each_method_costs(run: Path) -> None:
+    cost = {method.name: method.evaluations / 3 for method in results(run).methods}
+    assert cost == dict(zip(STANDARD, [1, 2, 2, 2, 3, 2, 3], strict=True))
+
+
+def test_the_truth_is_the_worlds_own(run: Path) -> None:
+    truth = {name: one.truth for name, one in results(run).methods[0].measurements.items()}
+    assert (truth["mustache"], truth["man"]) == (0.0, 1.0)
+    assert truth["beard"] == pytest.approx(0.15, abs=1e-12)
+    assert truth["hat"] == pytest.approx(0.25, abs=1e-12)
+
+
+def test_only_what_the_negative_names_changes(run: Path) -> None:
+    """The first method is its own reference; the dynamic negative's images differ from plain CFG's by its push alone."""
+    found = {method.name: method for method in results(run).methods}
+    assert found["unguided"].measurements["moved"].value == 0
+    assert "weight" in found["dynamic-negative"].images[0].trace
+    assert found["cfg"].images[0].trace == {}
+
+
+def test_a_second_run_makes_no_image_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*/*.png")}
+    arguments = ["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(run), *SMALL, "--format", "json"]
+    assert main(arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*/*.png")} == before
+    printed = json.loads(capsys.readouterr().out)
+    assert Results.model_validate(printed).methods == results(run).methods
+
+
+def test_the_exported_schema_is_the_programs(run: Path) -> None:
+    exported = json.loads((Path(__file__).parents[1] / "docs" / "results.schema.json").read_text())
+    assert exported == Results.model_json_schema()
+    jsonschema.validate(json.loads((run / "results.json").read_text()), exported)
+
+
+def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "results.json").read_bytes()
+    assert main(["compare", MAN, "--negative-prompt", "hat", "--outdir", str(run), *SMALL]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "holds another run (negative_prompts: ['mustache'] there, ['hat'] now)" in message
+    assert (run / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["compare", " "], "the prompt is empty (' '); say in a few words what the image shall show."),
+        (["compare", MAN, "--negative-prompt", ""], "the negative prompt is empty ('');"),
+        (["compare", MAN + " very" * 90], "these words fall off: 'very very"),
+        (["compare", MAN, "--methods", "cgf"], "there is no method 'cgf'; did you mean 'cfg'?"),
+        (["compare", MAN, "--guidance-scale", "nan"], "guidance_scale is nan, but must be a finite number."),
+        (["compare", MAN, "--model", "portrait"], "did you mean 'portraits'?"),
+        (
+            ["compare", MAN, "--scheduler", "DDIMSchedular"],
+            "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'?",
+        ),
+        (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
+        (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
+        (["compare", MAN, "--seeds", "3-1"], "must be a range that runs upwards"),
+        (["generate", MAN, "--guidance", "negativ"], "there is no guidance 'negativ'; did you mean 'negative'?"),
+        (["generate", MAN, "--set", "guidance_scal=3"], "did you mean 'guidance_scale'?"),
+        (["guidance", "show", "auto"], "there is no guidance 'auto'; did you mean 'autoguidance'?"),
+        (["train", "portraits", "--preset", "tpu"], "there is no preset 'tpu'"),
+        (["compare"], "Missing argument 'prompt'"),
+        (["compare", MAN, "--steps", "0"], "Invalid value for '--steps'"),
+        (["compare", MAN, "--nonsense"], "No such option"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert sentence in printed
+    assert "Traceback" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
+    assert "has no model_index.json, so it is no diffusers pipeline" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "model_index.json").write_text((shipped()["portraits"] / "model_index.json").read_text())
+    assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
+    assert "lacks scheduler, text_encoder, tokenizer, unet, vae" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_weak_network_that_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import tiny
+
+    tiny.unet().save_pretrained(tmp_path / "weak")
+    arguments = ["generate", MAN, "--guidance", "autoguidance", "--weak", str(tmp_path / "weak"), "--outdir", str(tmp_path / "o"),
+                 "--seeds", "0", "--steps", "2"]  # fmt: skip
+    assert main(arguments) == 2
+    assert "cross_attention_dim" in " ".join(capsys.readouterr().err.split())
+    assert list((tmp_path / "o").glob("*.png")) == []
+
+
+def test_a_negative_without_effect_is_warned_of(tmp_path: Path) -> None:
+    arguments = [
+        "generate",
+        MAN,
+        "--negative-prompt",
+        "hat",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--outdir",
+        str(tmp_path / "o"),
+    ]
+    with pytest.warns(SteerclearWarning, match="cfg does not look at negative prompts"):
+        assert main([*arguments, "--guidance", "cfg"]) == 0
+
+
+def test_a_deterministic_scheduler_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", MAN, "--negative-prompt", "mustache", "--scheduler", "DDIMScheduler", "--seeds", "0-1", "--steps", "2",
+                 "--methods", "dynamic-negative", "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
+    assert main(arguments) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert notes[0].startswith("DDIMScheduler is deterministic: its steps have no transition likelihood")
+
+
+def test_guidance_list_and_show_are_readable_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guidance", "list", "--format", "json"]) == 0
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+    assert names == ["autoguidance", "cfg", "dynamic-negative", "interval", "negative", "unguided"]
+    assert main(["guidance", "show", "cfg", "--format", "json"]) == 0
+    page = json.loads(capsys.readouterr().out)
+    assert page["equation"] == "D = D_empty + w (D_prompt - D_empty)"
+    assert page["parameters"][0][:2] == ["guidance_scale", "3"]
+    assert "arXiv 2207.12598" in page["paper"]

@@ -1,0 +1,47 @@
+"""Documents that cannot go stale."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import steerclear
+from steerclear.cli.docs import pages
+from steerclear.guidance.base import guidances
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_generated_pages_are_what_the_program_says(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == pages()[name]
+
+
+def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
+    page = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-guidance.md").read_text(), re.DOTALL)
+    assert page is not None
+    inside = page[1].replace("from ..", "from steerclear.").replace("from .base", "from steerclear.guidance.base")
+    assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == inside
+
+
+def test_exported_names() -> None:
+    assert steerclear.__all__ == [
+        "__version__", "AutoGuidance", "Belief", "ClassifierFreeGuidance", "ConstantEvidence", "DynamicNegativeGuidance",
+        "Evidence", "Guidance", "Guided", "IntervalGuidance", "NegativePromptGuidance", "OracleEvidence", "State", "SteerclearError",
+        "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided", "guidances", "load_model", "sample", "steer",
+    ]  # fmt: skip
+    for name in steerclear.__all__:
+        assert getattr(steerclear, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'stear'"):
+        _ = steerclear.stear
+
+
+def test_every_paper_has_its_number() -> None:
+    for name, cls in guidances().items():
+        assert re.search(r"arXiv \d{4}\.\d{4,5}", cls.paper), name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

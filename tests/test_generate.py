@@ -1,0 +1,169 @@
+"""Images with their settings: made once, found again, whole or not there; the same at any batch size."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from steerclear import gallery
+from steerclear.bridges.loading import Model
+from steerclear.compare import recipe_of
+from steerclear.errors import FolderConflict, NotFiniteError, PromptError
+from steerclear.gallery import claim_folder, find_picture, picture_path, read_settings
+from steerclear.generate import generate
+from steerclear.guidance.base import Guidance
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.methods import Method
+from steerclear.recipe import Recipe
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm++-sde"), "digest", None, None)
+
+
+def recipe(
+    model: Model, guidance: Guidance | None = None, prompt: str = "a man", negatives: tuple[str, ...] = ()
+) -> Recipe:
+    return recipe_of(model, Method("m", "m", prompt, negatives, guidance or ClassifierFreeGuidance(3.0)), STEPS)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.array(Image.open(path)).astype(int)
+
+
+def test_image_k_is_image_k_at_any_batch_size_and_order(model: Model, tmp_path: Path) -> None:
+    generate(model, recipe(model), [0, 1, 2, 3, 4], tmp_path / "five", batch_size=5)
+    generate(model, recipe(model), [4, 2, 0], tmp_path / "mixed", batch_size=2)
+    for seed in (4, 2, 0):
+        left, right = pixels(picture_path(tmp_path / "five", seed)), pixels(picture_path(tmp_path / "mixed", seed))
+        assert np.abs(left - right).max() <= 1  # the last bits of float32 may fall to either side of a rounding
+
+
+def test_an_image_carries_all_that_made_it(model: Model, tmp_path: Path) -> None:
+    asked = recipe(model, NegativePromptGuidance(4.0), negatives=("hat",))
+    picture = generate(model, asked, [7], tmp_path)[0]
+    settings = read_settings(picture.path)
+    assert settings is not None
+    assert Recipe.model_validate(settings["recipe"]) == asked
+    assert (settings["seed"], settings["evaluations"]) == (7, 2 * STEPS)
+    assert settings["branches"] == [["negative", "positive"]] * STEPS
+
+
+def test_what_is_there_is_not_made_again(model: Model, tmp_path: Path) -> None:
+    first = generate(model, recipe(model), [0, 1], tmp_path)
+    stamps = [picture.path.stat().st_mtime_ns for picture in first]
+    steps: list[tuple[int, int]] = []
+    again = generate(
+        model, recipe(model), [0, 1, 2], tmp_path, on_progress=lambda done, total: steps.append((done, total))
+    )
+    assert [picture.path.stat().st_mtime_ns for picture in again[:2]] == stamps
+    assert steps == [(step + 1, STEPS) for step in range(STEPS)]  # one image's worth
+    assert again[:2] == first
+
+
+def test_other_settings_and_damaged_files_are_made_again(model: Model, tmp_path: Path) -> None:
+    path = generate(model, recipe(model), [0], tmp_path)[0].path
+    whole = path.read_bytes()
+    assert find_picture(tmp_path, 0, recipe(model, ClassifierFreeGuidance(3.5))) is None
+    assert find_picture(tmp_path, 1, recipe(model)) is None
+    path.write_bytes(whole[: len(whole) // 2])
+    assert find_picture(tmp_path, 0, recipe(model)) is None
+    generate(model, recipe(model), [0], tmp_path)
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_keeps_what_is_done(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = Image.Image.save, []
+
+    def save(self: Image.Image, target: Path, **options: object) -> None:
+        if len(written) == 2:
+            Path(target).write_bytes(b"half of an im")
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        written.append(target)
+        write(self, target, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        generate(model, recipe(model), [0, 1, 2], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.png", "00001.png"]
+
+
+def test_nan_from_the_network_keeps_earlier_batches(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = model.pipe.unet.forward, []
+
+    def poisoned(*arguments: object, **settings: object) -> object:
+        calls.append(1)
+        output = forward(*arguments, **settings)
+        return (output[0] * float("nan"),) if len(calls) == STEPS + 2 else output
+
+    monkeypatch.setattr(model.pipe.unet, "forward", poisoned)
+    with pytest.raises(NotFiniteError) as raised:
+        generate(model, recipe(model), [0, 1], tmp_path, batch_size=1)
+    assert str(raised.value).startswith(
+        "the prediction of branch 'empty' is not finite at step 2 of 3 (images [0] of the batch"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.png"]
+
+
+def test_ctrl_c_keeps_earlier_batches_and_leaves_the_pipeline_plain(model: Model, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > STEPS:
+            raise KeyboardInterrupt
+
+    kind, network = type(model.pipe), model.pipe.unet
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, recipe(model), [0, 1, 2], tmp_path, batch_size=1, on_progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.png"]
+    assert type(model.pipe) is kind
+    assert model.pipe.unet is network
+
+
+def test_words_that_fall_off_are_named(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(PromptError) as raised:
+        generate(model, recipe(model, prompt="x" * 75 + "yz"), [0], tmp_path)
+    assert str(raised.value) == (
+        "the prompt is longer than the 77 tokens that this model reads; these words fall off: 'yz'. "
+        "Shorten it, or put what matters first."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    claim_folder(folder, {"prompt": "a man", "steps": 3})
+    claim_folder(folder, {"prompt": "a man", "steps": 3})
+    with pytest.raises(FolderConflict, match=r"holds another run \(steps: 3 there, 4 now\)"):
+        claim_folder(folder, {"prompt": "a man", "steps": 4})
+    (folder / gallery.RUN_FILE).write_text("{")
+    with pytest.raises(FolderConflict, match="is damaged"):
+        claim_folder(folder, {"prompt": "a man", "steps": 3})
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mother.txt").write_text("dear")
+    with pytest.raises(FolderConflict, match="is not empty and holds no run of steerclear"):
+        claim_folder(tmp_path / "letters", {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderConflict, match="is a file, not a folder"):
+        claim_folder(tmp_path / "file", {})
+
+
+def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
+    from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+    from steerclear.guidance.interval import IntervalGuidance
+
+    guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.5)
+    picture = generate(model, recipe(model, guidance, negatives=("hat",)), [0], tmp_path)[0]
+    assert [value is None for value in picture.trace["weight"]] == [False, False, True]
+    assert picture.branches == [["positive", "conjunction"], ["positive", "conjunction"], ["positive"]]
+    json.dumps(picture.trace, allow_nan=False)
+    assert torch.isfinite(torch.tensor(picture.levels)).all()

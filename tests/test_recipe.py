@@ -1,0 +1,93 @@
+"""What decides how an image looks, and seeds as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from steerclear.errors import InvalidSetting, PromptError, UnknownName
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance_settings import build_guidance
+from steerclear.recipe import Recipe, format_seeds, parse_seeds
+
+PLAIN = {"model": "m", "model_digest": "d", "prompt": "a man", "guidance": ClassifierFreeGuidance(2.0).to_config(),
+         "scheduler": "DDIMScheduler"}  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 200), unique=True, min_size=1).map(sorted))
+def test_seeds_come_back_from_their_text(seeds: list[int]) -> None:
+    assert parse_seeds(format_seeds(seeds)) == tuple(seeds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "seeds is '', but must be like 0-63 or 1,5,9; seeds are whole numbers of at least 0."),
+        ("-3", "seeds is '-3', but must be like 0-63 or 1,5,9; seeds are whole numbers of at least 0."),
+        ("5-3", "seeds is '5-3', but must be a range that runs upwards, like 0-63."),
+        ("1,1", "seeds is '1,1', but must be each seed once."),
+        (
+            "4294967296",
+            "seeds is '4294967296', but must be at most 4294967295; larger seeds would repeat smaller ones.",
+        ),
+        ("0-4000000", "seeds is '0-4000000', but must be at most a million seeds."),
+    ],
+)
+def test_what_are_no_seeds(text: str, message: str) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        parse_seeds(text)
+    assert str(error.value) == message
+
+
+def test_the_digest_sees_every_field_but_the_version() -> None:
+    recipe = Recipe(**PLAIN)
+    other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1}, "weak": "x",
+             "weak_digest": "x", "scheduler": "x", "num_inference_steps": 7, "dtype": "float16"}  # fmt: skip
+    assert set(other) == set(Recipe.model_fields) - {"version"}
+    digests = {recipe.model_copy(update={name: value}).digest() for name, value in other.items()}
+    assert len(digests | {recipe.digest()}) == len(other) + 1
+    assert recipe.model_copy(update={"version": "9"}).digest() == recipe.digest()
+
+
+def test_a_recipe_comes_back_from_json_with_its_guidance() -> None:
+    guidance = DynamicNegativeGuidance(2.0, strength=1.5)
+    recipe = Recipe(**{**PLAIN, "guidance": guidance.to_config()})
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+    assert again.digest() == recipe.digest()
+    assert again.built_guidance() == guidance
+
+
+def test_empty_prompts_are_refused() -> None:
+    with pytest.raises((PromptError, ValidationError), match="the prompt is empty"):
+        Recipe(**{**PLAIN, "prompt": "  "})
+    with pytest.raises((PromptError, ValidationError), match="the negative prompt is empty"):
+        Recipe(**{**PLAIN, "negative_prompts": ("",)})
+
+
+def test_settings_reach_into_parts() -> None:
+    built = build_guidance("autoguidance", 1.5, ["inner=dynamic-negative", "inner.strength=2"])
+    assert (built.guidance_scale, built.inner.strength) == (1.5, 2)
+    assert build_guidance("dynamic-negative", None, ["evidence.prior=0.3"]).evidence.prior == 0.3
+    assert build_guidance("dynamic-negative", None, ["evidence=constant"]).evidence.posterior == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("autoguidence", [], UnknownName, "there is no guidance 'autoguidence'; did you mean 'autoguidance'?"),
+        ("cfg", ["guidance_scal=3"], UnknownName, "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'?"),
+        ("cfg", ["guidance_scale"], InvalidSetting, "--set is 'guidance_scale', but must be key=value"),
+        ("cfg", ["guidance_scale=NaN"], InvalidSetting, "guidance_scale is nan, but must be a finite number."),
+        ("cfg", ["guidance_scale=fast"], InvalidSetting, "guidance_scale is 'fast', but must be a finite number."),
+        ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2, but must be a finite number from 0 to 1."),
+        ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0, but must be between 0 and 1, both excluded."),
+        ("dynamic-negative", ["evidence.prio=0.2"], UnknownName, "there is no parameter of transition 'prio'; did you mean 'prior'?"),
+        ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be a guidance or an evidence before"),
+        ("interval", ["start=0.5", "stop=0.5"], InvalidSetting, "start is 0.5, but must be below stop (0.5)."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built(name: str, settings: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as raised:
+        build_guidance(name, None, settings)
+    assert str(raised.value).startswith(message)
