@@ -74,7 +74,8 @@ class PipelineCall:
         self.prediction_type = prediction_type(pipe.scheduler)
         self.texts = Texts(pipe, steering.family, negatives)
         self.text_arguments = tuple(text.argument for text in steering.family.texts)
-        self.names = positional_names(type(getattr(self.network, "_orig_mod", self.network)))  # under torch.compile
+        kind = type(getattr(self.network, "_orig_mod", self.network))  # _orig_mod: under torch.compile
+        self.names = positional_names(kind)  # type: ignore[arg-type]
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
         self.unscaled: Tensor | None = None

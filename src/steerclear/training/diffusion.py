@@ -45,7 +45,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
-        algorithm_type="sde-dpmsolver++", lambda_min_clipped=-5.1, timestep_spacing="trailing",
+        algorithm_type="sde-dpmsolver++", lambda_min_clipped=-5.1, timestep_spacing="trailing", steps_offset=1,
     )  # fmt: skip
 
 

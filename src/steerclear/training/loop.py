@@ -4,9 +4,10 @@ Each step draws its randomness from a generator seeded by (seed, step), so a run
 resumed makes the same numbers as one that was not.
 """
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,31 +175,28 @@ def train(
     model.train()
     device = next(model.parameters()).device.type
     saved = began = time.monotonic()
-    step = start
+    done, whole = start, True
     try:
-        for step in _counted(start, end):
+        for step in range(start, end):
             with fast_arithmetic(device):
                 loss = loss_of(step, step_generator(seed, step))
             value = float(loss.detach())
-            if not torch.isfinite(loss.detach()):
+            if not math.isfinite(value):
                 raise TrainingDiverged(stage, step, value)
             loss.backward()
+            whole = False
             state.step(step)
+            done, whole = step + 1, True
             now = time.monotonic()
-            speed = (step - start + 1) * schedule.batch_size / (now - began)
-            report(Progress(stage, step + 1, schedule.steps, value, speed))
+            report(Progress(stage, done, schedule.steps, value, (done - start) * schedule.batch_size / (now - began)))
             if now - saved > CHECKPOINT_EVERY_SECONDS:
-                state.save(checkpoint, step + 1)
+                state.save(checkpoint, done)
                 saved = now
-        step = end
     except KeyboardInterrupt:
-        state.save(checkpoint, step)
+        if whole:  # else the interrupt fell into the update itself: the last checkpoint is the good one
+            state.save(checkpoint, done)
         raise
     if start < end:
         state.save(checkpoint, end)
     state.use_average()
     return model.eval()
-
-
-def _counted(start: int, end: int) -> Iterator[int]:
-    yield from range(start, end)

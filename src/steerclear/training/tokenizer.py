@@ -22,10 +22,11 @@ def learn(captions: Iterable[str]) -> CLIPTokenizer:
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # the trainer numbers word endings in the order of a hash map, which breaks ties; named first, they have an order
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         end_of_word_suffix="</w>",
-        special_tokens=[],
+        special_tokens=[f"{letter}</w>" for letter in alphabet],
         initial_alphabet=alphabet,
         show_progress=False,
     )

@@ -1,0 +1,141 @@
+"""Training can be stopped and resumed, is repeatable from its seed, and ends in a folder that diffusers loads."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName
+from steerclear.training import command
+from steerclear.training.autoencoder import peak_signal_to_noise
+from steerclear.training.loop import Progress, Schedule, train
+from steerclear.training.presets import Preset
+from torch import Tensor, nn
+
+SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
+
+
+def line() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(2, 1)
+
+
+def loss_of(model: nn.Module):
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        x = torch.randn(SCHEDULE.batch_size, 2, generator=generator)
+        return ((model(x) - x.sum(1, keepdim=True)) ** 2).mean()
+
+    return loss
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def fit(folder: Path, *, seed: int = 0, stop_at: int | None = None, report=lambda progress: None) -> list[Tensor]:
+    model = line()
+    train("line", model, loss_of(model), SCHEDULE, folder, seed=seed, report=report, stop_at=stop_at)
+    return weights(model)
+
+
+def same(left: list[Tensor], right: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole")
+    fit(tmp_path / "parts", stop_at=5)
+    assert same(fit(tmp_path / "parts"), whole)
+    assert same(fit(tmp_path / "again"), whole)
+    assert not same(fit(tmp_path / "other", seed=1), whole)
+
+
+def test_ctrl_c_keeps_every_step(tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "parts", report=interrupt)
+    steps: list[int] = []
+    resumed = fit(tmp_path / "parts", report=lambda progress: steps.append(progress.step))
+    assert steps == [8, 9, 10, 11, 12]
+    assert same(resumed, fit(tmp_path / "whole"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path: Path) -> None:
+    model = line()
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        return loss_of(model)(step, generator) * (float("nan") if step == 3 else 1.0)
+
+    with pytest.raises(TrainingDiverged, match="the loss of stage 'line' became nan at step 3"):
+        train("line", model, loss, SCHEDULE, tmp_path, seed=0, report=lambda progress: None)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    schedule = Schedule(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, decay=0.4)
+    assert [schedule.rate(step) for step in (0, 4, 9, 59)] == [0.1, 0.5, 1.0, 1.0]
+    assert [round(schedule.rate(step), 12) for step in (60, 80, 99)] == [1.0, 0.5, 0.025]
+
+
+def test_signal_to_noise_of_a_known_error() -> None:
+    images = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
+    assert float(peak_signal_to_noise(images, images + 10)) == pytest.approx(28.1308036, abs=1e-5)  # 20 log10(25.5)
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(batch_size: int) -> Schedule:
+        return Schedule(2, batch_size, 1e-3)
+
+    preset = Preset(
+        images=16, captions_each=2, autoencoder_channels=(8, 16, 16), denoiser_channels=(12, 24, 24), weak_channels=(6, 12, 12),
+        autoencoder=short(4), denoiser=short(4), weak=short(4), classifier=short(8),
+    )  # fmt: skip
+    monkeypatch.setitem(command.PRESETS, "cpu", preset)
+
+
+def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path) -> None:
+    stages: list[str] = []
+
+    def go(folder: Path, outdir: Path, *, resume: bool = False) -> None:
+        command.train_portraits(
+            "cpu",
+            folder,
+            outdir,
+            seed=0,
+            device="cpu",
+            resume=resume,
+            report=lambda progress: stages.append(progress.stage),
+        )
+
+    go(tmp_path / "work", tmp_path / "out")
+    assert list(dict.fromkeys(stages)) == ["autoencoder", "denoiser", "weak", "classifier"]
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(tmp_path / "out")
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.tokenizer.model_max_length == 77
+    image = pipe("a man", num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (64, 64)
+
+    with pytest.raises(FolderConflict, match="holds a training run; add --resume"):
+        go(tmp_path / "work", tmp_path / "out")
+    stages.clear()
+    go(tmp_path / "work", tmp_path / "again", resume=True)  # every stage has its file: nothing is trained again
+    assert stages == []
+    go(tmp_path / "fresh", tmp_path / "repeated")
+    for path in (tmp_path / "out").rglob("*.safetensors"):
+        ours = load_file(path)
+        for folder in ("again", "repeated"):
+            theirs = load_file(tmp_path / folder / path.relative_to(tmp_path / "out"))
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="there is no preset 'tpu'"):
+        command.train_portraits(
+            "tpu", tmp_path, tmp_path, seed=0, device="cpu", resume=False, report=lambda progress: None
+        )
+    assert list(tmp_path.iterdir()) == []
