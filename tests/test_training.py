@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
+
 from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.loop import Progress, Schedule, train
 from steerclear.training.presets import Preset
-from torch import Tensor, nn
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
 

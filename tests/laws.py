@@ -1,0 +1,167 @@
+"""How each law of a guidance is measured, on an exact world. One function a law; each raises AssertionError.
+
+The tests call them for every guidance on the shelf, and for guidances that are broken on purpose.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from steerclear.denoiser import Branch, Denoiser, Point
+from steerclear.engine import GuidedDenoiser
+from steerclear.guidance import base
+from steerclear.guidance.base import Guidance
+from steerclear.noise import PREDICTION_TYPES, to_denoised
+from steerclear.records import Trace
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, high_dimensional
+
+WORLD = high_dimensional(8)
+SEEDS = (3, 1, 4, 15, 9)
+EXACT = 1e-10
+STEPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Absent:
+    """A world in which the negative is the prompt itself: there is nothing to push away from."""
+
+    inner: MixtureDenoiser
+
+    @property
+    def prediction_type(self) -> str:
+        return self.inner.prediction_type
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        same = {"negative": "positive", "conjunction": "positive"}
+        asked = tuple(Branch(branch.network, same.get(branch.condition, branch.condition)) for branch in branches)
+        return self.inner.predict(point, asked, rows)
+
+
+def denoiser(prediction_type: str = "epsilon") -> MixtureDenoiser:
+    """The negative is a mixture of its own, so that no two branches agree."""
+    elsewhere = Mixture.isotropic([1.0, 2.0], torch.stack([WORLD.full.means[0] * 1.5, -WORLD.full.means[1]]), 0.7)
+    return MixtureDenoiser(WORLD, prediction_type, negatives=(elsewhere,))
+
+
+def point(angle: float = 0.8, index: int = 0) -> Point:
+    generator = torch.Generator().manual_seed(11)
+    sample = torch.randn(len(SEEDS), WORLD.full.dimension, generator=generator, dtype=torch.float64)
+    return Point(sample, math.cos(angle), math.sin(angle), 500, index, STEPS)
+
+
+def guided(guidance: Guidance, at: Point, network: Denoiser) -> tuple[Tensor, Trace]:
+    run = GuidedDenoiser(network, guidance, len(at.sample), negatives=1)
+    return run.predict(at), run.trace
+
+
+def branch(name: str, at: Point, network: Denoiser) -> Tensor:
+    return network.predict(at, (Branch.parse(name),), None)[0]
+
+
+def trajectory(guidance: Guidance, network: Denoiser, seeds: tuple[int, ...] = SEEDS) -> tuple[Tensor, Trace]:
+    """Every point of a stochastic trajectory, ``[steps, batch, dimension]``: one seed's start and noise are its own."""
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="sde-dpmsolver++", prediction_type=network.prediction_type, beta_schedule="squaredcos_cap_v2",
+        lambda_min_clipped=-3.0, timestep_spacing="trailing",
+    )  # fmt: skip
+    from steerclear import sampling
+
+    visited: list[Tensor] = []
+
+    class Watched:
+        prediction_type = network.prediction_type
+
+        def predict(self, at: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+            if not visited or visited[-1] is not at.sample:
+                visited.append(at.sample)
+            return network.predict(at, branches, rows)
+
+    result = sampling.sample(
+        Watched(),
+        guidance,
+        scheduler,
+        seeds,
+        (WORLD.full.dimension,),
+        num_inference_steps=STEPS,
+        negatives=1,
+        dtype=torch.float64,
+    )
+    return torch.stack([*visited, result.samples]), result.trace
+
+
+def largest(difference: Tensor) -> float:
+    return float(difference.abs().max())
+
+
+def check_identity(law: base.Identity) -> None:
+    for kind in PREDICTION_TYPES:
+        at, network = point(), denoiser(kind)
+        assert torch.equal(guided(law.example, at, network)[0], branch("positive", at, network))
+
+
+def check_linear(law: base.Linear) -> None:
+    for kind in PREDICTION_TYPES:
+        at, network = point(), denoiser(kind)
+        expected = sum(weight * branch(name, at, network) for name, weight in law.weights)
+        assert largest(guided(law.example, at, network)[0] - expected) < EXACT
+
+
+def check_equals(law: base.Equals) -> None:
+    network = denoiser("v_prediction")
+    ours, theirs = trajectory(law.example, network)[0], trajectory(law.other, network)[0]
+    assert largest(ours - theirs) < EXACT
+
+
+def check_prediction_type(law: base.PredictionTypeInvariant) -> None:
+    at = point()
+    images = [
+        to_denoised(guided(law.example, at, denoiser(kind))[0], at.sample, at.alpha, at.sigma, kind)
+        for kind in PREDICTION_TYPES
+    ]
+    for image in images[1:]:
+        assert largest(image - images[0]) < EXACT * max(1.0, largest(images[0]))
+
+
+def check_no_push(law: base.NoPushWhenAbsent) -> None:
+    at, network = point(), Absent(denoiser())
+    expected = branch("positive", at, network)
+    assert largest(guided(law.example, at, network)[0] - expected) < EXACT
+
+
+def check_runs(law: base.Runs) -> None:
+    trace = guided(law.example, point(), denoiser())[1]
+    assert trace.branches == [law.branches]
+    assert trace.evaluations.tolist() == [len(law.branches)] * len(SEEDS)
+
+
+def check_per_image(guidance: Guidance) -> None:
+    """Image k of a batch is image k alone, in any order, along a whole trajectory; and so is its trace."""
+    network = denoiser("v_prediction")
+    together, trace = trajectory(guidance, network)
+    for row, seed in enumerate(SEEDS):
+        alone, own = trajectory(guidance, network, (seed,))
+        assert largest(together[:, row] - alone[:, 0]) < 1e-9 * max(1.0, largest(alone))
+        for name in trace.names():
+            assert torch.allclose(
+                trace.table(name)[:, row], own.table(name)[:, 0], rtol=1e-5, atol=1e-7, equal_nan=True
+            )
+
+
+def check_no_hidden_state(guidance: Guidance) -> None:
+    """The same trajectory twice with one object."""
+    network = denoiser()
+    assert torch.equal(trajectory(guidance, network)[0], trajectory(guidance, network)[0])
+
+
+CHECKS: dict[type[base.Law], Any] = {
+    base.Identity: check_identity,
+    base.Linear: check_linear,
+    base.Equals: check_equals,
+    base.PredictionTypeInvariant: check_prediction_type,
+    base.NoPushWhenAbsent: check_no_push,
+    base.Runs: check_runs,
+}

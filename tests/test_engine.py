@@ -1,0 +1,156 @@
+"""The engine runs what is asked for, once, counts it, and stops at NaN."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from steerclear.denoiser import Branch, Point, numbered
+from steerclear.engine import GuidedDenoiser
+from steerclear.errors import InvalidSetting, NotFiniteError
+from steerclear.guidance.base import Guidance, Law
+from steerclear.guidance.unguided import Unguided
+from steerclear.records import Guided, State, Step, Trace, TraceStep
+
+VALUES = {"positive": 1.0, "empty": 2.0, "negative": 3.0, "weak:positive": 4.0}
+
+
+@dataclass
+class Recorder:
+    """Predicts a constant a branch, plus the image's own number; remembers what it was asked."""
+
+    prediction_type: str = "epsilon"
+    calls: list[tuple[tuple[str, ...], list[int] | None]] = field(default_factory=list)
+    poison: str = ""
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        names = tuple(b.condition if b.network == "main" else f"{b.network}:{b.condition}" for b in branches)
+        self.calls.append((names, None if rows is None else rows.tolist()))
+        sample = point.sample if rows is None else point.sample[rows]
+        predictions = [sample + VALUES[name] for name in names]
+        for name, prediction in zip(names, predictions, strict=True):
+            if name == self.poison:
+                prediction[1] = float("nan")
+        return predictions
+
+
+@dataclass(frozen=True)
+class Asks(Guidance):
+    """Asks for each group of branches in turn and returns the last prediction."""
+
+    groups: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[int, ...] | None = None
+    name: ClassVar[str] = "asks"
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        result = step.predict("positive")
+        for group in self.groups:
+            rows = None if self.rows is None else torch.tensor(self.rows, dtype=torch.long)
+            answer = step.predict(*group, rows=rows)
+            last = answer[-1] if isinstance(answer, list) else answer
+            result = last if rows is None else result.index_add(0, rows, last)
+        return Guided(result, state, {"mean": result.flatten(1).mean(1)})
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return ()
+
+
+def run(guidance: Guidance, network: Recorder, batch: int = 3) -> tuple[Tensor, Trace]:
+    sample = torch.arange(batch, dtype=torch.float32)[:, None] * 10
+    guided = GuidedDenoiser(network, guidance, batch)
+    return guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4)), guided.trace
+
+
+def test_asking_again_evaluates_nothing() -> None:
+    network = Recorder()
+    run(Asks((("empty", "positive"), ("positive", "empty"), ("empty", "negative", "empty"))), network)
+    assert network.calls == [(("positive",), None), (("empty",), None), (("negative",), None)]
+
+
+def test_what_is_asked_together_runs_together_in_the_order_asked() -> None:
+    network = Recorder()
+    prediction, trace = run(Asks((("weak:positive", "negative", "empty"),)), network)
+    assert network.calls[1] == (("weak:positive", "negative", "empty"), None)
+    assert prediction[:, 0].tolist() == [2.0, 12.0, 22.0]
+    assert trace.branches == [("positive", "weak:positive", "negative", "empty")]
+    assert trace.evaluations.tolist() == [4, 4, 4]
+
+
+def test_rows_run_and_count_for_their_images_alone() -> None:
+    network = Recorder()
+    prediction, trace = run(Asks((("negative",),), rows=(2, 0)), network)
+    assert network.calls[1] == (("negative",), [2, 0])
+    assert prediction[:, 0].tolist() == [1.0 + 3.0, 11.0, 21.0 + 23.0]
+    assert trace.evaluations.tolist() == [2, 1, 2]
+
+
+def test_rows_of_what_is_known_cost_nothing() -> None:
+    network = Recorder()
+    run(Asks((("positive",),), rows=(1,)), network)
+    assert network.calls == [(("positive",), None)]
+
+
+def test_no_rows_are_not_run() -> None:
+    network = Recorder()
+    prediction, trace = run(Asks((("negative",),), rows=()), network)
+    assert network.calls == [(("positive",), None)]
+    assert trace.evaluations.tolist() == [1, 1, 1]
+    assert prediction[:, 0].tolist() == [1.0, 11.0, 21.0]
+
+
+def test_nan_names_the_branch_the_step_and_the_images() -> None:
+    with pytest.raises(NotFiniteError) as raised:
+        run(Asks((("empty",), ("negative",))), Recorder(poison="negative"))
+    assert str(raised.value) == (
+        "the prediction of branch 'negative' is not finite at step 1 of 4 (images [1] of the batch; branches evaluated: "
+        "positive, empty, negative). Images that were done are kept. Try a lower guidance_scale, or float32 instead of a "
+        "half precision."
+    )
+
+
+def test_nan_in_some_rows_names_the_images_of_the_batch() -> None:
+    with pytest.raises(NotFiniteError, match=r"images \[0\] of the batch"):
+        run(Asks((("negative",),), rows=(2, 0)), Recorder(poison="negative"))
+
+
+def test_a_large_but_finite_prediction_passes() -> None:
+    huge = torch.full((3, 4), 3e38)
+    guided = GuidedDenoiser(Recorder(), Unguided(), 3)
+    assert torch.isfinite(guided.predict(Point(huge, 0.6, 0.8, 500, 0, 4))).all()
+
+
+def test_traces_of_batches_join_as_one() -> None:
+    parts = [
+        Trace([TraceStep(0, 2.0, ("positive",), torch.full((size,), 1.0 + size), {"w": torch.arange(size).float()})])
+        for size in (2, 3)
+    ]
+    whole = Trace.joined(parts)
+    assert whole.table("w").tolist() == [[0, 1, 0, 1, 2]]
+    assert whole.evaluations.tolist() == [3, 3, 4, 4, 4]
+    assert whole.levels() == [2.0]
+    assert torch.isnan(whole.table("absent")).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "condition"),
+    [
+        ("positive", "main", "positive"),
+        ("weak:negative_3", "weak", "negative_3"),
+        ("conjunction_2", "main", "conjunction_2"),
+    ],
+)
+def test_branches_have_names(name: str, network: str, condition: str) -> None:
+    assert Branch.parse(name) == Branch(network, condition)
+
+
+@pytest.mark.parametrize("name", ["", "postive", "weak:", "negative_", ":positive", "positive_2", "weak positive"])
+def test_what_is_no_branch(name: str) -> None:
+    with pytest.raises(InvalidSetting, match="must be positive, empty, negative or conjunction"):
+        Branch.parse(name)
+
+
+def test_numbers_of_negatives() -> None:
+    assert [numbered("negative", index) for index in range(3)] == ["negative", "negative_2", "negative_3"]

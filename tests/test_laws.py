@@ -1,0 +1,170 @@
+"""Every law of every guidance on the shelf is measured; and broken guidances are caught."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+import laws
+import skeleton_guidance
+from steerclear.evidence.constant import ConstantEvidence
+from steerclear.evidence.oracle import OracleEvidence
+from steerclear.evidence.transition import TransitionEvidence
+from steerclear.guidance import base
+from steerclear.guidance.auto import AutoGuidance
+from steerclear.guidance.base import Guidance, guidances
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.interval import IntervalGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.records import Guided, State, Step
+from steerclear.shelf import from_config
+
+SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
+COMPOSED = [
+    ClassifierFreeGuidance(4.0, 0.7),
+    NegativePromptGuidance(3.0, 1.5, 0.5),
+    DynamicNegativeGuidance(2.0, 1.5, evidence=TransitionEvidence(0.3, stop_below=0.5)),
+    DynamicNegativeGuidance(1.0, concept="negative", evidence=TransitionEvidence(method="published")),
+    DynamicNegativeGuidance(1.0, 2.0, evidence=TransitionEvidence(temperature=2.0, innovation=False)),
+    DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.7)),
+    DynamicNegativeGuidance(1.0, evidence=OracleEvidence(laws.WORLD.log_odds)),
+    AutoGuidance(2.0, DynamicNegativeGuidance(1.5)),
+    IntervalGuidance(AutoGuidance(1.5, NegativePromptGuidance(2.0)), 0.2, 0.6),
+    IntervalGuidance(DynamicNegativeGuidance(1.0), 0.1, 4.0, "sigma"),
+]
+
+
+@pytest.mark.parametrize("law", [law for cls in SHELF for law in cls.laws()], ids=str)
+def test_every_law_of_every_guidance(law: base.Law) -> None:
+    laws.CHECKS[type(law)](law)
+
+
+@pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
+def test_image_k_of_a_batch_is_image_k_alone(guidance: Guidance) -> None:
+    laws.check_per_image(guidance)
+    laws.check_no_hidden_state(guidance)
+
+
+@pytest.mark.parametrize("guidance", [*(cls() for cls in guidances().values()), *COMPOSED], ids=str)
+def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path) -> None:
+    if "OracleEvidence" in str(guidance):
+        with pytest.raises(ValueError, match="an oracle belongs to its testbed alone"):
+            guidance.to_config()
+        return
+    path = guidance.save_pretrained(tmp_path / "guider")
+    assert path.name == "guider_config.json"
+    assert Guidance.from_pretrained(tmp_path / "guider") == guidance
+    assert from_config(guidance.to_config()) == guidance
+
+
+def test_every_scale_of_one_is_the_plain_prediction() -> None:
+    for cls in guidances().values():
+        if "guidance_scale" in cls.parameters() and cls is not DynamicNegativeGuidance:
+            assert any(isinstance(law, base.Identity) for law in cls.laws()), cls.name
+
+
+@dataclass(frozen=True)
+class _Broken(Guidance):
+    name: ClassVar[str] = "broken"
+
+    @classmethod
+    def laws(cls) -> tuple[base.Law, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class _BatchMean(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        positive = step.predict("positive")
+        return Guided(positive + 1e-6 * positive.mean(), state)
+
+
+@dataclass(frozen=True)
+class _Scaled(_Broken):
+    off: float = 1e-8
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        empty, positive = step.predict("empty", "positive")
+        return Guided(empty + (3.0 + self.off) * (positive - empty), state)
+
+
+@dataclass(frozen=True)
+class _Swapped(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        empty, positive = step.predict("empty", "positive")
+        return Guided(positive + 3.0 * (empty - positive), state)
+
+
+@dataclass(frozen=True)
+class _Wasteful(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        return Guided(step.predict("empty", "positive")[1], state)
+
+
+@dataclass(frozen=True)
+class _ClipsNoise(_Broken):
+    """Clips in the network's own space: another guidance for every prediction type."""
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        return Guided(step.predict("positive").clamp(-0.1, 0.1), state)
+
+
+_calls: list[int] = []
+
+
+@dataclass(frozen=True)
+class _Remembers(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        _calls.append(1)
+        return Guided(step.predict("positive") * (1 + 1e-9 * len(_calls)), state)
+
+
+@dataclass(frozen=True)
+class _PushesAnyway(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        return Guided(step.predict("positive") + 1e-8, state)
+
+
+CFG = ClassifierFreeGuidance(3.0)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: laws.check_per_image(_BatchMean()),
+        lambda: laws.check_identity(base.Identity(_PushesAnyway())),
+        lambda: laws.check_linear(base.Linear(_Scaled(), (("positive", 3.0), ("empty", -2.0)))),
+        lambda: laws.check_linear(base.Linear(_Swapped(), (("positive", 3.0), ("empty", -2.0)))),
+        lambda: laws.check_equals(base.Equals(_Scaled(), CFG)),
+        lambda: laws.check_runs(base.Runs(_Wasteful(), ("positive",))),
+        lambda: laws.check_runs(base.Runs(CFG, ("positive", "empty"))),
+        lambda: laws.check_prediction_type(base.PredictionTypeInvariant(_ClipsNoise())),
+        lambda: laws.check_no_push(base.NoPushWhenAbsent(_PushesAnyway())),
+        lambda: laws.check_no_hidden_state(_Remembers()),
+    ],
+    ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order",
+         "space", "push", "hidden state"],
+)  # fmt: skip
+def test_each_check_can_fail(measure) -> None:
+    with pytest.raises(AssertionError):
+        measure()
+
+
+def test_the_oracle_needs_a_function() -> None:
+    with pytest.raises(ValueError, match="must be a function of an exact testbed"):
+        OracleEvidence(0.5)  # type: ignore[arg-type]
+
+
+def test_weights_are_limited() -> None:
+    """The trust region: |w (e_c - e_p)| is at most sqrt(dimension), and w at most 99."""
+    sure = DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(1 - 1e-9))
+    at, network = laws.point(), laws.denoiser()
+    _, trace = laws.guided(sure, at, network)
+    norms = trace.steps[0].info["push_norm"]
+    limit = torch.tensor(laws.WORLD.full.dimension).sqrt()
+    assert (norms <= limit * (1 + 1e-6)).all()
+    assert (trace.steps[0].info["weight"] <= 99).all()
+    assert torch.isclose(norms, limit, rtol=1e-5).any() or (trace.steps[0].info["weight"] == 99).any()

@@ -1,0 +1,107 @@
+"""One file on a shelf is one entry; strangers come through the same door."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import skeleton_guidance
+from steerclear import shelf
+from steerclear.errors import InvalidSetting, UnknownName
+from steerclear.guidance.base import Guidance, describe, find_guidance, guidances
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.interval import IntervalGuidance
+from steerclear.shelf import entries, find, from_config
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch):
+    """Announces modules as an installed package's entry points do."""
+
+    def announce(*modules: ModuleType) -> None:
+        points = [SimpleNamespace(load=lambda module=module: module) for module in modules]
+        monkeypatch.setattr(shelf, "entry_points", lambda group: points if group == "steerclear.guidance" else [])
+        entries.cache_clear()
+
+    yield announce
+    monkeypatch.undo()
+    entries.cache_clear()
+
+
+def test_the_built_in_guidances() -> None:
+    names = {name: cls.__name__ for name, cls in guidances().items()}
+    assert names == {
+        "autoguidance": "AutoGuidance", "cfg": "ClassifierFreeGuidance", "dynamic-negative": "DynamicNegativeGuidance",
+        "interval": "IntervalGuidance", "negative": "NegativePromptGuidance", "unguided": "Unguided",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["cfg", "CFG", "ClassifierFreeGuidance"])
+def test_a_guidance_is_found_by_either_name(name: str) -> None:
+    assert find_guidance(name) is ClassifierFreeGuidance
+
+
+def test_underscores_are_dashes() -> None:
+    assert find_guidance("dynamic_negative").name == "dynamic-negative"
+
+
+def test_the_nearest_name_is_told() -> None:
+    with pytest.raises(UnknownName) as raised:
+        find_guidance("dynamic-negativ")
+    assert str(raised.value) == (
+        "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? There are: autoguidance, cfg, "
+        "dynamic-negative, interval, negative, unguided."
+    )
+    with pytest.raises(UnknownName) as raised:
+        ClassifierFreeGuidance.with_settings({"guidance_scal": 3})
+    assert str(raised.value) == (
+        "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'? There are: guidance_rescale, guidance_scale."
+    )
+
+
+def test_strangers_come_through_the_same_door(strangers) -> None:
+    strangers(skeleton_guidance)
+    assert find("guidance", Guidance, "limited") is skeleton_guidance.LimitedGuidance
+    config = skeleton_guidance.LimitedGuidance(4.0, 2.0).to_config()
+    assert from_config(config) == skeleton_guidance.LimitedGuidance(4.0, 2.0)
+    inside = IntervalGuidance(skeleton_guidance.LimitedGuidance(), 0.0, 0.5)
+    assert from_config(inside.to_config()) == inside
+
+
+def test_two_entries_of_one_name_are_refused(strangers) -> None:
+    twin = ModuleType("twin")
+    exec("from steerclear.guidance.unguided import Unguided\nclass Twin(Unguided):\n    name = 'cfg'\n", twin.__dict__)
+    sys.modules["twin"] = twin
+    try:
+        twin.Twin.__module__ = "twin"
+        strangers(twin)
+        with pytest.raises(InvalidSetting, match=r"the guidance name of Twin is 'cfg', but must be used once"):
+            guidances()
+    finally:
+        del sys.modules["twin"]
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({}, InvalidSetting, "_class_name is None, but must be one of AutoGuidance, ClassifierFreeGuidance"),
+        ({"_class_name": "AutoGuidence"}, UnknownName, "did you mean 'AutoGuidance'?"),
+        ({"_class_name": "ClassifierFreeGuidance", "scale": 3}, UnknownName, "there is no parameter of cfg 'scale'"),
+        (
+            {"_class_name": "ClassifierFreeGuidance", "guidance_scale": float("inf")},
+            InvalidSetting,
+            "guidance_scale is inf",
+        ),
+    ],
+)
+def test_what_is_no_config(config: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as raised:
+        from_config(config)
+    assert message in str(raised.value)
+
+
+def test_a_guidance_describes_itself_in_a_line() -> None:
+    assert describe(IntervalGuidance(ClassifierFreeGuidance(5.0), 0.25)) == (
+        "interval(inner=cfg(guidance_scale=5.0), start=0.25)"
+    )
+    assert describe(ClassifierFreeGuidance()) == "cfg()"
