@@ -20,8 +20,7 @@ def test_generated_pages_are_what_the_program_says(name: str) -> None:
 def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
     page = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-guidance.md").read_text(), re.DOTALL)
     assert page is not None
-    inside = page[1].replace("from ..", "from steerclear.").replace("from .base", "from steerclear.guidance.base")
-    assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == inside
+    assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == page[1]
 
 
 def test_exported_names() -> None:

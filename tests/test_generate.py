@@ -131,9 +131,9 @@ def test_ctrl_c_keeps_earlier_batches_and_leaves_the_pipeline_plain(model: Model
 
 def test_words_that_fall_off_are_named(model: Model, tmp_path: Path) -> None:
     with pytest.raises(PromptError) as raised:
-        generate(model, recipe(model, prompt="x" * 75 + "yz"), [0], tmp_path)
+        generate(model, recipe(model, prompt="a " * 75 + "over board"), [0], tmp_path)
     assert str(raised.value) == (
-        "the prompt is longer than the 77 tokens that this model reads; these words fall off: 'yz'. "
+        "the prompt is longer than the 77 tokens that this model reads; these words fall off: 'over board'. "
         "Shorten it, or put what matters first."
     )
     assert list(tmp_path.iterdir()) == []

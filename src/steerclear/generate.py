@@ -67,6 +67,8 @@ def generate(
 
 def check_prompts(pipe: Any, recipe: Recipe) -> None:
     """Raises :class:`PromptError` for a prompt that the text encoder cannot read whole."""
+    if getattr(pipe, "tokenizer", None) is None:
+        return
     check_length(pipe.tokenizer, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
         check_length(pipe.tokenizer, "negative prompt", negative)

@@ -1,11 +1,15 @@
 """Prompts as a text encoder reads them: what does not fit is named, not dropped in silence."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .errors import PromptError
 
+Convert = Callable[[str], str]
+"""What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
 
-def words_beyond(tokenizer: Any, prompt: str) -> str:
+
+def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None) -> str:
     """The words at the end of a prompt that a tokenizer with a fixed length cuts off; empty when all of it fits.
 
     A word that is cut in the middle counts as cut off.
@@ -13,11 +17,13 @@ def words_beyond(tokenizer: Any, prompt: str) -> str:
     Args:
         tokenizer: a transformers tokenizer with ``model_max_length``.
         prompt: the text.
+        convert: see :data:`Convert`.
     """
-    limit = int(tokenizer.model_max_length)
+    longer = int(tokenizer.model_max_length) + 1  # to see that there is more; the whole text would be warned of
 
     def fits(text: str) -> bool:
-        return len(tokenizer(text, truncation=False, verbose=False).input_ids) <= limit
+        read = text if convert is None else convert(text)
+        return len(tokenizer(read, truncation=True, max_length=longer, verbose=False).input_ids) < longer
 
     if fits(prompt):
         return ""
@@ -29,9 +35,9 @@ def words_beyond(tokenizer: Any, prompt: str) -> str:
     return " ".join(words[low:])
 
 
-def check_length(tokenizer: Any, what: str, prompt: str) -> None:
-    """Raises :class:`PromptError` that names the words which fall off."""
-    lost = words_beyond(tokenizer, prompt)
+def check_length(tokenizer: Any, what: str, prompt: str, convert: Convert | None = None) -> None:
+    """Raises :class:`PromptError` that names the words which fall off; ``what`` names the text in the message."""
+    lost = words_beyond(tokenizer, prompt, convert)
     if lost:
         raise PromptError(
             f"the {what} is longer than the {int(tokenizer.model_max_length)} tokens that this model reads; "

@@ -62,11 +62,12 @@ def sample(
     generators = image_generators(seeds)
     guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)
     start = [torch.randn(tuple(shape), generator=generator, dtype=dtype) for generator in generators]
-    samples = torch.stack(start) * float(scheduler.init_noise_sigma)
+    samples = torch.stack(start) * float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow schedulers have none
     arguments = step_arguments(scheduler, generators)
     total = len(scheduler.timesteps)
     for index, timestep in enumerate(scheduler.timesteps):
-        scheduler.scale_model_input(samples, timestep)  # some schedulers find their step index here
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(samples, timestep)  # some schedulers find their step index here
         alpha, sigma = noise_level(scheduler, timestep)
         point = Point(samples, alpha, sigma, timestep, index, total, is_substep(scheduler))
         prediction = guided.predict(point)

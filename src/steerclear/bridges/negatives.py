@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PromptError
+from ..prompts import check_length
 
 EMBEDDED = None
 """Stands for the text of a negative prompt that was given as embeddings."""
@@ -103,18 +104,5 @@ def check_readable(pipe: Any, text: str) -> None:
     tokenizer = getattr(pipe, "tokenizer", None)
     if tokenizer is None or getattr(pipe, "text_encoder", None) is None:
         raise PromptError(f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {text!r}")
-    if _fits(pipe, tokenizer, text):
-        return
-    words = text.split()
-    kept = next(count for count in range(len(words)) if not _fits(pipe, tokenizer, " ".join(words[: count + 1])))
-    raise PromptError(
-        f"the text encoder reads {tokenizer.model_max_length} tokens, and of the prompt {text!r} these words fall off: "
-        f"{' '.join(words[kept:])!r}; shorten it"
-    )
-
-
-def _fits(pipe: Any, tokenizer: Any, text: str) -> bool:
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    longer = tokenizer.model_max_length + 1  # to see that there is more; the whole text would be warned of
-    tokens = tokenizer(convert(text, tokenizer) if convert else text, truncation=True, max_length=longer).input_ids
-    return len(tokens) < longer
+    check_length(tokenizer, f"prompt {text!r}", text, convert and (lambda words: convert(words, tokenizer)))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from ..records import State, Step
 from ..settings import finite
 
 START_CLIP = 3.0
+LOWEST_LEVEL = 1e-12
 PUBLISHED_RANGE = (1e-4, 0.99)
 
 
@@ -59,16 +61,27 @@ class TransitionEvidence(Evidence):
     The second, of the paper, tracks the concept against the prompt. The start is
     L_0 = log(prior / (1 - prior)) + clip((|e_prompt|^2 - |e_concept|^2) / 2, +-3).
 
-    The formulas are likelihood ratios of a stochastic sampler's transitions. A deterministic sampler has none: the
-    divergence of each image is missing, and the log-odds lose their meaning at low noise.
+    The formulas are likelihood ratios of a stochastic sampler's transitions, and exact in the limit of many steps,
+    wherever a guidance drives the sample. A deterministic sampler has none. The change of the log-odds along its path is
+
+        dL = (1 + w) (a + b + s^2 div(score_concept - score_prompt) + w a) dlog s
+
+    of which the log-odds formula gives (1 + w) (a + b). The rest is the volume term, with a table beta(s) for the
+    divergence's mean (:func:`steerclear.evidence.volume.calibrate_volume` measures it):
+
+        L += omega (1 + w) ((beta(s) + beta(s')) / 2 + w a) log(s' / s)
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1.
         method: "log-odds" or "published".
         stop_below: s under which the log-odds are frozen; increments of learned networks are noise below about 1.
         temperature: divides every increment; above 1 trusts transitions less.
-        innovation: take the guidance's push beyond e_guided out of y' before comparing. Without it a strength above 1
-            moves the sample away from the concept and is taken for evidence against it.
+        innovation: take the guidance's push beyond e_guided out of y' before comparing, so that a strength above 1 is
+            not taken for evidence against the concept, and goes on. Without it the log-odds stay those of the point that
+            was reached, and the push ends where it has succeeded. At strength 1 there is no difference.
+        volume: nodes (s, beta) with s rising, interpolated in log s; empty for no volume term. For method log-odds.
+        omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),
+            0 for ancestral ones, 1 - eta^2 between.
 
     Raises:
         InvalidSetting: a value outside of its range.
@@ -79,6 +92,8 @@ class TransitionEvidence(Evidence):
     stop_below: float = 0.0
     temperature: float = 1.0
     innovation: bool = True
+    volume: tuple[tuple[float, float], ...] = ()
+    omega: float = 1.0
 
     name: ClassVar[str] = "transition"
     paper: ClassVar[str] = (
@@ -93,17 +108,29 @@ class TransitionEvidence(Evidence):
             raise InvalidSetting("method", self.method, "log-odds or published")
         finite("stop_below", self.stop_below, low=0)
         finite("temperature", self.temperature, low=1e-3)
+        finite("omega", self.omega, low=0)
+        for level, beta in self.volume:
+            finite("volume's level", level, low=LOWEST_LEVEL)
+            finite("volume's value", beta)
+        if any(low >= high for (low, _), (high, _) in pairwise(self.volume)):
+            raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
     def begin(self, batch_size: int) -> TransitionState:
         return TransitionState(None, None)
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
         assert isinstance(state, TransitionState)
+        if not math.isfinite(step.noise_to_signal):  # pure noise says nothing yet: the start is at the next level
+            log_odds = torch.full((step.batch_size,), logit(self.prior), dtype=torch.float64, device=positive.device)
+            return Belief(log_odds, state)
         if state.log_odds is None:
-            state = replace(state, log_odds=self._start(step, positive, concept))
-        elif state.departure is not None and not step.substep and self._tracks(step):
-            state = replace(state, log_odds=state.log_odds + self._increment(step, state.departure, state.log_odds))
-        return Belief(self._clamped(state.log_odds), state)
+            log_odds = self._start(step, positive, concept)
+        elif state.departure is not None and step.noise_to_signal >= max(self.stop_below, LOWEST_LEVEL):
+            log_odds = state.log_odds + self._increment(step, state.departure, state.log_odds)
+        else:
+            log_odds = state.log_odds
+        # a substep's point is not kept, and neither is what it says
+        return Belief(log_odds, state if step.substep else replace(state, log_odds=log_odds))
 
     def remember(self, step: Step, push: Push, state: State) -> State:
         assert isinstance(state, TransitionState)
@@ -119,12 +146,7 @@ class TransitionEvidence(Evidence):
         )
         return replace(state, departure=departure)
 
-    def _tracks(self, step: Step) -> bool:
-        return math.isfinite(step.noise_to_signal) and step.noise_to_signal >= max(self.stop_below, 1e-12)
-
     def _start(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
-        if not math.isfinite(step.noise_to_signal):
-            return torch.full((step.batch_size,), logit(self.prior), dtype=torch.float64, device=positive.device)
         e_positive, e_concept = step.noise(positive).double(), step.noise(concept).double()
         nearer = (dot(e_positive, e_positive) - dot(e_concept, e_concept)) / 2
         return logit(self.prior) + nearer.clamp(-START_CLIP, START_CLIP)
@@ -140,13 +162,31 @@ class TransitionEvidence(Evidence):
         g = dot(y - departure.point, difference)
         shrink = (s**2 - reached**2) / 2
         if self.method == "log-odds":
-            return -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a)) / self.temperature
+            change = -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a))
+            return (change + self._volume(s, reached, w, a)) / self.temperature
         change = -(s * g + shrink * (2 * b + a)) / reached**2 / self.temperature
         low, high = PUBLISHED_RANGE
         log_p = torch.nn.functional.logsigmoid(log_odds) + change
         p = log_p.clamp(math.log(low), math.log(high)).exp()
         return torch.logit(p) - log_odds
 
-    def _clamped(self, log_odds: Tensor | None) -> Tensor:
-        assert log_odds is not None
-        return log_odds
+    def _volume(self, s: float, reached: float, w: Tensor, a: Tensor) -> Tensor:
+        """What a deterministic part of the step adds: see the class."""
+        if not self.volume:
+            return torch.zeros_like(w)
+        beta = (interpolated(self.volume, s) + interpolated(self.volume, reached)) / 2
+        return self.omega * (1 + w) * (beta + w * a) * math.log(reached / s)
+
+
+def interpolated(nodes: tuple[tuple[float, float], ...], level: float) -> float:
+    """A table of (s, value) with s rising, linear in log s, constant beyond its ends.
+
+    >>> round(interpolated(((1.0, 0.0), (4.0, -2.0)), 2.0), 12), interpolated(((1.0, 0.0), (4.0, -2.0)), 9.0)
+    (-1.0, -2.0)
+    """
+    if level <= nodes[0][0]:
+        return nodes[0][1]
+    for (low, before), (high, after) in pairwise(nodes):
+        if level <= high:
+            return before + (after - before) * math.log(level / low) / math.log(high / low)
+    return nodes[-1][1]

@@ -15,6 +15,7 @@ from ..settings import finite
 from .base import Equals, Guidance, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
 
 LARGEST_WEIGHT = 99.0
+TAIL = 3.0  # a noise vector's norm is sqrt(dimension) up to its tail, which counts where dimensions are few
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class DynamicNegativeGuidance(Guidance):
 
     At lambda = 1, w = 1 and with the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
     constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. r is at most 99,
-    and |r (e_concept - e_prompt)| at most sqrt(dimension), which stops rare blow-ups.
+    and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as noise can
+    be, which stops rare blow-ups.
 
     Args:
         guidance_scale: w, classifier-free guidance on top; 1 is off.
@@ -107,7 +109,7 @@ class DynamicNegativeGuidance(Guidance):
         """r, clamped by the largest weight and by the trust region."""
         odds = log_odds.clamp(max=math.log(LARGEST_WEIGHT)).exp()
         direction = norm(step.noise_difference(concept, positive)).to(odds)
-        reach = math.sqrt(positive[0].numel())
+        reach = math.sqrt(positive[0].numel()) + TAIL
         return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
 
     def _info(
