@@ -159,12 +159,12 @@ def test_the_oracle_needs_a_function() -> None:
 
 
 def test_weights_are_limited() -> None:
-    """The trust region: |w (e_c - e_p)| is at most sqrt(dimension), and w at most 99."""
+    """The trust region: |w (e_c - e_p)| is at most sqrt(dimension) + 3, and w at most 99."""
     sure = DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(1 - 1e-9))
     at, network = laws.point(), laws.denoiser()
     _, trace = laws.guided(sure, at, network)
     norms = trace.steps[0].info["push_norm"]
-    limit = torch.tensor(laws.WORLD.full.dimension).sqrt()
+    limit = torch.tensor(laws.WORLD.full.dimension).sqrt() + 3
     assert (norms <= limit * (1 + 1e-6)).all()
     assert (trace.steps[0].info["weight"] <= 99).all()
     assert torch.isclose(norms, limit, rtol=1e-5).any() or (trace.steps[0].info["weight"] == 99).any()

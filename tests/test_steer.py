@@ -529,7 +529,9 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     refused(pipe, PromptError, "names no concept", NEGATIVE, [])
     refused(pipe, PromptError, "one of them is 3", NEGATIVE, [3])
     long = "word " * 15 + "mustache, beard and all"
-    refused(pipe, PromptError, r"longer than the 77 tokens .* these words fall off: 'and all'. Shorten it", NEGATIVE, long)
+    refused(
+        pipe, PromptError, r"longer than the 77 tokens .* these words fall off: 'and all'. Shorten it", NEGATIVE, long
+    )
     refused(pipe, PromptError, "fall off: 'wordy'", DynamicNegativeGuidance(), "wordy", prompt="w" * 70)
     refused(
         pipe, PromptError, "asks for the branch 'negative_2', but there is 1 negative", AsksFor("negative_2"), "hat"

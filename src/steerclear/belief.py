@@ -29,7 +29,7 @@ class Push:
 
     Attributes:
         positive, concept: predictions under the prompt and under the concept, in the network's space.
-        guided: the prediction that the sampler is given.
+        guided: the prediction of "the prompt without the concept", before any classifier-free guidance on top.
         weight: the theory's weight of the concept's direction, w = exp(L) clamped, without the user's strength, ``[batch]``.
     """
 

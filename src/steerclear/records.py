@@ -66,7 +66,9 @@ class Step:
     @property
     def noise_to_signal(self) -> float:
         """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
-        alpha, sigma = float(torch.as_tensor(self.alpha).max()), float(torch.as_tensor(self.sigma).max())
+        alpha, sigma = (
+            float(level.max() if isinstance(level, Tensor) else level) for level in (self.alpha, self.sigma)
+        )
         return sigma / alpha if alpha > 0 else float("inf")
 
     def predict(self, *branches: str, rows: Tensor | None = None) -> Any:
