@@ -81,14 +81,14 @@ def test_the_increment_is_the_ratio_of_two_gaussians(alpha: float) -> None:
     reached = MADE.mean(MADE.target()) + math.sqrt(MADE.variance) * MADE.noise
     before, after = MADE.change(TransitionEvidence(0.3), reached, MADE.target(), alpha)
     expected = MADE.log_normal(reached, MADE.concept) - MADE.log_normal(reached, MADE.target())
-    assert torch.allclose(after - before, expected, rtol=1e-6)
+    assert torch.allclose(after - before, expected, rtol=1e-10)
 
 
 def test_the_published_increment_compares_with_the_prompt_and_clamps() -> None:
     reached = MADE.mean(MADE.target()) + math.sqrt(MADE.variance) * MADE.noise
     before, after = MADE.change(TransitionEvidence(0.3, "published"), reached, MADE.target())
     log_p = before.sigmoid().log() + MADE.log_normal(reached, MADE.concept) - MADE.log_normal(reached, MADE.prompt)
-    assert torch.allclose(after.sigmoid(), log_p.exp().clamp(1e-4, 0.99), rtol=1e-6)
+    assert torch.allclose(after.sigmoid(), log_p.exp().clamp(1e-4, 0.99), rtol=1e-10)
 
 
 def test_the_innovation_form_takes_the_extra_push_out() -> None:
@@ -98,7 +98,7 @@ def test_the_innovation_form_takes_the_extra_push_out() -> None:
     plain = MADE.change(evidence, MADE.mean(MADE.target()) + noise, MADE.target())[1]
     pushed = MADE.change(evidence, MADE.mean(harder) + noise, harder)[1]
     without = MADE.change(replace(evidence, innovation=False), MADE.mean(harder) + noise, harder)[1]
-    assert torch.allclose(pushed, plain, rtol=1e-6)
+    assert torch.allclose(pushed, plain, rtol=1e-10)
     assert (without[1:] < plain[1:]).all()
 
 
