@@ -194,3 +194,51 @@ def test_guidance_list_and_show_are_readable_by_programs(capsys: pytest.CaptureF
     assert page["equation"] == "D = D_empty + w (D_prompt - D_empty)"
     assert page["parameters"][0][:2] == ["guidance_scale", "3"]
     assert "arXiv 2207.12598" in page["paper"]
+
+
+def test_guidance_list_and_show_are_readable_by_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guidance", "show", "negative"]) == 0
+    printed = capsys.readouterr().out
+    assert "D = D_neg + w (D_prompt - D_neg)" in printed
+    assert "guidance_scale = 3: w; 1 is the plain conditional prediction" in " ".join(printed.split())
+    assert "arXiv 2206.01714" in " ".join(printed.split())
+    assert main(["guidance", "list"]) == 0
+    assert "autoguidance" in capsys.readouterr().out
+
+
+def test_generate_prints_what_a_program_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", MAN, "--guidance", "negative", "--negative-prompt", "hat", "--guidance-scale", "2", "--seeds", "4-5",
+                 "--steps", "2", "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["recipe"]["guidance"]["guidance_scale"] == 2
+    assert [(image["seed"], image["evaluations"]) for image in printed["images"]] == [(4, 4.0), (5, 4.0)]
+    assert all(Path(image["file"]).is_file() for image in printed["images"])
+
+
+def test_any_guidance_joins_the_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", MAN, "--negative-prompt", "red hat, beard", "--methods", "unguided,interval", "--seeds", "0-1",
+                 "--steps", "2", "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
+    assert main(arguments) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert [method.name for method in found.methods] == ["unguided", "interval"]
+    assert {"hat_color:red", "beard"} <= {column.name for column in found.columns}
+    assert set(found.methods[0].images[0].shown) >= {"hat_color:red", "beard", "hair"}
+
+
+def test_a_prompt_that_the_world_does_not_know_has_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", "a dragon", "--negative-prompt", "fire", "--methods", "unguided,negative", "--seeds", "0-1",
+                 "--steps", "2", "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
+    assert main(arguments) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert found.target is None
+    assert any("says 'dragon', which this world knows nothing of" in note for note in found.notes)
+    assert all(one.truth is None for one in found.methods[0].measurements.values())
+
+
+def test_without_a_negative_only_methods_that_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", MAN, "--seeds", "0-1", "--steps", "2", "--outdir", str(tmp_path / "o"), "--format", "json"]
+    assert main(arguments) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert [method.name for method in found.methods] == ["unguided", "cfg", "autoguidance"]
+    assert found.target == 'true portraits of "portrait photo of a man"'

@@ -15,6 +15,8 @@ from .guidance.unguided import Unguided
 NETWORK_STOP_BELOW = 1.0
 """sigma / alpha under which a network's transitions are noise to the tracking (docs/tracking.md)."""
 
+NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -62,9 +64,7 @@ def standard_methods(
         Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
                AutoGuidance(auto_scale, inside)),
     ]  # fmt: skip
-    if negatives:
-        return methods
-    return [method for method in methods if not method.negative_prompts and method.name != "without"]
+    return [method for method in methods if negatives or method.name in NEED_NO_NEGATIVE]
 
 
 def chosen_methods(
@@ -84,7 +84,7 @@ def chosen_methods(
             chosen.append(known[name])
         elif name in guidances():
             guidance = guidances()[name]()
-            used = tuple(negatives) if guidance.uses_negative else ()
+            used = tuple(negatives) if guidance.negative_has_no_effect() is None else ()
             chosen.append(Method(name, name, prompt, used, guidance))
         else:
             raise UnknownName("method", name, known.keys() | guidances().keys())

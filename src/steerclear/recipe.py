@@ -64,7 +64,7 @@ class Recipe(BaseModel):
         """A short hash of all fields but ``version``: equal digests and seeds make equal images.
 
         >>> Recipe(model="m", model_digest="d", prompt="p", guidance={}, scheduler="s").digest()
-        'c1d6d1a4dbe0e3de'
+        'd0adefe2af99a649'
         """
         plain = json.dumps(self.model_dump(mode="json", exclude={"version"}), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:HASH_LENGTH]
