@@ -112,7 +112,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         (["compare", MAN, "--model", "portrait"], "did you mean 'portraits'?"),
         (
             ["compare", MAN, "--scheduler", "DDIMSchedular"],
-            "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'?",
+            "there is no scheduler for this model 'DDIMSchedular'; did you mean 'DDIMScheduler'?",
         ),
         (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
         (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
@@ -121,6 +121,9 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         (["generate", MAN, "--set", "guidance_scal=3"], "did you mean 'guidance_scale'?"),
         (["guidance", "show", "auto"], "there is no guidance 'auto'; did you mean 'autoguidance'?"),
         (["train", "portraits", "--preset", "tpu"], "there is no preset 'tpu'"),
+        (["compare", MAN, "--device", "nonsense"], "device is 'nonsense', but must be one that torch can use here"),
+        (["compare", MAN, "--methods", "cfg,cfg"], "methods is 'cfg,cfg', but must be each method once."),
+        (["compare", MAN, "--weak", str(shipped()["portraits"] / "vae")], "cannot be loaded"),
         (["compare"], "Missing argument 'prompt'"),
         (["compare", MAN, "--steps", "0"], "Invalid value for '--steps'"),
         (["compare", MAN, "--nonsense"], "No such option"),
@@ -222,8 +225,8 @@ def test_any_guidance_joins_the_comparison(tmp_path: Path, capsys: pytest.Captur
     assert main(arguments) == 0
     found = Results.model_validate_json(capsys.readouterr().out)
     assert [method.name for method in found.methods] == ["unguided", "interval"]
-    assert {"hat_color:red", "beard"} <= {column.name for column in found.columns}
-    assert set(found.methods[0].images[0].shown) >= {"hat_color:red", "beard", "hair"}
+    assert {"red hat", "beard"} <= {column.name for column in found.columns}
+    assert set(found.methods[0].images[0].shown) >= {"red hat", "beard", "hair"}
 
 
 def test_a_prompt_that_the_world_does_not_know_has_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,3 +245,28 @@ def test_without_a_negative_only_methods_that_need_none(tmp_path: Path, capsys: 
     found = Results.model_validate_json(capsys.readouterr().out)
     assert [method.name for method in found.methods] == ["unguided", "cfg", "autoguidance"]
     assert found.target == 'true portraits of "portrait photo of a man"'
+
+
+def test_one_image_is_measured_as_far_as_one_can_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", MAN, "--negative-prompt", "hat, tie", "--methods", "unguided,negative", "--seeds", "7", "--steps", "2",
+                 "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
+    assert main(arguments) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert found.columns[0].name == "hat"  # the world knows hats; it says that it does not know ties
+    assert any("'tie'" in note for note in found.notes)
+    assert "frechet" not in found.methods[0].measurements
+
+
+def test_another_dtype_or_other_methods_are_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    same = ["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(run), *SMALL]
+    for change in (["--dtype", "bfloat16"], ["--methods", "cfg"]):
+        assert main([*same, *change]) == 2
+        assert "holds another run" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_prompt_that_is_refused_leaves_the_folder_free(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--outdir", str(tmp_path / "o"), "--seeds", "0", "--steps", "2", "--guidance", "unguided"]
+    assert main(["generate", MAN + " very" * 90, *arguments]) == 2
+    assert main(["generate", MAN, *arguments]) == 0

@@ -11,13 +11,15 @@ from PIL import Image
 
 import tiny
 from steerclear import gallery
-from steerclear.bridges.loading import Model
+from steerclear.bridges.loading import Model, folder_digest
 from steerclear.compare import recipe_of
-from steerclear.errors import FolderConflict, NotFiniteError, PromptError
+from steerclear.errors import FolderConflict, NotFiniteError, PromptError, UnsupportedModel
 from steerclear.gallery import claim_folder, find_picture, picture_path, read_settings
 from steerclear.generate import generate
 from steerclear.guidance.base import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.methods import Method
 from steerclear.recipe import Recipe
@@ -158,12 +160,48 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 
 
 def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
-    from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-    from steerclear.guidance.interval import IntervalGuidance
-
     guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.5)
     picture = generate(model, recipe(model, guidance, negatives=("hat",)), [0], tmp_path)[0]
     assert [value is None for value in picture.trace["weight"]] == [False, False, True]
     assert picture.branches == [["positive", "conjunction"], ["positive", "conjunction"], ["positive"]]
     json.dumps(picture.trace, allow_nan=False)
     assert torch.isfinite(torch.tensor(picture.levels)).all()
+
+
+def test_a_scheduler_whose_noise_is_nobodys_is_refused(tmp_path: Path) -> None:
+    network = Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm-sde"), "digest", None, None)
+    with pytest.raises(UnsupportedModel, match="DPMSolverSDEScheduler draws the noise of its steps from no generator"):
+        generate(network, recipe(network), [0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conjunction_that_is_too_long_is_refused_before_any_image(model: Model, tmp_path: Path) -> None:
+    asked = recipe(model, DynamicNegativeGuidance(1.0), prompt="a " * 40, negatives=("b " * 40,))
+    with pytest.raises(PromptError, match="the prompt together with the negative prompt is longer than the 77 tokens"):
+        generate(model, asked, [0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pure_noise_is_null_in_the_settings(tmp_path: Path) -> None:
+    """At zero terminal signal sigma / alpha is infinite, which JSON cannot say."""
+    network = Model(
+        "tiny", Path("nowhere"), tiny.stable_diffusion("ddim-zero-snr", prediction_type="v_prediction"), "d", None, None
+    )
+    picture = generate(network, recipe(network), [0], tmp_path)[0]
+    assert picture.levels[0] is None
+    assert all(level is not None for level in picture.levels[1:])
+    settings = read_settings(picture.path)
+    json.dumps(settings, allow_nan=False)
+
+
+def test_the_digest_sees_every_byte(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    weights = tmp_path / "unet" / "weights.safetensors"
+    weights.write_bytes(bytes(400_000))
+    before = folder_digest(tmp_path)
+    changed = bytearray(400_000)
+    changed[200_000] = 1
+    weights.write_bytes(changed)
+    assert folder_digest(tmp_path) != before
+    weights.write_bytes(bytes(400_000))
+    assert folder_digest(tmp_path) == before

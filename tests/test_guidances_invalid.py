@@ -49,3 +49,15 @@ def test_what_is_refused(build, message: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
         build()
     assert str(caught.value) == message
+
+
+def test_several_negatives_need_a_scale_of_their_own() -> None:
+    import laws
+    from steerclear.engine import GuidedDenoiser
+    from steerclear.errors import InvalidSetting
+
+    run = GuidedDenoiser(laws.denoiser(), NegativePromptGuidance(3.0), len(laws.SEEDS), negatives=2)
+    with pytest.raises(
+        InvalidSetting, match="must be a number when there are 2 negatives; the form without it has room for one"
+    ):
+        run.predict(laws.point())

@@ -162,3 +162,17 @@ def test_misfits_are_told() -> None:
         collateral_shift({"a": torch.tensor([2, 0])}, {"a": 0.5})
     with pytest.raises(TooFewSamples, match="at least 1 images and was given 0"):
         collateral_shift({"a": torch.empty(0)}, {"a": 0.5})
+
+
+@pytest.mark.parametrize("count", [64, 1000])
+def test_the_collateral_interval_is_about_its_value_and_covers_it(count: int) -> None:
+    """On true images the expected value is the floor; the interval holds its own estimate and covers the floor."""
+    truth = {"glasses": 0.3, "hat": 0.25, "smile": 0.5, "beard": 0.15}
+    generator = torch.Generator().manual_seed(count)
+    covered, runs = 0, 200
+    for _ in range(runs):
+        shown = {name: torch.rand(count, generator=generator) < rate for name, rate in truth.items()}
+        shift = collateral_shift(shown, truth, resamples=300)
+        assert shift.low <= shift.value <= shift.high
+        covered += shift.low <= shift.floor <= shift.high
+    assert covered / runs > 0.85

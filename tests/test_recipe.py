@@ -69,6 +69,8 @@ def test_settings_reach_into_parts() -> None:
     built = build_guidance("autoguidance", 1.5, ["inner=dynamic-negative", "inner.strength=2"])
     assert (built.guidance_scale, built.inner.strength) == (1.5, 2)
     assert build_guidance("dynamic-negative", None, ["evidence.prior=0.3"]).evidence.prior == 0.3
+    deep = build_guidance("interval", None, ["inner=dynamic-negative", "inner.evidence.prior=0.3"])
+    assert deep.inner.evidence.prior == 0.3
     assert build_guidance("dynamic-negative", None, ["evidence=constant"]).evidence.posterior == 0.5
 
 
@@ -84,6 +86,10 @@ def test_settings_reach_into_parts() -> None:
         ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", ["evidence.prio=0.2"], UnknownName, "there is no parameter of transition 'prio'; did you mean 'prior'?"),
         ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be a guidance or an evidence before"),
+        ("cfg", ["guidance_scale=2", "guidance_scale=3"], InvalidSetting, "guidance_scale is '3', but must be given once; it is 2 already."),
+        ("interval", ["inner=null"], InvalidSetting, "inner is None, but must be a guidance."),
+        ("dynamic-negative", ["evidence=oracle"], InvalidSetting, "oracle is 'nothing', but must be settings of the right kinds"),
+        ("interval", ["inner=autoguidance", "inner.inner=cgf"], UnknownName, "there is no guidance 'cgf'; did you mean 'cfg'?"),
         ("interval", ["start=0.5", "stop=0.5"], InvalidSetting, "start is 0.5, but must be below stop (0.5)."),
     ],
 )  # fmt: skip

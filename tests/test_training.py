@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
-from steerclear.training.loop import Progress, Schedule, train
+from steerclear.training.loop import Progress, Report, Schedule, train
 from steerclear.training.presets import Preset
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
@@ -33,10 +33,18 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def fit(folder: Path, *, seed: int = 0, stop_at: int | None = None, report=lambda progress: None) -> list[Tensor]:
+def fit(folder: Path, *, seed: int = 0, report: Report = lambda progress: None) -> list[Tensor]:
     model = line()
-    train("line", model, loss_of(model), SCHEDULE, folder, seed=seed, report=report, stop_at=stop_at)
+    train("line", model, loss_of(model), SCHEDULE, folder, seed=seed, report=report)
     return weights(model)
+
+
+def stopping_after(step: int) -> Report:
+    def report(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return report
 
 
 def same(left: list[Tensor], right: list[Tensor]) -> bool:
@@ -45,19 +53,17 @@ def same(left: list[Tensor], right: list[Tensor]) -> bool:
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole")
-    fit(tmp_path / "parts", stop_at=5)
+    for step in (2, 5):
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "parts", report=stopping_after(step))
     assert same(fit(tmp_path / "parts"), whole)
     assert same(fit(tmp_path / "again"), whole)
     assert not same(fit(tmp_path / "other", seed=1), whole)
 
 
 def test_ctrl_c_keeps_every_step(tmp_path: Path) -> None:
-    def interrupt(progress: Progress) -> None:
-        if progress.step == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "parts", report=interrupt)
+        fit(tmp_path / "parts", report=stopping_after(7))
     steps: list[int] = []
     resumed = fit(tmp_path / "parts", report=lambda progress: steps.append(progress.step))
     assert steps == [8, 9, 10, 11, 12]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .bridges.loading import Model
 from .errors import InvalidSetting
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_prompts, generate
-from .measure import CLASSIFIER, PortraitLaboratory, pixel_change, pixels
+from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import Method, chosen_methods, standard_methods
 from .recipe import Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
@@ -93,7 +94,7 @@ def compare(
     recipes = {method.name: recipe_of(model, method, question.num_inference_steps) for method in methods}
     for recipe in recipes.values():
         check_prompts(model.pipe, recipe)
-    claim_folder(folder, _identity(model, question, prompt, negatives))
+    claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
     made: dict[str, list[Picture]] = {}
     for place, method in enumerate(methods):
         if on_method is not None:
@@ -112,19 +113,22 @@ def recipe_of(model: Model, method: Method, num_inference_steps: int) -> Recipe:
     weak = method.guidance.needs_weak()
     return Recipe(
         model=model.name, model_digest=model.digest, prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=method.guidance.to_config(), weak="weak" if weak and model.weak is not None else None,
+        guidance=method.guidance.to_config(), weak=model.weak_name if weak else None,
         weak_digest=model.weak_digest if weak else None, scheduler=type(model.pipe.scheduler).__name__,
         num_inference_steps=num_inference_steps, dtype=str(model.pipe.dtype).removeprefix("torch."),
     )  # fmt: skip
 
 
-def _identity(model: Model, question: Question, prompt: str, negatives: tuple[str, ...]) -> dict:
-    """What two runs in one folder must share. Seeds and methods may be added."""
+def _identity(
+    model: Model, question: Question, prompt: str, negatives: tuple[str, ...], names: list[str]
+) -> dict[str, Any]:
+    """What two runs in one folder must share: everything that results.json is made of."""
     return {
         "command": "compare", "model": model.name, "model_digest": model.digest, "weak_digest": model.weak_digest,
         "prompt": prompt, "negative_prompts": list(negatives), "scheduler": type(model.pipe.scheduler).__name__,
         "num_inference_steps": question.num_inference_steps, "guidance_scale": question.guidance_scale,
-        "auto_scale": question.auto_scale,
+        "auto_scale": question.auto_scale, "seeds": format_seeds(question.seeds), "methods": names,
+        "dtype": str(model.pipe.dtype).removeprefix("torch."),
     }  # fmt: skip
 
 
@@ -168,8 +172,8 @@ def _results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command=command, prompt=prompt, negative_prompts=list(negatives), model=model.name, model_digest=model.digest,
         scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=question.num_inference_steps,
-        dtype=str(model.pipe.dtype).removeprefix("torch."), weak=None if model.weak is None else "weak",
-        seeds=format_seeds(question.seeds),
+        dtype=str(model.pipe.dtype).removeprefix("torch."), weak=model.weak_name,
+        weak_digest=model.weak_digest, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
         target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
         methods=rows,
@@ -201,6 +205,8 @@ def _notes(
         notes.extend(laboratory.notes)
     if question.methods is None and model.weak is None:
         notes.append("Autoguidance is left out: there is no weak network. Give one with --weak.")
+    if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
+        notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
     if len(question.seeds) < 1000:
         notes.append(
             f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."

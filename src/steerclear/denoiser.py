@@ -16,7 +16,6 @@ from typing import Protocol
 from torch import Tensor
 
 from .errors import InvalidSetting
-from .noise import Level
 
 MAIN = "main"
 _BRANCH = re.compile(
@@ -62,7 +61,7 @@ class Point:
 
     Args:
         sample: x_t, ``[batch, ...]``, in the sampler's own scaling: x_t = alpha * x_0 + sigma * noise.
-        alpha, sigma: the noise level.
+        alpha, sigma: the noise level, the same for all images of the batch.
         timestep: what the network is told of it.
         index: how many steps were made, from 0.
         total: how many there will be.
@@ -70,8 +69,8 @@ class Point:
     """
 
     sample: Tensor
-    alpha: Level
-    sigma: Level
+    alpha: float
+    sigma: float
     timestep: object
     index: int
     total: int

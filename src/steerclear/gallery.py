@@ -24,7 +24,7 @@ class Picture:
         seed: its seed.
         path: where it is.
         trace: name -> the guidance's number at every step (None at steps that did not show it).
-        levels: sigma / alpha at every step.
+        levels: sigma / alpha at every step (None at pure noise, where it is infinite).
         branches: which branches ran at every step.
         evaluations: network evaluations that it took.
     """
@@ -32,7 +32,7 @@ class Picture:
     seed: int
     path: Path
     trace: dict[str, list[float | None]]
-    levels: list[float]
+    levels: list[float | None]
     branches: list[list[str]]
     evaluations: float
 
@@ -97,8 +97,8 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / RUN_FILE
     if path.exists():
         try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
+            before = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
             raise FolderConflict(
                 f"{path} is damaged ({error}); give another --outdir, or remove the folder."
             ) from error

@@ -8,9 +8,10 @@ from typing import Any
 from .bridges.loading import Model
 from .bridges.steer import steer
 from .gallery import Picture, missing_seeds, picture_path, write_picture
-from .prompts import check_length
+from .prompts import check_length, conjunction
 from .recipe import Recipe
 from .records import Trace
+from .schedulers import check_repeatable
 from .seeds import image_generators
 
 OnProgress = Callable[[int, int], None]
@@ -39,10 +40,12 @@ def generate(
         on_progress: see :data:`OnProgress`.
 
     Raises:
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own.
         PromptError: a prompt is longer than the text encoder reads.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
         OSError: an image could not be written; those before it are kept.
     """
+    check_repeatable(model.pipe.scheduler)
     check_prompts(model.pipe, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
@@ -72,6 +75,14 @@ def check_prompts(pipe: Any, recipe: Recipe) -> None:
     check_length(pipe.tokenizer, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
         check_length(pipe.tokenizer, "negative prompt", negative)
+        if _asks_for_conjunctions(recipe.guidance):
+            both = conjunction(recipe.prompt, negative)
+            check_length(pipe.tokenizer, "prompt together with the negative prompt", both)
+
+
+def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
+    parts = [value for value in config.values() if isinstance(value, dict)]
+    return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
 
 
 def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: Callable) -> tuple[list[Any], Trace]:
@@ -90,13 +101,13 @@ def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: Callable) -
 
 def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
     def plain(values: list[float]) -> list[float | None]:
-        return [None if math.isnan(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
+        return [None if not math.isfinite(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
 
     return Picture(
         seed,
         path,
         {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names()},
-        [float(f"{level:.{TRACE_DIGITS}g}") for level in trace.levels()],
+        plain(trace.levels()),
         [list(names) for names in trace.branches],
         float(trace.evaluations[row]),
     )

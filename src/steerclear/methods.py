@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .errors import UnknownName
+from .errors import InvalidSetting, UnknownName
 from .evidence.transition import TransitionEvidence
 from .guidance.auto import AutoGuidance
 from .guidance.base import Guidance, guidances
@@ -54,11 +54,12 @@ def standard_methods(
     dynamic = DynamicNegativeGuidance(guidance_scale, evidence=evidence)
     inside = DynamicNegativeGuidance(1.0, evidence=evidence)
     without = f"{prompt} without {' and without '.join(negatives)}"
+    together = (", ".join(negatives),) if negatives else ()  # Stable Diffusion has room for one text
     methods = [
         Method("unguided", "unguided", prompt, (), Unguided()),
         Method("without", '"without" in the prompt', without, (), ClassifierFreeGuidance(guidance_scale)),
         Method("cfg", "classifier-free guidance", prompt, (), ClassifierFreeGuidance(guidance_scale)),
-        Method("negative", "negative prompt", prompt, negatives, NegativePromptGuidance(guidance_scale)),
+        Method("negative", "negative prompt", prompt, together, NegativePromptGuidance(guidance_scale)),
         Method("dynamic-negative", "dynamic negative", prompt, negatives, dynamic),
         Method("autoguidance", "autoguidance", prompt, (), AutoGuidance(auto_scale)),
         Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
@@ -74,9 +75,12 @@ def chosen_methods(
 
     Raises:
         UnknownName: neither; the message names the nearest.
+        InvalidSetting: a name given twice.
     """
     if names is None:
         return list(standard)
+    if len(set(names)) < len(names):
+        raise InvalidSetting("methods", ",".join(names), "each method once")
     known = {method.name: method for method in standard}
     chosen = []
     for name in names:

@@ -43,3 +43,12 @@ def check_length(tokenizer: Any, what: str, prompt: str, convert: Convert | None
             f"the {what} is longer than the {int(tokenizer.model_max_length)} tokens that this model reads; "
             f"these words fall off: {lost!r}. Shorten it, or put what matters first."
         )
+
+
+def conjunction(prompt: str, negative: str) -> str:
+    """The prompt and the negative prompt together: what the concept is *within* what the prompt shows.
+
+    >>> conjunction("portrait photo of a man", "mustache"), conjunction("", "mustache")
+    ('portrait photo of a man, mustache', 'mustache')
+    """
+    return f"{prompt}, {negative}" if prompt else negative

@@ -25,7 +25,7 @@ class Recipe(BaseModel):
         model_digest: what the model's files are, so that a changed folder is another recipe.
         prompt, negative_prompts: as they are given to the text encoder.
         guidance: the guidance's plain values.
-        weak: the weak network's folder or hub id; None when the guidance asks for none.
+        weak: the weak network's folder; None when the guidance asks for none.
         weak_digest: what the weak network's files are.
         scheduler: the scheduler's class name.
         num_inference_steps: at least 1.
@@ -78,7 +78,8 @@ def checked_prompt(what: str, prompt: str) -> str:
     """
     stripped = prompt.strip()
     if not stripped:
-        raise PromptError(f"the {what} is empty ({prompt!r}); say in a few words what the image shall show.")
+        shall = "shall not" if "negative" in what else "shall"
+        raise PromptError(f"the {what} is empty ({prompt!r}); say in a few words what the image {shall} show.")
     return stripped
 
 

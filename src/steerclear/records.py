@@ -35,11 +35,11 @@ class Step:
         return self.point.sample
 
     @property
-    def alpha(self):
+    def alpha(self) -> float:
         return self.point.alpha
 
     @property
-    def sigma(self):
+    def sigma(self) -> float:
         return self.point.sigma
 
     @property
@@ -66,13 +66,10 @@ class Step:
     @property
     def noise_to_signal(self) -> float:
         """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
-        alpha, sigma = (
-            float(level.max() if isinstance(level, Tensor) else level) for level in (self.alpha, self.sigma)
-        )
-        return sigma / alpha if alpha > 0 else float("inf")
+        return self.sigma / self.alpha if self.alpha > 0 else float("inf")
 
     def predict(self, *branches: str, rows: Tensor | None = None) -> Any:
-        """Evaluate branches, once a step: asking again costs nothing, and what is not asked for is not run.
+        """Evaluate branches: what was evaluated for all images costs nothing when asked again, what is not asked for is not run.
 
         Args:
             branches: see :mod:`steerclear.denoiser`. Those not evaluated yet run in one batch, in this order.

@@ -56,7 +56,7 @@ class MethodResult(_Frozen):
         guidance: the guidance's plain values.
         recipe_digest: the hash of all settings.
         evaluations: network evaluations an image, on average.
-        noise_levels: sigma / alpha at every step.
+        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite.
         branches: which branches ran at every step.
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
         images: one a seed.
@@ -70,7 +70,7 @@ class MethodResult(_Frozen):
     guidance: dict[str, Any]
     recipe_digest: str
     evaluations: float
-    noise_levels: list[float]
+    noise_levels: list[float | None]
     branches: list[list[str]]
     measurements: dict[str, Measurement]
     images: list[ImageResult]
@@ -94,7 +94,7 @@ class Results(_Frozen):
         steerclear_version, versions: of the program and of the libraries that it stands on.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, scheduler, num_inference_steps, dtype, weak: the settings shared by all methods.
+        model, model_digest, scheduler, num_inference_steps, dtype, weak, weak_digest: the settings shared by all methods.
         seeds: as written on the command line.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
@@ -114,6 +114,7 @@ class Results(_Frozen):
     num_inference_steps: int
     dtype: str
     weak: str | None
+    weak_digest: str | None = None
     seeds: str
     columns: list[Column]
     target: str | None

@@ -12,7 +12,7 @@ from .engine import GuidedDenoiser
 from .errors import InvalidSetting
 from .guidance.base import Guidance
 from .records import Trace
-from .schedulers import is_substep, noise_level, prediction_type, step_arguments
+from .schedulers import check_repeatable, is_substep, noise_level, prediction_type, step_arguments
 from .seeds import image_generators
 
 
@@ -52,6 +52,7 @@ def sample(
     Raises:
         InvalidSetting: no steps, or a denoiser that predicts in another space than the scheduler takes.
     """
+    check_repeatable(scheduler)
     if num_inference_steps < 1:
         raise InvalidSetting("num_inference_steps", num_inference_steps, "at least 1")
     if prediction_type(scheduler) != denoiser.prediction_type:

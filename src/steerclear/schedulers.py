@@ -146,6 +146,15 @@ def is_stochastic(scheduler: Any) -> bool:
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)
 
 
+def check_repeatable(scheduler: Any) -> None:
+    """Raises :class:`UnsupportedModel` for a scheduler whose noise cannot be an image's own."""
+    if is_stochastic(scheduler) and "generator" not in inspect.signature(scheduler.step).parameters:
+        raise UnsupportedModel(
+            f"{type(scheduler).__name__} draws the noise of its steps from no generator that could be given to it, so an image "
+            f"would depend on its batch and on the run; use another, such as EulerAncestralDiscreteScheduler"
+        )
+
+
 def step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
     """Keyword arguments of ``scheduler.step`` that make its noise the images' own."""
     takes = inspect.signature(scheduler.step).parameters

@@ -23,7 +23,7 @@ CONFIGURABLE_SHELVES = ("guidance", "evidence")
 def _modules(shelf: str) -> Iterator[ModuleType]:
     package = importlib.import_module(f"steerclear.{shelf}")
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        if found.name not in ("base", "laws"):
+        if found.name != "base":
             yield importlib.import_module(f"{package.__name__}.{found.name}")
     for entry in entry_points(group=f"steerclear.{shelf}"):
         yield entry.load()

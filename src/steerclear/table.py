@@ -234,7 +234,7 @@ def terminal_table(results: Results) -> "Table":
     columns = [column for column in results.columns if column in concepts or column.name in BRIEF]
     table = Table(title=None, header_style="bold")
     for index, text in enumerate(header(results, columns)):
-        table.add_column(Text(text), justify="left" if index == 0 else "right")
+        table.add_column(Text(text), justify="left" if index == 0 else "right", overflow="fold")
     for cells in rows(results, columns):
         table.add_row(*map(Text, cells))
     last = truth_row(results, columns)

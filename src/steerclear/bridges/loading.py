@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel
 from ..models import shipped
 
 WEAK_FOLDER = "weak"
 DIGEST_LENGTH = 16
-SAMPLED_BYTES = 1 << 16
+UNLOADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+"""What the libraries raise for files that are missing, damaged, or of another network."""
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -26,7 +29,8 @@ class Model:
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
-        weak, weak_digest: the weak network and what its files are; None when there is none.
+        weak, weak_digest, weak_name: the weak network, what its files are, and its folder as the user gave it; None when
+            there is none.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Model:
     digest: str
     weak: Any | None
     weak_digest: str | None
+    weak_name: str | None = None
 
 
 def load_model(
@@ -62,23 +67,25 @@ def load_model(
     _quiet()
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UNLOADABLE as error:
         raise UnsupportedModel(f"the model {name!r} cannot be loaded: {_first_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
     weak_folder = _weak_folder(weak, folder)
-    network = None if weak_folder is None else _load_weak(weak_folder, DTYPES[dtype], device)
+    network = None if weak_folder is None else _load_weak(weak_folder, DTYPES[dtype])
     digest = None if weak_folder is None else folder_digest(weak_folder)
     try:
         pipe = pipe.to(device)
+        network = None if network is None else network.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InvalidSetting("device", device, "one that torch can use here", _first_line(error)) from error
-    return Model(name, folder, pipe, folder_digest(folder), network, digest)
+    shown = None if weak_folder is None else weak or WEAK_FOLDER
+    return Model(name, folder, pipe, folder_digest(folder), network, digest, shown)
 
 
 def folder_digest(folder: Path) -> str:
-    """A short hash of a model's files: settings whole, weights by size, beginning and end."""
+    """A short hash of a model's files, all of them and whole: equal digests are equal weights."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_dir() or path.suffix not in (".json", ".txt", ".safetensors"):
@@ -86,12 +93,8 @@ def folder_digest(folder: Path) -> str:
         if WEAK_FOLDER in path.relative_to(folder).parts:
             continue
         digest.update(path.relative_to(folder).as_posix().encode())
-        size = path.stat().st_size
-        digest.update(str(size).encode())
         with path.open("rb") as file:
-            digest.update(file.read(SAMPLED_BYTES))
-            file.seek(max(0, size - SAMPLED_BYTES))
-            digest.update(file.read())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
@@ -135,9 +138,9 @@ def _check_parts(name: str, folder: Path) -> None:
 def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
-    known = [entry for entry in dir(diffusers) if entry.endswith("Scheduler") and not entry.startswith("Flax")]
+    known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
     if name not in known:
-        raise UnknownName("scheduler", name, known)
+        raise UnknownName("scheduler for this model", name, known)
     return getattr(diffusers, name).from_config(current.config)
 
 
@@ -154,12 +157,12 @@ def _weak_folder(weak: str | None, model: Path) -> Path | None:
     return folder / "unet" if (folder / "unet").is_dir() else folder
 
 
-def _load_weak(folder: Path, dtype: torch.dtype, device: str) -> Any:
+def _load_weak(folder: Path, dtype: torch.dtype) -> Any:
     from diffusers import UNet2DConditionModel
 
     try:
-        return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
+    except UNLOADABLE as error:
         raise UnsupportedModel(f"the weak network in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import PromptError, UnsupportedModel
+from ..prompts import conjunction
 from .families import Family
 from .negatives import Negatives, check_readable
 
@@ -94,7 +95,7 @@ class Texts:
                 "embeddings; give both as text"
             )
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        both = [f"{prompt}, {text}" if prompt else text for prompt, text in zip(prompts, texts, strict=True)]
+        both = [conjunction(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
         for text in both:
             check_readable(self.pipe, text)
         encoded = self._encode(

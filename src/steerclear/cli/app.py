@@ -2,15 +2,19 @@
 
 import errno
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import typer
 from rich.console import Console
 
 from .. import __version__
-from ..errors import SteerclearError
+from ..errors import SteerclearError, SteerclearWarning
 from . import benchmark, compare, generate, guidance, train
 
 USER_ERROR, INTERRUPTED = 2, 130
+STOPPED = "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
 
 app = typer.Typer(
     name="steerclear", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -40,7 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        code = app(args=arguments, standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", SteerclearWarning)
+            warnings.showwarning = _shown_in_a_sentence(console, warnings.showwarning)
+            code = app(args=arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this
+            console.print(STOPPED, markup=False)
         return code if isinstance(code, int) else 0
     except SteerclearError as error:
         console.print(f"steerclear: {error}", style="bold", markup=False)
@@ -49,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"steerclear: {_os_sentence(error)}", style="bold", markup=False)
         return USER_ERROR
     except (KeyboardInterrupt, typer.Abort):
-        console.print("steerclear: stopped; what was done is kept. Run the same command to go on.", markup=False)
+        console.print(STOPPED, markup=False)
         return INTERRUPTED
     except Exception as error:
         if not type(error).__module__.startswith(("click", "typer")):
@@ -57,6 +66,18 @@ def main(arguments: list[str] | None = None) -> int:
         show = getattr(error, "format_message", lambda: str(error))
         console.print(f"steerclear: {show()}", style="bold", markup=False)
         return USER_ERROR
+
+
+def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callable[..., None]:
+    """Ours as a sentence, without the line of code; everybody else's as ever."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, SteerclearWarning):
+            console.print(f"steerclear: warning: {message}", markup=False)
+        else:
+            other(message, category, *place, **more)
+
+    return show
 
 
 def _os_sentence(error: OSError) -> str:

@@ -14,16 +14,17 @@ from .options import (
     Format,
     ModelName,
     Negatives,
+    OptionalSeeds,
+    OptionalSteps,
     Outdir,
     Output,
     SchedulerName,
-    Seeds,
-    Steps,
     WeakName,
     progress_bars,
     show_methods,
 )  # fmt: skip
 
+DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
 
 
@@ -33,8 +34,8 @@ def command(
     model: ModelName = "portraits",
     weak: WeakName = None,
     outdir: Outdir = Path("out/compare"),
-    seeds: Seeds = "0-63",
-    steps: Steps = 30,
+    seeds: OptionalSeeds = None,
+    steps: OptionalSteps = None,
     guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
     auto_scale: Annotated[float, typer.Option(help="Of autoguidance; 1 is off.")] = 2.0,
     methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
@@ -58,7 +59,7 @@ def command(
     from ..table import terminal_table
 
     question = Question(
-        prompt, tuple(negative_prompt or ()), parse_seeds(QUICK_SEEDS if quick else seeds), QUICK_STEPS if quick else steps,
+        prompt, tuple(negative_prompt or ()), parse_seeds(seeds or (QUICK_SEEDS if quick else DEFAULT_SEEDS)), steps or (QUICK_STEPS if quick else DEFAULT_STEPS),
         guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
     )  # fmt: skip
     loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)

@@ -46,7 +46,7 @@ def command(
     from ..bridges.loading import load_model
     from ..compare import recipe_of
     from ..gallery import claim_folder
-    from ..generate import generate
+    from ..generate import check_prompts, generate
     from ..guidance_settings import build_guidance
     from ..methods import Method
     from ..recipe import checked_prompt, parse_seeds
@@ -57,6 +57,7 @@ def command(
     method = Method(guidance, guidance, checked_prompt("prompt", prompt), negatives, built)
     loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
     recipe = recipe_of(loaded, method, steps)
+    check_prompts(loaded.pipe, recipe)
     claim_folder(outdir, {"command": "generate"} | recipe.model_dump(mode="json", exclude={"version"}))
     with progress_bars() as bars:
         task = bars.add_task("images", total=None)

@@ -17,6 +17,10 @@ Negatives = Annotated[
 ]
 Seeds = Annotated[str, typer.Option("--seeds", help="One an image: 0-63 or 1,5,9.")]
 Steps = Annotated[int, typer.Option("--steps", "--num-inference-steps", help="Sampler steps.", min=1, max=1000)]
+OptionalSeeds = Annotated[str | None, typer.Option("--seeds", help="One an image; default 0-63.")]
+OptionalSteps = Annotated[
+    int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default 30.", min=1, max=1000)
+]
 Outdir = Annotated[Path, typer.Option("--outdir", help="Folder of this run; running again goes on in it.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]

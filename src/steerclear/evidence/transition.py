@@ -77,7 +77,7 @@ class TransitionEvidence(Evidence):
         stop_below: s under which the log-odds are frozen; increments of learned networks are noise below about 1.
         temperature: divides every increment; above 1 trusts transitions less.
         innovation: take the guidance's push beyond e_guided out of y' before comparing, so that a strength above 1 is
-            not taken for evidence against the concept, and goes on. Without it the log-odds stay those of the point that
+            not taken for evidence against the concept, and goes on (for stochastic samplers: it takes out their displacement). Without it the log-odds stay those of the point that
             was reached, and the push ends where it has succeeded. At strength 1 there is no difference.
         volume: nodes (s, beta) with s rising, interpolated in log s; empty for no volume term. For method log-odds.
         omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),

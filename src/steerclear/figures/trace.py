@@ -128,20 +128,20 @@ def _scale_weights(axes: Axes, values: Sequence[float]) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _label_steps(axes: Axes, levels: Sequence[float], steps: int) -> None:
+def _label_steps(axes: Axes, levels: Sequence[float | None], steps: int) -> None:
     """About six ticks; below each step the noise level that it starts from."""
     ticks = sorted({round(1 + part * (steps - 1) / 5) for part in range(6)})
     labels = [f"{tick}\n{_short(levels[tick - 1])}" if tick <= len(levels) else str(tick) for tick in ticks]
     axes.set_xticks(ticks, labels, linespacing=1.35)
 
 
-def _short(level: float) -> str:
+def _short(level: float | None) -> str:
     """A noise level in a few characters.
 
-    >>> _short(157.41), _short(2.345), _short(0.0291), _short(0.0)
-    ('157', '2.3', '0.03', '0')
+    >>> _short(157.41), _short(2.345), _short(0.0291), _short(0.0), _short(None)
+    ('157', '2.3', '0.03', '0', '∞')
     """
-    if not math.isfinite(level):
+    if level is None or not math.isfinite(level):
         return "∞"
     if level >= 10:
         return f"{level:.0f}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..errors import InvalidSetting
 from ..records import Guided, State, Step
 from ..settings import finite
 from .base import Equals, Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs, built
@@ -23,7 +24,7 @@ class AutoGuidance(Guidance):
         inner: the guidance of the strong network; None for its plain conditional prediction.
 
     Raises:
-        InvalidSetting: a scale that is not finite.
+        InvalidSetting: a scale that is not finite, an inner that is no guidance.
     """
 
     guidance_scale: float = 2.0
@@ -39,6 +40,8 @@ class AutoGuidance(Guidance):
     uses_weak: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.inner, Guidance | None):
+            raise InvalidSetting("inner", self.inner, "a guidance, or None")
         finite("guidance_scale", self.guidance_scale)
 
     def begin(self, batch_size: int) -> State:

@@ -12,7 +12,7 @@ that it states as :class:`Law` objects, and one test measures every law of every
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -141,13 +141,3 @@ class Runs(Law):
     """Just these branches run at a step, in this order."""
 
     branches: tuple[str, ...]
-
-
-def describe(guidance: Guidance) -> str:
-    """Name and the settings that are not the default: ``cfg(guidance_scale=3.0)``."""
-    shown = []
-    for field in fields(guidance):  # type: ignore[arg-type]  # every guidance is a dataclass
-        value = getattr(guidance, field.name)
-        if value != field.default:
-            shown.append(f"{field.name}={describe(value) if isinstance(value, Guidance) else value}")
-    return f"{guidance.name}({', '.join(shown)})"

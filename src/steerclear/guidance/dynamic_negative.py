@@ -32,7 +32,7 @@ class DynamicNegativeGuidance(Guidance):
     Equation:
         D = D_empty + w (D_prompt - lambda sum_k r_k (D_concept_k - D_prompt) - D_empty),   r = p(c | x_t) / (1 - p(c | x_t))
 
-    At lambda = 1, w = 1 and with the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
+    With one negative, lambda = 1, w = 1 and the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
     constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. r is at most 99,
     and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as noise can
     be, which stops rare blow-ups.

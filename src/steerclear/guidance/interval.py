@@ -44,6 +44,8 @@ class IntervalGuidance(Guidance):
     uses_weak: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.inner, Guidance):
+            raise InvalidSetting("inner", self.inner, "a guidance")
         if self.by not in ("fraction", "sigma"):
             raise InvalidSetting("by", self.by, "fraction or sigma")
         highest = 1.0 if self.by == "fraction" else math.inf

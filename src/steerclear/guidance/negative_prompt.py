@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..errors import InvalidSetting
 from ..numerics import rescaled
 from ..records import Guided, State, Step
 from ..settings import finite
@@ -27,7 +28,7 @@ class NegativePromptGuidance(Guidance):
         guidance_rescale: as for :class:`~steerclear.ClassifierFreeGuidance`.
 
     Raises:
-        InvalidSetting: a scale that is not finite, or a rescale outside of [0, 1].
+        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], or several negatives in the first form.
     """
 
     guidance_scale: float = 3.0
@@ -61,6 +62,11 @@ class NegativePromptGuidance(Guidance):
     def _in_place_of_empty(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
             return Guided(step.predict("positive"), state)
+        if step.negatives > 1:
+            raise InvalidSetting(
+                "negative_scale", None, f"a number when there are {step.negatives} negatives",
+                "the form without it has room for one: join them with commas",
+            )  # fmt: skip
         reference = "negative" if step.negatives else "empty"
         negative, positive = step.predict(reference, "positive")
         guided = negative + self.guidance_scale * (positive - negative)

@@ -76,8 +76,9 @@ def collateral_shift(
     Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n)
     an attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation
     (Diaconis and Zabell 1991, Closed form summation for classical distributions). For the same reason a
-    resample differs from the truth more than the images do, and near the floor the bootstrap interval lies high:
-    it is an interval of the value, floor included, and may lie wholly above the value. Read ``excess`` for shift.
+    resample differs from the truth more than the images do, so the bootstrap's percentiles lie too high; they are
+    moved by as much as the resamples' mean exceeds the value. The interval is one of the value, floor included: read
+    ``excess`` for shift.
 
     Args:
         shown: attribute -> one bool, or 0 or 1, an image, ``[n]``.
@@ -128,9 +129,12 @@ def collateral_shift(
     for columns in groups.values():
         parts = [*exact[columns].tolist(), float(exact[columns].sum())]
         floors.append(sum(_expected_deviation(total, part) for part in parts) / 2)
+    value = sum(by_attribute.values()) / len(groups)
+    low, high = percentile_interval(resampled - (resampled.mean() - value), level)
     return CollateralShift(
-        sum(by_attribute.values()) / len(groups),
-        *percentile_interval(resampled, level),
+        value,
+        max(0.0, low),
+        high,
         floor=sum(floors) / len(groups),
         by_attribute=by_attribute,
     )

@@ -290,7 +290,9 @@ class MixtureDenoiser:
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The exact posterior mean of what the prediction type asks for, in the sample's dtype."""
-        sample, alpha, sigma = point.sample, point.alpha, point.sigma
+        sample = point.sample
+        alpha: Level = point.alpha
+        sigma: Level = point.sigma
         if rows is not None:
             sample, alpha, sigma = sample[rows], _of_rows(alpha, rows), _of_rows(sigma, rows)
         return [self._predict(self.mixture(branch), sample, alpha, sigma).to(sample.dtype) for branch in branches]

@@ -151,7 +151,6 @@ def train(
     *,
     seed: int,
     report: Report,
-    stop_at: int | None = None,
 ) -> nn.Module:
     """Train ``model`` in place and leave the averaged weights in it.
 
@@ -162,7 +161,6 @@ def train(
         folder: where checkpoints live. A checkpoint that is there is resumed from.
         seed: all randomness of the steps follows from it.
         report: called after every step.
-        stop_at: end here with the average so far (for an early, weak network).
 
     Raises:
         TrainingDiverged: the loss is not finite; the last good checkpoint is kept.
@@ -171,13 +169,12 @@ def train(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = _Averaged(model, schedule)
     start = state.load(checkpoint) if checkpoint.exists() else 0
-    end = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
     model.train()
     device = next(model.parameters()).device.type
     saved = began = time.monotonic()
     done, whole = start, True
     try:
-        for step in range(start, end):
+        for step in range(start, schedule.steps):
             with fast_arithmetic(device):
                 loss = loss_of(step, step_generator(seed, step))
             value = float(loss.detach())
@@ -196,7 +193,7 @@ def train(
         if whole:  # else the interrupt fell into the update itself: the last checkpoint is the good one
             state.save(checkpoint, done)
         raise
-    if start < end:
-        state.save(checkpoint, end)
+    if start < schedule.steps:
+        state.save(checkpoint, schedule.steps)
     state.use_average()
     return model.eval()

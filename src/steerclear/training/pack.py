@@ -3,22 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionPipeline
-from torch import nn
 
 from ..bridges.loading import WEAK_FOLDER
 from ..measure import CLASSIFIER
 from .diffusion import build_scheduler
 from .portraits import Workshop
-
-
-def rounded_to_half(network: nn.Module) -> nn.Module:
-    """Weights rounded to float16 and kept as float32: what a half-size file holds, so both load alike."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(parameter.half().float())
-    return network
 
 
 def pack(workshop: Workshop, outdir: Path) -> Path:
@@ -38,4 +28,5 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
 
 
 def _stored(network: Any) -> Any:
+    """Half the size on disk; diffusers loads it as float32 again."""
     return network.half()
