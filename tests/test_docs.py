@@ -12,9 +12,9 @@ from steerclear.guidance.base import guidances
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", sorted(pages()))
+@pytest.mark.parametrize("name", sorted(pages(ROOT / "docs")))
 def test_generated_pages_are_what_the_program_says(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == pages()[name]
+    assert (ROOT / "docs" / name).read_text() == pages(ROOT / "docs")[name]
 
 
 def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
+from ..benchmark import Benchmark, Claim
 from ..gallery import write_text
 from ..guidance.base import guidances
 from ..guidance_docs import documentation
@@ -18,12 +19,13 @@ from .app import app
 MADE = "Written by `make docs`; do not edit."
 
 
-def pages() -> dict[str, str]:
-    """File name -> text of every generated page."""
+def pages(folder: Path) -> dict[str, str]:
+    """File name -> text of every generated page of a docs folder, which holds the measured ``benchmarks/*.json``."""
     return {
         "results.schema.json": json.dumps(Results.model_json_schema(), indent=1) + "\n",
         "guidances.md": _guidances(),
         "command-line.md": _command_line(),
+        "measured.md": _measured(folder / "benchmarks"),
     }
 
 
@@ -60,8 +62,31 @@ def _command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _measured(folder: Path) -> str:
+    told = "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`. A claim that is not met stays as such."
+    parts = ["# Measured", f"{MADE} {told}"]
+    for path in sorted(folder.glob("*.json")):
+        found = Benchmark.model_validate_json(path.read_text())
+        rows = [
+            f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
+            for claim in found.claims
+        ]
+        made = f"Model `{found.model}` (`{found.model_digest}`), {found.scheduler}, {found.num_inference_steps} steps"
+        table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
+        parts += [
+            f"## steerclear benchmark {path.stem}",
+            f"{made}, seeds {found.seeds}, steerclear {found.steerclear_version}. Intervals are 95 %.",
+            table,
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _interval(claim: Claim) -> str:
+    return "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
+
+
 def main(folder: Path) -> None:
-    for name, text in pages().items():
+    for name, text in pages(folder).items():
         write_text(folder / name, text)
 
 
