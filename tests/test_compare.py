@@ -8,7 +8,6 @@ import jsonschema
 import pytest
 
 from steerclear.cli.app import main
-from steerclear.errors import SteerclearWarning
 from steerclear.models import shipped
 from steerclear.results import Results
 
@@ -161,21 +160,12 @@ def test_a_weak_network_that_does_not_fit(tmp_path: Path, capsys: pytest.Capture
     assert list((tmp_path / "o").glob("*.png")) == []
 
 
-def test_a_negative_without_effect_is_warned_of(tmp_path: Path) -> None:
-    arguments = [
-        "generate",
-        MAN,
-        "--negative-prompt",
-        "hat",
-        "--seeds",
-        "0",
-        "--steps",
-        "2",
-        "--outdir",
-        str(tmp_path / "o"),
-    ]
-    with pytest.warns(SteerclearWarning, match="cfg does not look at negative prompts"):
-        assert main([*arguments, "--guidance", "cfg"]) == 0
+def test_a_negative_without_effect_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--negative-prompt", "hat", "--seeds", "0", "--steps", "2", "--outdir", str(tmp_path / "o")]
+    assert main(["generate", MAN, *arguments, "--guidance", "cfg"]) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "steerclear: warning: the negative prompt has no effect: cfg does not look at negative prompts" in printed
+    assert ".py" not in printed
 
 
 def test_a_deterministic_scheduler_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,3 +258,71 @@ def test_a_prompt_that_is_refused_leaves_the_folder_free(tmp_path: Path, capsys:
     arguments = ["--outdir", str(tmp_path / "o"), "--seeds", "0", "--steps", "2", "--guidance", "unguided"]
     assert main(["generate", MAN + " very" * 90, *arguments]) == 2
     assert main(["generate", MAN, *arguments]) == 0
+
+
+def test_ctrl_c_is_a_sentence_and_exit_code_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from steerclear import generate
+
+    made: list[int] = []
+    write = generate.write_picture
+
+    def stop(image: object, recipe: object, picture: object) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        write(image, recipe, picture)
+
+    monkeypatch.setattr(generate, "write_picture", stop)
+    arguments = [
+        "generate",
+        MAN,
+        "--guidance",
+        "unguided",
+        "--seeds",
+        "0-3",
+        "--steps",
+        "2",
+        "--outdir",
+        str(tmp_path / "o"),
+    ]
+    assert main(arguments) == 130
+    assert "steerclear: stopped; what was done is kept. Run the same command to go on" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["00000.png", "00001.png"]
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert len(list((tmp_path / "o").glob("*.png"))) == 4
+
+
+def test_a_full_disk_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+
+    from steerclear import generate
+
+    def full(image: object, recipe: object, picture: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "o/00000.png")
+
+    monkeypatch.setattr(generate, "write_picture", full)
+    arguments = [
+        "generate",
+        MAN,
+        "--guidance",
+        "unguided",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--outdir",
+        str(tmp_path / "o"),
+    ]
+    assert main(arguments) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert (
+        "the disk is full, so 'o/00000.png' could not be written; what was done is kept. Make room and run it again."
+        in printed
+    )

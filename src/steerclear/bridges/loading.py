@@ -161,9 +161,16 @@ def _load_weak(folder: Path, dtype: torch.dtype) -> Any:
     from diffusers import UNet2DConditionModel
 
     try:
-        return UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
+        network = UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
     except UNLOADABLE as error:
         raise UnsupportedModel(f"the weak network in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
+    if any(
+        parameter.is_meta for parameter in network.parameters()
+    ):  # diffusers leaves what the files lack without data
+        raise UnsupportedModel(
+            f"the weak network in {str(folder)!r} cannot be loaded: its files are not those of a UNet."
+        )
+    return network
 
 
 def _quiet() -> None:
