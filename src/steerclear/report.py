@@ -34,7 +34,7 @@ from .table import (
 )  # fmt: skip
 
 TEMPLATE = "report.html.j2"
-SEEDS_SHOWN = 16
+SEEDS_SHOWN = 8
 THUMBNAIL = 192
 
 

@@ -26,7 +26,8 @@ def train_portraits(
 
     Raises:
         UnknownName: no such preset.
-        FolderConflict: the folder holds a run and ``resume`` is not given, or holds one of other settings.
+        FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings; or ``outdir`` is not
+            empty.
         TrainingDiverged: a loss is not finite.
     """
     if preset not in PRESETS:
@@ -34,6 +35,10 @@ def train_portraits(
     if (folder / "run.json").exists() and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
+        )
+    if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
+        raise FolderConflict(
+            f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
     claim_folder(folder, {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed})
     pack(Workshop(folder, PRESETS[preset], seed, device, report), outdir)

@@ -5,6 +5,8 @@ last checkpoint.
 """
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
+from ..gallery import write_text
 from . import autoencoder, data, diffusion, tokenizer
 from .loop import Report, Schedule, train
 from .presets import Preset
@@ -72,7 +75,7 @@ class Workshop:
             train("autoencoder", model, loss, schedule, self.folder, seed=self.seed, report=self.report)
             some = autoencoder.encode(model, images[:2048].to(self.device))
             model.register_to_config(scaling_factor=1 / float(some.std()))
-            model.save_pretrained(done)
+            _save_whole(done, model.save_pretrained)
         return AutoencoderKL.from_pretrained(done).to(self.device).eval()
 
     @cached_property
@@ -90,8 +93,8 @@ class Workshop:
     def captions(self) -> list[list[str]]:
         path = self.folder / "captions.json"
         if not path.exists():
-            path.write_text(
-                json.dumps(data.captions(range(self.preset.images), self.attributes, self.preset.captions_each))
+            write_text(
+                path, json.dumps(data.captions(range(self.preset.images), self.attributes, self.preset.captions_each))
             )
         return json.loads(path.read_text())
 
@@ -100,7 +103,7 @@ class Workshop:
         done = self.folder / "tokenizer"
         if not done.exists():
             flat = [caption for row in self.captions for caption in row]
-            tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained(done)
+            _save_whole(done, tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained)
         return CLIPTokenizer.from_pretrained(done)
 
     def _tokens(self, captions: list[str]) -> Tensor:
@@ -134,12 +137,16 @@ class Workshop:
     @cached_property
     def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         done = self.folder / "denoiser"
-        if not (done / "text_encoder").exists():
+        if not done.exists():
             unet = diffusion.build_unet(self.preset.denoiser_channels, self.seed)
             text = diffusion.build_text_encoder(self.tokenizer, self.seed)
             self._train_denoiser("denoiser", diffusion.TextToLatents(unet, text, train_text=True), self.preset.denoiser)
-            unet.save_pretrained(done / "unet")
-            text.save_pretrained(done / "text_encoder")
+
+            def save(folder: Path) -> None:
+                unet.save_pretrained(folder / "unet")
+                text.save_pretrained(folder / "text_encoder")
+
+            _save_whole(done, save)
         return (
             UNet2DConditionModel.from_pretrained(done / "unet").to(self.device).eval(),
             CLIPTextModel.from_pretrained(done / "text_encoder").to(self.device).eval(),
@@ -152,7 +159,7 @@ class Workshop:
             unet = diffusion.build_unet(self.preset.weak_channels, self.seed)
             model = diffusion.TextToLatents(unet, self.denoiser[1], train_text=False)
             self._train_denoiser("weak", model, self.preset.weak)
-            unet.save_pretrained(done)
+            _save_whole(done, unet.save_pretrained)
         return UNet2DConditionModel.from_pretrained(done).to(self.device).eval()
 
     @cached_property
@@ -181,5 +188,14 @@ class Workshop:
 
             train("classifier", model, loss, schedule, self.folder, seed=self.seed + 2, report=self.report)
             model.cpu().set_feature_scale(images[:FEATURE_SCALE_PORTRAITS])
-            model.save(done)
+            _save_whole(done, model.save)
         return PortraitClassifier.load(done)
+
+
+def _save_whole(done: Path, save: Callable[[Path], object]) -> None:
+    """Save so that the file or folder is there whole or not at all: its being there is how a stage counts as done."""
+    partial = done.with_name(f"{done.name}.partial")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    save(partial)
+    partial.replace(done)
