@@ -61,7 +61,7 @@ def columns() -> list[Column]:
         Column(name="precision", label="precision", percent=True, meaning="share of images that look like true ones"),
         Column(name="recall", label="recall", percent=True, meaning="share of the truth that the images cover"),
         Column(name="diversity", label="diversity", meaning="mean distance of two images"),
-        Column(name="evaluations", label="evaluations", meaning="network evaluations an image"),
+        Column(name="evaluations", label="network calls", meaning="network evaluations an image"),
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
 from steerclear.results import Measurement
 
-SMALL = ["--seeds", "0-7", "--steps", "2", "--batch-size", "8"]
+SMALL = ["--seeds", "0-47", "--steps", "1", "--batch-size", "16"]
 
 
 def test_a_claim_keeps_its_bound_or_not() -> None:
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_shipped_models_claims_are_all_there(folder: Path) -> None:
     result = Benchmark.model_validate_json((folder / "shipped.json").read_text())
-    assert (result.seeds, result.num_inference_steps) == ("0-7", 2)
+    assert (result.seeds, result.num_inference_steps) == ("0-47", 1)
     assert result.model_digest == load_model("portraits").digest
     claims = [claim.claim for claim in result.claims]
     for words in ("largest distance", "precision", "recall", "a red hat", "a mustache", '"without mustache" adds',
@@ -59,3 +59,11 @@ def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:
     claim = Benchmark.model_validate_json((tmp_path / "overhead.json").read_text()).claims[0]
     assert claim.bound == "<= 1.05"
     assert claim.met == (claim.value <= 1.05)
+
+
+def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "shipped", "--seeds", "0-7", "--outdir", str(tmp_path)]) == 2
+    assert "seeds is '0-7', but must be at least 48; fewer give no Fréchet distance." in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert list(tmp_path.iterdir()) == []

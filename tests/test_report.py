@@ -354,6 +354,16 @@ def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
         assert expected in text
 
 
+def test_a_narrow_terminal_shows_whole_words(results: Results) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(results, narrow=True))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision"):
+        assert word in text
+
+
 # what docstrings say
 
 

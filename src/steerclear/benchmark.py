@@ -13,13 +13,14 @@ from . import __version__
 from .bridges.loading import Model
 from .bridges.steer import steer
 from .compare import recipe_of
+from .errors import InvalidSetting
 from .gallery import write_text
 from .generate import generate
 from .guidance.auto import AutoGuidance
 from .guidance.classifier_free import ClassifierFreeGuidance
 from .guidance.negative_prompt import NegativePromptGuidance
 from .guidance.unguided import Unguided
-from .measure import PortraitLaboratory, pixels
+from .measure import FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
 from .methods import Method
 from .metrics.rates import rate
 from .recipe import format_seeds
@@ -101,7 +102,14 @@ def benchmark_shipped(
         folder: images go to ``images/<method>``; those that are there are not made again; writes ``shipped.json``.
         num_inference_steps, batch_size: of every method.
         on_method, on_progress: called as methods begin and as steps are made.
+
+    Raises:
+        InvalidSetting: too few seeds for a Fréchet distance.
     """
+    if len(seeds) < FEWEST_FOR_FRECHET:
+        raise InvalidSetting(
+            "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
+        )
     methods = [
         Method("unguided", "unguided", MAN, (), Unguided()),
         Method("red-hat", "a red hat", HAT, (), Unguided()),

@@ -24,7 +24,7 @@ MOVED = Column(
     name="moved", label="moved", percent=True,
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
-COST = Column(name="evaluations", label="evaluations", meaning="network evaluations an image")
+COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
 
 Started = Callable[[Method, int, int], None]
 """Called as each method begins, with its place and how many there are."""

@@ -19,7 +19,10 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 """Columns that say how far everything else moved, the best first."""
 
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
-"""Columns that a terminal has room for."""
+"""Columns that a terminal has room for; a narrow one has none for "moved"."""
+
+WIDEST_WORD = 15
+"""Room for the longest word of a method's label."""
 
 ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
 DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
@@ -225,16 +228,24 @@ def off_truth(measurement: Measurement | None) -> bool:
     return measurement.truth < ends[0] or measurement.truth > ends[1]
 
 
-def terminal_table(results: Results) -> "Table":
-    """The columns that a terminal has room for, as a rich table; prompts and labels are taken as plain text."""
+def terminal_table(results: Results, *, narrow: bool = False) -> "Table":
+    """The columns that a terminal has room for, as a rich table; prompts and labels are taken as plain text.
+
+    Args:
+        results: what to show.
+        narrow: fit into 80 columns, with whole words.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     concepts = concept_columns(results)
-    columns = [column for column in results.columns if column in concepts or column.name in BRIEF]
-    table = Table(title=None, header_style="bold")
+    brief = [name for name in BRIEF if not (narrow and name == "moved")]
+    columns = [column for column in results.columns if column in concepts or column.name in brief]
+    table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False)
     for index, text in enumerate(header(results, columns)):
-        table.add_column(Text(text), justify="left" if index == 0 else "right", overflow="fold")
+        width = max(8, *map(len, text.split())) if index else WIDEST_WORD
+        table.add_column(Text(text), justify="right" if index else "left", width=width if narrow else None)
     for cells in rows(results, columns):
         table.add_row(*map(Text, cells))
     last = truth_row(results, columns)

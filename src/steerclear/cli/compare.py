@@ -26,6 +26,8 @@ from .options import (
 
 DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
+ROOMY = 110
+"""Columns of a terminal from which on the table need not be fitted."""
 
 
 def command(
@@ -75,7 +77,7 @@ def command(
         typer.echo(results.model_dump_json(indent=1))
         return
     console = Console()
-    console.print(terminal_table(results))
+    console.print(terminal_table(results, narrow=console.width < ROOMY))
     for note in results.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"report: {page}", markup=False)
