@@ -71,6 +71,7 @@ class PortraitLaboratory:
     prompt: str
     negative: str | None
     notes: list[str] = field(default_factory=list)
+    _floors: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def classifier(self) -> PortraitClassifier:
@@ -193,7 +194,9 @@ class PortraitLaboratory:
     def _against_reference(self, features: Tensor) -> dict[str, Measurement]:
         """Fréchet distance, precision, recall and diversity; each with what as many true portraits would give."""
         count = len(features)
-        floor = self._true(FLOOR_SEEDS, count).features
+        if count not in self._floors:  # the same true portraits for every method
+            self._floors[count] = self._true(FLOOR_SEEDS, count).features
+        floor = self._floors[count]
         same_number = self._reference.features[:count]
         found: dict[str, Measurement] = {}
         if count >= FEWEST_FOR_FRECHET:  # below, the bias cannot be removed and the number would mislead

@@ -74,8 +74,8 @@ class PipelineCall:
         self.prediction_type = prediction_type(pipe.scheduler)
         self.texts = Texts(pipe, steering.family, negatives)
         self.text_arguments = tuple(text.argument for text in steering.family.texts)
-        kind = type(getattr(self.network, "_orig_mod", self.network))  # _orig_mod: under torch.compile
-        self.names = positional_names(kind)  # type: ignore[arg-type]
+        kind: Any = type(getattr(self.network, "_orig_mod", self.network))  # _orig_mod: under torch.compile
+        self.names = positional_names(kind)
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
         self.unscaled: Tensor | None = None
@@ -202,9 +202,9 @@ def handler(module: Any) -> Callable[..., Any] | None:
 
 
 @cache
-def positional_names(kind: type) -> tuple[str, ...]:
+def positional_names(kind: Any) -> tuple[str, ...]:
     """Names of the parameters of a kind of network, in order."""
-    return tuple(inspect.signature(kind.forward).parameters)[1:]  # type: ignore[attr-defined]
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
 
 
 def _network_output(prediction: Tensor) -> Any:
