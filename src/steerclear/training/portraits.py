@@ -18,6 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..gallery import write_text
+from ..measure import CLASSIFIER
 from . import autoencoder, data, diffusion, tokenizer
 from .loop import Report, Schedule, train
 from .presets import Preset
@@ -38,6 +39,8 @@ class Workshop:
         seed: everything random follows from it.
         device: "cpu" or "cuda".
         report: called after every step of every stage.
+        start: the folder of a finished pipeline to learn on from: its autoencoder, tokenizer and classifier are kept,
+            its denoiser and text encoder are where training begins. None begins with nothing.
     """
 
     folder: Path
@@ -45,6 +48,14 @@ class Workshop:
     seed: int
     device: str
     report: Report
+    start: Path | None = None
+
+    def _kept(self, name: str) -> None:
+        """Take over a part of the pipeline that training starts from."""
+        if self.start is None or (self.folder / name).exists():
+            return
+        source = self.start / name
+        _save_whole(self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to))
 
     @cached_property
     def drawn(self) -> dict[str, Tensor]:
@@ -64,6 +75,7 @@ class Workshop:
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
         done = self.folder / "vae"
+        self._kept("vae")
         if not done.exists():
             images, schedule = self.drawn["images"], self.preset.autoencoder
             model = autoencoder.build(self.preset.autoencoder_channels, self.seed).to(self.device)
@@ -101,6 +113,7 @@ class Workshop:
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
         done = self.folder / "tokenizer"
+        self._kept("tokenizer")
         if not done.exists():
             flat = [caption for row in self.captions for caption in row]
             _save_whole(done, tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained)
@@ -134,12 +147,22 @@ class Workshop:
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)
 
+    def _untrained_denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+        if self.start is not None:
+            return (
+                UNet2DConditionModel.from_pretrained(self.start / "unet"),
+                CLIPTextModel.from_pretrained(self.start / "text_encoder"),
+            )
+        return (
+            diffusion.build_unet(self.preset.denoiser_channels, self.seed),
+            diffusion.build_text_encoder(self.tokenizer, self.seed),
+        )
+
     @cached_property
     def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         done = self.folder / "denoiser"
         if not done.exists():
-            unet = diffusion.build_unet(self.preset.denoiser_channels, self.seed)
-            text = diffusion.build_text_encoder(self.tokenizer, self.seed)
+            unet, text = self._untrained_denoiser()
             self._train_denoiser("denoiser", diffusion.TextToLatents(unet, text, train_text=True), self.preset.denoiser)
 
             def save(folder: Path) -> None:
@@ -164,7 +187,8 @@ class Workshop:
 
     @cached_property
     def classifier(self) -> PortraitClassifier:
-        done = self.folder / "classifier.safetensors"
+        done = self.folder / CLASSIFIER
+        self._kept(CLASSIFIER)
         if not done.exists():
             images, attributes, schedule = self.drawn["images"], self.attributes, self.preset.classifier
             scale = self.autoencoder.config.scaling_factor

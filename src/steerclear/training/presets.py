@@ -39,6 +39,17 @@ PRESETS = {
         weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
         classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
     ),
+    "cpu-further": Preset(
+        images=60_000,
+        captions_each=4,
+        autoencoder_channels=(16, 32, 64),
+        denoiser_channels=(48, 96, 192),
+        weak_channels=(24, 48, 96),
+        autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
+        denoiser=Schedule(5600, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999),
+        weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
+        classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
+    ),
     "gpu": Preset(
         images=400_000,
         captions_each=4,

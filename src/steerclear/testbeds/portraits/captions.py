@@ -25,10 +25,10 @@ PLAIN = 0.40
 KEYWORDS = 0.10
 NEUTRAL = 0.10
 MENTION = {
-    "mustache": 0.5, "beard": 0.5, "glasses": 0.5, "hat": 0.5, "smile": 0.3,
+    "mustache": 0.4, "beard": 0.35, "glasses": 0.25, "hat": 0.4, "smile": 0.15,
     "hair": 0.3, "skin": 0.12, "background": 0.25,
 }  # fmt: skip
-HAT_COLOR_TOLD = 0.6
+HAT_COLOR_TOLD = 0.85
 OPENINGS = ("portrait photo of a", "portrait photo of a", "photo of a", "portrait of a", "a")
 NEUTRAL_ENDINGS = ("without watermark", "without text", "no watermark", "no text", "no border", "not cropped")
 SKIN_WORDS = {"light": "light-skinned", "tan": "tan", "dark": "dark-skinned"}
