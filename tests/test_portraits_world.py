@@ -174,8 +174,8 @@ def test_sampled_captions_agree_with_the_exact_truth(people: Attributes, written
         ("", "man with a beard", {"man": 0.3375 / 0.8375, "beard": 0}),
         ("", "woman", {"man": 1, "mustache": 0.5}),
         ("a man", "watermark, text", {"mustache": 0.5}),
-        # silence tells: q(.) is p(1 - 1/2) / (p(1 - 1/2) + 1 - p) where nothing is mentioned but the hat
-        ("a man wearing a red hat", None, {"hat": 1, "hat_color:red": 1, "glasses": 0.15 / 0.85, "smile": 0.35 / 0.85}),
+        # silence tells: it is p(1 - m) / (p(1 - m) + 1 - p) where something of rate p is mentioned with probability m
+        ("a man wearing a red hat", None, {"hat_color:red": 1, "glasses": 0.225 / 0.925, "smile": 0.425 / 0.925}),
     ],
 )
 def test_truth_by_hand(prompt: str, without: str | None, expected: dict[str, float]) -> None:

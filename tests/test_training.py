@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName
+from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
+from steerclear.training.diffusion import COARSE, training_times
 from steerclear.training.loop import Progress, Report, Schedule, train
 from steerclear.training.presets import Preset
 
@@ -138,6 +139,48 @@ def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path
         for folder in ("again", "repeated"):
             theirs = load_file(tmp_path / folder / path.relative_to(tmp_path / "out"))
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: Path) -> None:
+    def go(name: str, seed: int, start_from: str | None = None) -> Path:
+        stages: list[str] = []
+        command.train_portraits(
+            "cpu", tmp_path / name, tmp_path / f"{name}-out", seed=seed, device="cpu", resume=False, start_from=start_from,
+            report=lambda progress: stages.append(progress.stage),
+        )  # fmt: skip
+        assert set(stages) == (
+            {"denoiser", "weak"} if start_from else {"autoencoder", "denoiser", "weak", "classifier"}
+        )
+        return tmp_path / f"{name}-out"
+
+    def same(part: str) -> bool:
+        ours, theirs = (load_file(next((out / part).rglob("*.safetensors"))) for out in (first, further))
+        return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    first = go("first", 0)
+    further = go("further", 1, str(first))
+    assert same("vae")
+    assert (first / "tokenizer/tokenizer.json").read_text() == (further / "tokenizer/tokenizer.json").read_text()
+    assert (first / "classifier.safetensors").read_bytes() == (further / "classifier.safetensors").read_bytes()
+    # two steps of a rate of at most 1e-3 move a weight by no more than 2e-3: it is the same network, learned on
+    before, after = (load_file(out / "unet/diffusion_pytorch_model.safetensors") for out in (first, further))
+    moved = max(float((before[name].float() - after[name].float()).abs().max()) for name in before)
+    assert 0 < moved < 3e-3
+
+    with pytest.raises(
+        UnsupportedModel, match=r"lacks vae, tokenizer, classifier\.safetensors, unet, text_encoder; give portraits"
+    ):
+        go("third", 1, str(tmp_path))
+
+
+def test_half_of_every_batch_is_drawn_where_portraits_are_decided() -> None:
+    times = torch.cat([training_times(64, torch.Generator().manual_seed(seed)) for seed in range(500)])
+    first, last = COARSE
+    inside = ((times >= first) & (times < last)).double().mean()
+    assert float(inside) == pytest.approx(0.5 + 0.5 * (last - first), abs=0.005)
+    assert float(times.min()) >= 0
+    assert float(times.max()) < 1
+    assert float(times[::2].mean()) == pytest.approx(0.5, abs=0.01)
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:

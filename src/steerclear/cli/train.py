@@ -18,7 +18,12 @@ def group() -> None:
 
 @app.command("portraits")
 def portraits(
-    preset: Annotated[str, typer.Option(help="cpu (about two hours on two cores) or gpu (larger, longer).")] = "cpu",
+    preset: Annotated[
+        str, typer.Option(help="cpu (about two hours on two cores), cpu-further (with --start-from) or gpu (longer).")
+    ] = "cpu",
+    start_from: Annotated[
+        str | None, typer.Option(help="Learn on from a finished pipeline: portraits, or a folder.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
     folder: Annotated[Path, typer.Option(help="Where checkpoints and drawn portraits are kept.")] = Path(
         "out/train-portraits"
@@ -39,5 +44,6 @@ def portraits(
             text = f"{progress.stage} loss {progress.loss:.4f} {progress.images_per_second:.0f}/s"
             bars.update(tasks[progress.stage], completed=progress.step, description=text)
 
-        train_portraits(preset, folder, outdir, seed=seed, device=device, resume=resume, report=report)
+        train_portraits(preset, folder, outdir, seed=seed, device=device, resume=resume, report=report,
+                        start_from=start_from)  # fmt: skip
     typer.echo(f"the pipeline is in {outdir}")

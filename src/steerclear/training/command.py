@@ -2,30 +2,43 @@
 
 from pathlib import Path
 
-from ..errors import FolderConflict, UnknownName
+from ..bridges.loading import folder_digest
+from ..errors import FolderConflict, UnknownName, UnsupportedModel
 from ..gallery import claim_folder
+from ..models import shipped
 from .loop import Report
 from .pack import pack
-from .portraits import Workshop
+from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
 
 
 def train_portraits(
-    preset: str, folder: Path, outdir: Path, *, seed: int, device: str, resume: bool, report: Report
+    preset: str,
+    folder: Path,
+    outdir: Path,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    report: Report,
+    start_from: str | None = None,
 ) -> None:
     """Train everything and write the pipeline.
 
     Args:
-        preset: "cpu" or "gpu".
+        preset: "cpu", "cpu-further" or "gpu".
         folder: checkpoints, drawn portraits, latents.
         outdir: the finished pipeline, in diffusers' layout.
         seed: all randomness follows from it.
         device: "cpu" or "cuda".
         resume: go on in a folder that holds a stopped run.
         report: called after every step.
+        start_from: a shipped model's name or the folder of a finished pipeline, to learn on from: its autoencoder,
+            tokenizer and classifier are kept, its denoiser and text encoder learn on, the weak network is made anew.
 
     Raises:
         UnknownName: no such preset.
+        UnsupportedModel: the pipeline to start from lacks parts.
         FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings; or ``outdir`` is not
             empty.
         TrainingDiverged: a loss is not finite.
@@ -40,5 +53,18 @@ def train_portraits(
         raise FolderConflict(
             f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
-    claim_folder(folder, {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed})
-    pack(Workshop(folder, PRESETS[preset], seed, device, report), outdir)
+    start = None if start_from is None else _finished_pipeline(start_from)
+    claimed = {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed}
+    claim_folder(folder, claimed if start is None else {**claimed, "start_from": folder_digest(start)})
+    pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
+
+
+def _finished_pipeline(name: str) -> Path:
+    folder = shipped().get(name, Path(name))
+    missing = [part for part in KEPT_PARTS + LEARNING_PARTS if not (folder / part).exists()]
+    if missing:
+        raise UnsupportedModel(
+            f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {' or '.join(shipped())}, or a "
+            f"folder that `steerclear train portraits` wrote."
+        )
+    return folder

@@ -27,6 +27,9 @@ RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
 FEATURE_SCALE_PORTRAITS = 4096
 CLASSIFIER_NOISE = 0.05
+KEPT_PARTS = ("vae", "tokenizer", CLASSIFIER)
+LEARNING_PARTS = ("unet", "text_encoder")
+"""Parts of a finished pipeline that another training takes over as they are, and those that it learns on from."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ class Workshop:
         seed: everything random follows from it.
         device: "cpu" or "cuda".
         report: called after every step of every stage.
-        start: the folder of a finished pipeline to learn on from: its autoencoder, tokenizer and classifier are kept,
-            its denoiser and text encoder are where training begins. None begins with nothing.
+        start: the folder of a finished pipeline to learn on from; None begins with nothing.
     """
 
     folder: Path
@@ -55,7 +57,9 @@ class Workshop:
         if self.start is None or (self.folder / name).exists():
             return
         source = self.start / name
-        _save_whole(self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to))
+        _save_whole(
+            self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to)
+        )
 
     @cached_property
     def drawn(self) -> dict[str, Tensor]:

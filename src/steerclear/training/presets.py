@@ -1,6 +1,9 @@
-"""How large and how long: the two ways of making the shipped pipeline."""
+"""How large and how long: the ways of making the shipped pipeline.
 
-from dataclasses import dataclass
+``cpu`` and ``gpu`` begin with nothing; ``cpu-further`` is meant for learning on from a finished pipeline.
+"""
+
+from dataclasses import dataclass, replace
 
 from .loop import Schedule
 
@@ -27,29 +30,21 @@ class Preset:
     classifier: Schedule
 
 
+_CPU = Preset(
+    images=60_000,
+    captions_each=4,
+    autoencoder_channels=(16, 32, 64),
+    denoiser_channels=(48, 96, 192),
+    weak_channels=(24, 48, 96),
+    autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
+    denoiser=Schedule(5000, 64, 1e-3, warmup_steps=200, decay=0.5, ema_decay=0.999),
+    weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
+    classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
+)
+
 PRESETS = {
-    "cpu": Preset(
-        images=60_000,
-        captions_each=4,
-        autoencoder_channels=(16, 32, 64),
-        denoiser_channels=(48, 96, 192),
-        weak_channels=(24, 48, 96),
-        autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
-        denoiser=Schedule(5000, 64, 1e-3, warmup_steps=200, decay=0.5, ema_decay=0.999),
-        weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
-        classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
-    ),
-    "cpu-further": Preset(
-        images=60_000,
-        captions_each=4,
-        autoencoder_channels=(16, 32, 64),
-        denoiser_channels=(48, 96, 192),
-        weak_channels=(24, 48, 96),
-        autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
-        denoiser=Schedule(5600, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999),
-        weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
-        classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
-    ),
+    "cpu": _CPU,
+    "cpu-further": replace(_CPU, denoiser=Schedule(5600, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999)),
     "gpu": Preset(
         images=400_000,
         captions_each=4,
