@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from steerclear.bridges.loras import LoRA
 from steerclear.errors import InvalidSetting, PromptError, UnknownName
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -40,14 +41,22 @@ def test_what_are_no_seeds(text: str, message: str) -> None:
     assert str(error.value) == message
 
 
-def test_the_digest_sees_every_field_but_the_version() -> None:
+def test_the_digest_sees_all_that_was_asked_for_and_not_where_it_was_made() -> None:
     recipe = Recipe(**PLAIN)
     other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1}, "weak": "x",
-             "weak_digest": "x", "scheduler": "x", "num_inference_steps": 7, "dtype": "float16"}  # fmt: skip
-    assert set(other) == set(Recipe.model_fields) - {"version"}
+             "weak_digest": "x", "loras": (LoRA("x", 1.0, "d"),), "scheduler": "x", "num_inference_steps": 7, "height": 64,
+             "width": 64, "dtype": "float16"}  # fmt: skip
+    same = {"version": "9", "device": "cuda", "offload": "model"}
+    assert set(other) | set(same) == set(Recipe.model_fields)
     digests = {recipe.model_copy(update={name: value}).digest() for name, value in other.items()}
     assert len(digests | {recipe.digest()}) == len(other) + 1
-    assert recipe.model_copy(update={"version": "9"}).digest() == recipe.digest()
+    assert {recipe.model_copy(update={name: value}).digest() for name, value in same.items()} == {recipe.digest()}
+
+
+def test_the_digest_sees_every_part_of_a_lora() -> None:
+    loras = [(), (LoRA("a", 1.0, "d"),), (LoRA("a", 0.5, "d"),), (LoRA("a", 1.0, "e"),),
+             (LoRA("a", 1.0, "d"), LoRA("b", 1.0, "f")), (LoRA("b", 1.0, "f"), LoRA("a", 1.0, "d"))]  # fmt: skip
+    assert len({Recipe(**PLAIN, loras=chosen).digest() for chosen in loras}) == len(loras)
 
 
 def test_a_recipe_comes_back_from_json_with_its_guidance() -> None:

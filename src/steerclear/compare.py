@@ -3,7 +3,7 @@
 import platform
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from .gallery import Picture, claim_folder, write_text
 from .generate import check_prompts, generate
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import Method, chosen_methods, standard_methods
-from .recipe import Recipe, checked_prompt, format_seeds
+from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
-from .schedulers import is_stochastic
+from .schedulers import is_flow, is_stochastic
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 MOVED = Column(
@@ -42,6 +42,7 @@ class Question:
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
         methods: names; None for all standard ones.
+        height, width: of every image, in pixels; None for the model's own.
     """
 
     prompt: str
@@ -51,6 +52,8 @@ class Question:
     guidance_scale: float = 3.0
     auto_scale: float = 2.0
     methods: tuple[str, ...] | None = None
+    height: int | None = None
+    width: int | None = None
 
 
 def compare(
@@ -91,7 +94,10 @@ def compare(
     methods = chosen_methods(question.methods, standard, prompt, negatives)
     if question.methods is None and model.weak is None:
         methods = [method for method in methods if not method.guidance.needs_weak()]
-    recipes = {method.name: recipe_of(model, method, question.num_inference_steps) for method in methods}
+    recipes = {
+        method.name: recipe_of(model, method, question.num_inference_steps, question.height, question.width)
+        for method in methods
+    }
     for recipe in recipes.values():
         check_prompts(model.pipe, recipe)
     claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
@@ -108,27 +114,39 @@ def compare(
     return results
 
 
-def recipe_of(model: Model, method: Method, num_inference_steps: int) -> Recipe:
+def recipe_of(
+    model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
+) -> Recipe:
     """Everything that decides how this method's images look."""
     weak = method.guidance.needs_weak()
     return Recipe(
-        model=model.name, model_digest=model.digest, prompt=method.prompt, negative_prompts=method.negative_prompts,
+        **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
         guidance=method.guidance.to_config(), weak=model.weak_name if weak else None,
-        weak_digest=model.weak_digest if weak else None, scheduler=type(model.pipe.scheduler).__name__,
-        num_inference_steps=num_inference_steps, dtype=str(model.pipe.dtype).removeprefix("torch."),
+        weak_digest=model.weak_digest if weak else None, num_inference_steps=num_inference_steps,
+        height=height, width=width,
     )  # fmt: skip
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """What a recipe and the results say of the model, in the same words."""
+    return {
+        "model": model.name, "model_digest": model.digest, "loras": model.loras,
+        "scheduler": type(model.pipe.scheduler).__name__, "dtype": str(model.pipe.dtype).removeprefix("torch."),
+        "device": model.device, "offload": model.offload,
+    }  # fmt: skip
 
 
 def _identity(
     model: Model, question: Question, prompt: str, negatives: tuple[str, ...], names: list[str]
 ) -> dict[str, Any]:
     """What two runs in one folder must share: everything that results.json is made of."""
-    return {
-        "command": "compare", "model": model.name, "model_digest": model.digest, "weak_digest": model.weak_digest,
-        "prompt": prompt, "negative_prompts": list(negatives), "scheduler": type(model.pipe.scheduler).__name__,
-        "num_inference_steps": question.num_inference_steps, "guidance_scale": question.guidance_scale,
-        "auto_scale": question.auto_scale, "seeds": format_seeds(question.seeds), "methods": names,
-        "dtype": str(model.pipe.dtype).removeprefix("torch."),
+    asked = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    return asked | {
+        "command": "compare", "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name,
+        "weak_digest": model.weak_digest, "prompt": prompt, "negative_prompts": list(negatives),
+        "num_inference_steps": question.num_inference_steps, "height": question.height, "width": question.width,
+        "guidance_scale": question.guidance_scale, "auto_scale": question.auto_scale,
+        "seeds": format_seeds(question.seeds), "methods": names,
     }  # fmt: skip
 
 
@@ -170,10 +188,9 @@ def _results(
     columns = ([] if laboratory is None else laboratory.columns()) + [MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        command=command, prompt=prompt, negative_prompts=list(negatives), model=model.name, model_digest=model.digest,
-        scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=question.num_inference_steps,
-        dtype=str(model.pipe.dtype).removeprefix("torch."), weak=model.weak_name,
-        weak_digest=model.weak_digest, seeds=format_seeds(question.seeds),
+        command=command, prompt=prompt, negative_prompts=list(negatives), **_settings(model), weak=model.weak_name,
+        weak_digest=model.weak_digest, num_inference_steps=question.num_inference_steps, height=question.height,
+        width=question.width, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
         target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
         methods=rows,
@@ -190,16 +207,22 @@ def _notes(
     model: Model, methods: Sequence[Method], laboratory: PortraitLaboratory | None, question: Question
 ) -> list[str]:
     notes = []
-    name = type(model.pipe.scheduler).__name__
-    if not is_stochastic(model.pipe.scheduler) and any("dynamic" in method.name for method in methods):
+    scheduler = model.pipe.scheduler
+    if not is_stochastic(scheduler) and any("dynamic" in method.name for method in methods):
+        remedy = (
+            "No scheduler of a flow-matching model draws an image's own noise; to push without tracking, hold the "
+            "posterior constant: steerclear generate --guidance dynamic-negative --set evidence=constant."
+            if is_flow(scheduler)
+            else "Use a stochastic scheduler, such as SDE-DPM-Solver++ or EulerAncestralDiscreteScheduler."
+        )
         notes.append(
-            f"{name} is deterministic: its steps have no transition likelihood, so the tracked posterior of the dynamic "
-            f"negative loses its meaning at low noise. Use a stochastic scheduler, such as SDE-DPM-Solver++ or "
-            f"EulerAncestralDiscreteScheduler."
+            f"{type(scheduler).__name__} is deterministic: its steps have no transition likelihood, so the tracked posterior "
+            f"of the dynamic negative loses its meaning at low noise. {remedy}"
         )
     if laboratory is None:
         notes.append(
-            "This model ships no attribute classifier, so no concept rates are reported: only how far the pixels moved."
+            "This model ships no attribute classifier and its truth is not known, so nothing says whether the concept is "
+            "gone or what else changed: only how far the pixels moved and what it cost. Look at the images."
         )
     else:
         notes.extend(laboratory.notes)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .bridges.asking import OnStep, call_arguments, check_asking
 from .bridges.loading import Model
 from .bridges.steer import steer
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import check_length, conjunction
 from .recipe import Recipe
 from .records import Trace
-from .schedulers import check_repeatable
 from .seeds import image_generators
 
 OnProgress = Callable[[int, int], None]
@@ -45,7 +45,7 @@ def generate(
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
         OSError: an image could not be written; those before it are kept.
     """
-    check_repeatable(model.pipe.scheduler)
+    check_asking(model.pipe)
     check_prompts(model.pipe, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
@@ -53,12 +53,11 @@ def generate(
     for start in range(0, len(missing), batch_size):
         batch = missing[start : start + batch_size]
 
-        def after_step(pipe: Any, index: int, timestep: Any, values: dict[str, Any], size: int = len(batch)) -> dict:
+        def after_step(size: int = len(batch)) -> None:
             nonlocal done
             done += size
             if on_progress is not None:
                 on_progress(min(done, len(missing) * steps), len(missing) * steps)
-            return {}
 
         images, trace = _run(model, recipe, batch, after_step)
         for row, (seed, image) in enumerate(zip(batch, images, strict=True)):
@@ -85,17 +84,15 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
     return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
 
 
-def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: Callable) -> tuple[list[Any], Trace]:
+def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: OnStep) -> tuple[list[Any], Trace]:
     guidance = recipe.built_guidance()
     weak = model.weak if guidance.needs_weak() else None
+    arguments = call_arguments(
+        model.pipe, recipe.prompt, image_generators(seeds), num_inference_steps=recipe.num_inference_steps,
+        height=recipe.height, width=recipe.width, on_step=after_step,
+    )  # fmt: skip
     with steer(model.pipe, guidance, negative_prompt=list(recipe.negative_prompts) or None, weak=weak) as run:
-        output = model.pipe(
-            recipe.prompt,
-            num_images_per_prompt=len(seeds),
-            num_inference_steps=recipe.num_inference_steps,
-            generator=image_generators(seeds),
-            callback_on_step_end=after_step,
-        )
+        output = model.pipe(**arguments)
     return output.images, run.trace
 
 

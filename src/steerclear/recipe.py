@@ -9,12 +9,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from . import __version__
+from .bridges.loras import LoRA
 from .errors import InvalidSetting, PromptError
 from .guidance.base import Guidance
 from .seeds import LARGEST_SEED
 from .shelf import from_config
 
 HASH_LENGTH = 16
+NOT_ASKED = frozenset({"device", "offload", "version"})
+"""Fields that say where and by what an image was made, and not what was asked for."""
 
 
 class Recipe(BaseModel):
@@ -25,11 +28,14 @@ class Recipe(BaseModel):
         model_digest: what the model's files are, so that a changed folder is another recipe.
         prompt, negative_prompts: as they are given to the text encoder.
         guidance: the guidance's plain values.
-        weak: the weak network's folder; None when the guidance asks for none.
-        weak_digest: what the weak network's files are.
+        weak: the weak network's folder, hub id or kind; None when the guidance asks for none.
+        weak_digest: what the weak network's files are; None for a kind, which is made from the model itself.
+        loras: what was added to the model, in order.
         scheduler: the scheduler's class name.
         num_inference_steps: at least 1.
+        height, width: of the image in pixels; None for the model's own.
         dtype: of the network's weights.
+        device, offload: where it was made, and where its weights waited meanwhile.
         version: of steerclear.
     """
 
@@ -42,9 +48,14 @@ class Recipe(BaseModel):
     guidance: dict[str, Any]
     weak: str | None = None
     weak_digest: str | None = None
+    loras: tuple[LoRA, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=1000)
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
     dtype: str = "float32"
+    device: str = "cpu"
+    offload: str = "none"
     version: str = __version__
 
     @field_validator("prompt")
@@ -60,13 +71,17 @@ class Recipe(BaseModel):
     def built_guidance(self) -> Guidance:
         return from_config(self.guidance)
 
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as plain values: every field but :data:`NOT_ASKED`."""
+        return self.model_dump(mode="json", exclude=NOT_ASKED)
+
     def digest(self) -> str:
-        """A short hash of all fields but ``version``: equal digests and seeds make equal images.
+        """A short hash of what was asked for: equal digests and seeds make equal images (to rounding, on another device).
 
         >>> Recipe(model="m", model_digest="d", prompt="p", guidance={}, scheduler="s").digest()
-        'd0adefe2af99a649'
+        'bedfec2120011317'
         """
-        plain = json.dumps(self.model_dump(mode="json", exclude={"version"}), sort_keys=True)
+        plain = json.dumps(self.asked(), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:HASH_LENGTH]
 
 

@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = "1.0"
+from .bridges.loras import LoRA
+
+SCHEMA_VERSION = "1.1"
 
 
 class _Frozen(BaseModel):
@@ -94,7 +96,9 @@ class Results(_Frozen):
         steerclear_version, versions: of the program and of the libraries that it stands on.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, scheduler, num_inference_steps, dtype, weak, weak_digest: the settings shared by all methods.
+        model, model_digest, loras, scheduler, num_inference_steps, height, width, dtype, weak, weak_digest: the settings
+            shared by all methods, as in :class:`~steerclear.recipe.Recipe`.
+        device, offload: where the images were made, and where the weights waited meanwhile.
         seeds: as written on the command line.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
@@ -110,9 +114,14 @@ class Results(_Frozen):
     negative_prompts: list[str]
     model: str
     model_digest: str
+    loras: list[LoRA] = []
     scheduler: str
     num_inference_steps: int
+    height: int | None = None
+    width: int | None = None
     dtype: str
+    device: str = "cpu"
+    offload: str = "none"
     weak: str | None
     weak_digest: str | None = None
     seeds: str

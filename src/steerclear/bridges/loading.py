@@ -1,23 +1,34 @@
 """Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
 
-import hashlib
-import json
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel
+from ..errors import UnknownName, UnsupportedModel
 from ..models import shipped
-
-WEAK_FOLDER = "weak"
-DIGEST_LENGTH = 16
-UNLOADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
-"""What the libraries raise for files that are missing, damaged, or of another network."""
+from .families import family_of
+from .files import (
+    NETWORK_CONFIG,
+    PIPELINE_INDEX,
+    UNLOADABLE,
+    WEAK_FOLDER,
+    first_line,
+    folder_digest,
+    from_hub,
+    is_hub_id,
+    read_json,
+)
+from .loras import LoRA, add_loras
+from .placement import place
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
+"""Arguments of pipelines that need more than a text."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +40,10 @@ class Model:
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
-        weak, weak_digest, weak_name: the weak network, what its files are, and its folder as the user gave it; None when
-            there is none.
+        weak, weak_digest, weak_name: the weak network, what its files are, and its folder or hub id as the user gave it;
+            None when there is none.
+        loras: what was added to the pipeline's networks.
+        device, offload: where the networks run, and where they wait.
     """
 
     name: str
@@ -40,23 +53,38 @@ class Model:
     weak: Any | None
     weak_digest: str | None
     weak_name: str | None = None
+    loras: tuple[LoRA, ...] = ()
+    device: str = "cpu"
+    offload: str = "none"
 
 
 def load_model(
-    name: str, *, weak: str | None = None, device: str = "cpu", dtype: str = "float32", scheduler: str | None = None
+    name: str,
+    *,
+    weak: str | None = None,
+    loras: Sequence[str] = (),
+    device: str = "cpu",
+    dtype: str = "float32",
+    offload: str = "none",
+    scheduler: str | None = None,
 ) -> Model:
-    """Load a pipeline and its weak network.
+    """Load a text-to-image pipeline, what is added to it, and its weak network.
 
     Args:
         name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model".
-        weak: a folder or hub id of another UNet; None takes the model's own ``weak`` folder when it has one.
+        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; None takes the
+            model's own ``weak`` folder when it has one.
+        loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it, see
+            :func:`~steerclear.bridges.loras.add_loras`.
         device: a torch device.
         dtype: "float32", "float16" or "bfloat16".
+        offload: "none", "model", "sequential" or "group", see :func:`~steerclear.bridges.placement.place`.
         scheduler: the class name of a diffusers scheduler to use in place of the pipeline's own.
 
     Raises:
-        UnknownName: no such dtype or scheduler.
-        UnsupportedModel: nothing there, or parts are missing; says which.
+        UnknownName: no such dtype, scheduler or way of offloading.
+        InvalidSetting: a device that torch cannot use, or a LoRA's scale that is none.
+        UnsupportedModel: nothing there, parts are missing, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
 
@@ -68,34 +96,28 @@ def load_model(
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the model {name!r} cannot be loaded: {_first_line(error)}") from error
+        raise UnsupportedModel(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+    _check_kind(name, pipe)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
-    weak_folder = _weak_folder(weak, folder)
-    network = None if weak_folder is None else _load_weak(weak_folder, DTYPES[dtype])
-    digest = None if weak_folder is None else folder_digest(weak_folder)
-    try:
-        pipe = pipe.to(device)
-        network = None if network is None else network.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidSetting("device", device, "one that torch can use here", _first_line(error)) from error
-    shown = None if weak_folder is None else weak or WEAK_FOLDER
-    return Model(name, folder, pipe, folder_digest(folder), network, digest, shown)
-
-
-def folder_digest(folder: Path) -> str:
-    """A short hash of a model's files, all of them and whole: equal digests are equal weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir() or path.suffix not in (".json", ".txt", ".safetensors"):
-            continue
-        if WEAK_FOLDER in path.relative_to(folder).parts:
-            continue
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:DIGEST_LENGTH]
+    added = add_loras(pipe, loras)
+    weak_folder = _weak_folder(weak, folder, family_of(pipe).network)
+    own = getattr(pipe, family_of(pipe).network)
+    network = None if weak_folder is None else _load_weak(weak or WEAK_FOLDER, weak_folder, own)
+    place(pipe, network, device, offload)
+    return Model(
+        name=name,
+        folder=folder,
+        pipe=pipe,
+        digest=folder_digest(folder),
+        weak=network,
+        weak_digest=None if weak_folder is None else folder_digest(weak_folder),
+        weak_name=None if weak_folder is None else weak or WEAK_FOLDER,
+        loras=added,
+        device=device,
+        offload=offload,
+    )
 
 
 def _folder(name: str) -> Path:
@@ -103,35 +125,45 @@ def _folder(name: str) -> Path:
         return shipped()[name]
     if Path(name).is_dir():
         return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise UnknownName("model folder or shipped model", name, shipped())
-    from diffusers import DiffusionPipeline
 
-    try:
-        return Path(DiffusionPipeline.download(name, use_safetensors=True))
-    except Exception as error:  # the hub's client raises many kinds; each means the same to the user
-        raise UnsupportedModel(
-            f"the model {name!r} is neither a folder here nor to be had from the hub ({_first_line(error)}); "
-            f"shipped: {', '.join(shipped())}."
-        ) from error
+    def fetch() -> str:
+        from diffusers import DiffusionPipeline
+
+        return DiffusionPipeline.download(name, use_safetensors=True)
+
+    return from_hub("model", name, fetch)
 
 
 def _check_parts(name: str, folder: Path) -> None:
-    index = folder / "model_index.json"
+    index = folder / PIPELINE_INDEX
     if not index.is_file():
         raise UnsupportedModel(
-            f"the folder {name!r} has no model_index.json, so it is no diffusers pipeline; "
+            f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
             f"save one there with pipe.save_pretrained({name!r})."
         )
-    try:
-        entries = json.loads(index.read_text())
-    except json.JSONDecodeError as error:
-        raise UnsupportedModel(f"{index} is not JSON: {error}") from error
-    parts = [key for key, value in entries.items() if isinstance(value, list) and value[0] is not None]
+    parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[0] is not None]
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise UnsupportedModel(
-            f"the folder {name!r} lacks {', '.join(missing)}, which its model_index.json names; copy the whole pipeline."
+            f"the folder {name!r} lacks {', '.join(missing)}, which its {PIPELINE_INDEX} names; copy the whole pipeline."
+        )
+
+
+def _check_kind(name: str, pipe: Any) -> None:
+    """Refuse what no text alone can make images with."""
+    family_of(pipe)
+    takes = inspect.signature(type(pipe).__call__).parameters
+    images = [argument for argument in IMAGES_TO_START_FROM if argument in takes]
+    if images:
+        raise UnsupportedModel(
+            f"the model {name!r} is a {type(pipe).__name__}, which starts from an image ({', '.join(images)}), and "
+            f"the command line gives it a text only; use the model's text-to-image pipeline, or steer() in Python."
+        )
+    if "prompt" not in takes:
+        raise UnsupportedModel(
+            f"the model {name!r} is a {type(pipe).__name__}, which takes no prompt; use steer() in Python."
         )
 
 
@@ -144,33 +176,64 @@ def _scheduler(name: str, current: Any) -> Any:
     return getattr(diffusers, name).from_config(current.config)
 
 
-def _weak_folder(weak: str | None, model: Path) -> Path | None:
+def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
+    """Where the weak network's own files are.
+
+    Args:
+        weak: as the user gave it.
+        model: the pipeline's folder.
+        part: what the family calls its network: "unet" or "transformer".
+    """
     if weak is None:
         own = model / WEAK_FOLDER
         return own if own.is_dir() else None
     folder = Path(weak)
     if not folder.is_dir():
-        raise UnsupportedModel(
-            f"the weak network {weak!r} is no folder; give a folder that holds a UNet's config.json and weights, "
-            f"for instance the unet folder of an earlier snapshot."
-        )
-    return folder / "unet" if (folder / "unet").is_dir() else folder
+        if not is_hub_id(weak):
+            raise UnsupportedModel(
+                f"the weak network {weak!r} is no folder and no hub id; give a folder that holds a network's "
+                f"{NETWORK_CONFIG} and weights, for instance the {part} folder of an earlier snapshot."
+            )
+        folder = from_hub("weak network", weak, lambda: _fetched(weak, part))
+    return folder / part if (folder / part).is_dir() else folder
 
 
-def _load_weak(folder: Path, dtype: torch.dtype) -> Any:
-    from diffusers import UNet2DConditionModel
+def _fetched(weak: str, part: str) -> str:
+    """A network from the hub, without the rest of its pipeline."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        network = UNet2DConditionModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
+        hf_hub_download(weak, PIPELINE_INDEX)
+        wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
+    except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
+        wanted = ["*.json", "*.safetensors"]
+    return snapshot_download(weak, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+
+
+def _load_weak(name: str, folder: Path, own: Any) -> Any:
+    """A network of the class that its configuration names, which must be that of the pipeline's own."""
+    from diffusers import AutoModel
+
+    if not (folder / NETWORK_CONFIG).is_file():
+        raise UnsupportedModel(
+            f"the weak network {name!r} cannot be loaded: {folder} has no {NETWORK_CONFIG}, so it holds no network."
+        )
+    kind = read_json(folder / NETWORK_CONFIG).get("_class_name")
+    if kind != type(own).__name__:
+        raise UnsupportedModel(
+            f"the weak network {name!r} cannot be loaded: its {NETWORK_CONFIG} names {kind or 'no class of diffusers'}, "
+            f"and this model's network is a {type(own).__name__}."
+        )
+    try:
+        network = AutoModel.from_pretrained(str(folder), dtype=own.dtype, use_safetensors=True)
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the weak network in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
+        raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: {first_line(error)}") from error
     if any(
         parameter.is_meta for parameter in network.parameters()
     ):  # diffusers leaves what the files lack without data
-        raise UnsupportedModel(
-            f"the weak network in {str(folder)!r} cannot be loaded: its files are not those of a UNet."
-        )
-    return network
+        raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: its files are not those of a {kind}.")
+    return network.eval()
 
 
 def _quiet() -> None:
@@ -182,7 +245,3 @@ def _quiet() -> None:
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -12,14 +12,18 @@ from .options import (
     Device,
     Dtype,
     Format,
+    Height,
+    Loras,
     ModelName,
     Negatives,
+    Offload,
     OptionalSeeds,
     OptionalSteps,
     Outdir,
     Output,
     SchedulerName,
     WeakName,
+    Width,
     progress_bars,
     show_methods,
 )  # fmt: skip
@@ -35,16 +39,20 @@ def command(
     negative_prompt: Negatives = None,
     model: ModelName = "portraits",
     weak: WeakName = None,
+    lora: Loras = None,
     outdir: Outdir = Path("out/compare"),
     seeds: OptionalSeeds = None,
     steps: OptionalSteps = None,
     guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
     auto_scale: Annotated[float, typer.Option(help="Of autoguidance; 1 is off.")] = 2.0,
     methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
+    height: Height = None,
+    width: Width = None,
     scheduler: SchedulerName = None,
     batch_size: BatchSize = 16,
     device: Device = "cpu",
     dtype: Dtype = "float32",
+    offload: Offload = "none",
     quick: Annotated[
         bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")
     ] = False,
@@ -63,8 +71,11 @@ def command(
     question = Question(
         prompt, tuple(negative_prompt or ()), parse_seeds(seeds or (QUICK_SEEDS if quick else DEFAULT_SEEDS)), steps or (QUICK_STEPS if quick else DEFAULT_STEPS),
         guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
+        height, width,
     )  # fmt: skip
-    loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
+    loaded = load_model(
+        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
+    )
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)
         results = compare(

@@ -11,14 +11,18 @@ from .options import (
     Device,
     Dtype,
     Format,
+    Height,
+    Loras,
     ModelName,
     Negatives,
+    Offload,
     Outdir,
     Output,
     SchedulerName,
     Seeds,
     Steps,
     WeakName,
+    Width,
     progress_bars,
 )  # fmt: skip
 
@@ -33,12 +37,16 @@ def command(
     ] = None,
     model: ModelName = "portraits",
     weak: WeakName = None,
+    lora: Loras = None,
     seeds: Seeds = "0-7",
     steps: Steps = 30,
+    height: Height = None,
+    width: Width = None,
     scheduler: SchedulerName = None,
     batch_size: BatchSize = 16,
     device: Device = "cpu",
     dtype: Dtype = "float32",
+    offload: Offload = "none",
     outdir: Outdir = Path("out/images"),
     format: Output = Format.TEXT,
 ) -> None:
@@ -55,10 +63,12 @@ def command(
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
     wanted = parse_seeds(seeds)
     method = Method(guidance, guidance, checked_prompt("prompt", prompt), negatives, built)
-    loaded = load_model(model, weak=weak, device=device, dtype=dtype, scheduler=scheduler)
-    recipe = recipe_of(loaded, method, steps)
+    loaded = load_model(
+        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
+    )
+    recipe = recipe_of(loaded, method, steps, height, width)
     check_prompts(loaded.pipe, recipe)
-    claim_folder(outdir, {"command": "generate"} | recipe.model_dump(mode="json", exclude={"version"}))
+    claim_folder(outdir, {"command": "generate"} | recipe.asked())
     with progress_bars() as bars:
         task = bars.add_task("images", total=None)
         pictures = generate(

@@ -11,7 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id.")]
-WeakName = Annotated[str | None, typer.Option("--weak", help="A folder with a weak UNet; default: the model's own.")]
+WeakName = Annotated[
+    str | None,
+    typer.Option(
+        "--weak",
+        help="A folder or hub id of a weak network, or of a pipeline that has one; default: the model's own.",
+    ),
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="A safetensors file, a folder or a hub id; FILE:0.8 for a scale; may be given again."),
+]
+Height = Annotated[
+    int | None, typer.Option("--height", help="Of the image in pixels; default: the model's own.", min=8)
+]
+Width = Annotated[int | None, typer.Option("--width", help="Of the image in pixels; default: the model's own.", min=8)]
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
 ]
@@ -25,6 +39,9 @@ Outdir = Annotated[Path, typer.Option("--outdir", help="Folder of this run; runn
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")]
+Offload = Annotated[
+    str, typer.Option("--offload", help="none, model, sequential or group: what waits in main memory; saves the GPU's.")
+]
 SchedulerName = Annotated[
     str | None, typer.Option("--scheduler", help="A diffusers scheduler's class name; default: the model's own.")
 ]

@@ -1,0 +1,82 @@
+"""Where a model's files are, by what people call them, and what they are: local paths and the hub; safetensors only."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ..errors import UnsupportedModel
+
+WEAK_FOLDER = "weak"
+"""Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
+
+PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
+DIGEST_LENGTH = 16
+UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+"""What the libraries raise for files that are missing, damaged, or of another network."""
+
+
+def folder_digest(folder: Path) -> str:
+    """A short hash of a model's files, all of them and whole: equal digests are equal weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() or path.suffix not in (".json", ".txt", WEIGHTS):
+            continue
+        if WEAK_FOLDER in path.relative_to(folder).parts:
+            continue
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:DIGEST_LENGTH]
+
+
+def file_digest(path: Path) -> str:
+    """A short hash of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is written as the hub writes its models.
+
+    >>> is_hub_id("owner/model"), is_hub_id("./model"), is_hub_id("model")
+    (True, False, False)
+    """
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and all(name.split("/"))
+
+
+def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
+    """What the hub's client fetches.
+
+    Raises:
+        UnsupportedModel: it could not; the client raises many kinds of errors, and each means the same to the user.
+    """
+    try:
+        return Path(fetch())
+    except Exception as error:
+        raise UnsupportedModel(
+            f"the {what} {name!r} is neither here nor to be had from the hub ({first_line(error)})."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file.
+
+    Raises:
+        UnsupportedModel: it is no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UnsupportedModel(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UnsupportedModel(f"{path} holds no settings: it is JSON, but not an object.")
+    return values
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, as far as it fits into a sentence."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
