@@ -32,6 +32,7 @@ _HOMES = {
     "records": ("Guided", "State", "Step", "Trace"),
     "sampling": ("sample",),
     "bridges.steer": ("steer",),
+    "bridges.guiders.guider": ("Guider", "guider"),
     "bridges.loading": ("load_model",),
     "errors": ("SteerclearError", "SteerclearWarning"),
 }

@@ -77,16 +77,19 @@ def _subclass(original: type, methods: Methods) -> type:
 
 
 class _RoutedCall:
-    """What a module's call goes through while somebody steers it; asks the router who shall handle it."""
+    """What a module's call goes through while somebody steers it; asks the routers who shall handle it."""
 
-    def __init__(self, module: Any, router: Router, before: Callable[..., Any] | None) -> None:
-        self.module, self.router, self.before = module, router, before
-        self.users = 0
+    def __init__(self, module: Any, before: Callable[..., Any] | None) -> None:
+        self.module, self.before = module, before
+        self.routers: list[Router] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        handler = self.router(self.module)
         original = self.before if self.before is not None else self.module._call_impl
-        return original(*args, **kwargs) if handler is None else handler(original, args, kwargs)
+        for router in tuple(self.routers):
+            handler = router(self.module)
+            if handler is not None:
+                return handler(original, args, kwargs)
+        return original(*args, **kwargs)
 
 
 @contextmanager
@@ -98,21 +101,21 @@ def routed_call(module: Any, router: Router) -> Iterator[None]:
 
     Args:
         module: a torch module, compiled or not.
-        router: always the same function for one module.
+        router: says whether a call is its own to handle; the first one that does handles it.
     """
     attributes = vars(module)
     with _lock:
         route = attributes.get(_MODULE_CALL)
         if not isinstance(route, _RoutedCall):
-            route = _RoutedCall(module, router, route)
+            route = _RoutedCall(module, route)
             attributes[_MODULE_CALL] = route
-        route.users += 1
+        route.routers.append(router)
     try:
         yield
     finally:
         with _lock:
-            route.users -= 1
-            if route.users == 0:
+            route.routers.remove(router)
+            if not route.routers:
                 _put_back(attributes, route)
 
 

@@ -70,8 +70,9 @@ class Guidance(Configurable, ABC):
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> "Guidance":
-        """Read what :meth:`save_pretrained` wrote."""
-        return from_config(json.loads((Path(folder) / CONFIG_NAME).read_text()))
+        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote."""
+        config = json.loads((Path(folder) / CONFIG_NAME).read_text())
+        return from_config(config.get("guidance", config))
 
 
 def guidances() -> dict[str, type[Guidance]]:

@@ -1,0 +1,219 @@
+"""Our guidances as guiders of Modular Diffusers."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
+
+from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from ...guidance.base import Guidance
+from ...records import Trace
+from ...shelf import from_config
+from ..negatives import EMBEDDED, Negatives, check_readable, chosen, given_to_call, given_to_steer
+from .conditions import Conditions, Fields, is_prompt
+from .running import Loop, running_loop
+from .steps import GuiderRun
+
+
+class Guider(BaseGuidance):
+    """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=guider)``.
+
+    Made by :func:`guider`, which says what the arguments mean.
+
+    Attributes:
+        guidance: how predictions become one.
+        weak: the worse network. It is not saved: set it again on a guider that was loaded.
+        trace: what the guidance did in the last run of the pipeline, per image and step.
+    """
+
+    # the conditions that the guider's base class checks for; ours are chosen step by step
+    _input_predictions = ["positive", "empty"]  # diffusers reads it from the class
+    ignore_for_config = ["weak"]
+
+    @register_to_config
+    def __init__(
+        self,
+        guidance: Guidance | Mapping[str, Any],
+        negative_prompt: str | Sequence[str] | None = None,
+        weak: torch.nn.Module | None = None,
+        start: float = 0.0,
+        stop: float = 1.0,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__(start, stop, enabled)
+        self.guidance: Guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
+        if not isinstance(self.guidance, Guidance):
+            raise InvalidSetting(
+                "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
+            )
+        self.register_to_config(guidance=self.guidance.to_config())
+        self.negatives = given_to_steer(negative_prompt)
+        self.weak = weak
+        self.trace = Trace()
+        self._run: GuiderRun | None = None
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """As diffusers has it; takes the file of a plain guidance as well, which :meth:`Guidance.save_pretrained` wrote."""
+        if isinstance(config, Mapping) and "guidance" not in config:
+            config = {"guidance": dict(config)}
+        return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    def new(self, **kwargs: Any) -> "Guider":
+        """A copy, with some settings changed; the weak network is the same one."""
+        weak = kwargs.pop("weak", self.weak)
+        copy: Guider = super().new(**kwargs)
+        copy.weak = weak
+        return copy
+
+    @property
+    def num_conditions(self) -> int:
+        """What pipelines look at before they encode an unconditional prompt: 2, or 1 when the guider is disabled."""
+        return 2 if self._enabled else 1
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether what the loop runs at the moment is a prompt."""
+        running = None if self._run is None else self._run.running
+        return running is None or is_prompt(running[0].condition)
+
+    def prepare_inputs(self, data: Mapping[str, Any]) -> Conditions:
+        loop = self._loop()
+        return self._prepare(loop, Fields.of_values(data, loop.block))
+
+    def prepare_inputs_from_block_state(
+        self, data: Any, input_fields: Mapping[str, str | tuple[str, str]]
+    ) -> Conditions:
+        return self._prepare(self._loop(), Fields.of_names(input_fields, data))
+
+    def prepare_models(self, denoiser: torch.nn.Module) -> None:
+        super().prepare_models(denoiser)
+        if self._run is not None:
+            self._run.take_over(denoiser, self._loop_is_running)
+
+    def cleanup_models(self, denoiser: torch.nn.Module) -> None:
+        super().cleanup_models(denoiser)
+        if self._run is not None:
+            self._run.release()
+
+    def __call__(self, data: Any) -> GuiderOutput:
+        """The guided prediction of this step; ``data`` has been filled by the loop."""
+        run = self._run
+        if run is None or run.guided is None:
+            raise UnsupportedModel(
+                "the guider was asked for its prediction before the loop had run all of its conditions; iterate over "
+                "what prepare_inputs returns, run the network on each, and then call the guider"
+            )
+        if run.last_index + 1 >= run.total:
+            self._run = None  # nothing of a finished run is held but its trace
+        return GuiderOutput(
+            pred=run.guided,
+            pred_cond=run.prediction("positive"),
+            pred_uncond=run.prediction("empty", "negative"),
+        )
+
+    def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
+        run = self._run
+        if run is not None:
+            run.release()
+        if run is None or not run.is_of(loop) or self._step <= run.last_index:
+            run = self._run = self._begin(loop, fields)
+        return Conditions(run.step(fields, loop.block, self._step, self._timestep, self._is_active()))
+
+    def _is_active(self) -> bool:
+        """By the rule of diffusers' own guiders, which cuts ``start`` and ``stop`` down to whole steps."""
+        first, last = (int(share * self._num_inference_steps) for share in (self._start, self._stop))
+        return self._enabled and first <= self._step < last
+
+    def _begin(self, loop: Loop, fields: Fields) -> GuiderRun:
+        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run."""
+        negatives = self._negatives(loop, fields)
+        if self.guidance.needs_weak() and self.weak is None:
+            raise UnsupportedModel(
+                f"{self.guidance.name} pushes away from a weak network, and none is given; give "
+                f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
+                f"guider.weak on a guider that was loaded: a network is not saved with it"
+            )
+        if self.weak is not None and not self.guidance.needs_weak():
+            _warn(f"the weak network has no effect: {self.guidance.name} with these settings never asks for it")
+        reason = self.guidance.negative_has_no_effect() if len(negatives) else None
+        if reason is not None:
+            _warn(f"the negative prompt has no effect: {reason}")
+        if getattr(loop.block, "disable_guidance", False):
+            _warn(
+                f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
+                f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
+            )
+        self.trace = Trace()
+        return GuiderRun(loop, self.guidance, negatives, self.weak, self.trace)
+
+    def _negatives(self, loop: Loop, fields: Fields) -> Negatives:
+        for text in self.negatives.all_texts():
+            check_readable(loop.pipe, text)
+        if loop.state.get("prompt") is not None:
+            of_call = given_to_call(loop.state.get("negative_prompt"), None)
+        elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
+            of_call = Negatives((EMBEDDED,), from_call=True)
+        else:
+            of_call = Negatives()
+        return chosen(self.negatives, of_call)
+
+    def _loop(self) -> Loop:
+        loop = running_loop(self)
+        if loop is None:
+            raise UnsupportedModel(
+                "this guider was called from outside of a modular pipeline that has it for a component, so its scheduler "
+                "and its noisy sample are unknown; hand it over with pipeline.update_components(guider=guider), and for "
+                "pipelines that are not modular use steerclear.steer"
+            )
+        return loop
+
+    def _loop_is_running(self) -> bool:
+        loop = running_loop(self)
+        return loop is not None and self._run is not None and self._run.is_of(loop)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SteerclearWarning, stacklevel=2)
+
+
+def guider(
+    guidance: Guidance,
+    negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | None = None,
+    *,
+    start: float = 0.0,
+    stop: float = 1.0,
+    enabled: bool = True,
+) -> Guider:
+    """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
+
+    It takes the scheduler, the noisy sample and the prompt from the pipeline that runs it, runs just the branches that the
+    guidance asks for, and encodes further prompts with the pipeline's own text encoder block.
+
+    Args:
+        guidance: how predictions become one.
+        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
+            One may be given to the pipeline's call instead, as diffusers has it.
+        weak: a worse network of the same shape, for guidances that push away from it.
+        start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
+            conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
+        enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
+
+    Raises:
+        InvalidSetting: a guidance that is none.
+        PromptError: a negative prompt that is empty.
+
+    When the pipeline runs, before the first network evaluation:
+
+    Raises:
+        UnsupportedModel: the weak network is missing, or the guider is no component of the pipeline.
+        PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
+
+    Warns:
+        SteerclearWarning: a setting has no effect; says which, and why.
+    """
+    return Guider(guidance, negative_prompt, weak, start, stop, enabled)

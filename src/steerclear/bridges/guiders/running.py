@@ -1,0 +1,56 @@
+"""Which pipeline runs a guider.
+
+Modular Diffusers tells a guider the index of a step and its timestep, and nothing of the scheduler, the noisy sample or
+the prompt, all of which a guidance needs. It has no place where a guider could ask. But a guider is always called from
+within the pipeline's loop, so the callers hold them: the pipeline (a component of which is this very guider), the
+pipeline's state and the loop's.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers.modular_pipelines.modular_pipeline import BlockState, ModularPipeline, PipelineState
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The loop that a guider is called from.
+
+    Attributes:
+        pipe: the modular pipeline.
+        state: all inputs and intermediate values of this run, such as the prompt.
+        block: what the blocks of the loop share; has the noisy sample as ``latents``.
+    """
+
+    pipe: Any
+    state: Any
+    block: Any
+
+
+def running_loop(guider: Any) -> Loop | None:
+    """The loop that we are called from at the moment; None when no modular pipeline with this guider is among our callers."""
+    pipe = state = block = None
+    for value in _values_of_callers():
+        if block is None and isinstance(value, BlockState) and hasattr(value, "latents"):
+            block = value
+        elif state is None and isinstance(value, PipelineState):
+            state = value
+        elif pipe is None and isinstance(value, ModularPipeline) and _has(value, guider):
+            pipe = value
+        if pipe is not None and state is not None and block is not None:
+            return Loop(pipe, state, block)
+    return None
+
+
+def _has(pipe: Any, guider: Any) -> bool:
+    return any(component is guider for component in pipe.components.values())
+
+
+def _values_of_callers() -> Iterator[Any]:
+    """The local variables of all callers, the nearest first."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        yield from tuple(frame.f_locals.values())
+        frame = frame.f_back

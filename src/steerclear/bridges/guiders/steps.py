@@ -1,0 +1,168 @@
+"""One run of a modular pipeline under a guider, from its first step to its last."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...denoiser import MAIN, Branch, Point
+from ...engine import GuidedDenoiser
+from ...errors import UnsupportedModel
+from ...guidance.base import Guidance
+from ...guidance.unguided import Unguided
+from ...records import Trace
+from ...schedulers import is_substep, noise_level, prediction_type
+from ..branches import map_tensors
+from ..negatives import Negatives
+from ..takeover import routed_call
+from .conditions import Fields, is_prompt
+from .running import Loop
+from .texts import Texts
+
+Evaluation = tuple[Branch, Tensor | None]
+"""A branch, and the images that it is needed for; None for all."""
+
+
+class Missing(Exception):
+    """A guidance asks for branches that the loop has not run yet."""
+
+    def __init__(self, evaluations: list[Evaluation]) -> None:
+        super().__init__(str(evaluations))
+        self.evaluations = evaluations
+
+
+class GuiderRun:
+    """The denoiser that a modular pipeline is to the engine.
+
+    The network is the loop's to run, one condition after another, while a guidance asks for predictions in the middle of
+    its own code. So a guidance is run up to the first branch that is not known yet; the loop gets its condition, and the
+    guidance starts again. It has no hidden state, so that costs a little arithmetic and changes nothing.
+
+    Args:
+        loop: the pipeline's loop.
+        guidance: how it is guided.
+        negatives: the negative prompts.
+        weak: a worse network, or None.
+        trace: what the guidance did goes there.
+    """
+
+    def __init__(
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: torch.nn.Module | None, trace: Trace
+    ) -> None:
+        self.scheduler = loop.pipe.scheduler
+        self.prediction_type = prediction_type(self.scheduler)
+        self.guidance, self.negatives, self.weak = guidance, negatives, weak
+        self.texts = Texts(loop, negatives)
+        self.engine = GuidedDenoiser(self, guidance, len(loop.block.latents), len(negatives), trace)
+        self.known: dict[Any, Tensor] = {}
+        self.running: Evaluation | None = None
+        self.guided: Tensor | None = None
+        self.last_index = -1
+        self.total = len(loop.block.timesteps)
+        self._block = weakref.ref(loop.block)
+        self._takeover = ExitStack()
+
+    def is_of(self, loop: Loop) -> bool:
+        """Whether this is the run of a loop."""
+        return self._block() is loop.block
+
+    def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
+        """One step: yields what the loop shall run, and finds its result there as ``noise_pred``.
+
+        Args:
+            fields: inputs of the network.
+            block: what the blocks of the loop share.
+            index: how many steps were made.
+            timestep: of this one.
+            active: False for the plain conditional prediction.
+        """
+        self.last_index = index
+        self.known, self.guided = {}, None
+        alpha, sigma = noise_level(self.scheduler, timestep)
+        point = Point(block.latents, alpha, sigma, timestep, index, self.total, is_substep(self.scheduler))
+        self.engine.guidance = self.guidance if active else Unguided()
+        try:
+            while missing := self._advance(point):
+                for evaluation in missing:
+                    self.running = evaluation
+                    batch = self._inputs(fields, evaluation[0].condition)
+                    yield batch
+                    self.known[_key(*evaluation)] = batch.noise_pred
+                    self.running = None
+        finally:  # also when the loop breaks off: then the generator is closed
+            self.running = None
+            self.release()
+
+    def _advance(self, point: Point) -> list[Evaluation]:
+        """Run the guidance as far as it gets. What is missing comes back, prompts first.
+
+        A ControlNet in guess mode takes the shapes of the unconditional branches' residuals from those of a prompt.
+        """
+        try:
+            self.guided = self.engine.predict(point)
+        except Missing as missing:
+            return sorted(missing.evaluations, key=lambda evaluation: not is_prompt(evaluation[0].condition))
+        self.guided = self.guided.to(next(iter(self.known.values())).dtype)
+        return []
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        """The engine's door (:class:`~steerclear.denoiser.Denoiser`)."""
+        missing = [(branch, rows) for branch in branches if _key(branch, rows) not in self.known]
+        if missing:
+            raise Missing(missing)
+        return [self.known[_key(branch, rows)] for branch in branches]
+
+    def prediction(self, *names: str) -> Tensor | None:
+        """What the first of some branches gave that ran in this step for all images."""
+        return next(
+            (self.known[key] for key in ((Branch.parse(name), None) for name in names) if key in self.known), None
+        )
+
+    def _inputs(self, fields: Fields, condition: str) -> Any:
+        own = "negative" if self.negatives.from_call else "empty"
+        if condition == "positive" or (condition == own and fields.has_negative):
+            return fields.under(condition, None)
+        return fields.under(condition, self.texts.encoded(condition))
+
+    def take_over(self, network: torch.nn.Module, is_ours: Callable[[], bool]) -> None:
+        """Before the loop calls its network: put the weak one in its place, or pick the images, where that is asked for.
+
+        It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
+        ours, and the rest is undone together with the generator.
+
+        Args:
+            network: the loop's.
+            is_ours: whether the call that came is the loop's.
+        """
+        assert self.running is not None
+        branch, rows = self.running
+        if branch.network == MAIN and rows is None:
+            return
+        other = None if branch.network == MAIN else self._other_network(branch.network)
+        whole = self.engine.batch_size
+
+        def of_rows(path: str, tensor: Tensor) -> Tensor:
+            return tensor[rows] if rows is not None and tensor.ndim and len(tensor) == whole else tensor
+
+        def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self.release()
+            args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
+            return (other or original)(*args, **kwargs)
+
+        self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
+
+    def release(self) -> None:
+        """Leave the network as it was."""
+        self._takeover.close()
+
+    def _other_network(self, name: str) -> torch.nn.Module:
+        if name != "weak" or self.weak is None:
+            raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steerclear.guider")
+        return self.weak
+
+
+def _key(branch: Branch, rows: Tensor | None) -> Any:
+    return branch, None if rows is None else tuple(rows.tolist())
