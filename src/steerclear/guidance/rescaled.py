@@ -1,0 +1,80 @@
+"""Another guidance, with the spread of its predictions brought back."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..errors import InvalidSetting
+from ..numerics import rescaled
+from ..records import Guided, State, Step
+from ..settings import finite
+from .base import Equals, Guidance, Identity, Law, Runs, built
+
+
+@dataclass(frozen=True)
+class RescaledGuidance(Guidance):
+    """Another guidance, the standard deviation of whose predictions is brought back to the conditional one's.
+
+    Equation:
+        D = phi D_inner std(D_prompt) / std(D_inner) + (1 - phi) D_inner
+
+    D are predictions in the network's own space, and std is that of each image. This is ``guidance_rescale`` of
+    diffusers' pipelines, for any guidance. Where the inner guidance gives the conditional prediction itself, nothing
+    is done.
+
+    Args:
+        inner: the guidance.
+        guidance_rescale: phi, from 0 (the inner guidance as it is) to 1; the paper takes 0.7.
+
+    Raises:
+        InvalidSetting: a rescale outside of [0, 1], an inner that is no guidance.
+    """
+
+    inner: Guidance = field(default_factory=lambda: built("ClassifierFreeGuidance"))
+    guidance_rescale: float = 0.7
+
+    name: ClassVar[str] = "rescaled"
+    paper: ClassVar[str] = (
+        "Common Diffusion Noise Schedules and Sample Steps are Flawed, Lin, Liu, Li and Yang, 2023, arXiv 2305.08891"
+    )
+    cost: ClassVar[str] = "the inner guidance's"
+    uses_negative: ClassVar[bool] = True
+    uses_weak: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Guidance):
+            raise InvalidSetting("inner", self.inner, "a guidance")
+        finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
+
+    def begin(self, batch_size: int) -> State:
+        return self.inner.begin(batch_size)
+
+    def negative_has_no_effect(self) -> str | None:
+        return self.inner.negative_has_no_effect()
+
+    def needs_weak(self) -> bool:
+        return self.inner.needs_weak()
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        inner = self.inner(step, state)
+        if self.guidance_rescale == 0:
+            return inner
+        positive = step.predict("positive")
+        if inner.prediction is positive:  # its own spread: the rounding of a factor of 1 would be all that is done
+            return inner
+        prediction = rescaled(inner.prediction, positive, self.guidance_rescale)
+        return Guided(prediction, inner.state, inner.info)
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        cfg, plain = built("ClassifierFreeGuidance", guidance_scale=3.0), built("Unguided")
+        own = built("ClassifierFreeGuidance", guidance_scale=3.0, guidance_rescale=0.7)
+        beside = built("NegativePromptGuidance", guidance_scale=3.0, negative_scale=1.5)
+        own_beside = built("NegativePromptGuidance", guidance_scale=3.0, negative_scale=1.5, guidance_rescale=0.7)
+        return (
+            Identity(cls(plain, 0.7)),
+            Runs(cls(plain, 0.7), ("positive",)),
+            Runs(cls(cfg, 0.7), ("empty", "positive")),
+            Equals(cls(cfg, 0.0), cfg),
+            Equals(cls(cfg, 0.7), own),
+            Equals(cls(beside, 0.7), own_beside),
+        )
