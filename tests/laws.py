@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerclear.denoiser import Branch, Denoiser, Point
 from steerclear.engine import GuidedDenoiser
+from steerclear.errors import InvalidSetting
 from steerclear.guidance import base
 from steerclear.guidance.base import Guidance
 from steerclear.noise import PREDICTION_TYPES, to_denoised
@@ -42,9 +43,21 @@ class Absent:
 
 
 def denoiser(prediction_type: str = "epsilon") -> MixtureDenoiser:
-    """The negative is a mixture of its own, so that no two branches agree."""
-    elsewhere = Mixture.isotropic([1.0, 2.0], torch.stack([WORLD.full.means[0] * 1.5, -WORLD.full.means[1]]), 0.7)
-    return MixtureDenoiser(WORLD, prediction_type, negatives=(elsewhere,))
+    """The negatives are mixtures of their own, so that no two branches agree."""
+    elsewhere = torch.stack([WORLD.full.means[0] * 1.5, -WORLD.full.means[1]])
+    negatives = tuple(Mixture.isotropic([1.0, 2.0], means, 0.7) for means in (elsewhere, -0.5 * elsewhere))
+    conjunctions = (WORLD.concept, Mixture.isotropic([1.0], WORLD.concept.means[:1], 0.5))
+    return MixtureDenoiser(WORLD, prediction_type, negatives=negatives, conjunctions=conjunctions)
+
+
+def negatives_of(*guidances: Guidance) -> int:
+    """How many negative prompts the guidances take: one, unless a setting has two entries."""
+    try:
+        for guidance in guidances:
+            guidance.check_negatives(1)
+    except InvalidSetting:
+        return 2
+    return 1
 
 
 def point(angle: float = 0.8, index: int = 0) -> Point:
@@ -54,7 +67,7 @@ def point(angle: float = 0.8, index: int = 0) -> Point:
 
 
 def guided(guidance: Guidance, at: Point, network: Denoiser) -> tuple[Tensor, Trace]:
-    run = GuidedDenoiser(network, guidance, len(at.sample), negatives=1)
+    run = GuidedDenoiser(network, guidance, len(at.sample), negatives_of(guidance))
     return run.predict(at), run.trace
 
 
@@ -62,7 +75,9 @@ def branch(name: str, at: Point, network: Denoiser) -> Tensor:
     return network.predict(at, (Branch.parse(name),), None)[0]
 
 
-def trajectory(guidance: Guidance, network: Denoiser, seeds: tuple[int, ...] = SEEDS) -> tuple[Tensor, Trace]:
+def trajectory(
+    guidance: Guidance, network: Denoiser, seeds: tuple[int, ...] = SEEDS, negatives: int | None = None
+) -> tuple[Tensor, Trace]:
     """Every point of a stochastic trajectory, ``[steps, batch, dimension]``: one seed's start and noise are its own."""
     scheduler = DPMSolverMultistepScheduler(
         algorithm_type="sde-dpmsolver++", prediction_type=network.prediction_type, beta_schedule="squaredcos_cap_v2",
@@ -87,7 +102,7 @@ def trajectory(guidance: Guidance, network: Denoiser, seeds: tuple[int, ...] = S
         seeds,
         (WORLD.full.dimension,),
         num_inference_steps=STEPS,
-        negatives=1,
+        negatives=negatives_of(guidance) if negatives is None else negatives,
         dtype=torch.float64,
     )
     return torch.stack([*visited, result.samples]), result.trace
@@ -112,7 +127,8 @@ def check_linear(law: base.Linear) -> None:
 
 def check_equals(law: base.Equals) -> None:
     network = denoiser("v_prediction")
-    ours, theirs = trajectory(law.example, network)[0], trajectory(law.other, network)[0]
+    negatives = negatives_of(law.example, law.other)
+    ours, theirs = (trajectory(guidance, network, negatives=negatives)[0] for guidance in (law.example, law.other))
     assert largest(ours - theirs) < EXACT
 
 

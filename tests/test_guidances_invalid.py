@@ -4,14 +4,18 @@ import math
 
 import pytest
 
+import laws
+from steerclear.engine import GuidedDenoiser
 from steerclear.errors import InvalidSetting
 from steerclear.evidence.constant import ConstantEvidence
+from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.base import guidances
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.rescaled import RescaledGuidance
 
 SCALED = [cls for cls in guidances().values() if "guidance_scale" in cls.parameters()]
 
@@ -31,6 +35,15 @@ def test_a_scale_is_a_finite_number(cls, value) -> None:
         (lambda: ClassifierFreeGuidance(3.0, -0.1), "guidance_rescale is -0.1, but must be a finite number from 0 to 1."),
         (lambda: NegativePromptGuidance(3.0, math.nan), "negative_scale is nan, but must be a finite number."),
         (lambda: NegativePromptGuidance(3.0, 1.0, 2.0), "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
+        (lambda: NegativePromptGuidance(3.0, (1.0, math.inf)), "negative_scale[1] is inf, but must be a finite number."),
+        (lambda: NegativePromptGuidance(3.0, [1.0, 0.5]),
+         "negative_scale is [1.0, 0.5], but must be a finite number, or a tuple with one for each negative prompt."),
+        (lambda: NegativePromptGuidance(3.0, ()),
+         "negative_scale is (), but must be a finite number, or a tuple with one for each negative prompt."),
+        (lambda: DynamicNegativeGuidance(1.0, (1.0, -1.0)), "strength[1] is -1.0, but must be a finite number of at least 0."),
+        (lambda: TransitionEvidence((0.5, 1.0)), "prior is (0.5, 1.0), but must be between 0 and 1, both excluded."),
+        (lambda: RescaledGuidance(ClassifierFreeGuidance(), 1.5), "guidance_rescale is 1.5, but must be a finite number from 0 to 1."),
+        (lambda: RescaledGuidance(0.5), "inner is 0.5, but must be a guidance."),
         (lambda: AutoGuidance(math.inf), "guidance_scale is inf, but must be a finite number."),
         (lambda: DynamicNegativeGuidance(1.0, -1.0), "strength is -1.0, but must be a finite number of at least 0."),
         (lambda: DynamicNegativeGuidance(concept="both"), "concept is 'both', but must be conjunction or negative."),
@@ -51,13 +64,30 @@ def test_what_is_refused(build, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_several_negatives_need_a_scale_of_their_own() -> None:
-    import laws
-    from steerclear.engine import GuidedDenoiser
-    from steerclear.errors import InvalidSetting
-
-    run = GuidedDenoiser(laws.denoiser(), NegativePromptGuidance(3.0), len(laws.SEEDS), negatives=2)
-    with pytest.raises(
-        InvalidSetting, match="must be a number when there are 2 negatives; the form without it has room for one"
-    ):
-        run.predict(laws.point())
+@pytest.mark.parametrize(
+    ("guidance", "negatives", "message"),
+    [
+        (NegativePromptGuidance(3.0), 2,
+         ("negative_scale is None, but must be a number when there are 2 negatives; the form without it has room for one: "
+         "join them with commas.")),
+        (NegativePromptGuidance(3.0, (1.0, 0.5)), 1,
+         "negative_scale is (1.0, 0.5), but must be a number, or 1 of them for 1 negative prompt."),
+        (DynamicNegativeGuidance(1.0, (1.0, 0.5)), 3,
+         "strength is (1.0, 0.5), but must be a number, or 3 of them for 3 negative prompts."),
+        (DynamicNegativeGuidance(evidence=TransitionEvidence((0.25, 0.1))), 0,
+         "prior is (0.25, 0.1), but must be a number, or 0 of them for 0 negative prompts."),
+        (DynamicNegativeGuidance(evidence=ConstantEvidence((0.25, 0.1))), 1,
+         "posterior is (0.25, 0.1), but must be a number, or 1 of them for 1 negative prompt."),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "around",
+    [lambda inner: inner, lambda inner: IntervalGuidance(inner, 0.5), RescaledGuidance, lambda inner: AutoGuidance(2.0, inner)],
+    ids=["alone", "interval", "rescaled", "autoguidance"],
+)  # fmt: skip
+def test_a_number_of_negatives_that_does_not_fit_is_refused_before_anything_runs(
+    around, guidance, negatives: int, message: str
+) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        GuidedDenoiser(laws.denoiser(), around(guidance), len(laws.SEEDS), negatives)
+    assert str(caught.value) == message

@@ -1,14 +1,16 @@
 """Every law of every guidance on the shelf is measured; and broken guidances are caught."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 import laws
 import skeleton_guidance
+from steerclear.denoiser import Point, numbered
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.transition import TransitionEvidence
@@ -19,6 +21,7 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.rescaled import RescaledGuidance
 from steerclear.records import Guided, State, Step
 from steerclear.shelf import from_config
 
@@ -26,6 +29,9 @@ SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
 COMPOSED = [
     ClassifierFreeGuidance(4.0, 0.7),
     NegativePromptGuidance(3.0, 1.5, 0.5),
+    NegativePromptGuidance(3.0, (1.5, 0.25), 0.5),
+    DynamicNegativeGuidance(1.0, (1.0, 0.5), evidence=TransitionEvidence((0.25, 0.1))),
+    RescaledGuidance(DynamicNegativeGuidance(2.0)),
     DynamicNegativeGuidance(2.0, 1.5, evidence=TransitionEvidence(0.3, stop_below=0.5)),
     DynamicNegativeGuidance(1.0, concept="negative", evidence=TransitionEvidence(method="published")),
     DynamicNegativeGuidance(1.0, 2.0, evidence=TransitionEvidence(temperature=2.0, innovation=False)),
@@ -64,6 +70,34 @@ def test_every_scale_of_one_is_the_plain_prediction() -> None:
     for cls in guidances().values():
         if "guidance_scale" in cls.parameters() and cls is not DynamicNegativeGuidance:
             assert any(isinstance(law, base.Identity) for law in cls.laws()), cls.name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 4, 16, 16), (2, 64, 16)], ids=["images", "packed"])
+def test_rescaling_is_bit_equal_to_diffusers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    empty, positive = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(2))
+    step = Step(Point(positive, 0.8, 0.6, 500, 0, 4), "epsilon", 0, lambda names, rows: [known[name] for name in names])
+    known = {"empty": empty, "positive": positive}
+    guidance = RescaledGuidance(ClassifierFreeGuidance(7.5), 0.7)
+    expected = rescale_noise_cfg(empty + 7.5 * (positive - empty), positive, 0.7)
+    assert torch.equal(guidance(step, guidance.begin(len(positive))).prediction, expected)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("concept", ["conjunction", "negative"])
+def test_each_negative_has_its_own_strength_and_prior(which: int, concept: str) -> None:
+    """With the strength of the other at 0 it is as if there were only this one."""
+    network = laws.denoiser()
+    alone = replace(network, negatives=network.negatives[which:], conjunctions=network.conjunctions[which:])
+    strengths, prior = tuple(1.5 * (index == which) for index in range(2)), (0.25, 0.1)
+    both = DynamicNegativeGuidance(2.0, strengths, concept, TransitionEvidence(prior))  # type: ignore[arg-type]
+    one = DynamicNegativeGuidance(2.0, 1.5, concept, TransitionEvidence(prior[which]))  # type: ignore[arg-type]
+    found, trace = laws.trajectory(both, network)
+    expected, own = laws.trajectory(one, alone)
+    assert torch.equal(found, expected)
+    assert torch.equal(trace.table(numbered("posterior", which)), own.table("posterior"))
+    assert trace.names() == [numbered(name, which) for name in own.names()]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_the_nearest_name_is_told() -> None:
         find_guidance("dynamic-negativ")
     assert str(raised.value) == (
         "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? There are: autoguidance, cfg, "
-        "dynamic-negative, interval, negative, unguided."
+        "dynamic-negative, interval, negative, rescaled, unguided."
     )
     with pytest.raises(UnknownName) as raised:
         ClassifierFreeGuidance.with_settings({"guidance_scal": 3})

@@ -40,7 +40,7 @@ class Push:
 
 
 class Evidence(Configurable, ABC):
-    """The contract: a frozen dataclass; log-odds in, log-odds out, per image, no hidden state.
+    """The contract: a frozen dataclass of one concept; log-odds in, log-odds out, per image, no hidden state.
 
     At each step ``update`` comes first (the sampler has moved: what does that say?), then ``remember``
     (this is what we pushed: keep what the next update needs).
@@ -48,6 +48,14 @@ class Evidence(Configurable, ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]
+
+    def for_concepts(self, count: int) -> tuple["Evidence", ...]:
+        """One evidence a negative prompt: where a setting has a number for each, every one gets its own.
+
+        Raises:
+            InvalidSetting: the setting has another number of entries.
+        """
+        return (self,) * count
 
     @abstractmethod
     def begin(self, batch_size: int) -> State:

@@ -20,6 +20,9 @@ class GuidedDenoiser:
         guidance: how.
         batch_size: how many images.
         negatives: how many negative prompts there are.
+
+    Raises:
+        InvalidSetting: the guidance's settings are for another number of negative prompts.
     """
 
     denoiser: Denoiser
@@ -29,6 +32,7 @@ class GuidedDenoiser:
     trace: Trace = field(default_factory=Trace)
 
     def __post_init__(self) -> None:
+        self.guidance.check_negatives(self.negatives)
         self.state: State = self.guidance.begin(self.batch_size)
 
     def predict(self, point: Point) -> Tensor:

@@ -76,15 +76,24 @@ def _value(name: str, text: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """JSON where it is JSON, else text.
+    """JSON where it is JSON, else text; a list, with or without its brackets, is a tuple.
 
     >>> parse_value("3"), parse_value("0.5"), parse_value("null"), parse_value("conjunction")
     (3, 0.5, None, 'conjunction')
+    >>> parse_value("[1.0, 0.5]"), parse_value("1.0,0.5"), parse_value("[[1, 0], [4, -2]]")
+    ((1.0, 0.5), (1.0, 0.5), ((1, 0), (4, -2)))
     """
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    for candidate in (text, f"[{text}]"):
+        try:
+            return _frozen(json.loads(candidate))
+        except ValueError:
+            continue
+    return text
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, which settings have."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _changed(name: str, before: Any, inside: dict[str, Any]) -> Any:

@@ -22,6 +22,50 @@ def finite(name: str, value: float, *, low: float = -math.inf, high: float = mat
     raise InvalidSetting(name, value, bounds)
 
 
+def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
+    """As :func:`finite`, for one number or a tuple of them, one a negative prompt."""
+    if isinstance(value, list) or value == ():
+        raise InvalidSetting(name, value, "a finite number, or a tuple with one for each negative prompt")
+    for index, one in enumerate(value if isinstance(value, tuple) else ()):
+        finite(f"{name}[{index}]", one, low=low, high=high)
+    if not isinstance(value, tuple):
+        finite(name, value, low=low, high=high)  # type: ignore[arg-type]  # what is no number is refused
+
+
+def probabilities(name: str, value: object) -> None:
+    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one a negative."""
+    for one in value if isinstance(value, tuple) and value else (value,):
+        number = isinstance(one, (int, float)) and not isinstance(one, bool)
+        if not (number and math.isfinite(one) and 0 < one < 1):
+            raise InvalidSetting(name, value, "between 0 and 1, both excluded")
+
+
+def one_each(name: str, value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
+    """A number for each of ``count`` negative prompts.
+
+    Raises:
+        InvalidSetting: a tuple of another length.
+
+    >>> one_each("negative_scale", 1.5, 2), one_each("negative_scale", (1.0, 0.5), 2)
+    ((1.5, 1.5), (1.0, 0.5))
+    """
+    if not isinstance(value, tuple):
+        return (value,) * count
+    if len(value) != count:
+        prompts = "prompt" if count == 1 else "prompts"
+        raise InvalidSetting(name, value, f"a number, or {count} of them for {count} negative {prompts}")
+    return value
+
+
+def any_weight(value: float | tuple[float, ...]) -> bool:
+    """Whether a number, or any of a tuple of them, is not 0.
+
+    >>> any_weight(0.0), any_weight((0.0, 0.5))
+    (False, True)
+    """
+    return any(value) if isinstance(value, tuple) else value != 0
+
+
 class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 

@@ -1,16 +1,15 @@
 """A posterior that never changes: what a plain negative prompt silently assumes."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..belief import Belief, Evidence
-from ..errors import InvalidSetting
 from ..numerics import logit
 from ..records import State, Step
+from ..settings import one_each, probabilities
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,13 @@ class ConstantEvidence(Evidence):
         L = log(p / (1 - p)), so the weight of the push is p / (1 - p)
 
     Args:
-        posterior: p, strictly between 0 and 1.
+        posterior: p, strictly between 0 and 1; a tuple has one for each negative prompt.
 
     Raises:
         InvalidSetting: p outside of (0, 1).
     """
 
-    posterior: float = 0.5
+    posterior: float | tuple[float, ...] = 0.5
 
     name: ClassVar[str] = "constant"
     paper: ClassVar[str] = (
@@ -35,12 +34,15 @@ class ConstantEvidence(Evidence):
     )
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.posterior, float) and math.isfinite(self.posterior) and 0 < self.posterior < 1):
-            raise InvalidSetting("posterior", self.posterior, "between 0 and 1, both excluded")
+        probabilities("posterior", self.posterior)
+
+    def for_concepts(self, count: int) -> tuple[Evidence, ...]:
+        return tuple(replace(self, posterior=posterior) for posterior in one_each("posterior", self.posterior, count))
 
     def begin(self, batch_size: int) -> State:
         return State()
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
-        log_odds = torch.full((step.batch_size,), logit(self.posterior), dtype=torch.float64)
+        (posterior,) = one_each("posterior", self.posterior, 1)
+        log_odds = torch.full((step.batch_size,), logit(posterior), dtype=torch.float64)
         return Belief(log_odds.to(step.sample.device), state)

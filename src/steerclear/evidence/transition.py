@@ -12,7 +12,7 @@ from ..belief import Belief, Evidence, Push
 from ..errors import InvalidSetting
 from ..numerics import dot, logit, over_images
 from ..records import State, Step
-from ..settings import finite
+from ..settings import finite, one_each, probabilities
 
 START_CLIP = 3.0
 LOWEST_LEVEL = 1e-12
@@ -72,7 +72,8 @@ class TransitionEvidence(Evidence):
         L += omega (1 + w) ((beta(s) + beta(s')) / 2 + w a) log(s' / s)
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1.
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
+            negative prompt.
         method: "log-odds" or "published".
         stop_below: s under which the log-odds are frozen; increments of learned networks are noise below about 1.
         temperature: divides every increment; above 1 trusts transitions less.
@@ -87,7 +88,7 @@ class TransitionEvidence(Evidence):
         InvalidSetting: a value outside of its range.
     """
 
-    prior: float = 0.5
+    prior: float | tuple[float, ...] = 0.5
     method: Literal["log-odds", "published"] = "log-odds"
     stop_below: float = 0.0
     temperature: float = 1.0
@@ -102,8 +103,7 @@ class TransitionEvidence(Evidence):
     )
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.prior, (int, float)) and math.isfinite(self.prior) and 0 < self.prior < 1):
-            raise InvalidSetting("prior", self.prior, "between 0 and 1, both excluded")
+        probabilities("prior", self.prior)
         if self.method not in ("log-odds", "published"):
             raise InvalidSetting("method", self.method, "log-odds or published")
         finite("stop_below", self.stop_below, low=0)
@@ -115,13 +115,18 @@ class TransitionEvidence(Evidence):
         if any(low >= high for (low, _), (high, _) in pairwise(self.volume)):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
+    def for_concepts(self, count: int) -> tuple[Evidence, ...]:
+        return tuple(replace(self, prior=prior) for prior in one_each("prior", self.prior, count))
+
     def begin(self, batch_size: int) -> TransitionState:
         return TransitionState(None, None)
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
         assert isinstance(state, TransitionState)
         if not math.isfinite(step.noise_to_signal):  # pure noise says nothing yet: the start is at the next level
-            log_odds = torch.full((step.batch_size,), logit(self.prior), dtype=torch.float64, device=positive.device)
+            log_odds = torch.full(
+                (step.batch_size,), self._prior_log_odds(), dtype=torch.float64, device=positive.device
+            )
             return Belief(log_odds, state)
         if state.log_odds is None:
             log_odds = self._start(step, positive, concept)
@@ -146,10 +151,14 @@ class TransitionEvidence(Evidence):
         )
         return replace(state, departure=departure)
 
+    def _prior_log_odds(self) -> float:
+        (prior,) = one_each("prior", self.prior, 1)
+        return logit(prior)
+
     def _start(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
         e_positive, e_concept = step.noise(positive).double(), step.noise(concept).double()
         nearer = (dot(e_positive, e_positive) - dot(e_concept, e_concept)) / 2
-        return logit(self.prior) + nearer.clamp(-START_CLIP, START_CLIP)
+        return self._prior_log_odds() + nearer.clamp(-START_CLIP, START_CLIP)
 
     def _increment(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
         s, reached = departure.level, step.noise_to_signal

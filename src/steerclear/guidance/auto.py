@@ -52,6 +52,10 @@ class AutoGuidance(Guidance):
             return "autoguidance looks at negative prompts only through its inner guidance, and there is none"
         return self.inner.negative_has_no_effect()
 
+    def check_negatives(self, count: int) -> None:
+        if self.inner is not None:
+            self.inner.check_negatives(count)
+
     def needs_weak(self) -> bool:
         return self.guidance_scale != 1
 

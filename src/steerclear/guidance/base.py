@@ -57,6 +57,13 @@ class Guidance(Configurable, ABC):
         """Why a negative prompt changes nothing with these settings, or None when it does change something."""
         return None if self.uses_negative else f"{self.name} does not look at negative prompts"
 
+    def check_negatives(self, count: int) -> None:
+        """Refuse a number of negative prompts that these settings do not fit, before anything runs.
+
+        Raises:
+            InvalidSetting: says which setting, and how many there are.
+        """
+
     def needs_weak(self) -> bool:
         """Whether these settings ask the weak network for anything."""
         return self.uses_weak

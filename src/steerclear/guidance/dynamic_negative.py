@@ -11,7 +11,7 @@ from ..belief import Evidence, Push
 from ..errors import InvalidSetting
 from ..numerics import norm, over_images
 from ..records import Guided, PerStep, State, Step
-from ..settings import finite
+from ..settings import any_weight, finite, finite_each, one_each
 from .base import Equals, Guidance, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
 
 LARGEST_WEIGHT = 99.0
@@ -20,9 +20,35 @@ TAIL = 3.0  # a noise vector's norm is sqrt(dimension) up to its tail, which cou
 
 @dataclass(frozen=True)
 class DynamicNegativeState(State):
-    """One evidence state a negative prompt."""
+    """One evidence state a negative prompt that is pushed from; empty before the first step."""
 
     evidence: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class _Negative:
+    """One negative prompt with what is its own.
+
+    Args:
+        index: which one, from 0.
+        branch: the branch that predicts its concept.
+        strength: lambda.
+        evidence: where its posterior comes from.
+    """
+
+    index: int
+    branch: str
+    strength: float
+    evidence: Evidence
+
+    def shown(self, step: Step, positive: Tensor, concept: Tensor, weight: Tensor, log_odds: Tensor) -> PerStep:
+        """What a person wants to see of it."""
+        suffix = "" if self.index == 0 else f"_{self.index + 1}"
+        return {
+            f"weight{suffix}": self.strength * weight,
+            f"posterior{suffix}": log_odds.sigmoid(),
+            f"push_norm{suffix}": self.strength * weight * norm(step.noise_difference(concept, positive)).to(weight),
+        }
 
 
 @dataclass(frozen=True)
@@ -30,7 +56,7 @@ class DynamicNegativeGuidance(Guidance):
     """Direction times weight: away from the concept, as hard as the image is likely to become it.
 
     Equation:
-        D = D_empty + w (D_prompt - lambda sum_k r_k (D_concept_k - D_prompt) - D_empty),   r = p(c | x_t) / (1 - p(c | x_t))
+        D = D_empty + w (D_prompt - sum_k lambda_k r_k (D_concept_k - D_prompt) - D_empty),   r = p(c | x_t) / (1 - p(c | x_t))
 
     With one negative, lambda = 1, w = 1 and the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
     constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. r is at most 99,
@@ -39,17 +65,18 @@ class DynamicNegativeGuidance(Guidance):
 
     Args:
         guidance_scale: w, classifier-free guidance on top; 1 is off.
-        strength: lambda; 1 is the theory's weight, 0 no push, larger removes more.
+        strength: lambda; 1 is the theory's weight, 0 no push, larger removes more. A tuple has one for each negative.
         concept: "conjunction" takes the prompt and the negative together ("portrait photo of a man, mustache") for the
             concept, which differs from the prompt in nothing but the negative; "negative" takes the negative as it is.
         evidence: where the posterior comes from.
 
     Raises:
-        InvalidSetting: a scale that is not finite, a negative strength, a concept that is neither.
+        InvalidSetting: a scale that is not finite, a negative strength, a concept that is neither, or another number of
+            negatives than of strengths or priors.
     """
 
     guidance_scale: float = 1.0
-    strength: float = 1.0
+    strength: float | tuple[float, ...] = 1.0
     concept: Literal["conjunction", "negative"] = "conjunction"
     evidence: Evidence = field(default_factory=lambda: built("TransitionEvidence"))
 
@@ -63,7 +90,7 @@ class DynamicNegativeGuidance(Guidance):
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
-        finite("strength", self.strength, low=0)
+        finite_each("strength", self.strength, low=0)
         if self.concept not in ("conjunction", "negative"):
             raise InvalidSetting("concept", self.concept, "conjunction or negative")
         if not isinstance(self.evidence, Evidence):
@@ -73,37 +100,53 @@ class DynamicNegativeGuidance(Guidance):
         return DynamicNegativeState(())
 
     def negative_has_no_effect(self) -> str | None:
-        return "strength is 0" if self.strength == 0 else None
+        return None if any_weight(self.strength) else "strength is 0"
+
+    def check_negatives(self, count: int) -> None:
+        one_each("strength", self.strength, count)
+        self.evidence.for_concepts(count)
 
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, DynamicNegativeState)
-        concepts = step.names(self.concept) if self.strength else []
+        pushes = self._pushes(step)
         reference = ["empty"] if self.guidance_scale != 1 else []
-        predictions = step.predict(*reference, "positive", *concepts)
+        predictions = step.predict(*reference, "positive", *(push.branch for push in pushes))
         predictions = predictions if isinstance(predictions, list) else [predictions]
         empty, positive = (predictions[0] if reference else None), predictions[len(reference)]
         away = predictions[len(reference) + 1 :]
 
-        states = state.evidence or tuple(self.evidence.begin(step.batch_size) for _ in away)
+        states = state.evidence or tuple(push.evidence.begin(step.batch_size) for push in pushes)
         beliefs = [
-            self.evidence.update(step, positive, prediction, before)
-            for prediction, before in zip(away, states, strict=True)
+            push.evidence.update(step, positive, prediction, before)
+            for push, prediction, before in zip(pushes, away, states, strict=True)
         ]
         weights = [
             self._weight(step, positive, prediction, belief.log_odds)
             for prediction, belief in zip(away, beliefs, strict=True)
         ]
         target = positive
-        for prediction, weight in zip(away, weights, strict=True):
-            target = target - self.strength * over_images(weight, positive) * (prediction - positive)
+        for push, prediction, weight in zip(pushes, away, weights, strict=True):
+            target = target - push.strength * over_images(weight, positive) * (prediction - positive)
         guided = target if empty is None else empty + self.guidance_scale * (target - empty)
 
         after = tuple(
-            self.evidence.remember(step, Push(positive, prediction, target, weight), belief.state)
-            for prediction, weight, belief in zip(away, weights, beliefs, strict=True)
+            push.evidence.remember(step, Push(positive, prediction, target, weight), belief.state)
+            for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True)
         )
-        info = self._info(step, positive, away, weights, [belief.log_odds for belief in beliefs])
+        info: PerStep = {}
+        for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True):
+            info |= push.shown(step, positive, prediction, weight, belief.log_odds)
         return Guided(guided, DynamicNegativeState(after), info)
+
+    def _pushes(self, step: Step) -> list["_Negative"]:
+        """Those of the negative prompts that have a strength."""
+        count = step.negatives
+        settings = zip(one_each("strength", self.strength, count), self.evidence.for_concepts(count), strict=True)
+        negatives = [
+            _Negative(index, branch, *own)
+            for index, (branch, own) in enumerate(zip(step.names(self.concept), settings, strict=True))
+        ]
+        return [negative for negative in negatives if negative.strength != 0]
 
     def _weight(self, step: Step, positive: Tensor, concept: Tensor, log_odds: Tensor) -> Tensor:
         """r, clamped by the largest weight and by the trust region."""
@@ -112,26 +155,19 @@ class DynamicNegativeGuidance(Guidance):
         reach = math.sqrt(positive[0].numel()) + TAIL
         return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
 
-    def _info(
-        self, step: Step, positive: Tensor, away: list[Tensor], weights: list[Tensor], log_odds: list[Tensor]
-    ) -> PerStep:
-        info: PerStep = {}
-        for index, (concept, weight, odds) in enumerate(zip(away, weights, log_odds, strict=True)):
-            suffix = "" if index == 0 else f"_{index + 1}"
-            info[f"weight{suffix}"] = self.strength * weight
-            info[f"posterior{suffix}"] = odds.sigmoid()
-            push = self.strength * weight * norm(step.noise_difference(concept, positive)).to(weight)
-            info[f"push_norm{suffix}"] = push
-        return info
-
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
         half = built("ConstantEvidence", posterior=0.5)
+        two = built("ConstantEvidence", posterior=(0.5, 0.75))  # weights 1 and 3
         return (
             Runs(cls(1.0), ("positive", "conjunction")),
             Runs(cls(3.0, concept="negative"), ("empty", "positive", "negative")),
             Linear(cls(1.0, 1.0, "negative", half), (("positive", 2.0), ("negative", -1.0))),
             Linear(cls(3.0, 2.0, "negative", half), (("positive", 9.0), ("negative", -6.0), ("empty", -2.0))),
+            Runs(cls(1.0, (0.0, 1.0)), ("positive", "conjunction_2")),
+            Linear(
+                cls(1.0, (2.0, 0.5), "negative", two), (("positive", 4.5), ("negative", -2.0), ("negative_2", -1.5))
+            ),
             Equals(cls(3.0, 0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
             Equals(cls(1.0, 0.0), built("Unguided")),
             NoPushWhenAbsent(cls(1.0, concept="negative")),

@@ -60,6 +60,9 @@ class IntervalGuidance(Guidance):
     def negative_has_no_effect(self) -> str | None:
         return self.inner.negative_has_no_effect()
 
+    def check_negatives(self, count: int) -> None:
+        self.inner.check_negatives(count)
+
     def needs_weak(self) -> bool:
         return self.inner.needs_weak()
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from ..errors import InvalidSetting
 from ..numerics import rescaled
 from ..records import Guided, State, Step
-from ..settings import finite
+from ..settings import any_weight, finite, finite_each, one_each
 from .base import Equals, Guidance, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
 
 
@@ -16,23 +16,25 @@ class NegativePromptGuidance(Guidance):
 
     Equations:
         D = D_neg + w (D_prompt - D_neg)                                   negative_scale = None (Stable Diffusion)
-        D = D_empty + w (D_prompt - D_empty) - v sum_k (D_neg_k - D_empty)   negative_scale = v
+        D = D_empty + w (D_prompt - D_empty) - sum_k v_k (D_neg_k - D_empty)   negative_scale = v
 
     In the first the negative takes the place of the unconditional prediction, so one number sets how hard the prompt is
-    followed and how hard the negative is fled. In the second the negatives have a weight of their own, and there may be
+    followed and how hard the negative is fled. In the second the negatives have weights of their own, and there may be
     several (three branches for one).
 
     Args:
         guidance_scale: w; 1 is the plain conditional prediction in the first form, where the negative then has no effect.
-        negative_scale: v, or None for the first form; 0 is plain CFG.
+        negative_scale: v, one number for all negatives or a tuple with one for each; None for the first form. 0 is
+            plain CFG.
         guidance_rescale: as for :class:`~steerclear.ClassifierFreeGuidance`.
 
     Raises:
-        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], or several negatives in the first form.
+        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], several negatives in the first form, or
+            another number of negatives than of scales.
     """
 
     guidance_scale: float = 3.0
-    negative_scale: float | None = None
+    negative_scale: float | tuple[float, ...] | None = None
     guidance_rescale: float = 0.0
 
     name: ClassVar[str] = "negative"
@@ -46,40 +48,49 @@ class NegativePromptGuidance(Guidance):
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
         if self.negative_scale is not None:
-            finite("negative_scale", self.negative_scale)
+            finite_each("negative_scale", self.negative_scale)
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
     def negative_has_no_effect(self) -> str | None:
         if self.negative_scale is None and self.guidance_scale == 1:
             return "at guidance_scale 1 the negative prompt's share is exactly 0; raise guidance_scale, or set negative_scale"
-        return "negative_scale is 0" if self.negative_scale == 0 else None
+        return None if self.negative_scale is None or any_weight(self.negative_scale) else "negative_scale is 0"
+
+    def check_negatives(self, count: int) -> None:
+        if self.negative_scale is not None:
+            self._scales(count)
+        elif count > 1 and self.guidance_scale != 1:
+            raise InvalidSetting(
+                "negative_scale", None, f"a number when there are {count} negatives",
+                "the form without it has room for one: join them with commas",
+            )  # fmt: skip
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.negative_scale is None:
             return self._in_place_of_empty(step, state)
-        return self._beside_empty(step, state, self.negative_scale)
+        return self._beside_empty(step, state)
+
+    def _scales(self, count: int) -> tuple[float, ...]:
+        assert self.negative_scale is not None
+        return one_each("negative_scale", self.negative_scale, count)
 
     def _in_place_of_empty(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
             return Guided(step.predict("positive"), state)
-        if step.negatives > 1:
-            raise InvalidSetting(
-                "negative_scale", None, f"a number when there are {step.negatives} negatives",
-                "the form without it has room for one: join them with commas",
-            )  # fmt: skip
         reference = "negative" if step.negatives else "empty"
         negative, positive = step.predict(reference, "positive")
         guided = negative + self.guidance_scale * (positive - negative)
         return Guided(rescaled(guided, positive, self.guidance_rescale), state)
 
-    def _beside_empty(self, step: Step, state: State, negative_scale: float) -> Guided:
-        negatives = step.names("negative") if negative_scale != 0 else []
-        if not negatives and self.guidance_scale == 1:
+    def _beside_empty(self, step: Step, state: State) -> Guided:
+        scales = zip(step.names("negative"), self._scales(step.negatives), strict=True)
+        pushes = {negative: scale for negative, scale in scales if scale != 0}
+        if not pushes and self.guidance_scale == 1:
             return Guided(step.predict("positive"), state)
-        empty, positive, *away = step.predict("empty", "positive", *negatives)
+        empty, positive, *away = step.predict("empty", "positive", *pushes)
         guided = empty + self.guidance_scale * (positive - empty)
-        for negative in away:
-            guided = guided - negative_scale * (negative - empty)
+        for negative, scale in zip(away, pushes.values(), strict=True):
+            guided = guided - scale * (negative - empty)
         return Guided(rescaled(guided, positive, self.guidance_rescale), state)
 
     @classmethod
@@ -89,7 +100,12 @@ class NegativePromptGuidance(Guidance):
             Runs(cls(3.0), ("negative", "positive")),
             Runs(cls(3.0, 1.0), ("empty", "positive", "negative")),
             Linear(cls(3.0), (("positive", 3.0), ("negative", -2.0))),
+            Runs(cls(3.0, (1.5, 0.0)), ("empty", "positive", "negative")),
             Linear(cls(3.0, 1.5), (("positive", 3.0), ("empty", -0.5), ("negative", -1.5))),
+            Linear(
+                cls(3.0, (1.5, 0.25)), (("positive", 3.0), ("empty", -0.25), ("negative", -1.5), ("negative_2", -0.25))
+            ),
+            Equals(cls(3.0, (0.75, 0.75)), cls(3.0, 0.75)),
             Equals(cls(3.0, 0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
             NoPushWhenAbsent(cls(3.0)),
             PredictionTypeInvariant(cls(3.0, 1.5)),
