@@ -1,13 +1,21 @@
 """Claims are held against their bounds, and say so when they are not met."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from steerclear.benchmark import Benchmark, at_least, at_most
+from steerclear.benchmark import timing
+from steerclear.benchmark.bridge import benchmark_bridge
+from steerclear.benchmark.claims import Benchmark, at_least, at_most
+from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
+from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
 from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
+from steerclear.records import State
 from steerclear.results import Measurement
 
 SMALL = ["--seeds", "0-47", "--steps", "1", "--batch-size", "16"]
@@ -59,6 +67,74 @@ def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:
     claim = Benchmark.model_validate_json((tmp_path / "overhead.json").read_text()).claims[0]
     assert claim.bound == "<= 1.05"
     assert claim.met == (claim.value <= 1.05)
+
+
+TINY = Size(channels=(8, 8, 8, 8), text_width=8, latents=8, heads=1)
+
+
+def test_the_cost_of_steering_is_held_to_its_bounds(tmp_path: Path) -> None:
+    stages: dict[str, list[tuple[int, int]]] = {}
+    result = benchmark_bridge(
+        tmp_path, medium=TINY, large=TINY, pairs=1, memory_runs=1,
+        on_stage=lambda stage: lambda done, total: stages.setdefault(stage, []).append((done, total)),
+    )  # fmt: skip
+    assert Benchmark.model_validate_json((tmp_path / "bridge.json").read_text()) == result
+    claims = {claim.claim.partition(":")[0]: claim for claim in result.claims}
+    exact = [claim for claim in result.claims if claim.bound == "<= 0"]
+    assert [claim.met for claim in exact] == [True] * 4  # nothing left behind, and the very same image
+    assert claims["objects that the block made, each watched by a weak reference"].value >= 5
+    assert not claims["parameters of the medium network"].met  # far from 20 million
+    memory = result.claims[-1]
+    assert memory.value == pytest.approx(1, abs=0.1)
+    assert memory.low <= memory.value <= memory.high
+    assert [counted[-1] for counted in stages.values()] == [(2, 2), (4, 4), (4, 4)]
+
+
+def test_the_random_network_of_stable_diffusions_size_has_its_number_of_parameters() -> None:
+    """859.5 million: the UNet of the released Stable Diffusion 1.5."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        network = UNet2DConditionModel(**network_settings(STABLE_DIFFUSION))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 859_520_964
+
+
+def test_what_is_left_behind_is_counted() -> None:
+    kept: list[object] = []
+
+    def leaves(look: Callable[[], None]) -> None:
+        state = State()
+        kept.extend((state, torch.zeros(10)))
+        look()
+
+    left = leftovers(leaves)
+    assert (left.made, left.alive, left.tensor_bytes) == (1, 1, 40)
+    assert left.objects >= 2
+    assert leftovers(lambda look: look()) == Leftovers(made=0, alive=0, tensor_bytes=0, objects=0)
+
+
+def test_a_peak_is_at_least_what_was_held() -> None:
+    before = peak_bytes()
+    del_me = torch.ones(2**26, dtype=torch.uint8)
+    assert peak_bytes() >= before
+    assert peak_bytes() >= del_me.nbytes
+
+
+def test_runs_alternate_and_their_median_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    times = iter([9, 9, 1, 2, 6, 2, 1, 1])  # the first two are not counted: 2 / 1, then 6 / 2 (other first), then 1 / 1
+    monkeypatch.setattr(timing, "seconds", lambda action, device: (action(), next(times))[1])
+    ratio = timing.time_ratio(lambda: order.append("plain"), lambda: order.append("other"), 3)
+    assert order == ["other", "plain", "plain", "other", "other", "plain", "plain", "other"]
+    assert (ratio.value, ratio.low, ratio.high) == (2.0, None, None)
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    """Against simulation: medians of 9 exponential numbers, whose true median is ln 2."""
+    draws = torch.distributions.Exponential(1.0).sample((20_000, 9)).sort(dim=1).values
+    low, high = timing.median_interval(list(range(9)))
+    held = (draws[:, low] <= math.log(2)) & (math.log(2) <= draws[:, high])
+    assert float(held.double().mean()) == pytest.approx(1 - 2 * 10 / 2**9, abs=0.006)
 
 
 def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

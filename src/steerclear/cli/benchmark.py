@@ -7,10 +7,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .options import BatchSize, Device, Format, ModelName, Output, Seeds, Steps, progress_bars, show_methods
+from .options import (
+    BatchSize,
+    Device,
+    Format,
+    ModelName,
+    Output,
+    Seeds,
+    Steps,
+    progress_bars,
+    show_methods,
+    show_stages,
+)  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
 Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
+
+Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
 
 
 @app.command("shipped")
@@ -24,7 +37,7 @@ def shipped(
     format: Output = Format.TEXT,
 ) -> None:
     """The shipped model: fidelity at scale 1, the story of the negative prompt, autoguidance, its parts."""
-    from ..benchmark import benchmark_shipped
+    from ..benchmark.shipped import benchmark_shipped
     from ..bridges.loading import load_model
     from ..recipe import parse_seeds
 
@@ -41,15 +54,37 @@ def shipped(
 @app.command("overhead")
 def overhead(
     model: ModelName = "portraits",
-    pairs: Annotated[int, typer.Option(help="Alternating pairs of runs.", min=1)] = 9,
+    pairs: Pairs = 9,
     outdir: Folder = Path("out/benchmark"),
     format: Output = Format.TEXT,
 ) -> None:
     """Time of steering with CFG against the plain pipeline, in one process."""
-    from ..benchmark import benchmark_overhead
+    from ..benchmark.overhead import benchmark_overhead
     from ..bridges.loading import load_model
 
-    _print(benchmark_overhead(load_model(model), outdir, pairs=pairs), format)
+    loaded = load_model(model)
+    with progress_bars() as bars:
+        result = benchmark_overhead(loaded, outdir, pairs=pairs, on_progress=show_stages(bars)("time, in turns"))
+    _print(result, format)
+
+
+@app.command("bridge")
+def bridge(
+    pairs: Pairs = 9,
+    memory_runs: Annotated[int, typer.Option(help="Fresh processes for the memory of each way.", min=1)] = 3,
+    device: Device = "cpu",
+    outdir: Folder = Path("out/benchmark"),
+    format: Output = Format.TEXT,
+) -> None:
+    """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
+    what is left behind. Needs 8 GiB of memory."""
+    from ..benchmark.bridge import benchmark_bridge
+
+    with progress_bars() as bars:
+        result = benchmark_bridge(
+            outdir, pairs=pairs, memory_runs=memory_runs, device=device, on_stage=show_stages(bars)
+        )
+    _print(result, format)
 
 
 def _print(result: Any, format: Format) -> None:

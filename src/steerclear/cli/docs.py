@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from ..benchmark import Benchmark, Claim
+from ..benchmark.claims import Benchmark, Claim
 from ..gallery import write_text
 from ..guidance.base import guidances
 from ..guidance_docs import documentation
@@ -71,7 +71,8 @@ def _measured(folder: Path) -> str:
             f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
             for claim in found.claims
         ]
-        made = f"Model `{found.model}` (`{found.model_digest}`), {found.scheduler}, {found.num_inference_steps} steps"
+        model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
+        made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
         table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
         parts += [
             f"## steerclear benchmark {path.stem}",

@@ -85,3 +85,13 @@ def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
         bars.update(tasks[-1], total=total, completed=done)
 
     return on_method, on_progress
+
+
+def show_stages(bars: Progress) -> Callable[[str], Callable[[int, int], None]]:
+    """One bar a stage: what to call as a stage begins, which gives what to call as it goes on."""
+
+    def on_stage(stage: str) -> Callable[[int, int], None]:
+        task = bars.add_task(stage, total=None)
+        return lambda done, total: bars.update(task, completed=done, total=total)
+
+    return on_stage

@@ -1,33 +1,28 @@
-"""The figures that the docs quote: each measured against a bound, with its interval, count and seeds."""
+"""What the shipped model can do: its fidelity, the story of the negative prompt, autoguidance, and its parts."""
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from . import __version__
-from .bridges.loading import Model
-from .bridges.steer import steer
-from .compare import recipe_of
-from .errors import InvalidSetting
-from .gallery import write_text
-from .generate import generate
-from .guidance.auto import AutoGuidance
-from .guidance.classifier_free import ClassifierFreeGuidance
-from .guidance.negative_prompt import NegativePromptGuidance
-from .guidance.unguided import Unguided
-from .measure import FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
-from .methods import Method
-from .metrics.rates import rate
-from .recipe import format_seeds
-from .results import Measurement
-from .testbeds.portraits import attribute_rates, indicators, true_portraits
-from .training.autoencoder import decode, encode, peak_signal_to_noise
-from .training.data import to_pixels
+from ..bridges.loading import Model
+from ..compare import recipe_of
+from ..errors import InvalidSetting
+from ..generate import generate
+from ..guidance.auto import AutoGuidance
+from ..guidance.classifier_free import ClassifierFreeGuidance
+from ..guidance.negative_prompt import NegativePromptGuidance
+from ..guidance.unguided import Unguided
+from ..measure import FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
+from ..methods import Method
+from ..metrics.rates import rate
+from ..recipe import format_seeds
+from ..results import Measurement
+from ..testbeds.portraits import attribute_rates, indicators, true_portraits
+from ..training.autoencoder import decode, encode, peak_signal_to_noise
+from ..training.data import to_pixels
+from .claims import Benchmark, Claim, at_least, at_most
 
 MAN, WITH, HAT = "portrait photo of a man", "portrait photo of a man with a mustache", "a woman wearing a red hat"
 CONCEPT, SCALE = "mustache", 3.0
@@ -35,59 +30,8 @@ AUTO_SCALES = (1.25, 1.5)
 HELD_OUT_SEED, HELD_OUT = 4_000_000_000, 1024
 REQUIRED = {
     "rate_error": 0.06, "precision": 0.85, "recall": 0.75, "psnr": 29.0, "classifier": 0.98, "classifier_mustache": 0.97,
-    "red_hat": 0.95, "woman": 0.97, "with_mustache": 0.90, "without_adds": 0.15, "negative_halves": 0.5, "overhead": 1.05,
+    "red_hat": 0.95, "woman": 0.97, "with_mustache": 0.90, "without_adds": 0.15, "negative_halves": 0.5,
 }  # fmt: skip
-
-
-class Claim(BaseModel):
-    """One figure and its bound.
-
-    Attributes:
-        claim: in words.
-        value, low, high: the figure and its 95 % interval (None where it has none).
-        bound: what it is held to, as "<= 0.06".
-        met: whether the value keeps the bound.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    claim: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    bound: str
-    met: bool
-
-
-class Benchmark(BaseModel):
-    """Claims, and what they were measured on."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    steerclear_version: str
-    model: str
-    model_digest: str
-    scheduler: str
-    num_inference_steps: int
-    seeds: str
-    claims: list[Claim]
-
-
-def at_least(claim: str, bound: float, measured: Measurement | float) -> Claim:
-    """A claim that the figure is at least ``bound``."""
-    return _claim(claim, measured, f">= {bound:g}", lambda value: value >= bound)
-
-
-def at_most(claim: str, bound: float, measured: Measurement | float) -> Claim:
-    """A claim that the figure is at most ``bound``."""
-    return _claim(claim, measured, f"<= {bound:g}", lambda value: value <= bound)
-
-
-def _claim(claim: str, measured: Measurement | float, bound: str, keeps: Callable[[float], bool]) -> Claim:
-    if isinstance(measured, Measurement):
-        return Claim(claim=claim, value=measured.value, low=measured.low, high=measured.high, bound=bound,
-                     met=keeps(measured.value))  # fmt: skip
-    return Claim(claim=claim, value=measured, bound=bound, met=keeps(measured))
 
 
 def benchmark_shipped(
@@ -135,11 +79,11 @@ def benchmark_shipped(
         *_fidelity(found), *_story(found), *_autoguidance(found), *_parts(model, laboratories[MAN]),
     ]  # fmt: skip
     result = Benchmark(
-        steerclear_version=__version__, model=model.name, model_digest=model.digest,
+        model=model.name, model_digest=model.digest,
         scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
         seeds=format_seeds(seeds), claims=claims,
     )  # fmt: skip
-    write_text(folder / "shipped.json", result.model_dump_json(indent=1) + "\n")
+    result.save(folder / "shipped.json")
     return result
 
 
@@ -225,47 +169,3 @@ def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
 
 def _through_autoencoder(vae: Any, images: torch.Tensor) -> torch.Tensor:
     return to_pixels(decode(vae, encode(vae, images)))
-
-
-def benchmark_overhead(model: Model, folder: Path, *, images: int = 4, steps: int = 20, pairs: int = 9) -> Benchmark:
-    """Time of ``steer`` with CFG over the plain pipeline: the median of alternating runs in one process.
-
-    Args:
-        model: the pipeline.
-        folder: writes ``overhead.json``.
-        images, steps: of one run.
-        pairs: alternating pairs of runs.
-    """
-    pipe, scale = model.pipe, 3.0
-
-    def run() -> None:
-        generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
-        pipe(MAN, num_images_per_prompt=images, num_inference_steps=steps, guidance_scale=scale, generator=generators,
-             output_type="latent")  # fmt: skip
-
-    def steered() -> None:
-        with steer(pipe, ClassifierFreeGuidance(scale)):
-            run()
-
-    for warm_up in (run, steered):
-        warm_up()
-    ratios = []
-    for pair in range(pairs):
-        order = (run, steered) if pair % 2 == 0 else (steered, run)
-        times = {action: _seconds(action) for action in order}
-        ratios.append(times[steered] / times[run])
-    claim = at_most(f"time of steer with CFG over the plain pipeline, median of {pairs} pairs", REQUIRED["overhead"],
-                    statistics.median(ratios))  # fmt: skip
-    result = Benchmark(
-        steerclear_version=__version__, model=model.name, model_digest=model.digest,
-        scheduler=type(pipe.scheduler).__name__, num_inference_steps=steps, seeds=f"0-{images - 1}", claims=[claim],
-    )  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "overhead.json", result.model_dump_json(indent=1) + "\n")
-    return result
-
-
-def _seconds(action: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began

@@ -1,0 +1,145 @@
+"""What steering costs on networks of the sizes that people have: time, memory, and what is left behind.
+
+Everything is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both do the same.
+"""
+
+import multiprocessing
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..bridges.steer import steer
+from ..guidance.classifier_free import ClassifierFreeGuidance
+from ..results import Measurement
+from .claims import Benchmark, Claim, at_least, at_most
+from .memory import leftovers, peak_bytes
+from .networks import MEDIUM, STABLE_DIFFUSION, VAE_FACTOR, Size, parameters, random_pipeline
+from .timing import time_ratio
+
+PROMPT, SCALE, SEED = "a portrait", 5.0, 0
+MEDIUM_STEPS, LARGE_STEPS, LARGE_STEPS_ACCELERATED = 4, 1, 20
+REQUIRED = {"parameters": 20e6, "medium_time": 1.03, "large_time": 1.02, "large_memory": 1.02}
+
+OnStage = Callable[[str], Callable[[int, int], None]]
+"""Called with a stage's name as it begins; what it returns is called with (runs done, runs in all)."""
+
+
+def benchmark_bridge(
+    folder: Path, *, medium: Size = MEDIUM, large: Size = STABLE_DIFFUSION, pairs: int = 9, memory_runs: int = 3,
+    device: str = "cpu", on_stage: OnStage = lambda stage: lambda done, total: None,
+) -> Benchmark:  # fmt: skip
+    """Measure every claim about the cost of steering; writes ``bridge.json``.
+
+    Args:
+        folder: where to.
+        medium: a network whose time and leftovers are measured over several steps.
+        large: a network whose time and peak memory are measured, over one step on a CPU and 20 on an accelerator.
+        pairs: alternating pairs of runs.
+        memory_runs: how often a fresh process measures the memory of each way.
+        device: where the networks work.
+        on_stage: see :data:`OnStage`.
+    """
+    steps = LARGE_STEPS if torch.device(device).type == "cpu" else LARGE_STEPS_ACCELERATED
+    # first, while this process is small: peaks of fresh processes are their own, but the memory is shared by all
+    peaks = _peaks(large, steps, memory_runs, device, on_stage("memory, in fresh processes"))
+    claims = [
+        *_medium(medium, pairs, device, on_stage("time of a medium network")),
+        *_large(large, steps, pairs, device, on_stage("time of a large network")),
+        _memory_claim(large, steps, peaks),
+    ]
+    result = Benchmark(
+        model="Stable Diffusion's kind, with random weights", model_digest=None, scheduler="DDIMScheduler",
+        num_inference_steps=MEDIUM_STEPS, seeds=str(SEED), claims=claims,
+    )  # fmt: skip
+    result.save(folder / "bridge.json")
+    return result
+
+
+def plain_run(pipe: Any, steps: int, on_step_end: Callable[..., dict[str, Any]] | None = None) -> torch.Tensor:
+    """One image's latents under the pipeline's own guidance."""
+    generator = torch.Generator().manual_seed(SEED)
+    return pipe(PROMPT, num_inference_steps=steps, guidance_scale=SCALE, generator=generator, output_type="latent",
+                callback_on_step_end=on_step_end).images  # fmt: skip
+
+
+def steered_run(pipe: Any, steps: int, on_step_end: Callable[..., dict[str, Any]] | None = None) -> torch.Tensor:
+    """The same latents, by steering."""
+    with steer(pipe, ClassifierFreeGuidance(SCALE)):
+        return plain_run(pipe, steps, on_step_end)
+
+
+def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
+    pipe = random_pipeline(size, device)
+    ratio = time_ratio(
+        lambda: plain_run(pipe, MEDIUM_STEPS), lambda: steered_run(pipe, MEDIUM_STEPS), pairs, device, on_progress
+    )
+
+    def watched(look: Callable[[], None]) -> None:
+        def at_the_end(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            if index == MEDIUM_STEPS - 1:
+                look()
+            return {}
+
+        steered_run(pipe, MEDIUM_STEPS, at_the_end)
+
+    left = leftovers(watched)
+    what = f"a network of {parameters(pipe) / 1e6:.1f} M parameters, {MEDIUM_STEPS} steps"
+    return [
+        at_least("parameters of the medium network", REQUIRED["parameters"], parameters(pipe)),
+        at_most(f"{what}: time of steer with CFG over the plain pipeline, median of {pairs} pairs",
+                REQUIRED["medium_time"], ratio),
+        at_least("objects that the block made, each watched by a weak reference", 1, left.made),
+        at_most("of these still alive after the block", 0, left.alive),
+        at_most("bytes of tensors held after the block", 0, left.tensor_bytes),
+        at_most("objects of any kind held after the block", 0, left.objects),
+    ]  # fmt: skip
+
+
+def _large(size: Size, steps: int, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
+    pipe = random_pipeline(size, device)
+    ratio = time_ratio(lambda: plain_run(pipe, steps), lambda: steered_run(pipe, steps), pairs, device, on_progress)
+    difference = (plain_run(pipe, steps) - steered_run(pipe, steps)).abs().max()
+    return [
+        at_most(f"{_described(size, steps)}, {parameters(pipe) / 1e6:.1f} M parameters: time of steer with CFG over the "
+                f"plain pipeline, median of {pairs} pairs", REQUIRED["large_time"], ratio),
+        at_most(f"{_described(size, steps)}: largest difference of the latents", 0, float(difference)),
+    ]  # fmt: skip
+
+
+def _described(size: Size, steps: int) -> str:
+    pixels = size.latents * VAE_FACTOR
+    return f"large network, {pixels} x {pixels}, {steps} step{'s' if steps > 1 else ''}"
+
+
+def _peaks(
+    size: Size, steps: int, runs: int, device: str, on_progress: Callable[[int, int], None]
+) -> dict[bool, list[int]]:
+    """Peak memory of fresh processes: without and with steering."""
+    peaks: dict[bool, list[int]] = {False: [], True: []}
+    fresh = multiprocessing.get_context("spawn")
+    for run in range(2 * runs):
+        steered = bool(run % 2)
+        with fresh.Pool(1) as pool:
+            peaks[steered].append(pool.apply(peak_of_one_run, (size, steps, steered, device)))
+        on_progress(run + 1, 2 * runs)
+    return peaks
+
+
+def peak_of_one_run(size: Size, steps: int, steered: bool, device: str) -> int:
+    """The peak memory of this process after one run; only a process that did nothing else can say it."""
+    torch.set_num_threads(1)
+    (steered_run if steered else plain_run)(random_pipeline(size, device), steps)
+    return peak_bytes(device)
+
+
+def _memory_claim(size: Size, steps: int, peaks: dict[bool, list[int]]) -> Claim:
+    plain, steered = (statistics.median(peaks[way]) for way in (False, True))
+    ratios = [ours / theirs for ours in peaks[True] for theirs in peaks[False]]
+    ratio = Measurement(value=steered / plain, low=min(ratios), high=max(ratios))
+    return at_most(
+        f"{_described(size, steps)}: peak memory of steer with CFG over the plain pipeline's {plain / 2**30:.2f} GiB "
+        f"(medians of {len(peaks[True])} fresh processes each; lowest and highest)", REQUIRED["large_memory"], ratio,
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What steering costs on the shipped model."""
+
+from pathlib import Path
+
+import torch
+
+from ..bridges.loading import Model
+from ..bridges.steer import steer
+from ..guidance.classifier_free import ClassifierFreeGuidance
+from .claims import Benchmark, at_most
+from .timing import OnProgress, time_ratio
+
+PROMPT, SCALE, BOUND = "portrait photo of a man", 3.0, 1.05
+
+
+def benchmark_overhead(
+    model: Model,
+    folder: Path,
+    *,
+    images: int = 4,
+    steps: int = 20,
+    pairs: int = 9,
+    on_progress: OnProgress | None = None,
+) -> Benchmark:
+    """Time of ``steer`` with CFG over the plain pipeline: the median of alternating runs in one process.
+
+    Args:
+        model: the pipeline.
+        folder: writes ``overhead.json``.
+        images, steps: of one run.
+        pairs: alternating pairs of runs.
+        on_progress: called as runs are done.
+    """
+    pipe = model.pipe
+
+    def run() -> None:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
+        pipe(PROMPT, num_images_per_prompt=images, num_inference_steps=steps, guidance_scale=SCALE, generator=generators,
+             output_type="latent")  # fmt: skip
+
+    def steered() -> None:
+        with steer(pipe, ClassifierFreeGuidance(SCALE)):
+            run()
+
+    ratio = time_ratio(run, steered, pairs, model.device, on_progress)
+    claim = at_most(f"time of steer with CFG over the plain pipeline, median of {pairs} pairs", BOUND, ratio)
+    result = Benchmark(
+        model=model.name, model_digest=model.digest, scheduler=type(pipe.scheduler).__name__,
+        num_inference_steps=steps, seeds=f"0-{images - 1}", claims=[claim],
+    )  # fmt: skip
+    result.save(folder / "overhead.json")
+    return result
