@@ -166,13 +166,12 @@ def test_rescale_on_the_guidance_is_the_pipelines_own(pipe):
     assert not torch.allclose(found, trajectory(pipe, guidance_scale=SCALE), atol=1e-3)
 
 
-def test_rescale_of_the_call_changes_nothing_and_says_so(pipe):
-    expected = trajectory(pipe, guidance_scale=SCALE)
-    with pytest.warns(
-        SteerclearWarning, match=r"guidance_rescale=0\.7 .* has no effect under steer; set it on the guidance"
-    ):
-        found, _ = steered(pipe, CFG, guidance_rescale=0.7)
-    assert torch.equal(found, expected)
+def test_rescale_of_the_call_is_honoured_bit_by_bit(pipe):
+    expected = trajectory(pipe, guidance_scale=SCALE, guidance_rescale=0.7)
+    assert torch.equal(steered(pipe, CFG, guidance_rescale=0.7)[0], expected)
+    assert torch.equal(steered(pipe, IntervalGuidance(CFG), guidance_rescale=0.7)[0], expected)
+    with pytest.warns(SteerclearWarning, match=r"set twice: 0\.7 in the pipeline's call and 0\.5 on the guidance cfg"):
+        steered(pipe, ClassifierFreeGuidance(SCALE, guidance_rescale=0.5), guidance_rescale=0.7)
 
 
 def test_scale_of_the_call_changes_nothing_and_says_so(pipe):
@@ -192,7 +191,8 @@ def test_lists_of_prompts_and_embeddings(pipe):
     assert torch.equal(steered(pipe, CFG, prompt=prompts, **settings)[0], expected)
 
     embedded, _ = pipe.encode_prompt(prompts, "cpu", 1, False)
-    assert torch.equal(steered(pipe, CFG, prompt=None, prompt_embeds=embedded, **settings)[0], expected)
+    with pytest.warns(SteerclearWarning, match="the pipeline's own empty prompt.* give negative_prompt_embeds"):
+        assert torch.equal(steered(pipe, CFG, prompt=None, prompt_embeds=embedded, **settings)[0], expected)
 
     negatives = ["beard", "wheel"]
     expected = trajectory(pipe, prompts, guidance_scale=SCALE, negative_prompt=negatives, **settings)
@@ -606,11 +606,12 @@ def test_settings_that_are_none(pipe):
 @pytest.mark.parametrize(
     ("kind", "match"),
     [
-        ("StableDiffusionXLPipeline", "does not know how StableDiffusionXLPipeline calls its network.*add a Family"),
-        ("StableDiffusion3Pipeline", "does not know how StableDiffusion3Pipeline calls"),
-        ("StableDiffusionControlNetPipeline", "does not know how StableDiffusionControlNetPipeline calls"),
-        ("StableDiffusionInstructPix2PixPipeline", "does not know how"),
+        ("WanPipeline", "does not know how WanPipeline calls its network; it knows StableDiffusionPipe.*add a Family"),
+        ("StableDiffusionUpscalePipeline", "does not know how StableDiffusionUpscalePipeline calls"),
+        ("StableDiffusionInstructPix2PixPipeline", "guides by a picture as well as by a prompt.*use an image-to-image"),
+        ("StableDiffusionXLInstructPix2PixPipeline", "guides by a picture as well as by a prompt"),
         ("StableDiffusionPAGPipeline", "perturbed attention.*use the pipeline without PAG"),
+        ("StableDiffusionXLControlNetPAGPipeline", "perturbed attention.*use the pipeline without PAG"),
     ],
 )
 def test_other_families_are_refused(kind, match):

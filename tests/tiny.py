@@ -3,6 +3,7 @@
 ``stable_diffusion(...)`` is the one most tests take; ``family(name, variant)`` builds any of :data:`FAMILIES`.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -56,18 +57,19 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "deis": ("DEISMultistepScheduler", SCALED),
     "unipc": ("UniPCMultistepScheduler", SCALED),
     "sa": ("SASolverScheduler", SCALED),
+}
+"""Every scheduler that the Stable Diffusion pipelines take, in settings that models use: name -> class and settings."""
+
+FLOW_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "flow-euler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
     "flow-heun": ("FlowMatchHeunDiscreteScheduler", {"shift": 3.0}),
 }
-"""Every scheduler that the pipelines take, in settings that models use: name -> class and settings."""
-
-FLOW_SCHEDULERS = ("flow-euler", "flow-heun")
-"""Those made for networks that predict the flow, which Stable Diffusion pipelines do not take."""
+"""Those of networks that predict the flow."""
 
 
 def scheduler(name: str, **settings: Any) -> Any:
-    """One of :data:`SCHEDULERS`, with some settings changed."""
-    class_name, own = SCHEDULERS[name]
+    """One of :data:`SCHEDULERS` or :data:`FLOW_SCHEDULERS`, with some settings changed."""
+    class_name, own = {**SCHEDULERS, **FLOW_SCHEDULERS}[name]
     return getattr(diffusers, class_name)(**{**own, **settings})
 
 
@@ -562,3 +564,8 @@ def call_arguments(name: str, variant: str = "") -> dict[str, Any]:
     """What a call of such a pipeline needs besides a prompt: size, picture, mask."""
     kind = FAMILIES[name]
     return {**kind.call, **kind.variants[variant or next(iter(kind.variants))].call}
+
+
+def parameters(pipe: Any) -> set[str]:
+    """What a pipeline's call takes."""
+    return set(inspect.signature(type(pipe).__call__).parameters)

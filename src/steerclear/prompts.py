@@ -9,7 +9,7 @@ Convert = Callable[[str], str]
 """What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
 
 
-def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None) -> str:
+def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, longest: int | None = None) -> str:
     """The words at the end of a prompt that a tokenizer with a fixed length cuts off; empty when all of it fits.
 
     A word that is cut in the middle counts as cut off.
@@ -18,8 +18,11 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None) ->
         tokenizer: a transformers tokenizer with ``model_max_length``.
         prompt: the text.
         convert: see :data:`Convert`.
+        longest: how many tokens are read; None for as many as the tokenizer's model takes.
     """
-    longer = int(tokenizer.model_max_length) + 1  # to see that there is more; the whole text would be warned of
+    longer = (
+        longest or int(tokenizer.model_max_length)
+    ) + 1  # to see that there is more; the whole text would be warned of
 
     def fits(text: str) -> bool:
         read = text if convert is None else convert(text)
@@ -35,12 +38,14 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None) ->
     return " ".join(words[low:])
 
 
-def check_length(tokenizer: Any, what: str, prompt: str, convert: Convert | None = None) -> None:
+def check_length(
+    tokenizer: Any, what: str, prompt: str, convert: Convert | None = None, longest: int | None = None
+) -> None:
     """Raises :class:`PromptError` that names the words which fall off; ``what`` names the text in the message."""
-    lost = words_beyond(tokenizer, prompt, convert)
+    lost = words_beyond(tokenizer, prompt, convert, longest)
     if lost:
         raise PromptError(
-            f"the {what} is longer than the {int(tokenizer.model_max_length)} tokens that this model reads; "
+            f"the {what} is longer than the {longest or int(tokenizer.model_max_length)} tokens that this model reads; "
             f"these words fall off: {lost!r}. Shorten it, or put what matters first."
         )
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .texts import TextTensors
+Inputs = Mapping[str, Tensor]
+"""Name of a network's argument -> its value, one row an image. A dot leads into a dictionary or a list."""
 
 
 @dataclass(frozen=True)
@@ -15,30 +16,34 @@ class Source:
     """Where the inputs of one branch come from.
 
     Args:
-        part: which part of the pipeline's batch (0 for the first half).
-        texts: the text arguments to put in place of that part's own.
+        part: which part of the pipeline's batch.
+        conditions: the arguments that hold the prompt or class, to put in place of that part's own; of all images.
+        controls: what a ControlNet gives for these conditions; of the images that are needed.
     """
 
     part: int
-    texts: TextTensors = field(default_factory=dict)
+    conditions: Inputs = field(default_factory=dict)
+    controls: Inputs = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class NetworkCall:
-    """One call of the network, as the pipeline makes it: a batch of one or two parts of the same images.
+    """One call of a network, as the pipeline makes it: a batch of one or two parts of the same images.
 
     Args:
         network: what the pipeline called.
         names: of the network's positional parameters; the noisy sample is the first.
         args, kwargs: as the pipeline gave them.
-        parts: 2 with an unconditional half, else 1.
+        parts: what each part of the batch is.
+        shared: arguments that are the same for all images.
     """
 
     network: Callable[..., Any]
     names: Sequence[str]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    parts: int
+    parts: tuple[str, ...]
+    shared: frozenset[str] = frozenset()
 
     @property
     def sample(self) -> Tensor:
@@ -48,25 +53,25 @@ class NetworkCall:
     @property
     def batch_size(self) -> int:
         """How many images there are."""
-        return len(self.sample) // self.parts
+        return len(self.sample) // len(self.parts)
 
     def part(self, tensor: Tensor, index: int) -> Tensor:
         """One part's rows."""
         return tensor[index * self.batch_size : (index + 1) * self.batch_size]
 
     def argument(self, path: str) -> Any:
-        """The value of an argument, by its name; a dot leads into a dictionary."""
+        """The value of an argument, by its name; a dot leads into a dictionary. None when it is not given."""
         name, *inner = path.split(".")
         position = self.names.index(name) if name in self.names else len(self.args)
         value: Any = self.args[position] if position < len(self.args) else self.kwargs.get(name)
         for key in inner:
-            value = value[key]
+            value = value.get(key) if isinstance(value, dict) else None
         return value
 
     def is_own(self, sources: Sequence[Source]) -> bool:
         """Whether these are the branches that the pipeline itself would run, in its order."""
-        return len(sources) == self.parts and all(
-            source.part == index and not source.texts for index, source in enumerate(sources)
+        return len(sources) == len(self.parts) and all(
+            source.part == index and not source.conditions for index, source in enumerate(sources)
         )
 
     def inputs(
@@ -81,35 +86,40 @@ class NetworkCall:
         """
         whole = len(self.sample)
 
+        def piece(source: Source, path: str, tensor: Tensor) -> Tensor:
+            if path in source.controls:
+                return source.controls[path]
+            own = source.conditions[path] if path in source.conditions else self.part(tensor, source.part)
+            return own if rows is None else own[rows]
+
         def joined(path: str, tensor: Tensor) -> Tensor:
-            if tensor.ndim == 0 or len(tensor) != whole:
+            if tensor.ndim == 0 or len(tensor) != whole or path in self.shared:
                 return tensor  # a timestep, say: the same for all images
-            own = [source.texts[path] if path in source.texts else self.part(tensor, source.part) for source in sources]
-            own = own if rows is None else [piece[rows] for piece in own]
+            own = [piece(source, path, tensor) for source in sources]
             return (own[0] if len(own) == 1 else torch.cat(own))[span]
 
         args = tuple(map_tensors(joined, value, name) for name, value in zip(self.names, self.args, strict=False))
         return args, {name: map_tensors(joined, value, name) for name, value in self.kwargs.items()}
 
-    def text_shapes(self, source: Source, arguments: Sequence[str]) -> tuple[torch.Size, ...]:
-        """Of one image's text arguments; branches can share a batch where these agree."""
-        return tuple(source.texts.get(path, self.argument(path)).shape[1:] for path in arguments)
+    def shapes(self, source: Source, arguments: Sequence[str]) -> tuple[torch.Size, ...]:
+        """Of one image's conditions; branches can share a batch where these agree."""
+        return tuple(source.conditions.get(path, self.argument(path)).shape[1:] for path in arguments)
 
 
 def map_tensors(function: Callable[[str, Tensor], Tensor], value: Any, path: str) -> Any:
     """Apply ``function(path, tensor)`` to every tensor inside of dictionaries, lists and tuples.
 
     >>> map_tensors(lambda path, tensor: path, {"a": [torch.zeros(1)], "b": 3}, "x")
-    {'a': ['x.a'], 'b': 3}
+    {'a': ['x.a.0'], 'b': 3}
     """
     if isinstance(value, Tensor):
         return function(path, value)
     if isinstance(value, dict):
         return {key: map_tensors(function, inner, f"{path}.{key}") for key, inner in value.items()}
     if isinstance(value, list):
-        return [map_tensors(function, inner, path) for inner in value]
+        return [map_tensors(function, inner, f"{path}.{index}") for index, inner in enumerate(value)]
     if type(value) is tuple:
-        return tuple(map_tensors(function, inner, path) for inner in value)
+        return tuple(map_tensors(function, inner, f"{path}.{index}") for index, inner in enumerate(value))
     return value
 
 

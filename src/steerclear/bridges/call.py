@@ -1,7 +1,8 @@
 """One call of a steered pipeline, from its first step to its last."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,10 +17,13 @@ from ..errors import UnsupportedModel
 from ..guidance.base import Guidance
 from ..records import Trace
 from ..schedulers import is_substep, noise_level, prediction_type
-from .branches import NetworkCall, Source, output_tensor, spans
-from .families import Family
+from .branches import Inputs, NetworkCall, Source, output_tensor, spans
+from .controlnet import ControlNetCall
+from .families import POSITIVE, UNCONDITIONAL, Family, prediction_channels
+from .labels import Labels
 from .negatives import Negatives
 from .texts import Texts
+from .weak.base import WeakCall, WeakNetwork, WeakRunner
 
 
 @dataclass
@@ -42,14 +46,27 @@ class Run:
 
 @dataclass(frozen=True)
 class Steering:
-    """What a ``with steer(...)`` block was asked for."""
+    """What a ``with steer(...)`` block was asked for, and what it keeps until its end."""
 
     family: Family
     guidance: Guidance
     negatives: Negatives
-    weak: torch.nn.Module | None
+    weak: torch.nn.Module | WeakNetwork | None
     max_batch: int | None
     run: Run
+    attached: ExitStack = field(default_factory=ExitStack)
+    runners: dict[int, WeakRunner] = field(default_factory=dict)
+
+    def weak_runner(self, pipe: Any, network: Any) -> WeakRunner:
+        """What runs the weak network beside a network of the pipeline."""
+        if isinstance(self.weak, WeakNetwork):
+            if id(network) not in self.runners:  # the pipeline's network may be replaced inside of the block
+                self.runners[id(network)] = self.attached.enter_context(self.weak.attached(pipe, network))
+            return self.runners[id(network)]
+        if self.weak is None:
+            raise UnsupportedModel("the guidance asks for a weak network, and none was given to steer")
+        weak = self.weak
+        return lambda call: weak(*call.args, **call.kwargs)
 
 
 current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_call", default=None)
@@ -59,29 +76,41 @@ current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_cal
 class PipelineCall:
     """The denoiser that a pipeline is to the engine, and the events that the pipeline's loop brings.
 
-    In each step they come in this order: ``before_network`` (x_t, before its scaling), ``on_network`` (the pipeline
-    asks for a prediction and is given the guided one), ``before_step`` and ``after_step`` (the scheduler moves on).
+    In each step they come in this order: ``before_network`` (x_t, before its scaling), ``on_controlnet`` (where there is
+    one), ``on_network`` (the pipeline asks for a prediction and is given the guided one), ``before_step`` and
+    ``after_step`` (the scheduler moves on).
 
     Args:
         pipe: the pipeline.
         steering: how it is steered.
+        guidance: the guidance of this call.
         negatives: the negative prompts of this call.
+        arguments: of this call, with its defaults.
     """
 
-    def __init__(self, pipe: Any, steering: Steering, negatives: Negatives) -> None:
-        self.pipe, self.steering, self.negatives = pipe, steering, negatives
-        self.network = getattr(pipe, steering.family.network)
+    def __init__(
+        self, pipe: Any, steering: Steering, guidance: Guidance, negatives: Negatives, arguments: Mapping[str, Any]
+    ) -> None:
+        self.pipe, self.steering, self.guidance, self.negatives = pipe, steering, guidance, negatives
+        self.family, self.arguments = steering.family, arguments
+        self.network = getattr(pipe, self.family.network)
+        self.controlnet = getattr(pipe, "controlnet", None)
         self.prediction_type = prediction_type(pipe.scheduler)
-        self.texts = Texts(pipe, steering.family, negatives)
-        self.text_arguments = tuple(text.argument for text in steering.family.texts)
-        kind: Any = type(getattr(self.network, "_orig_mod", self.network))  # _orig_mod: under torch.compile
-        self.names = positional_names(kind)
+        self.texts = Texts(pipe, self.family, negatives, arguments)
+        labels = self.family.class_labels
+        self.conditions: Texts | Labels = self.texts if labels is None else Labels(pipe, self.family, negatives)
+        self.condition_names = (labels,) if labels is not None else tuple(text.argument for text in self.family.texts)
+        self.channels = prediction_channels(self.network)
+        self.names = positional_names(network_kind(self.network))
+        self.seeds: tuple[int, ...] = ()
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
+        self.control: ControlNetCall | None = None
+        self.control_reads: frozenset[str] | None = None
         self.unscaled: Tensor | None = None
         self.prediction: Tensor | None = None
         self.dtype: torch.dtype | None = None
-        self.index = 0
+        self.index = self.calls = 0
         steering.run.forwards = 0
         steering.run.trace = Trace()
 
@@ -89,116 +118,221 @@ class PipelineCall:
         """The noisy sample of all parts, as the scheduler has it."""
         self.unscaled = unscaled
 
+    def on_controlnet(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the ControlNet as ever, and remember how."""
+        output = network(*args, **kwargs)
+        names = positional_names(network_kind(self.controlnet))
+        call = NetworkCall(network, names, args, kwargs, self._parts(), self.family.shared)
+        if call.argument("guess_mode"):
+            call = NetworkCall(network, names, args, kwargs, (POSITIVE,), self.family.shared)
+        self.control = ControlNetCall(call, output, self.family.controls)
+        return output
+
     def on_network(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
+        self.calls += 1
+        if self.calls > self.family.calls_a_step:
+            raise UnsupportedModel(
+                f"{type(self.pipe).__name__} called its network {self.calls} times before a step of its scheduler, which "
+                f"no pipeline of the family {self.family.name} does, so it is unclear which one to guide"
+            )
         if self.prediction is not None:
-            raise UnsupportedModel(
-                f"{type(self.pipe).__name__} called its network twice before a step of its scheduler, which no "
-                f"pipeline of the family {self.steering.family.name} does, so it is unclear which one to guide"
-            )
-        parts = 2 if self.pipe.do_classifier_free_guidance else 1
-        self.asking = NetworkCall(network, self.names, args, kwargs, parts)
-        point = self._point(self.asking)
-        if self.guided is None:
-            self.guided = self._begin(self.asking)
-        elif self.asking.batch_size != self.guided.batch_size:
-            raise UnsupportedModel(
-                f"the batch changed from {self.guided.batch_size} to {self.asking.batch_size} images within one call"
-            )
+            return self._given_back(self.prediction, kwargs)
+        call = self.asking = NetworkCall(network, self.names, args, kwargs, self._parts(), self.family.shared)
         try:
-            guided = self.guided.predict(point)
+            if self.guided is None:
+                self.guided = self._begin(call)
+            elif call.batch_size != self.guided.batch_size:
+                raise UnsupportedModel(
+                    f"the batch changed from {self.guided.batch_size} to {call.batch_size} images within one call"
+                )
+            guided = self.guided.predict(self._point(call))
         finally:
             self.asking = None
         self.prediction = guided.to(self.dtype)
-        whole = self.prediction if parts == 1 else torch.cat([self.prediction] * parts)
-        return (whole,) if kwargs.get("return_dict", True) is False else _network_output(whole)
+        return self._given_back(repeated(self.prediction, len(call.parts)), kwargs)
 
     def before_step(self, prediction: Tensor) -> Tensor:
         """The exact guided prediction: what the pipeline made of it may have been rounded or rescaled."""
-        return prediction if self.prediction is None else self.prediction
+        if self.prediction is None:
+            return prediction
+        return repeated(self.prediction, len(prediction) // len(self.prediction))  # DiT steps all parts of its batch
 
     def after_step(self) -> None:
         """The scheduler has moved on."""
         if self.prediction is not None:
             self.index += 1
-        self.prediction = self.unscaled = None
+        self.prediction = self.unscaled = self.control = None
+        self.calls = 0
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The engine's door (:class:`~steerclear.denoiser.Denoiser`): inside of :meth:`on_network` only."""
         call = self.asking
         assert call is not None
-        sources = [self._source(branch, call) for branch in branches]
+        sources = [self._source(branch, call, rows) for branch in branches]
         groups: dict[Any, list[int]] = {}
         for index, (branch, source) in enumerate(zip(branches, sources, strict=True)):
-            key = (branch.network, call.text_shapes(source, self.text_arguments) if len(branches) > 1 else ())
-            groups.setdefault(key, []).append(index)
+            apart = index if self.family.sequential else None
+            shapes = call.shapes(source, self.condition_names) if len(branches) > 1 else ()
+            groups.setdefault((branch.network, shapes, apart), []).append(index)
         predictions: dict[int, Tensor] = {}
-        for (network, _), indices in groups.items():
-            joined = self._forward(call, network, [sources[index] for index in indices], rows)
+        for (network, _, _), indices in groups.items():
+            with self._cache_of(call, branches[indices[0]]):
+                joined = self._forward(call, network, [sources[index] for index in indices], rows)
             predictions.update(zip(indices, joined.chunk(len(indices)), strict=True))
         return [predictions[index] for index in range(len(branches))]
+
+    def _parts(self) -> tuple[str, ...]:
+        return self.family.parts if self.family.has_unconditional(self.pipe, self.arguments) else (POSITIVE,)
 
     def _begin(self, call: NetworkCall) -> GuidedDenoiser:
         """Look at the pipeline's first network call, before anything is evaluated."""
         sample = call.sample
-        if len(sample) % call.parts or not torch.equal(call.part(sample, 0), call.part(sample, call.parts - 1)):
+        if len(sample) % len(call.parts) or not torch.equal(
+            call.part(sample, 0), call.part(sample, len(call.parts) - 1)
+        ):
             raise UnsupportedModel(
-                f"{type(self.pipe).__name__} calls its network on a batch of {len(sample)} that is not {call.parts} "
-                f"times the same images, so steerclear cannot tell which part of it is which branch"
+                f"{type(self.pipe).__name__} calls its network on a batch of {len(sample)} that is not "
+                f"{len(call.parts)} times the same images, so steerclear cannot tell which part of it is which branch"
             )
-        for path in self.text_arguments:
+        for path in self.condition_names:
             if not isinstance(call.argument(path), Tensor):
                 raise UnsupportedModel(
                     f"{type(self.pipe).__name__} gives its network no {path}, so it has no prompt to steer"
                 )
-        guided = GuidedDenoiser(self, self.steering.guidance, call.batch_size, len(self.negatives))
+        self.seeds = seeds_of_images(self.arguments.get("generator"), call.batch_size)
+        guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
         self.steering.run.trace = guided.trace
         return guided
 
     def _point(self, call: NetworkCall) -> Point:
         scheduler = self.pipe.scheduler
-        sample = call.sample if self.unscaled is None else self.unscaled
-        timestep = call.argument(self.names[1])
-        alpha, sigma = noise_level(scheduler, timestep)
+        sample = call.part(call.sample if self.unscaled is None else self.unscaled, 0)
+        timestep = call.argument("timestep")
+        level = timestep.flatten()[0] if isinstance(timestep, Tensor) and timestep.ndim else timestep
+        if self.family.timestep_scale != 1:
+            level = level * self.family.timestep_scale
+        alpha, sigma = noise_level(scheduler, level)
         total = getattr(self.pipe, "num_timesteps", None) or len(scheduler.timesteps)
-        return Point(call.part(sample, 0), alpha, sigma, timestep, self.index, total, is_substep(scheduler))
+        return Point(self._latents(sample), alpha, sigma, timestep, self.index, total, is_substep(scheduler))
 
-    def _source(self, branch: Branch, call: NetworkCall) -> Source:
-        positive = call.parts - 1
+    def _latents(self, tensor: Tensor) -> Tensor:
+        """Without what lies behind the latents: a mask and a picture on input, a variance on output."""
+        axis = 1 if tensor.ndim == 4 else -1  # packed latents are tokens by channels
+        return tensor if tensor.shape[axis] == self.channels else tensor.narrow(axis, 0, self.channels)
+
+    def _given_back(self, prediction: Tensor, kwargs: Mapping[str, Any]) -> Any:
+        """In the form of the network's own output."""
+        whole = getattr(self.network.config, "out_channels", None)
+        if whole == 2 * self.channels and prediction.ndim == 4:
+            prediction = torch.cat([prediction, prediction], dim=1)  # where the variance was, which no pipeline reads
+        return (prediction,) if kwargs.get("return_dict", True) is False else _network_output(prediction)
+
+    def _source(self, branch: Branch, call: NetworkCall, rows: Tensor | None) -> Source:
         if branch.condition == "positive":
-            return Source(positive)
-        if call.parts == 2 and branch.condition == ("negative" if self.negatives.from_call else "empty"):
-            return Source(0)
-        # a conjunction is a prompt, and has what else belongs to the prompt's half; the others have the first half's
-        part = positive if branch.condition.startswith("conjunction") else 0
-        return Source(part, self.texts.inputs(branch.condition))
+            return Source(call.parts.index(POSITIVE))
+        has_unconditional = UNCONDITIONAL in call.parts
+        if has_unconditional and branch.condition == self.negatives.unconditional:
+            return Source(call.parts.index(UNCONDITIONAL))
+        # a conjunction is a prompt, and has what else belongs to the prompt's part; the others have the other's
+        together = branch.condition.startswith("conjunction")
+        part = UNCONDITIONAL if has_unconditional and not together else POSITIVE
+        if not together and not has_unconditional:
+            self._check_pictures(call, branch)
+        conditions = self.conditions.inputs(branch.condition, call)
+        controls = self._controls(call, part, together, conditions, rows)
+        return Source(call.parts.index(part), conditions, controls)
+
+    def _check_pictures(self, call: NetworkCall, branch: Branch) -> None:
+        remedy = "give the call a guidance_scale above 1"
+        if self.family.sequential:
+            remedy = "use a guidance that asks for no more than the prompt and the conjunction"
+        for path in ("added_cond_kwargs.image_embeds", "joint_attention_kwargs.ip_adapter_image_embeds"):
+            if call.argument(path) is not None:
+                raise UnsupportedModel(
+                    f"the guidance asks for the branch {branch.condition!r}, and with an IP-Adapter this call of "
+                    f"{type(self.pipe).__name__} has no picture for it, only the prompt's; {remedy}"
+                )
+
+    def _controls(
+        self, call: NetworkCall, part: str, together: bool, conditions: Inputs, rows: Tensor | None
+    ) -> Inputs:
+        """What the ControlNet gives for a branch whose text is not the pipeline's own."""
+        if self.control is None or not self.family.control_reads_text:
+            return {}
+        if self.control.only_positive and not together:
+            return self.control.none(rows)
+        if self.control_reads is None:
+            self.control_reads = self.control.followed(call, self.condition_names)
+        read = {path: tensor for path, tensor in conditions.items() if path in self.control_reads}
+        return self.control.again(part, read, rows, self.steering.max_batch) if read else {}
 
     def _forward(self, call: NetworkCall, network: str, sources: Sequence[Source], rows: Tensor | None) -> Tensor:
-        function = call.network if network == MAIN else self._other_network(network)
+        runner = None if network == MAIN else self._other_network(network)
         size = call.batch_size if rows is None else len(rows)
         parts = []
         for span in spans(size * len(sources), self.steering.max_batch):
             if rows is None and call.is_own(sources) and span == slice(0, len(call.sample)):
-                args, kwargs = call.args, call.kwargs  # exactly the pipeline's call
+                args, kwargs = call.args, dict(call.kwargs)  # exactly the pipeline's call
             else:
                 args, kwargs = call.inputs(sources, rows, span)
-            parts.append(output_tensor(function(*args, **kwargs)))
+            if runner is None:
+                output = call.network(*args, **kwargs)
+            else:
+                seeds = self.seeds if rows is None else tuple(self.seeds[row] for row in rows.tolist())
+                output = runner(WeakCall(call.network, args, kwargs, (seeds * len(sources))[span], self.index))
+            parts.append(self._latents(output_tensor(output)))
             self.dtype = parts[-1].dtype  # the pipeline is given back what its network would have given
             self.steering.run.forwards += 1
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _other_network(self, name: str) -> torch.nn.Module:
-        if name != "weak" or self.steering.weak is None:
+    def _cache_of(self, call: NetworkCall, branch: Branch) -> AbstractContextManager[None]:
+        """Where diffusers' caches are on, what is kept of one branch is not for another."""
+        if not self.family.sequential or not getattr(self.network, "is_cache_enabled", False):
+            return nullcontext()
+        own = {"positive": "cond", self.negatives.unconditional: "uncond"}
+        name = own.get(branch.condition, branch.condition)
+        return self.network.cache_context(name if branch.network == MAIN else f"{branch.network}:{name}")
+
+    def _other_network(self, name: str) -> WeakRunner:
+        if name != "weak":
             raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steer")
-        return self.steering.weak
+        return self.steering.weak_runner(self.pipe, self.network)
 
 
 def handler(module: Any) -> Callable[..., Any] | None:
     """Who handles a call of a module: the pipeline call that we are inside of, if it is its network that is called."""
     call = current.get()
-    if call is None or call.network is not module or call.asking is not None:
+    if call is None or call.asking is not None:
         return None  # also when the guidance itself runs the network, as its own weak one
-    return call.on_network
+    if call.network is module:
+        return call.on_network
+    return call.on_controlnet if call.controlnet is module else None
+
+
+def repeated(prediction: Tensor, times: int) -> Tensor:
+    """The same prediction for several parts of a batch."""
+    return prediction if times == 1 else torch.cat([prediction] * times)
+
+
+def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
+    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
+
+    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
+    (5, 3)
+    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
+    ((5, 6), (0, 1))
+    """
+    if isinstance(generator, (list, tuple)) and len(generator) == images:
+        return tuple(own.initial_seed() for own in generator)
+    only = generator[0] if isinstance(generator, (list, tuple)) else generator
+    first = 0 if only is None else only.initial_seed()
+    return tuple(first + image for image in range(images))
+
+
+def network_kind(network: Any) -> Any:
+    """A network's class, compiled or not."""
+    return type(getattr(network, "_orig_mod", network))
 
 
 @cache
@@ -208,6 +342,6 @@ def positional_names(kind: Any) -> tuple[str, ...]:
 
 
 def _network_output(prediction: Tensor) -> Any:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+    from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-    return UNet2DConditionOutput(sample=prediction)
+    return Transformer2DModelOutput(sample=prediction)

@@ -1,12 +1,19 @@
-"""Kinds of pipelines. A family is data: where its network is, and how text gets into it.
+"""Kinds of pipelines. A family is data: where its network is, what it is called with, and how text gets into it.
 
-A new family is one declaration here, and a tiny pipeline of it in the tests.
+A new family is one declaration in :data:`FAMILIES`, and a tiny pipeline of it in the tests.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnsupportedModel
+
+POSITIVE, UNCONDITIONAL = "positive", "unconditional"
+"""Parts of a pipeline's batch. Under a negative prompt of its own call the unconditional part is the negative's."""
+
+HasUnconditional = Callable[[Any, Mapping[str, Any]], bool]
+"""(pipeline, arguments of its call) -> whether the batch that it now makes has an unconditional part."""
 
 
 @dataclass(frozen=True)
@@ -15,40 +22,191 @@ class TextInput:
 
     Args:
         argument: its name; a dot leads into a dictionary, as in ``added_cond_kwargs.text_embeds``.
-        positive, negative: where ``encode_prompt`` has it in what it returns, for the prompt and the negative prompt.
+        positive: where ``encode_prompt`` has it in what it returns, for the prompt.
+        negative: the same for the negative prompt; None where the pipeline encodes that in a call of its own.
+        ready_made: the parameter of ``encode_prompt`` that takes it when it is encoded already; the negative's has
+            ``negative_`` before it.
     """
 
     argument: str
     positive: int
-    negative: int
+    negative: int | None
+    ready_made: str
+
+
+def says_itself(pipe: Any, arguments: Mapping[str, Any]) -> bool:
+    """The pipeline has a property for it, which a callback may change from step to step."""
+    return pipe.do_classifier_free_guidance
+
+
+def scale_above_one(pipe: Any, arguments: Mapping[str, Any]) -> bool:
+    """The pipeline keeps it in a local variable."""
+    return arguments["guidance_scale"] > 1
+
+
+def never(pipe: Any, arguments: Mapping[str, Any]) -> bool:
+    """The pipeline asks for the unconditional prediction in a call of its own."""
+    return False
 
 
 @dataclass(frozen=True)
 class Family:
-    """Pipelines that call their network in one way: under classifier-free guidance with a batch of two halves,
-    the unconditional (or negative) one first.
+    """Pipelines that call their network in one way.
 
     Args:
         name: for people.
         pipelines: class names, as diffusers has them; classes that derive from these belong to the family too.
         network: the attribute of the pipeline that holds the denoising network.
-        texts: the network's arguments that depend on the prompt.
+        texts: the network's arguments that depend on the prompt; none for classes.
+        class_labels: the network's argument that holds the class of each image, where classes stand for prompts.
+        parts: of the batch under classifier-free guidance, in the pipeline's order.
+        has_unconditional: whether the batch has all of these, or the positive one alone.
+        calls_a_step: how often the pipeline may call its network before a step of its scheduler. All calls but the
+            first are given what the first was given.
+        sequential: whether the pipeline runs its branches one after another. Then all branches run so, because one
+            batch of two differs in its last bits from two batches of one.
+        scale: the argument of the call that is the scale of its classifier-free guidance.
+        timestep_scale: the scheduler's timestep over the one that the network is told.
+        shared: the network's arguments that are the same for all images, whatever their length.
+        controls: the network's arguments that a ControlNet gives it, in the order of its outputs.
+        control_reads_text: whether the pipeline runs its ControlNet for the unconditional part with that part's text;
+            else that part has the prompt's.
+        readers: tokenizers that read the whole of a prompt, so that it is checked against them; the first group of
+            which the pipeline has all is used.
+        empty: what the pipeline's call has for a negative prompt that is not given.
     """
 
     name: str
     pipelines: tuple[str, ...]
     network: str
-    texts: tuple[TextInput, ...]
+    texts: tuple[TextInput, ...] = ()
+    class_labels: str | None = None
+    parts: tuple[str, ...] = (UNCONDITIONAL, POSITIVE)
+    has_unconditional: HasUnconditional = says_itself
+    calls_a_step: int = 1
+    sequential: bool = False
+    scale: str = "guidance_scale"
+    timestep_scale: float = 1.0
+    shared: frozenset[str] = frozenset()
+    controls: tuple[str, ...] = ()
+    control_reads_text: bool = True
+    readers: tuple[tuple[str, ...], ...] = (("tokenizer",),)
+    empty: str | None = None
 
+    @property
+    def encodes_negatives_apart(self) -> bool:
+        """Whether a negative prompt is encoded as a prompt is, in a call of ``encode_prompt`` of its own."""
+        return any(text.negative is None for text in self.texts)
+
+
+UNET_RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         name="Stable Diffusion",
-        pipelines=("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"),
+        pipelines=(
+            "StableDiffusionPipeline",
+            "StableDiffusionImg2ImgPipeline",
+            "StableDiffusionInpaintPipeline",
+            "StableDiffusionControlNetPipeline",
+            "StableDiffusionControlNetImg2ImgPipeline",
+            "StableDiffusionControlNetInpaintPipeline",
+        ),
         network="unet",
-        texts=(TextInput("encoder_hidden_states", positive=0, negative=1),),
+        texts=(TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),),
+        controls=UNET_RESIDUALS,
+    ),
+    Family(
+        name="Stable Diffusion XL",
+        pipelines=(
+            "StableDiffusionXLPipeline",
+            "StableDiffusionXLImg2ImgPipeline",
+            "StableDiffusionXLInpaintPipeline",
+            "StableDiffusionXLControlNetPipeline",
+            "StableDiffusionXLControlNetImg2ImgPipeline",
+            "StableDiffusionXLControlNetInpaintPipeline",
+        ),
+        network="unet",
+        texts=(
+            TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),
+            TextInput("added_cond_kwargs.text_embeds", 2, 3, "pooled_prompt_embeds"),
+        ),
+        controls=UNET_RESIDUALS,
+        readers=(("tokenizer", "tokenizer_2"), ("tokenizer_2",)),
+    ),
+    Family(
+        name="Stable Diffusion 3",
+        pipelines=(
+            "StableDiffusion3Pipeline",
+            "StableDiffusion3Img2ImgPipeline",
+            "StableDiffusion3InpaintPipeline",
+            "StableDiffusion3ControlNetPipeline",
+            "StableDiffusion3ControlNetInpaintingPipeline",
+        ),
+        network="transformer",
+        texts=(
+            TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),
+            TextInput("pooled_projections", 2, 3, "pooled_prompt_embeds"),
+        ),
+        calls_a_step=2,  # skip_guidance_layers adds one
+        controls=("block_controlnet_hidden_states",),
+        readers=(("tokenizer_3",), ("tokenizer", "tokenizer_2")),
+    ),
+    Family(
+        name="Flux",
+        pipelines=(
+            "FluxPipeline",
+            "FluxImg2ImgPipeline",
+            "FluxInpaintPipeline",
+            "FluxFillPipeline",
+            "FluxControlNetPipeline",
+            "FluxControlNetImg2ImgPipeline",
+            "FluxControlNetInpaintPipeline",
+        ),
+        network="transformer",
+        texts=(
+            TextInput("encoder_hidden_states", 0, None, "prompt_embeds"),
+            TextInput("pooled_projections", 1, None, "pooled_prompt_embeds"),
+        ),
+        parts=(POSITIVE,),
+        has_unconditional=never,
+        calls_a_step=2,  # the prompt, and with true_cfg_scale the negative prompt
+        sequential=True,
+        scale="true_cfg_scale",
+        timestep_scale=1000.0,
+        shared=frozenset({"txt_ids", "img_ids"}),
+        controls=("controlnet_block_samples", "controlnet_single_block_samples"),
+        control_reads_text=False,
+        readers=(("tokenizer_2",),),
+    ),
+    Family(
+        name="PixArt",
+        pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+        network="transformer",
+        texts=(
+            TextInput("encoder_hidden_states", 0, 2, "prompt_embeds"),
+            TextInput("encoder_attention_mask", 1, 3, "prompt_attention_mask"),
+        ),
+        has_unconditional=scale_above_one,
+        empty="",
+    ),
+    Family(
+        name="DiT",
+        pipelines=("DiTPipeline",),
+        network="transformer",
+        class_labels="class_labels",
+        parts=(POSITIVE, UNCONDITIONAL),
+        has_unconditional=scale_above_one,
     ),
 )
+
+REFUSED: Mapping[str, str] = {
+    "PAG": "mixes a guidance of its own (perturbed attention) into every prediction, so no other guidance can be put "
+    "in its place; use the pipeline without PAG",
+    "InstructPix2Pix": "guides by a picture as well as by a prompt, with three predictions a step and two scales, which "
+    "no guidance here has a place for; use an image-to-image or inpainting pipeline",
+}
+"""Part of a class name -> why such pipelines cannot be steered."""
 
 
 def family_of(pipe: Any) -> Family:
@@ -58,11 +216,9 @@ def family_of(pipe: Any) -> Family:
         UnsupportedModel: no family knows it; the message says what there is, and what to add.
     """
     class_name = type(pipe).__name__
-    if "PAG" in class_name or hasattr(pipe, "pag_scale"):
-        raise UnsupportedModel(
-            f"{class_name} mixes a guidance of its own (perturbed attention) into every prediction, so no other "
-            f"guidance can be put in its place; use the pipeline without PAG"
-        )
+    for part, reason in REFUSED.items():
+        if part in class_name or (part == "PAG" and hasattr(pipe, "pag_scale")):
+            raise UnsupportedModel(f"{class_name} {reason}")
     ancestors = {ancestor.__name__ for ancestor in type(pipe).__mro__}
     for family in FAMILIES:
         if ancestors.intersection(family.pipelines):
@@ -73,3 +229,15 @@ def family_of(pipe: Any) -> Family:
         f"Family for it to steerclear/bridges/families.py: the attribute of its network, and the network's arguments "
         f"that come from encode_prompt"
     )
+
+
+def prediction_channels(network: Any) -> int:
+    """How many channels of the network's output are the prediction; a learned variance may follow them."""
+    taken, given = network.config.in_channels, getattr(network.config, "out_channels", None)
+    return taken if given is None or given == 2 * taken else given
+
+
+def is_distilled(network: Any) -> bool:
+    """Whether the network has learnt guidance: it is told a scale, and answers as if it had been guided."""
+    config = network.config
+    return bool(getattr(config, "guidance_embeds", False) or getattr(config, "time_cond_proj_dim", None))

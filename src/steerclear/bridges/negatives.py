@@ -1,11 +1,13 @@
 """Negative prompts: are they there, given once, and short enough to be read?"""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PromptError
 from ..prompts import check_length
+from .families import Family
 
 EMBEDDED = None
 """Stands for the text of a negative prompt that was given as embeddings."""
@@ -18,14 +20,29 @@ class Negatives:
     Args:
         texts: one entry a negative prompt: a text for all images, a tuple with one text for each prompt of the call, or
             ``EMBEDDED``.
-        from_call: whether the pipeline's call gave them, so that its unconditional half is the first one.
+        from_call: whether the pipeline's call gave them, so that its unconditional part is the first one.
+        labels: in place of texts, for pipelines that have classes.
     """
 
     texts: tuple[str | tuple[str, ...] | None, ...] = ()
     from_call: bool = False
+    labels: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.texts) or len(self.labels)
+
+    @property
+    def unconditional(self) -> str:
+        """Which branch the unconditional part of the pipeline's own batch is."""
+        return "negative" if self.from_call else "empty"
+
+    def check_there_is(self, index: int, condition: str, setting: str) -> None:
+        """Raises :class:`PromptError` when a branch speaks of a negative that was not given."""
+        if index >= len(self):
+            there = "is 1 negative" if len(self) == 1 else f"are {len(self)} negatives"
+            raise PromptError(
+                f"the guidance asks for the branch {condition!r}, but there {there}; give {setting} to steer"
+            )
 
     def all_texts(self) -> list[str]:
         """Every text there is.
@@ -81,6 +98,24 @@ def given_to_call(negative_prompt: str | Sequence[str] | None, embeddings: Any) 
     return Negatives((texts,), from_call=True)
 
 
+def check_complete(of_call: Negatives, call: Mapping[str, Any]) -> None:
+    """A negative prompt for the second text encoder alone, which diffusers reads or drops as the model has it.
+
+    Args:
+        of_call: the negative prompt of the call.
+        call: its arguments.
+
+    Raises:
+        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``.
+    """
+    for further in ("negative_prompt_2", "negative_prompt_3"):
+        if not len(of_call) and "".join(call.get(further) or "").strip():
+            raise PromptError(
+                f"{further} is {call[further]!r}, and negative_prompt is not given, without which it may be dropped; "
+                f"give negative_prompt, or both"
+            )
+
+
 def chosen(of_steer: Negatives, of_call: Negatives) -> Negatives:
     """Those of ``steer`` or those of the call.
 
@@ -95,14 +130,41 @@ def chosen(of_steer: Negatives, of_call: Negatives) -> Negatives:
     return of_steer if len(of_steer) else of_call
 
 
-def check_readable(pipe: Any, text: str) -> None:
+def check_readable(pipe: Any, text: str, family: Family | None = None, longest: int | None = None) -> None:
     """A text encoder reads a limited number of tokens; what lies beyond would be dropped without a word.
+
+    Args:
+        pipe: the pipeline.
+        text: a prompt or negative prompt.
+        family: says which tokenizers read the whole of it; None for a pipeline with one.
+        longest: how many tokens the pipeline's call lets them read; None for what they can.
 
     Raises:
         PromptError: words would fall off, or the pipeline has no text encoder; names the words.
     """
-    tokenizer = getattr(pipe, "tokenizer", None)
-    if tokenizer is None or getattr(pipe, "text_encoder", None) is None:
-        raise PromptError(f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {text!r}")
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    check_length(tokenizer, f"prompt {text!r}", text, convert and (lambda words: convert(words, tokenizer)))
+    for tokenizer in check_encoders(pipe, family, text):
+        own = convert and functools.partial(_converted, convert, tokenizer)
+        check_length(tokenizer, f"prompt {text!r}", text, own, longest)
+
+
+def _converted(convert: Any, tokenizer: Any, words: str) -> str:
+    return convert(words, tokenizer)
+
+
+def check_encoders(pipe: Any, family: Family | None = None, text: str | None = None) -> list[Any]:
+    """The tokenizers that read the whole of a prompt.
+
+    Raises:
+        PromptError: the pipeline has no text encoder, or no tokenizer for it.
+    """
+    groups = (("tokenizer",),) if family is None else family.readers
+    for names in groups:
+        parts = [*names, *(name.replace("tokenizer", "text_encoder") for name in names)]
+        if all(getattr(pipe, part, None) is not None for part in parts):
+            return [getattr(pipe, name) for name in names]
+    what = "a further prompt" if text is None else repr(text)
+    raise PromptError(
+        f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {what}; load it with its text "
+        f"encoders, or give the call negative_prompt_embeds and a guidance that needs no other branch"
+    )

@@ -9,21 +9,43 @@ from typing import Any
 
 import torch
 
-from ..errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from ..errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
 from ..guidance.base import Guidance
+from ..guidance.rescaled import RescaledGuidance
+from . import effects
 from .call import PipelineCall, Run, Steering, current, handler
-from .families import family_of
-from .negatives import Negatives, check_readable, chosen, given_to_call, given_to_steer
+from .families import Family, family_of
+from .labels import class_numbers
+from .negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
 from .takeover import replaced_methods, routed_call
+from .weak.base import WeakNetwork
 
 _steered: dict[int, Steering] = {}
 """id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
 
-FITTING = ("in_channels", "out_channels", "cross_attention_dim")
+FITTING = (
+    "in_channels",
+    "out_channels",
+    "cross_attention_dim",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+    "caption_channels",
+    "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+    "num_embeds_ada_norm",
+    "guidance_embeds",
+    "time_cond_proj_dim",
+)
 """What a weak network must have in common with the pipeline's own."""
+
+FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_heads", "attention_head_dim")
+"""What else, where a ControlNet adds to the inner layers of both."""
 
 CALLER = 3
 """Where the line that called the pipeline is, seen from :func:`_steered_call`."""
+
+ENTERED = 4
+"""Where the line of the ``with`` is, seen from :func:`_checked`: beyond :func:`steer` and contextlib."""
 
 
 @contextmanager
@@ -31,23 +53,34 @@ def steer(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | None = None,
+    weak: torch.nn.Module | WeakNetwork | None = None,
     *,
+    negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
 ) -> Iterator[Run]:
     """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
 
-    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the ``guidance_scale`` of
-    the call has no effect. Everything else of the pipeline works as ever: schedulers, several prompts, several images a
-    prompt, embeddings, LoRA, callbacks. Plain classifier-free guidance is bit-identical to diffusers' own.
+    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the scale of the call (of
+    ``true_cfg_scale`` on Flux) has no effect; its ``guidance_rescale`` is honoured. Everything else of the pipeline
+    works as ever: schedulers, several prompts, several images a prompt, embeddings, LoRA, ControlNets, callbacks. Plain
+    classifier-free guidance is bit-identical to diffusers' own.
 
     Args:
-        pipe: a diffusers pipeline of the Stable Diffusion family (text to image, image to image, inpainting).
+        pipe: a diffusers pipeline of a family in :data:`~steerclear.bridges.families.FAMILIES`: Stable Diffusion 1, 2,
+            XL and 3, Flux, PixArt, DiT, and where diffusers has them their image-to-image, inpainting and ControlNet
+            forms.
         guidance: how predictions become one.
         negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its
             own. It may be given to the pipeline's call instead, as diffusers has it.
-        weak: a worse network of the same shape, for guidances that push away from it.
+        weak: a worse network, for guidances that push away from it: a network of the same shape, or a way to make one
+            of the pipeline's own.
+        negative_class_labels: the same as ``negative_prompt`` for pipelines that have classes: numbers, or names where
+            the pipeline has them.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
+
+    A weak network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
+    call, where it has a list of them. With one generator or none it is that one's seed (or 0) + k, so that only a list
+    makes images independent of the batch they are in.
 
     Yields:
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
@@ -56,27 +89,30 @@ def steer(
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
             missing or does not fit.
         PromptError: a negative prompt that is empty or too long, or given to both ``steer`` and the call.
+        UnknownName: a class that the pipeline does not have.
         InvalidSetting: a guidance that is none, or ``max_batch`` below 1.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
 
     Warns:
-        SteerclearWarning: a setting has no effect; says which, and why.
+        SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
-    steering = _checked(pipe, guidance, negative_prompt, weak, max_batch)
+    steering = _checked(pipe, guidance, negative_prompt, weak, negative_class_labels, max_batch)
     name = f"this {type(pipe).__name__}"
-    with replaced_methods(pipe, _pipeline_methods, name):
+    with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
         try:
             yield steering.run
         finally:
             del _steered[id(pipe)]
+            steering.runners.clear()
 
 
 def _checked(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None,
-    weak: torch.nn.Module | None,
+    weak: torch.nn.Module | WeakNetwork | None,
+    negative_class_labels: int | str | Sequence[int | str] | None,
     max_batch: int | None,
 ) -> Steering:
     """Refuse what cannot work, and warn of what has no effect, before anything is changed."""
@@ -85,32 +121,46 @@ def _checked(
     if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
         raise InvalidSetting("max_batch", max_batch, "a whole number of at least 1", "leave it out for no limit")
     family = family_of(pipe)
-    negatives = given_to_steer(negative_prompt)
-    for text in negatives.all_texts():
-        check_readable(pipe, text)
-    _check_weak(getattr(pipe, family.network), guidance, weak)
-    for message in (_negative_without_effect(guidance, negatives), _weak_without_effect(guidance, weak)):
-        _warn(message, stacklevel=4)  # the line of the `with`: beyond steer and contextlib
+    negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
+    _check_weak(pipe, family, guidance, weak)
+    _warn(effects.of_block(guidance, negatives, weak), ENTERED)
     return Steering(family, guidance, negatives, weak, max_batch, Run())
 
 
-def _warn(message: str | None, stacklevel: int) -> None:
-    if message is not None:
+def _warn(messages: Iterator[str], stacklevel: int) -> None:
+    for message in messages:
         warnings.warn(message, SteerclearWarning, stacklevel=stacklevel + 1)
 
 
-def _negative_without_effect(guidance: Guidance, negatives: Negatives) -> str | None:
-    reason = guidance.negative_has_no_effect() if len(negatives) else None
-    return None if reason is None else f"the negative prompt has no effect: {reason}"
+def _negatives_of_block(
+    pipe: Any,
+    family: Family,
+    negative_prompt: str | Sequence[str] | None,
+    negative_class_labels: int | str | Sequence[int | str] | None,
+) -> Negatives:
+    wrong, right = "negative_class_labels", "negative_prompt"
+    misplaced = negative_class_labels
+    if family.class_labels is not None:
+        wrong, right, misplaced = right, wrong, negative_prompt
+    if misplaced is not None:
+        raise PromptError(
+            f"{wrong} is {misplaced!r}, and {type(pipe).__name__} does not have it; give {right} in its place"
+        )
+    if family.class_labels is not None:
+        return Negatives(labels=class_numbers(pipe, family, negative_class_labels))
+    negatives = given_to_steer(negative_prompt)
+    if "max_sequence_length" not in inspect.signature(type(pipe).__call__).parameters:
+        _check_readable(pipe, family, negatives, None)  # else the call says how much is read
+    return negatives
 
 
-def _weak_without_effect(guidance: Guidance, weak: torch.nn.Module | None) -> str | None:
-    if weak is None or guidance.needs_weak():
-        return None
-    return f"the weak network has no effect: {guidance.name} with these settings never asks for it"
+def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: int | None) -> None:
+    for text in negatives.all_texts():
+        check_readable(pipe, text, family, longest)
 
 
-def _check_weak(network: Any, guidance: Guidance, weak: torch.nn.Module | None) -> None:
+def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: torch.nn.Module | WeakNetwork | None) -> None:
+    network = getattr(pipe, family.network)
     if weak is None:
         if guidance.needs_weak():
             raise UnsupportedModel(
@@ -118,12 +168,17 @@ def _check_weak(network: Any, guidance: Guidance, weak: torch.nn.Module | None) 
                 f"smaller or less trained network of the same shape"
             )
         return
-    for setting in FITTING:
+    if isinstance(weak, WeakNetwork):
+        weak.check(pipe, network)
+        return
+    controlled = getattr(pipe, "controlnet", None) is not None
+    for setting in FITTING + FITTING_CONTROL if controlled else FITTING:
         own, other = getattr(network.config, setting, None), getattr(getattr(weak, "config", None), setting, None)
         if own != other:
             raise UnsupportedModel(
                 f"the weak network does not fit: its {setting} is {other}, and the pipeline's network has {own}; both "
                 f"must take the same latents and the same text embeddings"
+                + (", and the same residuals of the ControlNet" if setting in FITTING_CONTROL else "")
             )
     if getattr(weak, "dtype", None) != network.dtype:
         raise UnsupportedModel(
@@ -135,77 +190,70 @@ def _check_weak(network: Any, guidance: Guidance, weak: torch.nn.Module | None) 
 def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
     """What a steered pipeline does instead of its class's own methods."""
     signature_of_call = inspect.signature(original.__call__)
-    signature_of_encode = inspect.signature(original.encode_prompt)  # type: ignore[attr-defined]
 
     @functools.wraps(original.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = signature_of_call.bind(self, *args, **kwargs).arguments
-        return _steered_call(self, given, lambda: original.__call__(self, *args, **kwargs))
+        bound = signature_of_call.bind(self, *args, **kwargs)
+        given = dict(bound.arguments)
+        bound.apply_defaults()
+        return _steered_call(self, given, bound.arguments, lambda: original.__call__(self, *args, **kwargs))
 
-    @functools.wraps(original.encode_prompt)  # type: ignore[attr-defined]
+    encode_prompt = getattr(original, "encode_prompt", None)
+    return {"__call__": call} if encode_prompt is None else {"__call__": call, "encode_prompt": _noted(encode_prompt)}
+
+
+def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An ``encode_prompt`` that tells the steered call what it was asked, and what it gave."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
     def encode_prompt(self: Any, *args: Any, **kwargs: Any) -> Any:
-        encode = functools.partial(original.encode_prompt, self)  # type: ignore[attr-defined]
+        encode = functools.partial(original, self)
         encoded = encode(*args, **kwargs)
         inside = current.get()
         if inside is not None and inside.pipe is self:
-            given = dict(signature_of_encode.bind(self, *args, **kwargs).arguments)
+            given = dict(signature.bind(self, *args, **kwargs).arguments)
             del given["self"]
             inside.texts.remember(encode, {**given, **given.pop("kwargs", {})}, encoded)
         return encoded
 
-    return {"__call__": call, "encode_prompt": encode_prompt}
+    return encode_prompt
 
 
-def _steered_call(pipe: Any, given: Mapping[str, Any], original: Callable[[], Any]) -> Any:
+def _steered_call(
+    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], original: Callable[[], Any]
+) -> Any:
     """One call of the pipeline: its scheduler and its network are taken over from beginning to end."""
     steering = _steered[id(pipe)]
-    negatives = _negatives_of_call(pipe, steering, given)
-    _warn(_negative_without_effect(steering.guidance, negatives) if negatives.from_call else None, CALLER)
-    _warn(_rescale_without_effect(given), CALLER)
-    _warn(_scale_without_effect(steering.guidance, given), CALLER)
-    call = PipelineCall(pipe, steering, negatives)
+    family = steering.family
+    negatives = _negatives_of_call(pipe, steering, arguments)
+    _warn(effects.of_call(family, getattr(pipe, family.network), steering.guidance, negatives, given), CALLER)
+    call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
     with ExitStack() as stack:
-        # the scheduler and the network of this moment: they may have been replaced since the block began
+        # the scheduler and the networks of this moment: they may have been replaced since the block began
         stack.enter_context(
             replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {type(pipe).__name__}")
         )
         stack.enter_context(routed_call(call.network, handler))
+        if call.controlnet is not None:
+            stack.enter_context(routed_call(call.controlnet, handler))
         token = current.set(call)
         stack.callback(current.reset, token)
         return original()
 
 
-def _negatives_of_call(pipe: Any, steering: Steering, given: Mapping[str, Any]) -> Negatives:
-    of_call = given_to_call(given.get("negative_prompt"), given.get("negative_prompt_embeds"))
-    for text in of_call.all_texts():
-        check_readable(pipe, text)
-    return chosen(steering.negatives, of_call)
+def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, Any]) -> Negatives:
+    of_call = given_to_call(arguments.get("negative_prompt"), arguments.get("negative_prompt_embeds"))
+    check_complete(of_call, arguments)
+    negatives = chosen(steering.negatives, of_call)
+    _check_readable(pipe, steering.family, negatives, arguments.get("max_sequence_length"))
+    return negatives
 
 
-def _rescale_without_effect(given: Mapping[str, Any]) -> str | None:
-    """The pipeline's own guidance is the identity on what we hand it, so its settings do nothing."""
-    rescale = given.get("guidance_rescale")
-    if not rescale:
-        return None
-    return (
-        f"guidance_rescale={rescale} of the pipeline's call has no effect under steer; set it on the guidance, as in "
-        f"ClassifierFreeGuidance(guidance_rescale={rescale})"
-    )
-
-
-def _scale_without_effect(guidance: Guidance, given: Mapping[str, Any]) -> str | None:
-    scale = _scale_of(guidance)
-    if given.get("guidance_scale", scale) == scale:
-        return None
-    return (
-        f"guidance_scale={given['guidance_scale']} of the pipeline's call has no effect under steer: the guidance "
-        f"{guidance.name} has {scale}; set it there"
-    )
-
-
-def _scale_of(guidance: Guidance) -> float:
-    inner = getattr(guidance, "inner", None)
-    return getattr(guidance, "guidance_scale", 1.0) if inner is None else _scale_of(inner)
+def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
+    """With the ``guidance_rescale`` of the call, which the pipeline itself cannot do: all it sees is one prediction."""
+    rescale = arguments.get("guidance_rescale")
+    return RescaledGuidance(guidance, rescale) if rescale else guidance
 
 
 def _scheduler_methods(original: type) -> Mapping[str, Callable[..., Any]]:

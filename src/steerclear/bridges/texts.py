@@ -4,15 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from ..errors import PromptError, UnsupportedModel
 from ..prompts import conjunction
+from .branches import Inputs, NetworkCall
 from .families import Family
-from .negatives import Negatives, check_readable
+from .negatives import EMBEDDED, Negatives, check_encoders, check_readable
 
-TextTensors = Mapping[str, Tensor]
-"""Name of a network's argument -> its value, one row an image."""
+PROMPTS = ("prompt", "prompt_2", "prompt_3")
+"""A pipeline with several text encoders takes a prompt for each; those not given are as the first."""
+
+Wordings = Mapping[str, list[str] | None]
+"""Name of a text encoder's prompt -> one text a prompt of the call; None where it is not given."""
 
 
 @dataclass
@@ -26,23 +28,29 @@ class Texts:
         pipe: the pipeline.
         family: which of the network's arguments come from the prompt.
         negatives: the negative prompts.
+        call: the arguments of the pipeline's call.
     """
 
     pipe: Any
     family: Family
     negatives: Negatives
+    call: Mapping[str, Any]
     encode: Callable[..., tuple[Any, ...]] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     encoded: tuple[Any, ...] = ()
-    known: dict[str, TextTensors] = field(default_factory=dict)
+    known: dict[str, Inputs] = field(default_factory=dict)
 
     def remember(
         self, encode: Callable[..., tuple[Any, ...]], arguments: Mapping[str, Any], encoded: tuple[Any, ...]
     ) -> None:
         """What the pipeline asked of its ``encode_prompt``, and what it got."""
-        self.encode, self.arguments, self.encoded = encode, arguments, encoded
+        if self.encode is None:
+            self.encode, self.arguments, self.encoded = encode, arguments, encoded
+        elif self.family.encodes_negatives_apart:  # the prompt comes first, then the negative prompt
+            own = {text.argument: encoded[text.positive] for text in self.family.texts}
+            self.known[self.negatives.unconditional] = own
 
-    def inputs(self, condition: str) -> TextTensors:
+    def inputs(self, condition: str, call: NetworkCall) -> Inputs:
         """The network's text arguments for ``empty``, ``negative``, ``conjunction``, ``negative_2`` and so on.
 
         Raises:
@@ -52,7 +60,7 @@ class Texts:
             self.known[condition] = self._encoded(condition)
         return self.known[condition]
 
-    def _encoded(self, condition: str) -> TextTensors:
+    def _encoded(self, condition: str) -> Inputs:
         if self.encode is None:
             raise UnsupportedModel(
                 f"{type(self.pipe).__name__} did not encode its prompt by encode_prompt, so steerclear does not know "
@@ -60,17 +68,20 @@ class Texts:
             )
         kind, _, number = condition.partition("_")
         if kind == "empty":
-            return self._as_negative([""] * self._prompts())
+            return self._as_empty()
         index = int(number or 1) - 1
-        if index >= len(self.negatives):
-            known = (
-                "is 1 negative prompt" if len(self.negatives) == 1 else f"are {len(self.negatives)} negative prompts"
-            )
-            raise PromptError(
-                f"the guidance asks for the branch {condition!r}, but there {known}; give negative_prompt to steer"
-            )
-        texts = self.negatives.for_prompts(index, self._prompts())
-        return self._as_negative(texts) if kind == "negative" else self._together(texts)
+        self.negatives.check_there_is(index, condition, "negative_prompt")
+        wordings = self._wordings(index)
+        return self._as_negative(wordings) if kind == "negative" else self._together(wordings)
+
+    def _wordings(self, index: int) -> Wordings:
+        """The index-th negative prompt, for each text encoder."""
+        of_call = {name: self.call.get(f"negative_{name}") if self.negatives.from_call else None for name in PROMPTS}
+        own = {name: self._several(text) for name, text in of_call.items()}
+        return own | {"prompt": self.negatives.for_prompts(index, self._prompts())}
+
+    def _several(self, text: Any) -> list[str] | None:
+        return [text] * self._prompts() if isinstance(text, str) else text and list(text)
 
     def _prompts(self) -> int:
         return len(self.encoded[self.family.texts[0].positive]) // self._images_per_prompt()
@@ -78,33 +89,52 @@ class Texts:
     def _images_per_prompt(self) -> int:
         return self.arguments.get("num_images_per_prompt") or 1
 
-    def _as_negative(self, texts: list[str] | None) -> TextTensors:
-        """In the way of negative prompts, which differs from that of prompts (``clip_skip`` is not for them)."""
-        own = self.arguments.get("negative_prompt_embeds") if texts is None else None
-        prompt = self.encoded[self.family.texts[0].positive][:: self._images_per_prompt()]  # so it is not encoded again
-        encoded = self._encode(
-            prompt=None, prompt_embeds=prompt, negative_prompt=texts, negative_prompt_embeds=own, halves=True
-        )
-        return {text.argument: encoded[text.negative] for text in self.family.texts}
+    def _as_empty(self) -> Inputs:
+        """As the pipeline has it when no negative prompt is given, which for SDXL is zeros and no text."""
+        if self.family.encodes_negatives_apart:
+            text: Any = [""] * self._prompts()
+        else:  # an empty text given to the call is the pipeline's own business: it may differ from none at all
+            text = self.family.empty if self.negatives.from_call else self.call.get("negative_prompt")
+        return self._as_negative({**dict.fromkeys(PROMPTS), "prompt": text}, embedded=False)
 
-    def _together(self, texts: list[str] | None) -> TextTensors:
-        prompts = self.arguments.get("prompt")
-        if prompts is None or texts is None:
+    def _as_negative(self, wordings: Mapping[str, Any], embedded: bool | None = None) -> Inputs:
+        """In the way of negative prompts, which differs from that of prompts (``clip_skip`` is not for them)."""
+        embedded = wordings["prompt"] is EMBEDDED if embedded is None else embedded
+        if not embedded:
+            check_encoders(self.pipe, self.family)
+        own = {
+            text.ready_made: self.call.get(f"negative_{text.ready_made}") if embedded else None
+            for text in self.family.texts
+        }
+        if self.family.encodes_negatives_apart:
+            encoded = self._encode({**wordings, **own})
+            return {text.argument: encoded[text.positive] for text in self.family.texts}
+        once = self._images_per_prompt()
+        prompt = {text.ready_made: self.encoded[text.positive][::once] for text in self.family.texts}
+        negative = {f"negative_{name}": value for name, value in {**wordings, **own}.items()}
+        # given as embeddings, the prompt is not encoded again
+        encoded = self._encode({**dict.fromkeys(PROMPTS), **prompt, **negative, "do_classifier_free_guidance": True})
+        return {text.argument: encoded[text.negative] for text in self.family.texts if text.negative is not None}
+
+    def _together(self, negatives: Wordings) -> Inputs:
+        if self.call.get("prompt") is None or negatives["prompt"] is EMBEDDED:
             raise PromptError(
                 "the guidance asks for the prompt and the negative prompt together, and one of them was given as "
                 "embeddings; give both as text"
             )
-        prompts = [prompts] if isinstance(prompts, str) else prompts
-        both = [conjunction(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-        for text in both:
-            check_readable(self.pipe, text)
-        encoded = self._encode(
-            prompt=both, prompt_embeds=None, negative_prompt=None, negative_prompt_embeds=None, halves=False
-        )
+        both: dict[str, list[str] | None] = {}
+        for name in PROMPTS:
+            prompts = self._several(self.call.get(name) or (negatives[name] and self.call["prompt"]))
+            texts = negatives[name] or negatives["prompt"]
+            both[name] = prompts and [conjunction(*pair) for pair in zip(prompts, texts or (), strict=True)]
+        for text in [text for texts in both.values() for text in texts or ()]:
+            check_readable(self.pipe, text, self.family, self.call.get("max_sequence_length"))
+        given = {text.ready_made: None for text in self.family.texts}
+        negative = {f"negative_{name}": None for name in (*PROMPTS, *given)}
+        encoded = self._encode({**both, **given, **negative, "do_classifier_free_guidance": False})
         return {text.argument: encoded[text.positive] for text in self.family.texts}
 
-    def _encode(self, *, halves: bool, **texts: Any) -> tuple[Any, ...]:
+    def _encode(self, changed: Mapping[str, Any]) -> tuple[Any, ...]:
         assert self.encode is not None
-        if getattr(self.pipe, "text_encoder", None) is None:
-            raise PromptError(f"{type(self.pipe).__name__} has no text encoder to read a further prompt with")
-        return self.encode(**{**self.arguments, **texts, "do_classifier_free_guidance": halves})
+        known = {name: value for name, value in changed.items() if name in self.arguments}
+        return self.encode(**{**self.arguments, **known})

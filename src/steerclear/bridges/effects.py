@@ -1,0 +1,92 @@
+"""Settings of a steered call that have no effect, or another than it seems: one sentence each, with reason and remedy."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..guidance.base import Guidance
+from .families import Family, is_distilled
+from .negatives import Negatives
+
+
+def of_block(guidance: Guidance, negatives: Negatives, weak: Any) -> Iterator[str]:
+    """What is known when the ``with steer`` block begins."""
+    yield from of_negatives(guidance, negatives)
+    if weak is not None and not guidance.needs_weak():
+        yield f"the weak network has no effect: {guidance.name} with these settings never asks for it"
+
+
+def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:
+    """A negative that the guidance does not look at."""
+    reason = guidance.negative_has_no_effect() if len(negatives) else None
+    if reason is not None:
+        yield f"the negative prompt has no effect: {reason}"
+
+
+def of_call(
+    family: Family, network: Any, guidance: Guidance, negatives: Negatives, given: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is known when the pipeline is called.
+
+    Args:
+        family: of the pipeline.
+        network: the pipeline's.
+        guidance: which takes the place of the pipeline's own.
+        negatives: of the block or the call.
+        given: the arguments that the call was given, without those left at their defaults.
+    """
+    if negatives.from_call:
+        yield from of_negatives(guidance, negatives)
+    yield from _scales(family, network, guidance, given)
+    if given.get("guidance_rescale") and rescale_of(guidance):
+        yield (
+            f"guidance_rescale is set twice: {given['guidance_rescale']} in the pipeline's call and "
+            f"{rescale_of(guidance)} on the guidance {guidance.name}, and both are done, one after the other; set one"
+        )
+    if given.get("skip_guidance_layers") is not None:
+        yield (
+            f"skip_guidance_layers={given['skip_guidance_layers']} of the pipeline's call has no effect under steer, "
+            f"though it costs nothing either: the guidance {guidance.name} takes its place; for a push away from a "
+            f"network with layers left out use AutoGuidance and steer(..., weak=...)"
+        )
+    if _embedded_prompt_without_negative(given, negatives) and scale_of(guidance) != 1:
+        yield (
+            "prompt_embeds are given without negative_prompt_embeds, so a branch without the prompt is the pipeline's "
+            "own empty prompt, encoded by the pipeline; if your embeddings were made in another way, give "
+            "negative_prompt_embeds made in the same way"
+        )
+
+
+def scale_of(guidance: Guidance) -> float:
+    """The scale of a guidance, or of the one that it wraps; 1 where there is none."""
+    inner = getattr(guidance, "inner", None)
+    return getattr(guidance, "guidance_scale", 1.0) if inner is None else scale_of(inner)
+
+
+def rescale_of(guidance: Guidance) -> float:
+    """The rescale of a guidance, or of the one that it wraps; 0 where there is none."""
+    inner = getattr(guidance, "inner", None)
+    return getattr(guidance, "guidance_rescale", 0.0) or (0.0 if inner is None else rescale_of(inner))
+
+
+def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negatives) -> bool:
+    return given.get("prompt_embeds") is not None and not negatives.from_call
+
+
+def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str, Any]) -> Iterator[str]:
+    own, distilled = scale_of(guidance), is_distilled(network)
+    if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
+        yield (
+            f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
+            f"{guidance.name} has {own}; set it there"
+        )
+    if family.scale != "guidance_scale" and "guidance_scale" in given and not distilled:
+        yield (
+            f"guidance_scale={given['guidance_scale']} of the pipeline's call has no effect, with steer or without: "
+            f"this network takes no scale as input, as distilled ones do; set it on the guidance"
+        )
+    if distilled and (own != 1 or guidance.needs_weak()):
+        yield (
+            f"this network is distilled: it takes the guidance_scale of the pipeline's call as input and answers as if "
+            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; set one of "
+            f"the two scales to 1, unless both are meant"
+        )
