@@ -12,10 +12,12 @@ from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...records import Trace
 from ...shelf import from_config
-from ..negatives import EMBEDDED, Negatives, check_readable, chosen, given_to_call, given_to_steer
+from ..effects import of_block, scale_of
+from ..negatives import EMBEDDED, Negatives, chosen, given_to_call, given_to_steer
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
+from .texts import check_text
 
 
 class Guider(BaseGuidance):
@@ -36,6 +38,7 @@ class Guider(BaseGuidance):
     @register_to_config
     def __init__(
         self,
+        *,
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
         weak: torch.nn.Module | None = None,
@@ -68,6 +71,11 @@ class Guider(BaseGuidance):
         copy: Guider = super().new(**kwargs)
         copy.weak = weak
         return copy
+
+    @property
+    def guidance_scale(self) -> float:
+        """What SDXL tells a network that takes the scale for an input."""
+        return scale_of(self.guidance)
 
     @property
     def num_conditions(self) -> int:
@@ -137,11 +145,8 @@ class Guider(BaseGuidance):
                 f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
                 f"guider.weak on a guider that was loaded: a network is not saved with it"
             )
-        if self.weak is not None and not self.guidance.needs_weak():
-            _warn(f"the weak network has no effect: {self.guidance.name} with these settings never asks for it")
-        reason = self.guidance.negative_has_no_effect() if len(negatives) else None
-        if reason is not None:
-            _warn(f"the negative prompt has no effect: {reason}")
+        for message in of_block(self.guidance, negatives, self.weak):
+            _warn(message)
         if getattr(loop.block, "disable_guidance", False):
             _warn(
                 f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
@@ -152,7 +157,7 @@ class Guider(BaseGuidance):
 
     def _negatives(self, loop: Loop, fields: Fields) -> Negatives:
         for text in self.negatives.all_texts():
-            check_readable(loop.pipe, text)
+            check_text(loop, text)
         if loop.state.get("prompt") is not None:
             of_call = given_to_call(loop.state.get("negative_prompt"), None)
         elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
@@ -216,4 +221,6 @@ def guider(
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.
     """
-    return Guider(guidance, negative_prompt, weak, start, stop, enabled)
+    return Guider(
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=start, stop=stop, enabled=enabled
+    )

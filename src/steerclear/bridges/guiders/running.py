@@ -6,9 +6,10 @@ within the pipeline's loop, so the callers hold them: the pipeline (a component 
 pipeline's state and the loop's.
 """
 
-import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from diffusers.modular_pipelines.modular_pipeline import BlockState, ModularPipeline, PipelineState
@@ -50,7 +51,7 @@ def _has(pipe: Any, guider: Any) -> bool:
 
 def _values_of_callers() -> Iterator[Any]:
     """The local variables of all callers, the nearest first."""
-    frame = inspect.currentframe()
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield from tuple(frame.f_locals.values())
         frame = frame.f_back

@@ -86,9 +86,10 @@ class GuiderRun:
         self.engine.guidance = self.guidance if active else Unguided()
         try:
             while missing := self._advance(point):
-                for evaluation in missing:
+                # all at once, so that a text which cannot be encoded is refused before anything runs
+                batches = [self._inputs(fields, branch.condition) for branch, _ in missing]
+                for evaluation, batch in zip(missing, batches, strict=True):
                     self.running = evaluation
-                    batch = self._inputs(fields, evaluation[0].condition)
                     yield batch
                     self.known[_key(*evaluation)] = batch.noise_pred
                     self.running = None
@@ -122,7 +123,7 @@ class GuiderRun:
         )
 
     def _inputs(self, fields: Fields, condition: str) -> Any:
-        own = "negative" if self.negatives.from_call else "empty"
+        own = self.negatives.unconditional
         if condition == "positive" or (condition == own and fields.has_negative):
             return fields.under(condition, None)
         return fields.under(condition, self.texts.encoded(condition))

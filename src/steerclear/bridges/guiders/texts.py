@@ -6,8 +6,8 @@ from typing import Any
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
 from ...errors import PromptError
-from ...prompts import conjunction
-from ..negatives import Negatives, check_readable
+from ...prompts import check_length, conjunction
+from ..negatives import Negatives
 from .conditions import Encoded
 from .running import Loop
 
@@ -15,6 +15,23 @@ POSITIVE, NEGATIVE = "prompt", "negative_prompt"
 FURTHER = ("_2", "_3")
 """Of the prompts that pipelines take for their second and third text encoder."""
 EMBEDDINGS = "prompt_embeds"
+
+
+def check_text(loop: Loop, text: str) -> None:
+    """A text encoder reads a limited number of tokens; what lies beyond would be dropped without a word.
+
+    Where there are several, the last one reads the most: the T5 of SD 3, up to the call's ``max_sequence_length``.
+
+    Raises:
+        PromptError: words would fall off; names them.
+    """
+    tokenizers = (getattr(loop.pipe, "tokenizer" + further, None) for further in (*reversed(FURTHER), ""))
+    tokenizer = next((known for known in tokenizers if known is not None), None)
+    if tokenizer is None:
+        raise PromptError(f"{type(loop.pipe).__name__} has no tokenizer, so it cannot read {text!r}")
+    convert = getattr(loop.pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
+    own = None if convert is None else lambda words: convert(words, tokenizer)
+    check_length(tokenizer, f"prompt {text!r}", text, own, loop.state.get("max_sequence_length"))
 
 
 @dataclass
@@ -88,7 +105,7 @@ class Texts:
             own = [own] if isinstance(own, str) else own
             changed[name] = [conjunction(prompt, text) for prompt, text in zip(own, texts, strict=True)]
         for text in changed[POSITIVE]:
-            check_readable(self.loop.pipe, text)
+            check_text(self.loop, text)
         return {name: value for name, value in self._run_block(changed).items() if not name.startswith("negative_")}
 
     def _run_block(self, changed: dict[str, Any]) -> dict[str, Any]:

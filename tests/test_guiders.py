@@ -1,0 +1,576 @@
+"""Our guidances as guiders of Modular Diffusers: against diffusers' own guiders, and against the classic pipelines."""
+
+import json
+import warnings
+from dataclasses import dataclass
+
+import diffusers
+import diffusers.guiders
+import pytest
+import torch
+from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec
+
+import steerclear
+import tiny
+import tiny_modular
+from steerclear import (
+    AutoGuidance,
+    ClassifierFreeGuidance,
+    DynamicNegativeGuidance,
+    Guider,
+    IntervalGuidance,
+    NegativePromptGuidance,
+    SteerclearWarning,
+    Unguided,
+    guider,
+)
+from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
+from steerclear.guidance.base import Guidance, guidances
+from steerclear.records import Guided
+
+SCALE = 3.0
+CFG = ClassifierFreeGuidance(SCALE)
+NEGATIVE = NegativePromptGuidance(SCALE)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+DYNAMIC = DynamicNegativeGuidance(SCALE)
+AUTO = AutoGuidance(2.0)
+NAMES = tuple(tiny_modular.CALLS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def guided(pipe, name, by, **settings):
+    pipe.update_components(guider=by)
+    return tiny_modular.latents(pipe, name, **settings)
+
+
+def their_cfg(**settings):
+    return diffusers.guiders.ClassifierFreeGuidance(guidance_scale=SCALE, **settings)
+
+
+def network_of(pipe, name):
+    return getattr(pipe, tiny_modular.NETWORK[name])
+
+
+def is_untouched(network):
+    own = vars(network)
+    return "_compiled_call_impl" not in own and "forward" not in own and not network._forward_pre_hooks
+
+
+# as diffusers' own guiders
+
+
+@pytest.mark.parametrize("negative", ["", "beard"])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_guidance_is_bit_identical_to_that_of_diffusers(name, images, negative):
+    pipe = tiny_modular.pipeline(name)
+    settings = {"seeds": tuple(range(images)), "negative_prompt": negative}
+    expected = guided(pipe, name, their_cfg(), **settings)
+    ours = guider(NEGATIVE if negative else CFG)
+    assert torch.equal(guided(pipe, name, ours, **settings), expected)
+    assert ours.trace.branches == [("negative" if negative else "empty", "positive")] * 3
+    assert ours.trace.evaluations.tolist() == [6.0] * images
+    assert is_untouched(network_of(pipe, name))
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "heun", "euler-ancestral", "dpm++", "unipc", "kdpm2"])
+def test_schedulers(scheduler):
+    pipe = tiny_modular.pipeline("sdxl", tiny.scheduler(scheduler))
+    expected = guided(pipe, "sdxl", their_cfg())
+    assert torch.equal(guided(pipe, "sdxl", guider(CFG)), expected)
+
+
+PICTURES = {
+    "img2img": {"image": tiny.picture(), "strength": 0.7},
+    "inpainting": {"image": tiny.picture(), "mask_image": tiny.mask(), "strength": 1.0},
+    "controlnet": {"control_image": tiny.picture("blue")},
+    "controlnet-guess": {"control_image": tiny.picture("blue"), "guess_mode": True},
+}
+
+
+def picture_pipeline(variant):
+    control = {"controlnet": tiny.controlnet("sdxl", variant)} if variant.startswith("controlnet") else {}
+    return tiny_modular.pipeline("sdxl", without=("decode",), **control)
+
+
+@pytest.mark.parametrize("variant", PICTURES)
+def test_pictures_as_inputs(variant):
+    pipe = picture_pipeline(variant)
+    expected = guided(pipe, "sdxl", their_cfg(), **PICTURES[variant], num_inference_steps=4)
+    ours = guider(CFG)
+    assert torch.equal(guided(pipe, "sdxl", ours, **PICTURES[variant], num_inference_steps=4), expected)
+    assert ours.trace.steps[-1].index == len(ours.trace.steps) - 1
+
+
+def test_img2img_of_sd3():
+    pipe = tiny_modular.pipeline("sd3")
+    settings = {**PICTURES["img2img"], "negative_prompt": "beard"}
+    expected = guided(pipe, "sd3", their_cfg(), **settings)
+    assert torch.equal(guided(pipe, "sd3", guider(NEGATIVE), **settings), expected)
+
+
+@pytest.mark.parametrize("settings", [{"start": 0.25}, {"stop": 0.7}, {"start": 0.2, "stop": 0.75}])
+def test_start_and_stop_are_those_of_diffusers(settings):
+    pipe = tiny_modular.pipeline("sdxl")
+    expected = guided(pipe, "sdxl", their_cfg(**settings), num_inference_steps=6)
+    ours = guider(CFG, **settings)
+    assert torch.equal(guided(pipe, "sdxl", ours, num_inference_steps=6), expected)
+    assert ("positive",) in ours.trace.branches
+    assert ("empty", "positive") in ours.trace.branches
+
+
+def test_a_disabled_guider_leaves_the_plain_prediction():
+    pipe = tiny_modular.pipeline("sd3")
+    expected = guided(pipe, "sd3", their_cfg(enabled=False))
+    ours = guider(CFG, enabled=False)
+    assert torch.equal(guided(pipe, "sd3", ours), expected)
+    assert torch.equal(guided(pipe, "sd3", guider(Unguided())), expected)
+    ours.enable()
+    assert torch.equal(guided(pipe, "sd3", ours), guided(pipe, "sd3", their_cfg(), negative_prompt=""))
+
+
+def test_rescale_is_that_of_diffusers():
+    pipe = tiny_modular.pipeline("sdxl")
+    expected = guided(pipe, "sdxl", their_cfg(guidance_rescale=0.7))
+    found = guided(pipe, "sdxl", guider(ClassifierFreeGuidance(SCALE, guidance_rescale=0.7)))
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(found, guided(pipe, "sdxl", their_cfg()), atol=1e-3)
+
+
+def test_sd3_without_a_negative_prompt_is_guided_all_the_same():
+    """diffusers' own guider then runs the prompt twice, and guides nothing."""
+    pipe = tiny_modular.pipeline("sd3")
+    expected = guided(pipe, "sd3", their_cfg(), negative_prompt="")
+    assert torch.equal(guided(pipe, "sd3", guider(CFG)), expected)
+    assert not torch.allclose(guided(pipe, "sd3", their_cfg()), expected, atol=1e-2)
+
+
+def test_a_pipeline_without_text_encoders():
+    whole = tiny_modular.pipeline("sdxl")
+    whole.update_components(guider=their_cfg())
+    state = whole(prompt="a red hat", negative_prompt="beard", **tiny_modular.SIZE, num_inference_steps=1)
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    given = {"prompt": None, **{name: state.get(name) for name in names}}
+    pipe = tiny_modular.pipeline("sdxl", without=("text_encoder", "decode"))
+    expected = guided(whole, "sdxl", their_cfg(), negative_prompt="beard")
+    assert torch.equal(guided(pipe, "sdxl", guider(CFG), **given), expected)
+    ours = guider(NEGATIVE)
+    assert torch.equal(guided(pipe, "sdxl", ours, **given), expected)
+    assert ours.trace.branches[0] == ("negative", "positive")
+    with pytest.raises(PromptError, match="'empty', and the prompt was given as embeddings"):
+        guided(pipe, "sdxl", guider(THREE_BRANCHES), **given)
+
+
+# as the classic pipelines under steer
+
+
+def classic_and_modular(name):
+    """The same networks in both kinds of pipeline; at noise levels that keep the latents of random networks near 1."""
+    scheduler = (
+        tiny.scheduler("euler", prediction_type="v_prediction") if name == "sdxl" else tiny.scheduler("flow-euler")
+    )
+    modular = tiny_modular.pipeline(name, scheduler)
+    kind = {"sdxl": diffusers.StableDiffusionXLPipeline, "sd3": diffusers.StableDiffusion3Pipeline}[name]
+    parts = {**tiny.FAMILIES[name].parts(None), tiny_modular.NETWORK[name]: network_of(modular, name)}
+    pipe = kind(**parts, scheduler=scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, modular
+
+
+def run_classic(pipe, name, prompt="a red hat", *, seeds=(0, 1), **settings):
+    count = len(seeds) if isinstance(prompt, str) else len(seeds) // len(prompt)
+    own = {**tiny_modular.CALLS[name], "num_inference_steps": 3, "output_type": "latent", **settings}
+    return pipe(prompt, num_images_per_prompt=count, generator=tiny.generators(*seeds), **own).images
+
+
+STEERED = {
+    "plain": (CFG, None),
+    "negative": (NEGATIVE, "beard"),
+    "three branches": (THREE_BRANCHES, "beard"),
+    "two negatives": (THREE_BRANCHES, ["beard", "glasses"]),
+    "dynamic": (DYNAMIC, "beard"),
+    "dynamic, two": (DynamicNegativeGuidance(1.0, 2.0, "negative"), ["beard", "glasses"]),
+    "autoguidance": (AUTO, None),
+    "autoguidance and a negative": (AutoGuidance(2.0, THREE_BRANCHES), "beard"),
+    "interval": (IntervalGuidance(DYNAMIC, 0.0, 0.5), "beard"),
+}
+"""The guidances of the comparison with steer, and their negative prompts."""
+
+
+@pytest.mark.parametrize("case", STEERED)
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
+    pipe, modular = classic_and_modular(name)
+    guidance, negatives = STEERED[case]
+    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    ours = guider(guidance, negatives, weak)
+    found = guided(modular, name, ours, seeds=(0, 1))
+    with steerclear.steer(pipe, guidance, negatives, weak) as run:
+        expected = run_classic(pipe, name)
+    assert torch.allclose(found, expected, rtol=0, atol=2e-5)
+    assert ours.trace.branches == run.trace.branches
+    assert torch.equal(ours.trace.evaluations, run.trace.evaluations)
+    for shown in run.trace.names():
+        assert torch.allclose(ours.trace.table(shown), run.trace.table(shown), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_it_does_so_for_a_list_of_prompts(name):
+    pipe, modular = classic_and_modular(name)
+    images = 1 if name == "sdxl" else 2  # diffusers 0.42 then mixes up the prompts' pooled embeddings in modular SDXL
+    settings = {"prompt": ["a red hat", "a blue car"], "seeds": tuple(range(2 * images))}
+    found = guided(modular, name, guider(DYNAMIC, "beard"), **settings)
+    with steerclear.steer(pipe, DYNAMIC, "beard"):
+        assert torch.allclose(found, run_classic(pipe, name, **settings), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", ["three branches", "dynamic", "autoguidance"])
+def test_guidances_matter(case):
+    """The comparisons mean something: each of the guidances has a visible effect on these tiny networks."""
+    pipe = tiny_modular.pipeline("sd3")
+    guidance, negatives = STEERED[case]
+    weak = tiny_modular.network("sd3", seed=7) if guidance.needs_weak() else None
+    found = guided(pipe, "sd3", guider(guidance, negatives, weak))
+    for other in (CFG, Unguided()):
+        assert float((found - guided(pipe, "sd3", guider(other))).abs().max()) > 1e-3
+
+
+# what runs
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", ["three branches", "dynamic, two", "autoguidance and a negative"])
+def test_an_image_of_a_batch_is_the_image_alone(name, case):
+    pipe = tiny_modular.pipeline(name)
+    guidance, negatives = STEERED[case]
+    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    pipe.to(torch.float64)
+    ours = guider(guidance, negatives, None if weak is None else weak.to(torch.float64))
+    alone = [guided(pipe, name, ours, seeds=(seed,)) for seed in (0, 1, 2)]
+    together = guided(pipe, name, ours, seeds=(0, 1, 2))
+    assert torch.allclose(together, torch.cat(alone), rtol=1e-9, atol=1e-9)
+
+
+class Counted:
+    """How often a network ran, and on how many images."""
+
+    def __init__(self, network):
+        self.calls = self.images = 0
+        network.register_forward_hook(self._count)
+
+    def _count(self, network, inputs, outputs):
+        self.calls += 1
+        self.images += len(outputs[0])
+
+
+def test_what_is_not_asked_for_is_not_run():
+    pipe = tiny_modular.pipeline("sdxl")
+    counted = Counted(pipe.unet)
+    ours = guider(IntervalGuidance(CFG, 0.0, 0.5))
+    guided(pipe, "sdxl", ours, num_inference_steps=4)
+    assert counted.calls == 6
+    assert ours.trace.branches == [("empty", "positive")] * 2 + [("positive",)] * 2
+    assert ours.trace.evaluations.tolist() == [6.0]
+
+
+def test_autoguidance_runs_one_weak_evaluation_more():
+    pipe, weak = tiny_modular.pipeline("sd3"), tiny_modular.network("sd3", seed=7)
+    main, other = Counted(pipe.transformer), Counted(weak)
+    ours = guider(AutoGuidance(2.0, CFG), weak=weak)
+    guided(pipe, "sd3", ours)
+    assert (main.calls, other.calls) == (6, 3)
+    assert ours.trace.branches == [("empty", "positive", "weak:positive")] * 3
+    assert ours.trace.evaluations.tolist() == [9.0]
+
+
+@dataclass(frozen=True)
+class HalfTheBatch(ClassifierFreeGuidance):
+    """Guides the second image only; runs the other branch of that one alone."""
+
+    def __call__(self, step, state):
+        positive = step.predict("positive")
+        rows = torch.tensor([1])
+        empty = step.predict("empty", rows=rows)
+        guided = positive.clone()
+        guided[rows] = empty + self.guidance_scale * (positive[rows] - empty)
+        return Guided(guided, state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_of_the_batch(name):
+    pipe = tiny_modular.pipeline(name, tiny.scheduler("ddim") if name == "sdxl" else None)
+    counted = Counted(network_of(pipe, name))
+    ours = guider(CFG)
+    ours.guidance = HalfTheBatch(SCALE)
+    found = guided(pipe, name, ours, seeds=(0, 1))
+    assert counted.images == 9
+    assert ours.trace.evaluations.tolist() == [3.0, 6.0]
+    assert torch.allclose(found[:1], guided(pipe, name, guider(Unguided())), rtol=0, atol=2e-5)
+    assert torch.allclose(found[1:], guided(pipe, name, guider(CFG), seeds=(1,)), rtol=0, atol=2e-5)
+
+
+def test_every_run_starts_anew():
+    pipe, ours = tiny_modular.pipeline("sd3"), guider(DYNAMIC, "beard")
+    first = guided(pipe, "sd3", ours)
+    trace = ours.trace
+    assert torch.equal(guided(pipe, "sd3", ours), first)
+    assert ours.trace is not trace
+    assert torch.equal(ours.trace.table("posterior"), trace.table("posterior"))
+    other = guided(pipe, "sd3", ours, prompt="a blue car", seeds=(0, 1), num_inference_steps=2)
+    assert len(other) == 2
+    assert len(ours.trace.steps) == 2
+    assert len(trace.steps) == 3
+
+
+def test_two_networks_one_after_the_other_share_a_guider():
+    """As in Wan 2.2: a guider for the noisy steps and one for the others, which may be the same."""
+    from diffusers.modular_pipelines.wan.modular_blocks_wan22 import Wan22Blocks
+
+    pipe = tiny_modular.pipeline("wan", blocks=Wan22Blocks, transformer_2=tiny_modular.network("wan", seed=8))
+    pipe.update_components(guider=their_cfg(), guider_2=their_cfg())
+    expected = tiny_modular.latents(pipe, "wan", num_inference_steps=4)
+    ours = guider(CFG)
+    pipe.update_components(guider=ours, guider_2=ours)
+    assert torch.equal(tiny_modular.latents(pipe, "wan", num_inference_steps=4), expected)
+    assert [step.index for step in ours.trace.steps] == [0, 1, 2, 3]
+
+
+# left as it was
+
+
+class Broken(Exception):
+    pass
+
+
+def breaks_at(network, call, error):
+    """The network raises at its so-manieth call."""
+    calls = []
+
+    def hook(network, inputs):
+        calls.append(1)
+        if len(calls) == call:
+            raise error
+
+    return network.register_forward_pre_hook(hook)
+
+
+@pytest.mark.parametrize("error", [Broken, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["main", "weak"])
+@pytest.mark.parametrize("name", NAMES)
+def test_after_an_exception_everything_is_as_before(name, where, error):
+    pipe, weak = tiny_modular.pipeline(name), tiny_modular.network(name, seed=7)
+    network = network_of(pipe, name)
+    ours = guider(AutoGuidance(2.0, DYNAMIC), "beard", weak)
+    expected = guided(pipe, name, ours)
+    breaking = breaks_at(network if where == "main" else weak, 2, error)
+    with pytest.raises(error) as held:  # with its frames, in which the loop is still in the middle of a step
+        guided(pipe, name, ours)
+    breaking.remove()
+    assert is_untouched(network)
+    assert is_untouched(weak)
+    assert len(ours.trace.steps) == (0 if where == "main" else 1)
+    assert torch.equal(guided(pipe, name, ours), expected)
+    assert held.type is error
+
+
+def test_an_exception_between_taking_over_and_the_network():
+    """A ControlNet runs in between: what it leaves behind is not seen by anybody, and gone with the next run."""
+    pipe, weak = picture_pipeline("controlnet"), tiny_modular.network("sdxl", seed=7)
+    ours, settings = guider(AUTO, weak=weak), PICTURES["controlnet"]
+    expected = guided(pipe, "sdxl", ours, **settings)
+    plain = guided(pipe, "sdxl", their_cfg(), **settings)
+    counted = Counted(weak)
+    breaking = breaks_at(pipe.controlnet, 2, Broken)  # the first is that of the positive, the second the weak one's
+    with pytest.raises(Broken) as held:
+        guided(pipe, "sdxl", ours, **settings)
+    breaking.remove()
+    assert torch.equal(guided(pipe, "sdxl", their_cfg(), **settings), plain)
+    assert counted.calls == 0
+    assert torch.equal(guided(pipe, "sdxl", ours, **settings), expected)
+    assert is_untouched(pipe.unet)
+    assert held.type is Broken
+
+
+def test_a_finished_run_is_not_held():
+    import gc
+    import weakref
+
+    pipe, ours = tiny_modular.pipeline("sd3"), guider(AUTO, weak=tiny_modular.network("sd3", seed=7))
+    pipe.update_components(guider=ours)
+    latents = weakref.ref(tiny_modular.latents(pipe, "sd3"))
+    gc.collect()
+    assert latents() is None
+
+
+def test_a_guider_and_steer_share_a_network():
+    pipe, modular = classic_and_modular("sd3")
+    ours = guider(AUTO, weak=tiny_modular.network("sd3", seed=7))
+    expected = guided(modular, "sd3", ours)
+    with steerclear.steer(pipe, CFG):
+        own = run_classic(pipe, "sd3")
+        assert torch.equal(guided(modular, "sd3", ours), expected)
+        assert torch.equal(run_classic(pipe, "sd3"), own)
+    assert is_untouched(modular.transformer)
+
+
+# saved and loaded
+
+
+@pytest.mark.parametrize("name", sorted(guidances()))
+def test_every_guidance_is_saved_and_loaded(name, tmp_path):
+    guidance = guidances()[name]()
+    ours = guider(guidance, ["beard", "hat"], start=0.25)
+    ours.save_pretrained(tmp_path)
+    again = ComponentSpec("guider", Guider, pretrained_model_name_or_path=str(tmp_path)).load()
+    assert again.guidance == guidance
+    assert again.negatives == ours.negatives
+    assert json.loads((tmp_path / "guider_config.json").read_text())["start"] == 0.25
+    assert again.config["start"] == 0.25
+    assert Guidance.from_pretrained(tmp_path) == guidance
+
+
+def test_the_file_of_a_plain_guidance_is_one_of_a_guider(tmp_path):
+    guidance = IntervalGuidance(NEGATIVE, 0.25, 0.5)
+    guidance.save_pretrained(tmp_path)
+    assert Guider.from_pretrained(tmp_path).guidance == guidance
+
+
+def test_a_loaded_guider_guides_as_the_saved_one(tmp_path):
+    pipe, weak = tiny_modular.pipeline("sd3"), tiny_modular.network("sd3", seed=7)
+    ours = guider(AutoGuidance(2.0, DYNAMIC), "beard", weak)
+    expected = guided(pipe, "sd3", ours)
+    ours.save_pretrained(tmp_path)
+    again = Guider.from_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match=r"none is given; .* set guider\.weak on a guider that was loaded"):
+        guided(pipe, "sd3", again)
+    again.weak = weak
+    assert torch.equal(guided(pipe, "sd3", again), expected)
+
+
+def test_a_changed_copy():
+    weak = tiny_modular.network("sd3", seed=7)
+    ours = guider(AUTO, weak=weak, stop=0.5)
+    assert (ours.new().guidance, ours.new().weak, ours.new().config["stop"]) == (AUTO, weak, 0.5)
+    changed = ours.new(guidance=CFG, weak=None)
+    assert (changed.guidance, changed.weak, changed.config["stop"]) == (CFG, None, 0.5)
+
+
+def test_a_pipeline_does_not_save_its_guider_but_takes_it_from_its_folder(tmp_path):
+    pipe, ours = tiny_modular.pipeline("wan"), guider(NEGATIVE, "beard")
+    expected = guided(pipe, "wan", ours)
+    pipe.save_pretrained(str(tmp_path), overwrite_modular_index=True)
+    assert not (tmp_path / "guider").exists()  # diffusers 0.42; when it does, the page on guiders can lose a paragraph
+    ours.save_pretrained(tmp_path / "guider")
+    spec = ComponentSpec("guider", Guider, pretrained_model_name_or_path=str(tmp_path), subfolder="guider")
+    fresh = tiny_modular.pipeline("wan")
+    assert torch.equal(guided(fresh, "wan", spec.load()), expected)
+
+
+def test_pushing_to_the_hub(monkeypatch):
+    pushed = {}
+
+    class Created:
+        repo_id = "me/my-guider"
+
+    def upload(self, folder, repo_id, **settings):
+        from pathlib import Path
+
+        pushed[repo_id] = json.loads((Path(folder) / "guider_config.json").read_text())
+
+    monkeypatch.setattr("diffusers.utils.hub_utils.create_repo", lambda *args, **kwargs: Created)
+    monkeypatch.setattr(Guider, "_upload_folder", upload)
+    guider(NEGATIVE, "beard").push_to_hub("my-guider")
+    assert pushed["me/my-guider"]["guidance"] == NEGATIVE.to_config()
+    assert pushed["me/my-guider"]["negative_prompt"] == "beard"
+
+
+# refused, and said
+
+
+def test_what_is_no_guidance_is_refused():
+    with pytest.raises(InvalidSetting, match=r"guidance is 3\.0, but must be a guidance; such as"):
+        guider(3.0)
+    with pytest.raises(PromptError, match="an empty text names no concept"):
+        guider(NEGATIVE, " ")
+
+
+def refused(error, message, ours, name="sd3", **settings):
+    pipe = tiny_modular.pipeline(name)
+    counted = Counted(network_of(pipe, name))
+    with pytest.raises(error, match=message):
+        guided(pipe, name, ours, **settings)
+    assert counted.calls == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals_come_before_the_first_evaluation(name):
+    refused(UnsupportedModel, "autoguidance pushes away from a weak network", guider(AUTO), name)
+    refused(PromptError, "is given twice", guider(NEGATIVE, "beard"), name, negative_prompt="hat")
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("sdxl", 77), ("sd3", 32), ("wan", 32)])
+def test_long_prompts_are_refused(name, tokens):
+    refused(PromptError, f"longer than the {tokens} tokens", guider(NEGATIVE, "beard " * 30), name)
+    together = "b" * (tokens - 5)  # fits alone, and not behind the prompt
+    refused(PromptError, f"'a red hat, b.* is longer than the {tokens} tokens", guider(DYNAMIC, together), name)
+
+
+def test_a_negative_prompt_that_is_missing():
+    pipe = tiny_modular.pipeline("sd3")
+    ours = guider(CFG)
+    ours.guidance = Asks("negative")
+    with pytest.raises(PromptError, match="'negative', but there is no such negative prompt"):
+        guided(pipe, "sd3", ours)
+    ours.guidance = Asks("other:positive")
+    with pytest.raises(UnsupportedModel, match="a network 'other' that was not given"):
+        guided(pipe, "sd3", ours)
+
+
+@dataclass(frozen=True)
+class Asks(Unguided):
+    branch: str = "positive"
+
+    def __call__(self, step, state):
+        return Guided(step.predict(self.branch), state)
+
+
+def test_what_is_not_finite_is_named():
+    pipe = tiny_modular.pipeline("sd3")
+    pipe.transformer.proj_out.bias.data.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="the prediction of branch 'empty' is not finite at step 1 of 3"):
+        guided(pipe, "sd3", guider(CFG))
+
+
+def test_a_guider_outside_of_a_modular_pipeline_says_so():
+    ours = guider(CFG)
+    ours.set_state(0, 3, torch.tensor(999))
+    with pytest.raises(UnsupportedModel, match="called from outside of a modular pipeline"):
+        ours.prepare_inputs({"prompt_embeds": torch.zeros(1)})
+    with pytest.raises(UnsupportedModel, match="before the loop had run all of its conditions"):
+        ours([])
+
+
+def test_what_has_no_effect_is_warned_of():
+    pipe = tiny_modular.pipeline("sd3")
+    with pytest.warns(SteerclearWarning, match="the negative prompt has no effect: cfg does not look at negative"):
+        guided(pipe, "sd3", guider(CFG), negative_prompt="beard")
+    with pytest.warns(SteerclearWarning, match="the weak network has no effect: cfg with these settings never asks"):
+        guided(pipe, "sd3", guider(CFG, weak=tiny_modular.network("sd3", seed=7)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteerclearWarning)
+        guided(pipe, "sd3", guider(NEGATIVE), negative_prompt="beard")
+        guided(pipe, "sd3", guider(CFG))
+
+
+def test_a_distilled_network_is_warned_of():
+    pipe = tiny_modular.pipeline("sdxl", unet=tiny.unet(time_cond_proj_dim=8, **tiny.XL_NETWORK))
+    expected = guided(pipe, "sdxl", their_cfg())
+    with pytest.warns(SteerclearWarning, match="the network of this StableDiffusionXLModularPipeline is distilled"):
+        assert torch.equal(guided(pipe, "sdxl", guider(CFG)), expected)
