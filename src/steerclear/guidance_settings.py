@@ -7,7 +7,7 @@ from typing import Any
 from .belief import Evidence
 from .errors import InvalidSetting, UnknownName
 from .guidance.base import find_guidance, guidances
-from .settings import Configurable
+from .settings import Configurable, parse_value
 from .shelf import entries, find
 
 VALUE = ""
@@ -73,27 +73,6 @@ def _value(name: str, text: str) -> Any:
     if name == "evidence":
         return _made(find("evidence", Evidence, text), {})
     return parse_value(text)
-
-
-def parse_value(text: str) -> Any:
-    """JSON where it is JSON, else text; a list, with or without its brackets, is a tuple.
-
-    >>> parse_value("3"), parse_value("0.5"), parse_value("null"), parse_value("conjunction")
-    (3, 0.5, None, 'conjunction')
-    >>> parse_value("[1.0, 0.5]"), parse_value("1.0,0.5"), parse_value("[[1, 0], [4, -2]]")
-    ((1.0, 0.5), (1.0, 0.5), ((1, 0), (4, -2)))
-    """
-    for candidate in (text, f"[{text}]"):
-        try:
-            return _frozen(json.loads(candidate))
-        except ValueError:
-            continue
-    return text
-
-
-def _frozen(value: Any) -> Any:
-    """Lists as tuples, which settings have."""
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _changed(name: str, before: Any, inside: dict[str, Any]) -> Any:

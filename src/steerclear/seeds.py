@@ -9,6 +9,10 @@ from torch import Tensor
 LARGEST_SEED = 2**32 - 1
 """torch's CPU generator reads the low 32 bits of a seed; larger ones would repeat smaller ones."""
 
+STRIDE = 0x9E3779B97F4A7C15
+MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+"""SplitMix64 (Steele, Lea and Flood 2014): the step of its counter; shifts and factors of its finaliser."""
+
 
 class Stream(IntEnum):
     """Independent uses of one image's seed. Without them two uses would draw the same numbers."""
@@ -23,18 +27,32 @@ class Stream(IntEnum):
 def stream_seed(seed: int, stream: Stream) -> int:
     """The seed of one stream of one image, in [0, 2**32). ``LATENTS`` keeps the seed, as pipelines do.
 
-    The others are mixed by the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    The others are mixed by the finaliser of SplitMix64.
 
     >>> stream_seed(7, Stream.LATENTS), stream_seed(7, Stream.DRAWING) == stream_seed(7, Stream.CAPTION)
     (7, False)
     """
-    if stream == Stream.LATENTS:
-        return int(seed)
-    wide = 2**64 - 1
-    mixed = (int(seed) + 0x9E3779B97F4A7C15 * (int(stream) + 1)) & wide
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & wide
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & wide
-    return (mixed ^ (mixed >> 31)) % 2**32
+    return int(seed) if stream == Stream.LATENTS else _finalised(int(seed) + STRIDE * (int(stream) + 1)) % 2**32
+
+
+def mixed(*numbers: int) -> int:
+    """One number in [0, 2**64) that depends on all of these and on their order.
+
+    >>> mixed(1, 2) == mixed(2, 1), mixed(1) == mixed(1, 0)
+    (False, False)
+    """
+    state = 0
+    for number in numbers:
+        state = _finalised(state + int(number) + STRIDE)
+    return state
+
+
+def _finalised(state: int) -> int:
+    """The finaliser of SplitMix64."""
+    state %= 2**64
+    for shift, factor in MIXING:
+        state = (state ^ (state >> shift)) * factor % 2**64
+    return state ^ (state >> 31)
 
 
 def image_generators(

@@ -1,6 +1,7 @@
 """Frozen dataclasses as settings: plain numbers in, JSON out, and errors that name the nearest field."""
 
 import dataclasses
+import json
 import math
 from typing import Any, ClassVar, Self
 
@@ -20,6 +21,14 @@ def finite(name: str, value: float, *, low: float = -math.inf, high: float = mat
     elif math.isfinite(high):
         bounds += f" of at most {high:g}"
     raise InvalidSetting(name, value, bounds)
+
+
+def whole(name: str, value: object, *, low: int, high: int | None = None) -> None:
+    """Raises :class:`InvalidSetting` unless value is a whole number with ``low <= value <= high``."""
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
+        return
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    raise InvalidSetting(name, value, f"a whole number {bounds}")
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
@@ -64,6 +73,27 @@ def any_weight(value: float | tuple[float, ...]) -> bool:
     (False, True)
     """
     return any(value) if isinstance(value, tuple) else value != 0
+
+
+def parse_value(text: str) -> Any:
+    """JSON where it is JSON, else text; a list, with or without its brackets, is a tuple.
+
+    >>> parse_value("3"), parse_value("0.5"), parse_value("null"), parse_value("conjunction")
+    (3, 0.5, None, 'conjunction')
+    >>> parse_value("[1.0, 0.5]"), parse_value("1.0,0.5"), parse_value("[[1, 0], [4, -2]]")
+    ((1.0, 0.5), (1.0, 0.5), ((1, 0), (4, -2)))
+    """
+    for candidate in (text, f"[{text}]"):
+        try:
+            return _frozen(json.loads(candidate))
+        except ValueError:
+            continue
+    return text
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, which settings have."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 class Configurable:

@@ -1,0 +1,76 @@
+"""Another network: a checkpoint or a snapshot of a training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch.nn import Module
+
+from ...errors import InvalidSetting, UnsupportedModel
+from .base import WeakCall, WeakNetwork, WeakRunner
+
+FITTING = (
+    "in_channels",
+    "out_channels",
+    "cross_attention_dim",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+    "caption_channels",
+    "addition_embed_type",
+    "guidance_embeds",
+)
+"""Settings of a network's configuration that say what it takes and gives."""
+
+
+@dataclass(frozen=True)
+class OtherNetwork(WeakNetwork):
+    """Another network of the same kind: smaller, or less trained. ``steer(..., weak=network)`` means this.
+
+    Args:
+        network: a torch module with a diffusers configuration, on the pipeline's device and in its dtype.
+
+    Raises:
+        InvalidSetting: no torch module.
+    """
+
+    network: Module
+
+    name: ClassVar[str] = "network"
+    memory: ClassVar[str] = "the other network's weights"
+    time: ClassVar[str] = "the other network's forward"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, Module):
+            raise InvalidSetting("network", self.network, "a torch module", "on the command line give its folder alone")
+
+    def to_config(self) -> dict[str, Any]:
+        """A network is no plain value.
+
+        Raises:
+            InvalidSetting: always.
+        """
+        raise InvalidSetting("network", type(self.network).__name__, "named by its folder or hub id to be stored")
+
+    def check(self, pipe: Any, network: Any) -> None:
+        for setting in FITTING:
+            own = getattr(network.config, setting, None)
+            other = getattr(getattr(self.network, "config", None), setting, None)
+            if own != other:
+                raise UnsupportedModel(
+                    f"the weak network does not fit: its {setting} is {other}, and the pipeline's network has {own}; "
+                    f"both must take the same latents and the same text embeddings"
+                )
+        dtype = getattr(self.network, "dtype", None)
+        if dtype != network.dtype:
+            raise UnsupportedModel(
+                f"the weak network is {dtype} and the pipeline's is {network.dtype}; bring it there with "
+                f"weak.to({network.dtype})"
+            )
+
+    @contextmanager
+    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+        def run(call: WeakCall) -> Any:
+            return self.network(*call.args, **call.kwargs)
+
+        yield run

@@ -1,0 +1,44 @@
+"""The network without its LoRA."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ...errors import UnsupportedModel
+from .adapters import Scales, check_known, running, switched_on
+from .base import WeakNetwork, WeakRunner
+
+
+@dataclass(frozen=True)
+class WithoutLora(WeakNetwork):
+    """The same network with LoRA adapters off: autoguidance then strengthens what they do.
+
+    The LoRA of the text encoders stays on: both networks read the same text.
+
+    Args:
+        adapters: names of those to take away; none for all of them.
+    """
+
+    adapters: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "without-lora"
+    memory: ClassVar[str] = "none"
+    time: ClassVar[str] = "one forward, without the adapters"
+
+    def check(self, pipe: Any, network: Any) -> None:
+        check_known(network, self.adapters)
+        on = switched_on(network)
+        if not on or (self.adapters and not on.intersection(self.adapters)):
+            raise UnsupportedModel(
+                f"the pipeline's network has {', '.join(self.adapters) or 'all its LoRA adapters'} switched off "
+                f"already, so the weak network would be the network itself; switch on with pipe.set_adapters"
+            )
+        with self.attached(pipe, network):
+            pass
+
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+        return running(network, self._wanted)
+
+    def _wanted(self, active: Sequence[str]) -> Scales:
+        return {name: None for name in active if self.adapters and name not in self.adapters}
