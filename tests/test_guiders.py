@@ -24,6 +24,8 @@ from steerclear import (
     Unguided,
     guider,
 )
+from steerclear.bridges.weak.dropout import SeededDropout
+from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
 from steerclear.guidance.base import Guidance, guidances
 from steerclear.records import Guided
@@ -219,6 +221,18 @@ def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
     assert torch.equal(ours.trace.evaluations, run.trace.evaluations)
     for shown in run.trace.names():
         assert torch.allclose(ours.trace.table(shown), run.trace.table(shown), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", [NoisedWeights(0.3), SeededDropout(0.2)], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_it_does_so_for_a_weak_network_made_of_its_own(name, kind):
+    pipe, modular = classic_and_modular(name)
+    ours = guider(AUTO, weak=kind)
+    found = guided(modular, name, ours, seeds=(0, 1))
+    with steerclear.steer(pipe, AUTO, weak=kind):
+        assert torch.allclose(found, run_classic(pipe, name), rtol=0, atol=2e-5)
+    assert torch.allclose(found[1:], guided(modular, name, ours, seeds=(1,)), rtol=0, atol=2e-5)
+    assert is_untouched(network_of(modular, name))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3"])
@@ -522,6 +536,10 @@ def test_long_prompts_are_refused(name, tokens):
     refused(PromptError, f"'a red hat, b.* is longer than the {tokens} tokens", guider(DYNAMIC, together), name)
 
 
+def test_a_weak_network_that_does_not_fit():
+    refused(UnsupportedModel, "the weak network does not fit: its in_channels", guider(AUTO, weak=tiny.unet()))
+
+
 def test_a_negative_prompt_that_is_missing():
     pipe = tiny_modular.pipeline("sd3")
     ours = guider(CFG)
@@ -529,7 +547,7 @@ def test_a_negative_prompt_that_is_missing():
     with pytest.raises(PromptError, match="'negative', but there is no such negative prompt"):
         guided(pipe, "sd3", ours)
     ours.guidance = Asks("other:positive")
-    with pytest.raises(UnsupportedModel, match="a network 'other' that was not given"):
+    with pytest.raises(UnsupportedModel, match="a network 'other', and there is none but 'weak'"):
         guided(pipe, "sd3", ours)
 
 

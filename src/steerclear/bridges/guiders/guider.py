@@ -14,6 +14,8 @@ from ...records import Trace
 from ...shelf import from_config
 from ..effects import of_block, scale_of
 from ..negatives import EMBEDDED, Negatives, chosen, given_to_call, given_to_steer
+from ..weak.base import WeakNetwork
+from ..weak.other_network import OtherNetwork
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
@@ -41,7 +43,7 @@ class Guider(BaseGuidance):
         *,
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
-        weak: torch.nn.Module | None = None,
+        weak: torch.nn.Module | WeakNetwork | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
@@ -115,20 +117,21 @@ class Guider(BaseGuidance):
                 "the guider was asked for its prediction before the loop had run all of its conditions; iterate over "
                 "what prepare_inputs returns, run the network on each, and then call the guider"
             )
-        if run.last_index + 1 >= run.total:
-            self._run = None  # nothing of a finished run is held but its trace
-        return GuiderOutput(
+        output = GuiderOutput(
             pred=run.guided,
             pred_cond=run.prediction("positive"),
             pred_uncond=run.prediction("empty", "negative"),
         )
+        if run.last_index + 1 >= run.total:
+            self._end()  # nothing of a finished run is held but its trace
+        return output
 
     def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
         run = self._run
-        if run is not None:
-            run.release()
         if run is None or not run.is_of(loop) or self._step <= run.last_index:
+            self._end()
             run = self._run = self._begin(loop, fields)
+        run.release()
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, self._is_active()))
 
     def _is_active(self) -> bool:
@@ -153,7 +156,13 @@ class Guider(BaseGuidance):
                 f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
             )
         self.trace = Trace()
-        return GuiderRun(loop, self.guidance, negatives, self.weak, self.trace)
+        weak = OtherNetwork(self.weak) if isinstance(self.weak, torch.nn.Module) else self.weak
+        return GuiderRun(loop, self.guidance, negatives, weak, self.trace)
+
+    def _end(self) -> None:
+        if self._run is not None:
+            self._run.close()
+        self._run = None
 
     def _negatives(self, loop: Loop, fields: Fields) -> Negatives:
         for text in self.negatives.all_texts():
@@ -188,7 +197,7 @@ def _warn(message: str) -> None:
 def guider(
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | None = None,
+    weak: torch.nn.Module | WeakNetwork | None = None,
     *,
     start: float = 0.0,
     stop: float = 1.0,
@@ -203,7 +212,8 @@ def guider(
         guidance: how predictions become one.
         negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
             One may be given to the pipeline's call instead, as diffusers has it.
-        weak: a worse network of the same shape, for guidances that push away from it.
+        weak: for guidances that push away from a worse network: one of the same shape, or a kind of weak network that is
+            made of the pipeline's own, for each run anew.
         start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
             conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
@@ -215,7 +225,7 @@ def guider(
     When the pipeline runs, before the first network evaluation:
 
     Raises:
-        UnsupportedModel: the weak network is missing, or the guider is no component of the pipeline.
+        UnsupportedModel: the weak network is missing or does not fit, or the guider is no component of the pipeline.
         PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
 
     Warns:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.nn import Module
 
 from ...denoiser import MAIN, Branch, Point
 from ...engine import GuidedDenoiser
@@ -16,11 +16,15 @@ from ...guidance.unguided import Unguided
 from ...records import Trace
 from ...schedulers import is_substep, noise_level, prediction_type
 from ..branches import map_tensors
+from ..call import seeds_of_images
 from ..negatives import Negatives
 from ..takeover import routed_call
+from ..weak.base import WeakCall, WeakNetwork, WeakRunner
 from .conditions import Fields, is_prompt
 from .running import Loop
 from .texts import Texts
+
+WEAK = "weak"
 
 Evaluation = tuple[Branch, Tensor | None]
 """A branch, and the images that it is needed for; None for all."""
@@ -45,18 +49,20 @@ class GuiderRun:
         loop: the pipeline's loop.
         guidance: how it is guided.
         negatives: the negative prompts.
-        weak: a worse network, or None.
+        weak: how the network becomes a worse one, or None.
         trace: what the guidance did goes there.
     """
 
     def __init__(
-        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: torch.nn.Module | None, trace: Trace
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace
     ) -> None:
-        self.scheduler = loop.pipe.scheduler
+        self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
         self.guidance, self.negatives, self.weak = guidance, negatives, weak
         self.texts = Texts(loop, negatives)
-        self.engine = GuidedDenoiser(self, guidance, len(loop.block.latents), len(negatives), trace)
+        images = len(loop.block.latents)
+        self.seeds = seeds_of_images(loop.state.get("generator"), images)
+        self.engine = GuidedDenoiser(self, guidance, images, len(negatives), trace)
         self.known: dict[Any, Tensor] = {}
         self.running: Evaluation | None = None
         self.guided: Tensor | None = None
@@ -64,6 +70,8 @@ class GuiderRun:
         self.total = len(loop.block.timesteps)
         self._block = weakref.ref(loop.block)
         self._takeover = ExitStack()
+        self._attached = ExitStack()
+        self._runners: dict[int, WeakRunner] = {}
 
     def is_of(self, loop: Loop) -> bool:
         """Whether this is the run of a loop."""
@@ -128,7 +136,7 @@ class GuiderRun:
             return fields.under(condition, None)
         return fields.under(condition, self.texts.encoded(condition))
 
-    def take_over(self, network: torch.nn.Module, is_ours: Callable[[], bool]) -> None:
+    def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
         """Before the loop calls its network: put the weak one in its place, or pick the images, where that is asked for.
 
         It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
@@ -137,21 +145,32 @@ class GuiderRun:
         Args:
             network: the loop's.
             is_ours: whether the call that came is the loop's.
+
+        Raises:
+            UnsupportedModel: the network cannot be made a weak one.
         """
-        assert self.running is not None
+        if self.running is None:
+            return
         branch, rows = self.running
+        weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
         if branch.network == MAIN and rows is None:
             return
-        other = None if branch.network == MAIN else self._other_network(branch.network)
-        whole = self.engine.batch_size
+        if branch.network not in (MAIN, WEAK):
+            raise UnsupportedModel(
+                f"the guidance asks for a network {branch.network!r}, and there is none but {WEAK!r}"
+            )
+        chosen = list(range(self.engine.batch_size)) if rows is None else rows.tolist()
 
         def of_rows(path: str, tensor: Tensor) -> Tensor:
-            return tensor[rows] if rows is not None and tensor.ndim and len(tensor) == whole else tensor
+            return tensor[rows] if rows is not None and tensor.ndim and len(tensor) == len(self.seeds) else tensor
 
         def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.release()
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
-            return (other or original)(*args, **kwargs)
+            if branch.network == MAIN:
+                return original(*args, **kwargs)
+            assert weak is not None
+            return weak(WeakCall(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
 
@@ -159,10 +178,19 @@ class GuiderRun:
         """Leave the network as it was."""
         self._takeover.close()
 
-    def _other_network(self, name: str) -> torch.nn.Module:
-        if name != "weak" or self.weak is None:
-            raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steerclear.guider")
-        return self.weak
+    def close(self) -> None:
+        """At the end of the run: leave the weak network, too."""
+        self.release()
+        self._runners.clear()
+        self._attached.close()
+
+    def _weak_runner(self, network: Module) -> WeakRunner | None:
+        if self.weak is None or not self.guidance.needs_weak():
+            return None
+        if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
+            self.weak.check(self.pipe, network)
+            self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
+        return self._runners[id(network)]
 
 
 def _key(branch: Branch, rows: Tensor | None) -> Any:
