@@ -4,6 +4,7 @@ claims.py    a figure and its bound; what they were measured on
 timing.py    two ways of doing one thing, in turns: how much longer one takes
 memory.py    what a process needed at its peak, and what something leaves behind
 networks.py  pipelines with random weights, of any size, built without a file
+one_run.py   one image, with and without steering; in a process of its own to see its memory
 shipped.py   what the shipped model can do
 overhead.py  what steering costs on the shipped model
 bridge.py    what steering costs on networks of the sizes that people have

@@ -3,7 +3,6 @@
 Everything is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both do the same.
 """
 
-import multiprocessing
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +10,13 @@ from typing import Any
 
 import torch
 
-from ..bridges.steer import steer
-from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..results import Measurement
 from .claims import Benchmark, Claim, at_least, at_most
-from .memory import leftovers, peak_bytes
+from .memory import leftovers
 from .networks import MEDIUM, STABLE_DIFFUSION, VAE_FACTOR, Size, parameters, random_pipeline
+from .one_run import SEED, peak_of_a_fresh_process, plain_run, steered_run
 from .timing import time_ratio
 
-PROMPT, SCALE, SEED = "a portrait", 5.0, 0
 MEDIUM_STEPS, LARGE_STEPS, LARGE_STEPS_ACCELERATED = 4, 1, 20
 REQUIRED = {"parameters": 20e6, "medium_time": 1.03, "large_time": 1.02, "large_memory": 1.02}
 
@@ -43,7 +40,7 @@ def benchmark_bridge(
         on_stage: see :data:`OnStage`.
     """
     steps = LARGE_STEPS if torch.device(device).type == "cpu" else LARGE_STEPS_ACCELERATED
-    # first, while this process is small: peaks of fresh processes are their own, but the memory is shared by all
+    # first, while this process needs little of the memory itself
     peaks = _peaks(large, steps, memory_runs, device, on_stage("memory, in fresh processes"))
     claims = [
         *_medium(medium, pairs, device, on_stage("time of a medium network")),
@@ -56,19 +53,6 @@ def benchmark_bridge(
     )  # fmt: skip
     result.save(folder / "bridge.json")
     return result
-
-
-def plain_run(pipe: Any, steps: int, on_step_end: Callable[..., dict[str, Any]] | None = None) -> torch.Tensor:
-    """One image's latents under the pipeline's own guidance."""
-    generator = torch.Generator().manual_seed(SEED)
-    return pipe(PROMPT, num_inference_steps=steps, guidance_scale=SCALE, generator=generator, output_type="latent",
-                callback_on_step_end=on_step_end).images  # fmt: skip
-
-
-def steered_run(pipe: Any, steps: int, on_step_end: Callable[..., dict[str, Any]] | None = None) -> torch.Tensor:
-    """The same latents, by steering."""
-    with steer(pipe, ClassifierFreeGuidance(SCALE)):
-        return plain_run(pipe, steps, on_step_end)
 
 
 def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
@@ -119,20 +103,11 @@ def _peaks(
 ) -> dict[bool, list[int]]:
     """Peak memory of fresh processes: without and with steering."""
     peaks: dict[bool, list[int]] = {False: [], True: []}
-    fresh = multiprocessing.get_context("spawn")
     for run in range(2 * runs):
         steered = bool(run % 2)
-        with fresh.Pool(1) as pool:
-            peaks[steered].append(pool.apply(peak_of_one_run, (size, steps, steered, device)))
+        peaks[steered].append(peak_of_a_fresh_process(size, steps, device, steered=steered))
         on_progress(run + 1, 2 * runs)
     return peaks
-
-
-def peak_of_one_run(size: Size, steps: int, steered: bool, device: str) -> int:
-    """The peak memory of this process after one run; only a process that did nothing else can say it."""
-    torch.set_num_threads(1)
-    (steered_run if steered else plain_run)(random_pipeline(size, device), steps)
-    return peak_bytes(device)
 
 
 def _memory_claim(size: Size, steps: int, peaks: dict[bool, list[int]]) -> Claim:

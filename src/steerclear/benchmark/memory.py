@@ -17,8 +17,7 @@ STATUS = Path("/proc/self/status")
 def peak_bytes(device: str = "cpu") -> int:
     """The most memory that this process ever held: in main memory, or on the accelerator that it works on.
 
-    Read from the process's own status, where Linux keeps it; a process that was only just started has a peak of its own
-    there, and elsewhere (``getrusage``) that of whoever started it too.
+    Read from the process's own status, where Linux keeps it; ``getrusage`` would count whoever started the process too.
     """
     if torch.device(device).type != "cpu":
         return torch.accelerator.memory.max_memory_allocated()
