@@ -51,7 +51,7 @@ class Steering:
     family: Family
     guidance: Guidance
     negatives: Negatives
-    weak: torch.nn.Module | WeakNetwork | None
+    weak: WeakNetwork | None
     max_batch: int | None
     run: Run
     attached: ExitStack = field(default_factory=ExitStack)
@@ -59,14 +59,11 @@ class Steering:
 
     def weak_runner(self, pipe: Any, network: Any) -> WeakRunner:
         """What runs the weak network beside a network of the pipeline."""
-        if isinstance(self.weak, WeakNetwork):
-            if id(network) not in self.runners:  # the pipeline's network may be replaced inside of the block
-                self.runners[id(network)] = self.attached.enter_context(self.weak.attached(pipe, network))
-            return self.runners[id(network)]
         if self.weak is None:
             raise UnsupportedModel("the guidance asks for a weak network, and none was given to steer")
-        weak = self.weak
-        return lambda call: weak(*call.args, **call.kwargs)
+        if id(network) not in self.runners:  # the pipeline's network may be replaced inside of the block
+            self.runners[id(network)] = self.attached.enter_context(self.weak.attached(pipe, network))
+        return self.runners[id(network)]
 
 
 current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_call", default=None)

@@ -19,27 +19,10 @@ from .labels import class_numbers
 from .negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
 from .takeover import replaced_methods, routed_call
 from .weak.base import WeakNetwork
+from .weak.naming import as_weak
 
 _steered: dict[int, Steering] = {}
 """id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
-
-FITTING = (
-    "in_channels",
-    "out_channels",
-    "cross_attention_dim",
-    "joint_attention_dim",
-    "pooled_projection_dim",
-    "caption_channels",
-    "addition_embed_type",
-    "projection_class_embeddings_input_dim",
-    "num_embeds_ada_norm",
-    "guidance_embeds",
-    "time_cond_proj_dim",
-)
-"""What a weak network must have in common with the pipeline's own."""
-
-FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_heads", "attention_head_dim")
-"""What else, where a ControlNet adds to the inner layers of both."""
 
 CALLER = 3
 """Where the line that called the pipeline is, seen from :func:`_steered_call`."""
@@ -96,7 +79,7 @@ def steer(
     Warns:
         SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
-    steering = _checked(pipe, guidance, negative_prompt, weak, negative_class_labels, max_batch)
+    steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
     name = f"this {type(pipe).__name__}"
     with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
@@ -111,7 +94,7 @@ def _checked(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None,
-    weak: torch.nn.Module | WeakNetwork | None,
+    weak: WeakNetwork | None,
     negative_class_labels: int | str | Sequence[int | str] | None,
     max_batch: int | None,
 ) -> Steering:
@@ -159,8 +142,7 @@ def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: in
         check_readable(pipe, text, family, longest)
 
 
-def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: torch.nn.Module | WeakNetwork | None) -> None:
-    network = getattr(pipe, family.network)
+def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: WeakNetwork | None) -> None:
     if weak is None:
         if guidance.needs_weak():
             raise UnsupportedModel(
@@ -168,23 +150,7 @@ def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: torch.nn.Mo
                 f"smaller or less trained network of the same shape"
             )
         return
-    if isinstance(weak, WeakNetwork):
-        weak.check(pipe, network)
-        return
-    controlled = getattr(pipe, "controlnet", None) is not None
-    for setting in FITTING + FITTING_CONTROL if controlled else FITTING:
-        own, other = getattr(network.config, setting, None), getattr(getattr(weak, "config", None), setting, None)
-        if own != other:
-            raise UnsupportedModel(
-                f"the weak network does not fit: its {setting} is {other}, and the pipeline's network has {own}; both "
-                f"must take the same latents and the same text embeddings"
-                + (", and the same residuals of the ControlNet" if setting in FITTING_CONTROL else "")
-            )
-    if getattr(weak, "dtype", None) != network.dtype:
-        raise UnsupportedModel(
-            f"the weak network is {getattr(weak, 'dtype', None)} and the pipeline's is {network.dtype}; bring it there "
-            f"with weak.to({network.dtype})"
-        )
+    weak.check(pipe, getattr(pipe, family.network))
 
 
 def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:

@@ -18,9 +18,15 @@ FITTING = (
     "pooled_projection_dim",
     "caption_channels",
     "addition_embed_type",
+    "projection_class_embeddings_input_dim",
+    "num_embeds_ada_norm",
     "guidance_embeds",
+    "time_cond_proj_dim",
 )
 """Settings of a network's configuration that say what it takes and gives."""
+
+FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_heads", "attention_head_dim")
+"""What else must fit where a ControlNet adds to the inner layers of both."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,15 @@ class OtherNetwork(WeakNetwork):
         raise InvalidSetting("network", type(self.network).__name__, "named by its folder or hub id to be stored")
 
     def check(self, pipe: Any, network: Any) -> None:
-        for setting in FITTING:
+        controlled = getattr(pipe, "controlnet", None) is not None
+        for setting in FITTING + FITTING_CONTROL if controlled else FITTING:
             own = getattr(network.config, setting, None)
             other = getattr(getattr(self.network, "config", None), setting, None)
             if own != other:
                 raise UnsupportedModel(
                     f"the weak network does not fit: its {setting} is {other}, and the pipeline's network has {own}; "
                     f"both must take the same latents and the same text embeddings"
+                    + (", and the same residuals of the ControlNet" if setting in FITTING_CONTROL else "")
                 )
         dtype = getattr(self.network, "dtype", None)
         if dtype != network.dtype:
