@@ -1,8 +1,10 @@
 """Our guidances as guiders of Modular Diffusers: against diffusers' own guiders, and against the classic pipelines."""
 
 import json
+import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import diffusers
 import diffusers.guiders
@@ -136,6 +138,37 @@ def test_a_disabled_guider_leaves_the_plain_prediction():
     assert torch.equal(guided(pipe, "sd3", guider(Unguided())), expected)
     ours.enable()
     assert torch.equal(guided(pipe, "sd3", ours), guided(pipe, "sd3", their_cfg(), negative_prompt=""))
+
+
+def test_half_precision():
+    pipe = tiny_modular.pipeline("sd3").to(torch.bfloat16)
+    expected = guided(pipe, "sd3", their_cfg(), negative_prompt="")
+    assert expected.dtype == torch.bfloat16
+    assert torch.equal(guided(pipe, "sd3", guider(CFG)), expected)
+
+
+@dataclass(frozen=True)
+class Mutant(ClassifierFreeGuidance):
+    """Classifier-free guidance with a mistake."""
+
+    mistake: str = "none"
+
+    def __call__(self, step, state):
+        first, second = step.predict("empty", "positive")
+        empty, positive = (second, first) if self.mistake == "branches swapped" else (first, second)
+        scale = self.guidance_scale + (1e-3 if self.mistake == "scale" else 0)
+        return Guided(empty + scale * (positive - empty), state)
+
+
+@pytest.mark.parametrize(("mistake", "equal"), [("none", True), ("branches swapped", False), ("scale", False)])
+@pytest.mark.parametrize("name", NAMES)
+def test_mistakes_are_caught(name, mistake, equal):
+    pipe, ours = tiny_modular.pipeline(name), guider(CFG)
+    expected = guided(pipe, name, their_cfg(), negative_prompt="")
+    ours.guidance = Mutant(SCALE, mistake=mistake)
+    found = guided(pipe, name, ours, negative_prompt="")
+    assert torch.equal(found, expected) == equal
+    assert torch.allclose(found, expected, rtol=0, atol=2e-5) == equal
 
 
 def test_rescale_is_that_of_diffusers():
@@ -468,6 +501,12 @@ def test_a_loaded_guider_guides_as_the_saved_one(tmp_path):
     assert torch.equal(guided(pipe, "sd3", again), expected)
 
 
+@pytest.mark.parametrize("kind", [NoisedWeights(0.3, 5), SeededDropout(0.2, layers=("*.attn*",))])
+def test_a_kind_of_weak_network_is_saved_with_the_guider(kind, tmp_path):
+    guider(AUTO, weak=kind).save_pretrained(tmp_path)
+    assert Guider.from_pretrained(tmp_path).weak == kind
+
+
 def test_a_changed_copy():
     weak = tiny_modular.network("sd3", seed=7)
     ours = guider(AUTO, weak=weak, stop=0.5)
@@ -494,8 +533,6 @@ def test_pushing_to_the_hub(monkeypatch):
         repo_id = "me/my-guider"
 
     def upload(self, folder, repo_id, **settings):
-        from pathlib import Path
-
         pushed[repo_id] = json.loads((Path(folder) / "guider_config.json").read_text())
 
     monkeypatch.setattr("diffusers.utils.hub_utils.create_repo", lambda *args, **kwargs: Created)
@@ -506,6 +543,14 @@ def test_pushing_to_the_hub(monkeypatch):
 
 
 # refused, and said
+
+
+def test_the_examples_of_the_page_are_python():
+    page = (Path(__file__).parents[1] / "docs" / "guiders.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    for block in blocks:
+        compile(block, "guiders.md", "exec")
 
 
 def test_what_is_no_guidance_is_refused():
@@ -527,6 +572,11 @@ def refused(error, message, ours, name="sd3", **settings):
 def test_refusals_come_before_the_first_evaluation(name):
     refused(UnsupportedModel, "autoguidance pushes away from a weak network", guider(AUTO), name)
     refused(PromptError, "is given twice", guider(NEGATIVE, "beard"), name, negative_prompt="hat")
+
+
+def test_a_negative_prompt_for_the_second_text_encoder_alone_is_refused():
+    refused(PromptError, "negative_prompt_2 is 'beard', and negative_prompt is not", guider(CFG), "sdxl",
+            negative_prompt_2="beard")  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("sdxl", 77), ("sd3", 32), ("wan", 32)])

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,10 +11,10 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...records import Trace
-from ...shelf import from_config
+from ...shelf import find, from_config
 from ..effects import of_block, scale_of
-from ..negatives import EMBEDDED, Negatives, chosen, given_to_call, given_to_steer
-from ..weak.base import WeakNetwork
+from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from ..weak.base import SHELF, WeakNetwork
 from ..weak.other_network import OtherNetwork
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
@@ -29,13 +29,13 @@ class Guider(BaseGuidance):
 
     Attributes:
         guidance: how predictions become one.
-        weak: the worse network. It is not saved: set it again on a guider that was loaded.
+        weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
+            guider that was loaded.
         trace: what the guidance did in the last run of the pipeline, per image and step.
     """
 
-    # the conditions that the guider's base class checks for; ours are chosen step by step
-    _input_predictions = ["positive", "empty"]  # diffusers reads it from the class
-    ignore_for_config = ["weak"]
+    # the base class wants some; ours are chosen step by step
+    _input_predictions = ["positive", "empty"]
 
     @register_to_config
     def __init__(
@@ -43,7 +43,7 @@ class Guider(BaseGuidance):
         *,
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
-        weak: torch.nn.Module | WeakNetwork | None = None,
+        weak: torch.nn.Module | WeakNetwork | Mapping[str, Any] | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
@@ -54,9 +54,11 @@ class Guider(BaseGuidance):
             raise InvalidSetting(
                 "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
             )
-        self.register_to_config(guidance=self.guidance.to_config())
         self.negatives = given_to_steer(negative_prompt)
-        self.weak = weak
+        self.weak = _weak_from_config(weak) if isinstance(weak, Mapping) else weak
+        is_plain = isinstance(self.weak, WeakNetwork) and not isinstance(self.weak, OtherNetwork)
+        saved = cast(WeakNetwork, self.weak).to_config() if is_plain else None
+        self.register_to_config(guidance=self.guidance.to_config(), weak=saved)
         self.trace = Trace()
         self._run: GuiderRun | None = None
 
@@ -68,11 +70,8 @@ class Guider(BaseGuidance):
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
     def new(self, **kwargs: Any) -> "Guider":
-        """A copy, with some settings changed; the weak network is the same one."""
-        weak = kwargs.pop("weak", self.weak)
-        copy: Guider = super().new(**kwargs)
-        copy.weak = weak
-        return copy
+        """A copy, with some settings changed; a weak network is the same one."""
+        return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
 
     @property
     def guidance_scale(self) -> float:
@@ -169,6 +168,7 @@ class Guider(BaseGuidance):
             check_text(loop, text)
         if loop.state.get("prompt") is not None:
             of_call = given_to_call(loop.state.get("negative_prompt"), None)
+            check_complete(of_call, loop.state.values)
         elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
             of_call = Negatives((EMBEDDED,), from_call=True)
         else:
@@ -188,6 +188,13 @@ class Guider(BaseGuidance):
     def _loop_is_running(self) -> bool:
         loop = running_loop(self)
         return loop is not None and self._run is not None and self._run.is_of(loop)
+
+
+def _weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
+    kind: type[WeakNetwork] = find(SHELF, WeakNetwork, config["_class_name"])
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    del settings["_class_name"]
+    return kind.with_settings(settings)
 
 
 def _warn(message: str) -> None:
