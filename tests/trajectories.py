@@ -62,7 +62,7 @@ def _watched(seen: list[Tensor]):
 
 def steered(name: str, variant: str, pipe: Any, guidance: Any, negative=None, *, steer_settings=(), **settings: Any):
     """The same under a guidance; the run too."""
-    with steer(pipe, guidance, negative, **dict(steer_settings)) as run:
+    with steer(pipe, guidance, **{"negative_prompt": negative, **dict(steer_settings)}) as run:
         found = trajectory(name, variant, pipe, **settings)
     return found, run
 

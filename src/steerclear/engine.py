@@ -8,7 +8,11 @@ from torch import Tensor
 from .denoiser import Branch, Denoiser, Point
 from .errors import NotFiniteError
 from .guidance.base import Guidance
-from .records import Guided, State, Step, Trace, TraceStep
+from .numerics import norm
+from .records import Guided, PerStep, State, Step, Trace, TraceStep
+
+GUIDANCE_NORM = "guidance_norm"
+"""In the trace of every guidance, at steps that evaluate the prompt's branch."""
 
 
 @dataclass
@@ -46,7 +50,8 @@ class GuidedDenoiser:
         guided: Guided = self.guidance(step, self.state)
         evaluation.check_finite("the guided prediction", guided.prediction)
         self.state = guided.state
-        info = {name: values.detach().float().cpu() for name, values in guided.info.items()}
+        shown = {**evaluation.norms(step, guided.prediction), **guided.info}
+        info = {name: values.detach().float().cpu() for name, values in shown.items()}
         self.trace.steps.append(
             TraceStep(point.index, step.noise_to_signal, tuple(evaluation.asked), evaluation.count.cpu(), info)
         )
@@ -69,6 +74,15 @@ class _Evaluation:
             self.known.update(fresh)
             return [self.known[name] for name in names]
         return [fresh[name] if name in fresh else self.known[name][rows] for name in names]
+
+    def norms(self, step: Step, guided: Tensor) -> PerStep:
+        """How far the guidance moved the prompt's own prediction, as noise: ``||e_guided - e_positive||``."""
+        positive = self.known.get("positive")
+        if positive is None:
+            return {}
+        if guided is positive:
+            return {GUIDANCE_NORM: self.count.new_zeros(len(guided))}
+        return {GUIDANCE_NORM: norm(step.noise_difference(guided, positive))}
 
     def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
         if rows is not None and not len(rows):
