@@ -25,9 +25,11 @@ def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
 
 def test_exported_names() -> None:
     assert steerclear.__all__ == [
-        "__version__", "AutoGuidance", "Belief", "ClassifierFreeGuidance", "ConstantEvidence", "DynamicNegativeGuidance",
-        "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NegativePromptGuidance", "OracleEvidence", "State", "SteerclearError",
-        "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided", "guidances", "guider", "load_model", "sample", "steer",
+        "__version__", "AutoGuidance", "Belief", "ClassifierFreeGuidance", "ConstantEvidence", "DroppedLayers",
+        "DynamicNegativeGuidance", "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NarrowContext",
+        "NegativePromptGuidance", "NoisedWeights", "OracleEvidence", "OtherNetwork", "QuantizedWeights", "RescaledGuidance",
+        "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided",
+        "WeakNetwork", "WithLora", "WithoutLora", "guidances", "guider", "load_model", "sample", "steer",
     ]  # fmt: skip
     for name in steerclear.__all__:
         assert getattr(steerclear, name) is not None

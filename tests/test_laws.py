@@ -97,7 +97,7 @@ def test_each_negative_has_its_own_strength_and_prior(which: int, concept: str) 
     expected, own = laws.trajectory(one, alone)
     assert torch.equal(found, expected)
     assert torch.equal(trace.table(numbered("posterior", which)), own.table("posterior"))
-    assert trace.names() == [numbered(name, which) for name in own.names()]
+    assert {"weight", "weight_2"}.intersection(trace.names()) == {numbered("weight", which)}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ import threading
 import weakref
 import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
+import steerclear
 import tiny
+from steerclear.bridges.steer import steer
 from steerclear.bridges.weak.base import WeakCall, weak_networks
 from steerclear.bridges.weak.changed_weights import second_weights, weighted_layers
 from steerclear.bridges.weak.dropout import SeededDropout
@@ -24,6 +28,8 @@ from steerclear.bridges.weak.quantized_weights import QuantizedWeights
 from steerclear.bridges.weak.with_lora import WithLora
 from steerclear.bridges.weak.without_lora import WithoutLora
 from steerclear.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel
+from steerclear.guidance.auto import AutoGuidance
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.seeds import mixed
 
 SEEDS = (7, 3, 11, 5)
@@ -657,6 +663,25 @@ def test_a_forward_that_somebody_replaced_is_refused():
     assert torch.allclose(found, prediction(other, "sd"), rtol=1e-6, atol=1e-6)
 
 
+LEAVES_ARE_SHARED = ("network", "narrow-context", "without-lora", "with-lora", "dropped-layers", "dropout")
+
+
+@pytest.mark.parametrize("level", ["block_level", "leaf_level"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_group_offloading_a_kind_is_refused_or_exact(kind, level):
+    network, weak = prepared(kind, "sd3")
+    expected = weak_prediction(weak, network, "sd3")
+    blocks = {"num_blocks_per_group": 1} if level == "block_level" else {}
+    network.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), offload_type=level, **blocks
+    )
+    if kind in ("network", "narrow-context") or (level == "leaf_level" and kind in LEAVES_ARE_SHARED):
+        assert torch.equal(weak_prediction(weak, network, "sd3"), expected)
+    else:
+        with pytest.raises(UnsupportedModel, match=r"the forward of .* was replaced"):
+            weak.check(None, network)
+
+
 def test_quantised_networks_cannot_be_changed():
     network = fresh("sd")
     network.conv_out.weight = torch.nn.Parameter(network.conv_out.weight.to(torch.int8), requires_grad=False)
@@ -732,3 +757,86 @@ def test_what_is_no_weak_network(text, error, message):
     with pytest.raises(error) as caught:
         parse_weak(text)
     assert message in str(caught.value)
+
+
+# under steer
+
+
+def latents(pipe, weak, seeds, **settings):
+    guidance = AutoGuidance(2.5, ClassifierFreeGuidance(3.0))
+    with steer(pipe, guidance, weak=weak, **settings) as run:
+        images = pipe(
+            [TEXTS[SEEDS.index(seed)] for seed in seeds],
+            generator=tiny.generators(*seeds),
+            num_inference_steps=3,
+            output_type="latent",
+        ).images
+    assert run.evaluations.tolist() == [9.0] * len(seeds)
+    return images
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_image_k_of_a_steered_batch_is_image_k_alone(kind):
+    pipe = tiny.stable_diffusion(prediction_type="v_prediction")
+    pipe.unet, weak = prepared(kind, "sd")
+    together = latents(pipe, weak, SEEDS)
+    assert torch.allclose(latents(pipe, weak, SEEDS, max_batch=3), together, rtol=1e-5, atol=1e-5)
+    for row, seed in enumerate(SEEDS):
+        assert torch.allclose(latents(pipe, weak, (seed,))[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weak", "make"),
+    [
+        (NoisedWeights(0.2, 4), lambda network: by_hand(network, noised)),
+        (QuantizedWeights(4), lambda network: by_hand(network, rounded)),
+        (WithoutLora(), lambda network: without_adapters(network)),
+    ],
+    ids=["noised", "quantized", "without-lora"],
+)
+def test_steering_with_a_kind_is_steering_with_the_network_that_it_means(weak, make):
+    pipe = tiny.stable_diffusion(prediction_type="v_prediction")
+    if isinstance(weak, WithoutLora):
+        pipe.unet = with_loras("sd", "style")
+    expected = latents(pipe, make(pipe.unet), SEEDS)
+    assert torch.allclose(latents(pipe, weak, SEEDS), expected, rtol=1e-6, atol=1e-6)
+
+
+def without_adapters(network):
+    other = copy.deepcopy(network)
+    other.delete_adapters("style")
+    return other
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs():
+    pipe = tiny.stable_diffusion()
+    pipe.unet.register_forward_pre_hook(lambda *_: pytest.fail("the network ran"))
+    with (
+        pytest.raises(UnsupportedModel, match="the pipeline's network has no LoRA"),
+        steer(pipe, AutoGuidance(2.0), weak=WithoutLora()),
+    ):
+        pipe("a red hat")
+
+
+def test_kinds_are_exported_by_their_names():
+    for kind in weak_networks().values():
+        assert getattr(steerclear, kind.__name__) is kind
+
+
+# the page
+
+
+def test_the_page_says_what_each_kind_costs():
+    page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
+    for name, kind in weak_networks().items():
+        typed = f"`{name}`" if kind is not OtherNetwork else ""
+        assert f"| `{kind.__name__}` | {typed} | {kind.memory} | {kind.time} |".replace("|  |", "| |") in page
+
+
+def test_the_second_weights_of_stable_diffusion_are_as_large_as_the_page_says():
+    page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
+    with torch.device("meta"):
+        network = UNet2DConditionModel(cross_attention_dim=768, sample_size=64)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 859_520_964  # of Stable Diffusion 1.5
+    count = sum(layer.weight.numel() for layer in weighted_layers(network).values())
+    assert f"{2 * count / 2**30:.2f} GiB: {count:,} weights" in page

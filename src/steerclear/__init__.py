@@ -24,6 +24,7 @@ _HOMES = {
     "guidance.dynamic_negative": ("DynamicNegativeGuidance",),
     "guidance.interval": ("IntervalGuidance",),
     "guidance.negative_prompt": ("NegativePromptGuidance",),
+    "guidance.rescaled": ("RescaledGuidance",),
     "guidance.unguided": ("Unguided",),
     "evidence.constant": ("ConstantEvidence",),
     "evidence.oracle": ("OracleEvidence",),
@@ -34,6 +35,15 @@ _HOMES = {
     "bridges.steer": ("steer",),
     "bridges.guiders.guider": ("Guider", "guider"),
     "bridges.loading": ("load_model",),
+    "bridges.weak.base": ("WeakNetwork",),
+    "bridges.weak.dropout": ("SeededDropout",),
+    "bridges.weak.dropped_layers": ("DroppedLayers",),
+    "bridges.weak.narrow_context": ("NarrowContext",),
+    "bridges.weak.noised_weights": ("NoisedWeights",),
+    "bridges.weak.other_network": ("OtherNetwork",),
+    "bridges.weak.quantized_weights": ("QuantizedWeights",),
+    "bridges.weak.with_lora": ("WithLora",),
+    "bridges.weak.without_lora": ("WithoutLora",),
     "errors": ("SteerclearError", "SteerclearWarning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

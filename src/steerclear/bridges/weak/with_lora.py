@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ...errors import InvalidSetting, UnsupportedModel
 from ...settings import finite
-from .adapters import Scales, check_known, running, switched_on
+from .adapters import Scales, check_known, running, switched_on, with_adapters
 from .base import WeakNetwork, WeakRunner
 
 
@@ -42,8 +42,7 @@ class WithLora(WeakNetwork):
                 f"the LoRA adapter {self.adapter!r} is on in the pipeline itself, and the weak network differs by "
                 f"having it; switch it off there with pipe.set_adapters([...]) of the others, or pipe.disable_lora()"
             )
-        with self.attached(pipe, network):
-            pass
+        with_adapters(network, self._wanted)
 
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
         return running(network, self._wanted)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import UnsupportedModel
-from .adapters import Scales, check_known, running, switched_on
+from .adapters import Scales, check_known, running, switched_on, with_adapters
 from .base import WeakNetwork, WeakRunner
 
 
@@ -34,8 +34,7 @@ class WithoutLora(WeakNetwork):
                 f"the pipeline's network has {', '.join(self.adapters) or 'all its LoRA adapters'} switched off "
                 f"already, so the weak network would be the network itself; switch on with pipe.set_adapters"
             )
-        with self.attached(pipe, network):
-            pass
+        with_adapters(network, self._wanted)
 
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
         return running(network, self._wanted)
