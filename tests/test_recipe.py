@@ -1,5 +1,7 @@
 """What decides how an image looks, and seeds as people write them."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance_settings import build_guidance
 from steerclear.recipe import Recipe, format_seeds, parse_seeds
+from steerclear.shelf import from_config
 
 PLAIN = {"model": "m", "model_digest": "d", "prompt": "a man", "guidance": ClassifierFreeGuidance(2.0).to_config(),
          "scheduler": "DDIMScheduler"}  # fmt: skip
@@ -81,6 +84,13 @@ def test_settings_reach_into_parts() -> None:
     deep = build_guidance("interval", None, ["inner=dynamic-negative", "inner.evidence.prior=0.3"])
     assert deep.inner.evidence.prior == 0.3
     assert build_guidance("dynamic-negative", None, ["evidence=constant"]).evidence.posterior == 0.5
+
+
+def test_a_setting_takes_a_number_for_each_negative() -> None:
+    assert build_guidance("negative", 3.0, ["negative_scale=1.0,0.5"]).negative_scale == (1.0, 0.5)
+    built = build_guidance("rescaled", None, ["inner=dynamic-negative", "inner.evidence.prior=[0.25, 0.1]"])
+    assert built.inner.evidence.prior == (0.25, 0.1)
+    assert hash(from_config(json.loads(json.dumps(built.to_config())))) == hash(built)
 
 
 @pytest.mark.parametrize(
