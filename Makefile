@@ -34,6 +34,7 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m steerclear.cli.docs docs
+	$(BIN)/python tests/features.py docs/steer-your-pipeline.md
 
 clean:
 	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache
