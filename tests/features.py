@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tiny
 import torch
 from torch import Tensor
 
 import steerclear
+import tiny
 from steerclear.errors import SteerclearWarning
 
 SCALE, STEPS = 3.0, 2

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import features
 import pytest
+
+import features
 
 PAGE = Path(__file__).parents[1] / "docs/steer-your-pipeline.md"
 GOOD = ("equal", "equal, unguided", "to 1e-4", "1 a step", "2 a step", "3 a step", "4 a step", features.ABSENT)
