@@ -10,6 +10,7 @@ import diffusers
 import diffusers.guiders
 import pytest
 import torch
+from diffusers.modular_pipelines.modular_pipeline import PipelineState
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec
 
 import steerclear
@@ -26,6 +27,7 @@ from steerclear import (
     Unguided,
     guider,
 )
+from steerclear.bridges.guiders.conditions import Field, Fields
 from steerclear.bridges.weak.dropout import SeededDropout
 from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
@@ -84,7 +86,7 @@ def test_plain_guidance_is_bit_identical_to_that_of_diffusers(name, images, nega
     assert is_untouched(network_of(pipe, name))
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "heun", "euler-ancestral", "dpm++", "unipc", "kdpm2"])
+@pytest.mark.parametrize("scheduler", ["ddim", "euler-ancestral", "dpm++", "unipc", "lms"])
 def test_schedulers(scheduler):
     pipe = tiny_modular.pipeline("sdxl", tiny.scheduler(scheduler))
     expected = guided(pipe, "sdxl", their_cfg())
@@ -203,13 +205,28 @@ def test_a_pipeline_without_text_encoders():
         guided(pipe, "sdxl", guider(THREE_BRANCHES), **given)
 
 
+def test_a_state_that_another_pipeline_began():
+    """Text encoders in one pipeline, the network in another: there are texts, and nothing that could encode more."""
+    text, pipe = tiny_modular.pipeline("sdxl"), tiny_modular.pipeline("sdxl", without=("text_encoder", "decode"))
+    text.update_components(guider=their_cfg())
+    whole = text(prompt="a red hat", negative_prompt="beard", **tiny_modular.SIZE, num_inference_steps=1)
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    state = PipelineState({name: whole.get(name) for name in ("prompt", "negative_prompt", *names)})
+    expected = guided(text, "sdxl", their_cfg(), negative_prompt="beard")
+    assert torch.equal(guided(pipe, "sdxl", guider(NEGATIVE), prompt=None, state=state), expected)
+    with pytest.raises(PromptError, match="has no block that makes prompt_embeds of a prompt"):
+        guided(pipe, "sdxl", guider(THREE_BRANCHES), prompt=None, state=state)
+    with pytest.raises(PromptError, match="has no tokenizer, so it cannot read 'a red hat, beard'"):
+        guided(pipe, "sdxl", guider(DynamicNegativeGuidance(1.0)), prompt=None, state=state)
+
+
 # as the classic pipelines under steer
 
 
-def classic_and_modular(name):
+def classic_and_modular(name, sampler="euler"):
     """The same networks in both kinds of pipeline; at noise levels that keep the latents of random networks near 1."""
     scheduler = (
-        tiny.scheduler("euler", prediction_type="v_prediction") if name == "sdxl" else tiny.scheduler("flow-euler")
+        tiny.scheduler(sampler, prediction_type="v_prediction") if name == "sdxl" else tiny.scheduler("flow-euler")
     )
     modular = tiny_modular.pipeline(name, scheduler)
     kind = {"sdxl": diffusers.StableDiffusionXLPipeline, "sd3": diffusers.StableDiffusion3Pipeline}[name]
@@ -254,6 +271,17 @@ def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
     assert torch.equal(ours.trace.evaluations, run.trace.evaluations)
     for shown in run.trace.names():
         assert torch.allclose(ours.trace.table(shown), run.trace.table(shown), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("sampler", ["dpm++-sde", "heun", "kdpm2", "ddpm"])
+def test_it_does_so_for_samplers_that_draw_noise_or_evaluate_twice(sampler):
+    pipe, modular = classic_and_modular("sdxl", sampler)
+    ours = guider(DYNAMIC, "beard")
+    found = guided(modular, "sdxl", ours, seeds=(0, 1))
+    with steerclear.steer(pipe, DYNAMIC, "beard") as run:
+        assert torch.allclose(found, run_classic(pipe, "sdxl"), rtol=0, atol=2e-5)
+    assert ours.trace.levels() == run.trace.levels()
+    assert [step.index for step in ours.trace.steps] == [step.index for step in run.trace.steps]
 
 
 @pytest.mark.parametrize("kind", [NoisedWeights(0.3), SeededDropout(0.2)], ids=lambda kind: kind.name)
@@ -614,6 +642,21 @@ def test_what_is_not_finite_is_named():
     pipe.transformer.proj_out.bias.data.fill_(float("nan"))
     with pytest.raises(NotFiniteError, match="the prediction of branch 'empty' is not finite at step 1 of 3"):
         guided(pipe, "sd3", guider(CFG))
+
+
+def test_texts_of_another_length_are_refused():
+    fields = Fields({"embeds": Field("prompt_embeds", torch.zeros(2, 7, 4), None)})
+    assert fields.under("negative", {"prompt_embeds": torch.ones(1, 7, 4)}).embeds.shape == (2, 7, 4)
+    with pytest.raises(UnsupportedModel, match="the negative_2 prompt does not have the prompt's"):
+        fields.under("negative_2", {"prompt_embeds": torch.ones(1, 5, 4)})
+
+
+def test_a_loop_that_takes_all_conditions_before_it_runs_one_is_refused():
+    class Hasty(Guider):
+        def prepare_inputs(self, data):
+            return list(super().prepare_inputs(data))
+
+    refused(UnsupportedModel, "asked for the next condition before it had run the last", Hasty(guidance=CFG))
 
 
 def test_a_guider_outside_of_a_modular_pipeline_says_so():

@@ -100,7 +100,7 @@ class Guider(BaseGuidance):
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
         super().prepare_models(denoiser)
-        if self._run is not None:
+        if self._run is not None and self._run.running is not None:
             self._run.take_over(denoiser, self._loop_is_running)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
@@ -131,11 +131,14 @@ class Guider(BaseGuidance):
             self._end()
             run = self._run = self._begin(loop, fields)
         run.release()
-        return Conditions(run.step(fields, loop.block, self._step, self._timestep, self._is_active()))
+        return Conditions(run.step(fields, loop.block, self._step, self._timestep, self._is_active(run.total)))
 
-    def _is_active(self) -> bool:
-        """By the rule of diffusers' own guiders, which cuts ``start`` and ``stop`` down to whole steps."""
-        first, last = (int(share * self._num_inference_steps) for share in (self._start, self._stop))
+    def _is_active(self, total: int) -> bool:
+        """By the rule of diffusers' own guiders, which cuts ``start`` and ``stop`` down to whole steps.
+
+        They count by ``num_inference_steps``, and so stop halfway where a sampler evaluates twice a step.
+        """
+        first, last = (int(share * total) for share in (self._start, self._stop))
         return self._enabled and first <= self._step < last
 
     def _begin(self, loop: Loop, fields: Fields) -> GuiderRun:

@@ -99,6 +99,12 @@ class GuiderRun:
                 for evaluation, batch in zip(missing, batches, strict=True):
                     self.running = evaluation
                     yield batch
+                    if not hasattr(batch, "noise_pred"):
+                        raise UnsupportedModel(
+                            f"the loop of {type(self.pipe).__name__} asked for the next condition before it had run the "
+                            f"last one, so there is nothing that the guidance could choose by; use a pipeline whose loop "
+                            f"runs its network within `for batch in guider.prepare_inputs(...)`"
+                        )
                     self.known[_key(*evaluation)] = batch.noise_pred
                     self.running = None
         finally:  # also when the loop breaks off: then the generator is closed
@@ -149,8 +155,7 @@ class GuiderRun:
         Raises:
             UnsupportedModel: the network cannot be made a weak one.
         """
-        if self.running is None:
-            return
+        assert self.running is not None
         branch, rows = self.running
         weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
         if branch.network == MAIN and rows is None:

@@ -70,10 +70,7 @@ class Texts:
                 f"steerclear.guider(..., negative_prompt=...)"
             )
         texts = self.negatives.for_prompts(index, len(prompts))
-        if texts is None:
-            raise PromptError(
-                f"the guidance asks for the branch {condition!r}, and the negative prompt was given as embeddings; give it as text"
-            )
+        assert texts is not None  # a negative that is known by its embeddings alone comes without a prompt
         return self._as_negative(prompts, texts) if kind == "negative" else self._together(prompts, texts)
 
     def _prompts(self, condition: str) -> list[str]:
