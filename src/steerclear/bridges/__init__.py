@@ -10,4 +10,5 @@ labels.py       classes in the place of prompts
 controlnet.py   a ControlNet, run again for a branch whose text it has not seen
 effects.py      settings of a call that have no effect, or another than it seems
 call.py         one call of a steered pipeline, from its first step to its last
+guiders/        the same for Modular Diffusers: a guidance as one of its guiders
 """
