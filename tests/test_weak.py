@@ -38,6 +38,8 @@ FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart", "dit")
 WITH_TEXT = tuple(name for name in FAMILIES if name != "dit")
 WITH_ADAPTERS = ("sd", "sdxl", "sd3", "flux")  # diffusers gives the other networks no adapters
 
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # two adapters are meant
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
