@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .bridges.asking import takes_classes
 from .bridges.loading import Model
-from .errors import InvalidSetting
+from .errors import InvalidSetting, UnsupportedModel
 from .gallery import Picture, claim_folder, write_text
-from .generate import check_prompts, generate
+from .generate import check_recipe, generate
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
@@ -80,12 +81,18 @@ def compare(
         PromptError: an empty or overlong prompt.
         FolderConflict: the folder holds another run.
         UnknownName: a method that there is not.
+        UnsupportedModel: a model that takes classes for prompts.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
     prompt = checked_prompt("prompt", question.prompt)
     negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
     if not question.seeds:
         raise InvalidSetting("seeds", "", "at least one")
+    if takes_classes(model.pipe):
+        raise UnsupportedModel(
+            f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
+            f"of saying no in words; make its images with steerclear generate"
+        )
     laboratory = _laboratory(model, prompt, negatives)
     standard = standard_methods(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
@@ -99,7 +106,7 @@ def compare(
         for method in methods
     }
     for recipe in recipes.values():
-        check_prompts(model.pipe, recipe)
+        check_recipe(model.pipe, recipe)
     claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
     made: dict[str, list[Picture]] = {}
     for place, method in enumerate(methods):

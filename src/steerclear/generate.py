@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bridges.asking import OnStep, call_arguments, check_asking
+from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from .bridges.loading import Model
 from .bridges.steer import steer
 from .gallery import Picture, missing_seeds, picture_path, write_picture
-from .prompts import check_length, conjunction
+from .prompts import conjunction
 from .recipe import Recipe
 from .records import Trace
 from .seeds import image_generators
@@ -40,43 +40,34 @@ def generate(
         on_progress: see :data:`OnProgress`.
 
     Raises:
-        UnsupportedModel: the scheduler draws noise that cannot be an image's own.
-        PromptError: a prompt is longer than the text encoder reads.
+        SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
         OSError: an image could not be written; those before it are kept.
     """
-    check_asking(model.pipe)
-    check_prompts(model.pipe, recipe)
+    check_recipe(model.pipe, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
-    done, steps = 0, recipe.num_inference_steps
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
-
-        def after_step(size: int = len(batch)) -> None:
-            nonlocal done
-            done += size
-            if on_progress is not None:
-                on_progress(min(done, len(missing) * steps), len(missing) * steps)
-
-        images, trace = _run(model, recipe, batch, after_step)
-        for row, (seed, image) in enumerate(zip(batch, images, strict=True)):
-            picture = _picture(seed, picture_path(folder, seed), trace, row)
-            write_picture(image, recipe, picture)
-            pictures[seed] = picture
+    if missing:
+        batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
+        pictures |= _made(model, recipe, batches, folder, on_progress or (lambda done, total: None))
     return [pictures[seed] for seed in seeds]
 
 
-def check_prompts(pipe: Any, recipe: Recipe) -> None:
-    """Raises :class:`PromptError` for a prompt that the text encoder cannot read whole."""
-    if getattr(pipe, "tokenizer", None) is None:
-        return
-    check_length(pipe.tokenizer, "prompt", recipe.prompt)
+def check_recipe(pipe: Any, recipe: Recipe) -> None:
+    """Refuse what the pipeline cannot do, before anything is made.
+
+    Raises:
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own.
+        PromptError: a prompt is longer than the text encoder reads.
+        InvalidSetting, UnknownName: a size or a class that the pipeline does not have.
+    """
+    check_asking(pipe, recipe.height, recipe.width)
+    check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
-        check_length(pipe.tokenizer, "negative prompt", negative)
-        if _asks_for_conjunctions(recipe.guidance):
+        check_prompt(pipe, "negative prompt", negative)
+        if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
             both = conjunction(recipe.prompt, negative)
-            check_length(pipe.tokenizer, "prompt together with the negative prompt", both)
+            check_prompt(pipe, "prompt together with the negative prompt", both)
 
 
 def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
@@ -84,16 +75,31 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
     return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
 
 
-def _run(model: Model, recipe: Recipe, seeds: list[int], after_step: OnStep) -> tuple[list[Any], Trace]:
+def _made(
+    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, on_progress: OnProgress
+) -> dict[int, Picture]:
+    """Make the images of these seeds and write them, batch after batch."""
     guidance = recipe.built_guidance()
     weak = model.weak if guidance.needs_weak() else None
-    arguments = call_arguments(
-        model.pipe, recipe.prompt, image_generators(seeds), num_inference_steps=recipe.num_inference_steps,
-        height=recipe.height, width=recipe.width, on_step=after_step,
-    )  # fmt: skip
-    with steer(model.pipe, guidance, negative_prompt=list(recipe.negative_prompts) or None, weak=weak) as run:
-        output = model.pipe(**arguments)
-    return output.images, run.trace
+    done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
+    made = {}
+    # one block for all batches: a weak network that is made of the pipeline's own is made once
+    with steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts)) as run:
+        for batch in batches:
+
+            def after_step(size: int = len(batch)) -> None:
+                nonlocal done
+                done = min(done + size, total)
+                on_progress(done, total)
+
+            output = model.pipe(**call_arguments(
+                model.pipe, recipe.prompt, image_generators(batch), num_inference_steps=recipe.num_inference_steps,
+                height=recipe.height, width=recipe.width, on_step=after_step,
+            ))  # fmt: skip
+            for row, (seed, image) in enumerate(zip(batch, output.images, strict=True)):
+                made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
+                write_picture(image, recipe, made[seed])
+    return made
 
 
 def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:

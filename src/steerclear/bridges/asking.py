@@ -1,4 +1,4 @@
-"""What to call a text-to-image pipeline with, whatever its family: the same question in each family's own words."""
+"""What to call a pipeline with that makes images of a text or a class: one question in each family's own words."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -6,8 +6,12 @@ from typing import Any
 
 import torch
 
-from ..errors import UnsupportedModel
+from ..errors import InvalidSetting, UnsupportedModel
+from ..prompts import check_length
 from ..schedulers import check_repeatable, is_stochastic
+from .families import family_of
+from .labels import class_numbers
+from .negatives import check_encoders
 
 BINNED_SIZES = (32, 64, 128, 256)
 """Widths of latents for which PixArt has a table of the aspect ratios that it was trained on."""
@@ -16,18 +20,67 @@ OnStep = Callable[[], None]
 """Called after each step of the sampler."""
 
 
-def check_asking(pipe: Any) -> None:
-    """Refuse pipelines whose images would depend on more than their own seeds.
+def check_asking(pipe: Any, height: int | None, width: int | None) -> None:
+    """Refuse images of a size that the pipeline cannot make, and those that would depend on more than their own seeds.
 
     Raises:
+        InvalidSetting: a size that is not whole in latents, or any for a pipeline that has one only.
         UnsupportedModel: the scheduler draws noise that is no image's own.
     """
+    for name, size in (("height", height), ("width", width)):
+        if size is not None:
+            _check_size(pipe, name, size)
     check_repeatable(pipe.scheduler)
     if is_stochastic(pipe.scheduler) and not hasattr(pipe, "prepare_extra_step_kwargs"):
         raise UnsupportedModel(
             f"{type(pipe.scheduler).__name__} draws noise in its steps, and {type(pipe).__name__} gives it no generators "
             f"to draw from, so an image would depend on its batch and on the run; use a deterministic scheduler"
         )
+
+
+def _check_size(pipe: Any, name: str, size: int) -> None:
+    if takes_classes(pipe):
+        raise InvalidSetting(name, size, f"left out: a {type(pipe).__name__} makes images of one size")
+    multiple = pipe.vae_scale_factor * (2 if hasattr(pipe, "transformer") else 1)  # transformers see patches of 2 x 2
+    if size % multiple:
+        raise InvalidSetting(name, size, f"a multiple of {multiple} for a {type(pipe).__name__}")
+
+
+def takes_classes(pipe: Any) -> bool:
+    """Whether classes stand for prompts: a number, or a name where the pipeline has names."""
+    return family_of(pipe).class_labels is not None
+
+
+def check_prompt(pipe: Any, what: str, prompt: str) -> None:
+    """Refuse what the pipeline cannot read whole.
+
+    Args:
+        pipe: the pipeline.
+        what: what the prompt is, for the message.
+        prompt: a text, or a class.
+
+    Raises:
+        PromptError: it is longer than a text encoder reads; names the words that fall off.
+        UnknownName: the pipeline has no class of that name.
+        InvalidSetting: the pipeline has no class of that number.
+    """
+    if takes_classes(pipe):
+        _class_number(pipe, prompt)
+        return
+    longest = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
+    for tokenizer in check_encoders(pipe, family_of(pipe), prompt):
+        check_length(tokenizer, what, prompt, longest=None if longest is None else longest.default)
+
+
+def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:
+    """Keyword arguments of :func:`~steerclear.bridges.steer.steer` for negatives as people type them."""
+    if takes_classes(pipe):
+        return {"negative_class_labels": [_class_number(pipe, text) for text in negatives] or None}
+    return {"negative_prompt": list(negatives) or None}
+
+
+def _class_number(pipe: Any, text: str) -> int:
+    return class_numbers(pipe, family_of(pipe), int(text) if text.isdecimal() else text)[0]
 
 
 def call_arguments(
@@ -43,20 +96,18 @@ def call_arguments(
     """Keyword arguments of a pipeline's call for several images of one prompt.
 
     Args:
-        pipe: a text-to-image pipeline.
-        prompt: what they show.
+        pipe: a pipeline that needs no image.
+        prompt: what they show; a class where the pipeline has classes.
         generators: one an image, which its noise is drawn from.
         num_inference_steps: of the sampler.
         height, width: in pixels; None for the pipeline's own.
-        on_step: see :data:`OnStep`.
+        on_step: see :data:`OnStep`; pipelines that have classes never call it.
     """
+    common = {"num_inference_steps": num_inference_steps, "generator": list(generators)}
+    if takes_classes(pipe):
+        return common | {"class_labels": [_class_number(pipe, prompt)] * len(generators)}
     takes = inspect.signature(type(pipe).__call__).parameters
-    arguments = {
-        "prompt": prompt,
-        "num_images_per_prompt": len(generators),
-        "num_inference_steps": num_inference_steps,
-        "generator": list(generators),
-    }
+    arguments = common | {"prompt": prompt, "num_images_per_prompt": len(generators)}
     arguments |= {name: size for name, size in (("height", height), ("width", width)) if size is not None}
     if "use_resolution_binning" in takes and pipe.transformer.config.sample_size not in BINNED_SIZES:
         arguments["use_resolution_binning"] = False

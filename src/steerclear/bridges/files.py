@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ..errors import UnsupportedModel
+from ..errors import SteerclearError, UnsupportedModel
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
@@ -56,6 +56,8 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
     """
     try:
         return Path(fetch())
+    except SteerclearError:
+        raise
     except Exception as error:
         raise UnsupportedModel(
             f"the {what} {name!r} is neither here nor to be had from the hub ({first_line(error)})."

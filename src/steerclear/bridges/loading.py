@@ -24,6 +24,8 @@ from .files import (
 )
 from .loras import LoRA, add_loras
 from .placement import place
+from .weak.base import weak_networks
+from .weak.naming import as_weak, is_weak_kind, parse_weak
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -40,8 +42,9 @@ class Model:
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
-        weak, weak_digest, weak_name: the weak network, what its files are, and its folder or hub id as the user gave it;
-            None when there is none.
+        weak: the weak network, or the way to make one of the pipeline's own; None when there is none.
+        weak_digest: what its files are; None for one without files.
+        weak_name: its folder, hub id or kind as the user gave it.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
     """
@@ -72,8 +75,9 @@ def load_model(
 
     Args:
         name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model".
-        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; None takes the
-            model's own ``weak`` folder when it has one.
+        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
+            network with its settings, see :func:`~steerclear.bridges.weak.naming.parse_weak`. None takes the model's own
+            ``weak`` folder when it has one.
         loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it, see
             :func:`~steerclear.bridges.loras.add_loras`.
         device: a torch device.
@@ -102,9 +106,7 @@ def load_model(
     if scheduler is not None:
         pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
     added = add_loras(pipe, loras)
-    weak_folder = _weak_folder(weak, folder, family_of(pipe).network)
-    own = getattr(pipe, family_of(pipe).network)
-    network = None if weak_folder is None else _load_weak(weak or WEAK_FOLDER, weak_folder, own)
+    network, weak_folder = _weak(weak, folder, pipe)
     place(pipe, network, device, offload)
     return Model(
         name=name,
@@ -113,7 +115,7 @@ def load_model(
         digest=folder_digest(folder),
         weak=network,
         weak_digest=None if weak_folder is None else folder_digest(weak_folder),
-        weak_name=None if weak_folder is None else weak or WEAK_FOLDER,
+        weak_name=None if network is None else weak or WEAK_FOLDER,
         loras=added,
         device=device,
         offload=offload,
@@ -152,7 +154,7 @@ def _check_parts(name: str, folder: Path) -> None:
 
 
 def _check_kind(name: str, pipe: Any) -> None:
-    """Refuse what no text alone can make images with."""
+    """Refuse what needs more than a text or a class."""
     family_of(pipe)
     takes = inspect.signature(type(pipe).__call__).parameters
     images = [argument for argument in IMAGES_TO_START_FROM if argument in takes]
@@ -160,10 +162,6 @@ def _check_kind(name: str, pipe: Any) -> None:
         raise UnsupportedModel(
             f"the model {name!r} is a {type(pipe).__name__}, which starts from an image ({', '.join(images)}), and "
             f"the command line gives it a text only; use the model's text-to-image pipeline, or steer() in Python."
-        )
-    if "prompt" not in takes:
-        raise UnsupportedModel(
-            f"the model {name!r} is a {type(pipe).__name__}, which takes no prompt; use steer() in Python."
         )
 
 
@@ -174,6 +172,24 @@ def _scheduler(name: str, current: Any) -> Any:
     if name not in known:
         raise UnknownName("scheduler for this model", name, known)
     return getattr(diffusers, name).from_config(current.config)
+
+
+def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
+    """The weak network, and where its files are; None for what there is not."""
+    family = family_of(pipe)
+    own = getattr(pipe, family.network)
+    if weak is not None and is_weak_kind(weak) and not Path(weak).is_dir():
+        kind = parse_weak(weak)
+        kind.check(pipe, own)
+        return kind, None
+    folder = _weak_folder(weak, model, family.network)
+    if folder is None:
+        return None, None
+    network = _load_weak(weak or WEAK_FOLDER, folder, own)
+    fitting = as_weak(network)
+    assert fitting is not None
+    fitting.check(pipe, own)
+    return network, folder
 
 
 def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
@@ -191,8 +207,9 @@ def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
     if not folder.is_dir():
         if not is_hub_id(weak):
             raise UnsupportedModel(
-                f"the weak network {weak!r} is no folder and no hub id; give a folder that holds a network's "
-                f"{NETWORK_CONFIG} and weights, for instance the {part} folder of an earlier snapshot."
+                f"the weak network {weak!r} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
+                f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
+                f"earlier snapshot."
             )
         folder = from_hub("weak network", weak, lambda: _fetched(weak, part))
     return folder / part if (folder / part).is_dir() else folder

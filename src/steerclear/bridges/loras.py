@@ -1,5 +1,6 @@
 """LoRAs by name: a safetensors file, a folder that holds one, or a hub id; each with its scale."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,7 +53,9 @@ def parse_lora(text: str) -> tuple[str, float]:
 
 
 def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
-    """Load LoRAs into a pipeline, all in force together.
+    """Load LoRAs into a pipeline, all in force together, as adapters ``lora_1``, ``lora_2`` and so on.
+
+    One of scale 0 is there and switched off, for a weak network that has it.
 
     Args:
         pipe: the pipeline, which keeps them.
@@ -76,20 +79,27 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
             "a LoRA needs the package peft, which is not installed here; install it: pip install peft"
         )
     loras = tuple(_added(pipe, index, name, scale) for index, (name, scale) in enumerate(named))
-    pipe.set_adapters([_adapter(index) for index in range(len(loras))], [lora.scale for lora in loras])
+    scales = {_adapter(index): lora.scale for index, lora in enumerate(loras) if lora.scale != 0}
+    if scales:
+        pipe.set_adapters(list(scales), list(scales.values()))
+    else:
+        pipe.disable_lora()
     return loras
 
 
 def _adapter(index: int) -> str:
-    return f"lora_{index}"
+    """The name that diffusers knows it by; a weak network may be made with it or without it."""
+    return f"lora_{index + 1}"
 
 
 def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
     file = _file(name)
     try:
-        pipe.load_lora_weights(
-            str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several at once are meant
+            pipe.load_lora_weights(
+                str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
+            )
     except UNLOADABLE as error:
         raise UnsupportedModel(f"the LoRA {name!r} cannot be loaded: {first_line(error)}") from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
@@ -122,11 +132,18 @@ def _hub_file(name: str) -> Path:
             f"owner/model or owner/model/file{WEIGHTS}."
         )
 
+    model = f"{owner}/{repository}"
+
     def fetch() -> str:
         from huggingface_hub import hf_hub_download, list_repo_files
+        from huggingface_hub.errors import EntryNotFoundError
 
-        model = f"{owner}/{repository}"
-        return hf_hub_download(model, inside or _chosen(name, list_repo_files(model)))
+        try:
+            return hf_hub_download(model, inside or USUAL_NAME)
+        except EntryNotFoundError:
+            if inside:
+                raise
+            return hf_hub_download(model, _chosen(name, list_repo_files(model)))
 
     return from_hub("LoRA", name, fetch)
 

@@ -16,14 +16,15 @@ FINEST = "leaf_level"
 """Groups of single layers: every network has them, and blocks only some."""
 
 
-def place(pipe: Any, weak: torch.nn.Module | None, device: str, offload: str) -> None:
+def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
     """Bring a pipeline and its weak network to where they run.
 
     The weak network is no part of the pipeline: under "model" it stays on the device, under "sequential" and "group" it
     is offloaded as the pipeline's own networks are.
 
     Args:
-        pipe, weak: the networks.
+        pipe: the pipeline.
+        weak: a network; anything else needs no place.
         device: a torch device.
         offload: one of :data:`OFFLOADS`.
 
@@ -42,7 +43,7 @@ def place(pipe: Any, weak: torch.nn.Module | None, device: str, offload: str) ->
         pipe.to(target)
     else:
         _offload(pipe, target, offload)
-    if weak is None:
+    if not isinstance(weak, torch.nn.Module):
         return
     if offload == "sequential":
         from accelerate import cpu_offload
@@ -66,6 +67,13 @@ def _usable(device: str) -> torch.device:
 
 
 def _offload(pipe: Any, target: torch.device, offload: str) -> None:
+    if target.type == "cpu" and offload == "sequential":
+        raise InvalidSetting(
+            "offload",
+            offload,
+            "'none', 'model' or 'group' on the cpu",
+            "layers are moved one by one to an accelerator only",
+        )
     if target.type == "cpu":
         warnings.warn(
             f"offload={offload!r} saves no memory on the cpu, where the weights wait anyway; give it together with "

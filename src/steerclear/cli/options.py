@@ -15,7 +15,8 @@ WeakName = Annotated[
     str | None,
     typer.Option(
         "--weak",
-        help="A folder or hub id of a weak network, or of a pipeline that has one; default: the model's own.",
+        help="A folder or hub id of a weak network, or of a pipeline that has one; or a kind like noised:strength=0.1; "
+        "default: the model's own.",
     ),
 ]
 Loras = Annotated[

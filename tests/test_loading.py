@@ -1,0 +1,372 @@
+"""Models by name, end to end through the program: every family, LoRAs, weak networks, offload; and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from steerclear.bridges.loading import load_model
+from steerclear.bridges.loras import LoRA, file_digest
+from steerclear.cli.app import main
+from steerclear.errors import SteerclearWarning
+from steerclear.gallery import read_settings
+from steerclear.results import Results
+
+TEXT_TO_IMAGE = ("sd", "sdxl", "sd3", "flux", "flux-distilled", "pixart", "pixart-sigma")
+SMALL = ["--steps", "2", "--height", "16", "--width", "16"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Folder of a saved tiny pipeline of a family; each is saved once."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(name: str) -> Path:
+        if not (root / name).is_dir():
+            tiny.family(name).save_pretrained(root / name)
+            if name == "dit":  # diffusers reads the names of classes from there, and does not write them
+                index = json.loads((root / name / "model_index.json").read_text())
+                (root / name / "model_index.json").write_text(json.dumps({**index, "id2label": tiny.LABELS}))
+        return root / name
+
+    return folder
+
+
+def lora_file(folder: Path, pipe: Any, name: str = "style.safetensors", strength: float = 5.0) -> Path:
+    """A LoRA with random weights for a pipeline's network."""
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    torch.manual_seed(8)
+    network.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = {key: strength * value for key, value in get_peft_model_state_dict(network).items()}
+    type(pipe).save_lora_weights(folder, layers, weight_name=name)
+    return folder / name
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.array(Image.open(path)).astype(int)
+
+
+def generate(*arguments: str | Path) -> int:
+    return main(["generate", "a man", *map(str, arguments), *SMALL])
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", TEXT_TO_IMAGE)
+def test_image_k_of_a_run_is_image_k_alone_in_every_family(name: str, folders: Any, tmp_path: Path) -> None:
+    guided = ["--model", folders(name), "--guidance", "negative", "--negative-prompt", "hat", "--guidance-scale", "2"]
+    assert generate(*guided, "--seeds", "3-5", "--batch-size", "3", "--outdir", tmp_path / "three") == 0
+    assert generate(*guided, "--seeds", "4", "--outdir", tmp_path / "one") == 0
+    together, alone = pixels(tmp_path / "three" / "00004.png"), pixels(tmp_path / "one" / "00004.png")
+    assert np.abs(together - alone).max() <= 1
+    assert np.abs(together - pixels(tmp_path / "three" / "00005.png")).max() > 8  # another seed is another image
+    settings = read_settings(tmp_path / "one" / "00004.png")
+    assert settings is not None
+    assert (settings["evaluations"], settings["branches"]) == (4, [["negative", "positive"]] * 2)
+
+
+def test_a_class_stands_for_a_prompt_where_the_model_has_classes(folders: Any, tmp_path: Path) -> None:
+    common = ["--model", str(folders("dit")), "--guidance", "negative", "--seeds", "3-4", "--steps", "2"]
+    assert main(["generate", "hen", "--negative-prompt", "3", *common, "--outdir", str(tmp_path / "name")]) == 0
+    assert main(["generate", "5", "--negative-prompt", "tench", *common, "--outdir", str(tmp_path / "number")]) == 0
+    assert main(["generate", "7", "--negative-prompt", "tench", *common, "--outdir", str(tmp_path / "other")]) == 0
+    by_name, by_number, other = (pixels(tmp_path / way / "00004.png") for way in ("name", "number", "other"))
+    assert np.array_equal(by_name, by_number)
+    assert not np.array_equal(by_name, other)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux"])
+def test_loras_are_in_the_image_and_in_its_recipe(name: str, folders: Any, tmp_path: Path) -> None:
+    style = lora_file(tmp_path / "lora", tiny.family(name))
+    plain = ["--model", folders(name), "--guidance", "unguided", "--seeds", "1"]
+    assert generate(*plain, "--outdir", tmp_path / "plain") == 0
+    for scale in ("1", "0.5", "0"):
+        assert generate(*plain, "--lora", f"{style}:{scale}", "--outdir", tmp_path / scale) == 0
+    twice = ["--lora", f"{style}:0.2", "--lora", f"{style}:0.3"]
+    assert generate(*plain, *twice, "--outdir", tmp_path / "twice") == 0
+    images = {way: pixels(tmp_path / way / "00001.png") for way in ("plain", "1", "0.5", "0", "twice")}
+    assert np.array_equal(images["0"], images["plain"])
+    assert np.abs(images["1"] - images["plain"]).max() > 1
+    assert np.abs(images["1"] - images["0.5"]).max() > 1
+    assert np.abs(images["twice"] - images["0.5"]).max() <= 1  # a LoRA's change is linear in its scale
+    settings = read_settings(tmp_path / "twice" / "00001.png")
+    assert settings is not None
+    digest = file_digest(style)
+    assert settings["recipe"]["loras"] == [
+        {"name": str(style), "scale": 0.2, "digest": digest}, {"name": str(style), "scale": 0.3, "digest": digest},
+    ]  # fmt: skip
+
+
+def test_another_lora_scale_is_another_run(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    style = lora_file(tmp_path / "lora", tiny.family("sd"))
+    common = ["--model", folders("sd"), "--guidance", "unguided", "--seeds", "1", "--outdir", tmp_path / "run"]
+    assert generate(*common, "--lora", f"{style}:0.5") == 0
+    assert (
+        generate(*common, "--lora", f"{style}:0.5", "--offload", "group") == 0
+    )  # where it is made is not what is asked
+    assert generate(*common, "--lora", f"{style}:0.6") == 2
+    assert "holds another run (loras: [" in printed(capsys)
+
+
+@pytest.mark.parametrize("offload", ["model", "group"])
+@pytest.mark.parametrize("name", ["sd", "sd3"])
+def test_offload_changes_nothing_but_the_memory(
+    name: str, offload: str, folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.family(name).components["unet" if name == "sd" else "transformer"].save_pretrained(tmp_path / "weak")
+    arguments = ["--model", folders(name), "--guidance", "autoguidance", "--weak", tmp_path / "weak", "--seeds", "0"]
+    assert generate(*arguments, "--outdir", tmp_path / "plain") == 0
+    assert generate(*arguments, "--offload", offload, "--outdir", tmp_path / "offloaded") == 0
+    assert f"warning: offload='{offload}' saves no memory on the cpu" in printed(capsys)
+    assert np.array_equal(pixels(tmp_path / "plain" / "00000.png"), pixels(tmp_path / "offloaded" / "00000.png"))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "pixart"])
+def test_a_weak_network_is_a_folder_of_a_network_or_of_a_whole_pipeline(
+    name: str, folders: Any, tmp_path: Path
+) -> None:
+    """Autoguidance with the network itself as its weak one is the plain prediction, exactly."""
+    part = "unet" if name == "sdxl" else "transformer"
+    folder = folders(name)
+    assert generate("--model", folder, "--guidance", "unguided", "--seeds", "0", "--outdir", tmp_path / "plain") == 0
+    for way, weak in (("network", folder / part), ("pipeline", folder)):
+        arguments = ["--guidance", "autoguidance", "--guidance-scale", "3", "--weak", weak, "--seeds", "0"]
+        assert generate("--model", folder, *arguments, "--outdir", tmp_path / way) == 0
+        assert np.abs(pixels(tmp_path / way / "00000.png") - pixels(tmp_path / "plain" / "00000.png")).max() <= 1
+    model = load_model(str(folder), weak=str(folder))
+    assert model.weak_digest == load_model(str(folder), weak=str(folder / part)).weak_digest
+    assert type(model.weak) is type(getattr(model.pipe, part))
+
+
+def test_a_weak_network_is_a_kind_with_settings(folders: Any, tmp_path: Path) -> None:
+    common = ["--model", folders("sdxl"), "--guidance", "autoguidance", "--seeds", "0"]
+    for strength in ("0", "0.3"):
+        weak = f"noised:strength={strength}"
+        assert generate(*common, "--weak", weak, "--outdir", tmp_path / strength) == 0
+    assert (
+        generate("--model", folders("sdxl"), "--guidance", "unguided", "--seeds", "0", "--outdir", tmp_path / "plain")
+        == 0
+    )
+    images = {way: pixels(tmp_path / way / "00000.png") for way in ("0", "0.3", "plain")}
+    assert np.abs(images["0"] - images["plain"]).max() <= 1
+    assert np.abs(images["0.3"] - images["plain"]).max() > 1
+    settings = read_settings(tmp_path / "0.3" / "00000.png")
+    assert settings is not None
+    assert (settings["recipe"]["weak"], settings["recipe"]["weak_digest"]) == ("noised:strength=0.3", None)
+
+
+def test_a_lora_can_be_what_the_weak_network_lacks_or_has(folders: Any, tmp_path: Path) -> None:
+    style = lora_file(tmp_path / "lora", tiny.family("sd"))
+    common = ["--model", folders("sd"), "--guidance", "autoguidance", "--guidance-scale", "2", "--seeds", "0"]
+    without = ["--lora", style, "--weak", "without-lora"]
+    assert generate(*common, *without, "--outdir", tmp_path / "without") == 0
+    having = ["--lora", f"{style}:0", "--weak", "with-lora:adapter=lora_1"]
+    assert generate(*common, *having, "--outdir", tmp_path / "with") == 0
+    assert np.abs(pixels(tmp_path / "without" / "00000.png") - pixels(tmp_path / "with" / "00000.png")).max() > 1
+
+
+def test_comparing_a_model_without_a_laboratory_says_what_is_not_measured(
+    folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    style = lora_file(tmp_path / "lora", tiny.family("sd3"))
+    arguments = ["compare", "a man", "--negative-prompt", "hat", "--negative-prompt", "tie", "--model", str(folders("sd3")),
+                 "--lora", f"{style}:0.5", "--seeds", "0-1", "--outdir", str(tmp_path / "run"), "--format", "json", *SMALL]  # fmt: skip
+    assert main(arguments) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    names = ["unguided", "without", "cfg", "negative", "dynamic-negative"]
+    assert [method.name for method in found.methods] == names
+    assert [column.name for column in found.columns] == ["moved", "evaluations"]
+    assert [method.evaluations / 2 for method in found.methods] == [1, 2, 2, 2, 4]
+    assert (found.height, found.width, found.device, found.offload) == (16, 16, "cpu", "none")
+    assert found.loras == [LoRA(str(style), 0.5, file_digest(style))]
+    notes = " ".join(found.notes)
+    assert "FlowMatchEulerDiscreteScheduler is deterministic" in notes
+    assert "No scheduler of a flow-matching model draws an image's own noise" in notes
+    assert "ships no attribute classifier and its truth is not known" in notes
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{style}, scale 0.5" in page
+    assert "16 × 16" in page
+
+
+def cached_on_the_hub(cache: Path, repository: str, source: Path) -> None:
+    """Put a folder where the hub's client looks for what it fetched before."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(source, home / "snapshots" / ("0" * 40))
+
+
+def test_names_on_the_hub_are_found_where_it_was_fetched_before(
+    folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    style = lora_file(tmp_path / "lora", tiny.family("sd"), "pytorch_lora_weights.safetensors")
+    for repository, source in (
+        ("me/whole", folders("sd")),
+        ("me/part", folders("sd") / "unet"),
+        ("me/style", style.parent),
+    ):
+        cached_on_the_hub(tmp_path / "hub", repository, source)
+    by_folder = load_model(str(folders("sd")), weak=str(folders("sd")), loras=[f"{style}:0.5"])
+    for weak in ("me/whole", "me/part"):
+        for lora in ("me/style:0.5", f"me/style/{style.name}:0.5"):
+            by_name = load_model(str(folders("sd")), weak=weak, loras=[lora])
+            assert (by_name.weak_digest, by_name.loras[0].digest) == (by_folder.weak_digest, by_folder.loras[0].digest)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--lora", "nowhere.safetensors"], "there is no LoRA 'nowhere.safetensors' here; give a .safetensors file"),
+        (["--lora", "me/nothing"], "the LoRA 'me/nothing' is neither here nor to be had from the hub ("),
+        (["--lora", "pickled.bin"], "the LoRA 'pickled.bin' is no .safetensors file. Other formats can run code"),
+        (["--lora", "empty"], "the LoRA 'empty' holds no safetensors file; name one file, as in empty/FILE.safetensors"),
+        (["--lora", "two"], "the LoRA 'two' holds several files: a.safetensors, b.safetensors; name one file"),
+        (["--lora", "broken.safetensors"], "the LoRA 'broken.safetensors' cannot be loaded: "),
+        (["--lora", "sd3.safetensors"], "the LoRA 'sd3.safetensors' c"),
+        (["--lora", "style.safetensors:nan"], "the scale of --lora style.safetensors is nan, but must be a finite number."),
+        (["--lora", ""], "--lora is '', but must be a file, a folder or a hub id"),
+        (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is no folder, no hub id and no kind ("),
+        (["--weak", "noised:strenth=1"], "there is no parameter of noised 'strenth'; did you mean 'strength'?"),
+        (["--weak", "without-lora"], "the pipeline's network has no LoRA"),
+        (["--weak", "empty"], "the weak network 'empty' cannot be loaded: empty has no config.json, so it holds no network."),
+        (["--weak", "me/nothing"], "the weak network 'me/nothing' is neither here nor to be had from the hub ("),
+        (["--weak", "sd3"], "its config.json names SD3Transformer2DModel, and this model's network is a UNet2DConditionModel."),
+        (["--weak", "pickled"], "the weak network 'pickled' cannot be loaded: "),
+        (["--offload", "disk"], "there is no way of offloading 'disk'. There are: group, model, none, sequential."),
+        (["--device", "cuda:99"], "device is 'cuda:99', but must be one that torch can use here"),
+        (["--model", "img2img"], "is a StableDiffusionImg2ImgPipeline, which starts from an image (image)"),
+        (["--model", "wide"], "is a StableDiffusionInpaintPipeline, which starts from an image (image, mask_image)"),
+        (["--model", "unknown"], "steerclear does not know how DDPMPipeline calls its network"),
+        (["--model", "no-json"], "model_index.json is not JSON"),
+        (["--model", "no-object"], "model_index.json holds no settings: it is JSON, but not an object."),
+        (["--model", "pickled-model"], "the model 'pickled-model' cannot be loaded: "),
+        (["--model", "own-code"], "the model 'own-code' cannot be loaded: "),
+        (["--model", "me/nothing"], "the model 'me/nothing' is neither here nor to be had from the hub ("),
+        (["--height", "4"], "Invalid value for '--height'"),
+        (["--height", "17"], "height is 17, but must be a multiple of 2 for a StableDiffusionPipeline."),
+        (["--offload", "sequential"], "offload is 'sequential', but must be 'none', 'model' or 'group' on the cpu"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_loaded_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(bad)
+    own = [] if "--model" in arguments else ["--model", "sd"]
+    assert main(["generate", "a man", *own, *arguments, "--seeds", "0", "--steps", "2", "--outdir", "out"]) == 2
+    shown = printed(capsys)
+    assert sentence in shown
+    assert "Traceback" not in shown
+    assert not list(bad.glob("out/*.png"))
+
+
+@pytest.fixture(scope="module")
+def bad(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good model, and with all kinds of bad ones."""
+    import diffusers
+
+    root = tmp_path_factory.mktemp("bad")
+    shutil.copytree(folders("sd"), root / "sd")
+    lora_file(root, tiny.family("sd"))
+    lora_file(root, tiny.family("sd3"), "sd3.safetensors")
+    (root / "pickled.bin").write_bytes(b"")
+    (root / "broken.safetensors").write_bytes(b"nothing of the kind")
+    (root / "empty").mkdir()
+    (root / "two").mkdir()
+    for name in ("a.safetensors", "b.safetensors"):
+        (root / "two" / name).write_bytes(b"")
+    shutil.copytree(folders("sd3") / "transformer", root / "sd3")
+    tiny.unet().save_pretrained(root / "pickled", safe_serialization=False)
+    tiny.family("sd", "img2img").save_pretrained(root / "img2img")
+    tiny.family("sd", "inpaint-wide").save_pretrained(root / "wide")
+    network = diffusers.UNet2DModel(block_out_channels=(8,), down_block_types=("DownBlock2D",),
+                                    up_block_types=("UpBlock2D",), norm_num_groups=4, layers_per_block=1)  # fmt: skip
+    diffusers.DDPMPipeline(network, tiny.scheduler("ddpm")).save_pretrained(root / "unknown")
+    for name, text in (("no-json", "{"), ("no-object", "[]")):
+        (root / name).mkdir()
+        (root / name / "model_index.json").write_text(text)
+    shutil.copytree(folders("sd"), root / "pickled-model")
+    (root / "pickled-model" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(tiny.unet().state_dict(), root / "pickled-model" / "unet" / "diffusion_pytorch_model.bin")
+    shutil.copytree(folders("sd"), root / "own-code")
+    index = json.loads((root / "own-code" / "model_index.json").read_text())
+    index["unet"] = ["own_network", "OwnNetwork"]
+    (root / "own-code" / "model_index.json").write_text(json.dumps(index))
+    (root / "own-code" / "unet" / "own_network.py").write_text("raise SystemExit('code of the model was run')")
+    return root
+
+
+def test_a_lora_without_peft_is_a_sentence(folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    style = lora_file(tmp_path, tiny.family("sd"))
+    monkeypatch.setattr("steerclear.bridges.loras.find_spec", lambda name: None)
+    assert generate("--model", folders("sd"), "--lora", style, "--seeds", "0", "--outdir", tmp_path / "o") == 2
+    assert "a LoRA needs the package peft, which is not installed here; install it: pip install peft" in printed(capsys)
+
+
+def test_a_family_without_loras_says_so(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    style = lora_file(tmp_path, tiny.family("sd"))
+    assert generate("--model", folders("pixart"), "--lora", style, "--seeds", "0", "--outdir", tmp_path / "o") == 2
+    assert "PixArtAlphaPipeline takes no LoRA: diffusers has no loader for one" in printed(capsys)
+
+
+def test_comparing_classes_is_refused(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "hen", "--model", str(folders("dit")), "--outdir", str(tmp_path / "o")]) == 2
+    assert "is a DiTPipeline, which takes classes, and what is compared are ways of saying no in words" in printed(
+        capsys
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["hem"], "there is no class label 'hem'; did you mean 'hen'?"),
+        (["1000"], "must be a class from 0 to 999"),
+        (["hen", "--height", "16"], "height is 16, but must be left out: a DiTPipeline makes images of one size"),
+        (["hen", "--negative-prompt", "hat"], "there is no class label 'hat'"),
+    ],
+)
+def test_what_is_no_class_is_a_sentence(
+    arguments: list[str], sentence: str, folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--model", str(folders("dit")), "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]
+    assert main(["generate", *arguments, *common]) == 2
+    assert sentence in printed(capsys)
+
+
+def test_a_scheduler_whose_noise_no_image_owns_is_refused(
+    folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "stochastic"
+    shutil.copytree(folders("sd3"), folder)
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "stochastic_sampling": True}))
+    assert generate("--model", folder, "--seeds", "0", "--outdir", tmp_path / "o") == 2
+    assert "StableDiffusion3Pipeline gives it no generators to draw from" in printed(capsys)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("sdxl", 77), ("sd3", 256), ("flux", 512), ("pixart", 120)])
+def test_words_that_fall_off_are_named_in_every_family(
+    name: str, limit: int, folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", str(folders(name)), "--seeds", "0", "--outdir", str(tmp_path / "o"), *SMALL]
+    assert main(["generate", "a " * limit + "over board", *arguments]) == 2
+    shown = printed(capsys)
+    assert f"the prompt is longer than the {limit} tokens that this model reads; these words fall off: '" in shown
+    assert "over board'. Shorten it" in shown
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_warning_of_offload_is_a_warning_in_python_too(folders: Any) -> None:
+    with pytest.warns(SteerclearWarning, match="saves no memory on the cpu"):
+        load_model(str(folders("sd")), offload="group")
