@@ -746,6 +746,8 @@ def test_other_pipelines_with_the_same_network_are_left_alone(pipe):
 def test_threads_that_share_a_network(pipe):
     """Three pipelines with one network run step by step beside one another: two steered, one plain."""
     others = [tiny.stable_diffusion("ddim", network=pipe.unet, prediction_type="v_prediction") for _ in range(2)]
+    for other in others:
+        other.tokenizer = copy.deepcopy(other.tokenizer)  # the tokenizers library's are not for several threads
     expected = [trajectory(pipe, guidance_scale=scale)[-1] for scale in (3.0, 5.0, 7.0)]
     together, found = threading.Barrier(3, timeout=60), {}
 
