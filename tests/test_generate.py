@@ -13,7 +13,7 @@ import tiny
 from steerclear import gallery
 from steerclear.bridges.loading import Model, folder_digest
 from steerclear.compare import recipe_of
-from steerclear.errors import FolderConflict, NotFiniteError, PromptError, UnsupportedModel
+from steerclear.errors import FolderConflict, InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
 from steerclear.gallery import claim_folder, find_picture, picture_path, read_settings
 from steerclear.generate import generate
 from steerclear.guidance.base import Guidance
@@ -116,6 +116,16 @@ def test_nan_from_the_network_keeps_earlier_batches(
         "the prediction of branch 'empty' is not finite at step 2 of 3 (images [0] of the batch"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["00000.png"]
+
+
+def test_a_full_accelerator_is_a_sentence(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **settings: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(model.pipe.unet, "forward", full)
+    with pytest.raises(InvalidSetting) as raised:
+        generate(model, recipe(model), [0, 1], tmp_path)
+    assert str(raised.value).startswith("batch_size is 2, but must be small enough for the memory of cpu; lower it, or")
 
 
 def test_ctrl_c_keeps_earlier_batches_and_leaves_the_pipeline_plain(model: Model, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from .bridges.loading import Model
 from .bridges.steer import steer
+from .errors import InvalidSetting
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -42,6 +45,7 @@ def generate(
     Raises:
         SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
+        InvalidSetting: a batch does not fit into the memory of the device; likewise.
         OSError: an image could not be written; those before it are kept.
     """
     check_recipe(model.pipe, recipe)
@@ -92,10 +96,18 @@ def _made(
                 done = min(done + size, total)
                 on_progress(done, total)
 
-            output = model.pipe(**call_arguments(
+            arguments = call_arguments(
                 model.pipe, recipe.prompt, image_generators(batch), num_inference_steps=recipe.num_inference_steps,
                 height=recipe.height, width=recipe.width, on_step=after_step,
-            ))  # fmt: skip
+            )  # fmt: skip
+            try:
+                output = model.pipe(**arguments)
+            except torch.OutOfMemoryError as error:
+                raise InvalidSetting(
+                    "batch_size", len(batch), f"small enough for the memory of {model.device}",
+                    "lower it, or the size of the images, or load with offload='model' or dtype='float16'; images that were "
+                    "done are kept",
+                ) from error  # fmt: skip
             for row, (seed, image) in enumerate(zip(batch, output.images, strict=True)):
                 made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
                 write_picture(image, recipe, made[seed])

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from ..bridges.loading import quiet
+
 LATENT_CHANNELS, VAE_FACTOR = 4, 8
 
 
@@ -40,6 +42,7 @@ def random_pipeline(size: Size, device: str = "cpu", seed: int = 0) -> Any:
         device: where it works.
         seed: of its weights.
     """
+    quiet()
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 

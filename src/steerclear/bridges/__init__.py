@@ -10,5 +10,11 @@ labels.py       classes in the place of prompts
 controlnet.py   a ControlNet, run again for a branch whose text it has not seen
 effects.py      settings of a call that have no effect, or another than it seems
 call.py         one call of a steered pipeline, from its first step to its last
-guiders/        the same for Modular Diffusers: a guidance as one of its guiders
+weak/           what a guidance pushes away from, made from what people have
+loading.py      a model by its name, with what is added to it
+files.py        where a model's files are, and what they are
+loras.py        LoRAs by name
+placement.py    where networks run, and where they wait
+asking.py       what to call a pipeline with, whatever its family
+guiders/        steering for Modular Diffusers: a guidance as one of its guiders
 """

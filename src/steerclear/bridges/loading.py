@@ -96,7 +96,7 @@ def load_model(
         raise UnknownName("dtype", dtype, DTYPES)
     folder = _folder(name)
     _check_parts(name, folder)
-    _quiet()
+    quiet()
     try:
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
     except UNLOADABLE as error:
@@ -253,8 +253,8 @@ def _load_weak(name: str, folder: Path, own: Any) -> Any:
     return network.eval()
 
 
-def _quiet() -> None:
-    """Loading bars of two libraries would stand between the user and ours."""
+def quiet() -> None:
+    """Loading bars and hints of two libraries would stand between the user and ours."""
     import diffusers
     import transformers
 
