@@ -413,17 +413,19 @@ def on_the_shelf():
     return [*(kind() for kind in guidances().values()), *extra]
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("name", ["ddpm", "heun"])
 @pytest.mark.parametrize("guidance", on_the_shelf(), ids=str)
 @pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
-def test_image_k_of_a_batch_is_image_k_alone(guidance, name):
-    pipe = tiny.stable_diffusion(name, prediction_type="v_prediction")
-    weak = tiny.unet(seed=8, channels=(4, 8)) if guidance.needs_weak() else None
+def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
+    pipe = tiny.stable_diffusion(name, prediction_type="v_prediction").to(dtype)
+    weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if guidance.needs_weak() else None
     prompts = ["a red hat", "a blue car", "a cat", "b", "a man", "two men", "a hat", "a red hat"]
     batch, run = steered(pipe, guidance, "beard", weak=weak, prompt=prompts, seeds=range(8))
     for k in (0, 5, 7):
         alone, run_alone = steered(pipe, guidance, "beard", weak=weak, prompt=prompts[k], seeds=(k,))
-        assert torch.allclose(batch[:, k : k + 1], alone, rtol=1e-4, atol=1e-4)
+        # of the largest latent: some of these random networks drive them to 40
+        assert float((batch[:, k : k + 1] - alone).abs().max()) <= tolerance * max(1.0, float(alone.abs().max()))
         for shown in run.trace.names():
             mine, whole = run_alone.trace.table(shown)[:, 0], run.trace.table(shown)[:, k]
             assert torch.allclose(mine, whole, rtol=1e-3, atol=1e-4, equal_nan=True)
