@@ -83,7 +83,7 @@ def test_the_cost_of_steering_is_held_to_its_bounds(tmp_path: Path) -> None:
     exact = [claim for claim in result.claims if claim.bound == "<= 0"]
     assert [claim.met for claim in exact] == [True] * 4  # nothing left behind, and the very same image
     assert claims["objects that the block made, each watched by a weak reference"].value >= 5
-    assert not claims["parameters of the medium network"].met  # far from 20 million
+    assert not claims["millions of parameters of the medium network"].met  # far from 20 million
     memory = result.claims[-1]
     assert memory.value == pytest.approx(1, abs=0.1)
     assert memory.low <= memory.value <= memory.high

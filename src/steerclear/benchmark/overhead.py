@@ -8,7 +8,7 @@ from ..bridges.loading import Model
 from ..bridges.steer import steer
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from .claims import Benchmark, at_most
-from .timing import OnProgress, time_ratio
+from .timing import OnProgress, clock, time_ratio
 
 PROMPT, SCALE, BOUND = "portrait photo of a man", 3.0, 1.05
 
@@ -43,7 +43,9 @@ def benchmark_overhead(
             run()
 
     ratio = time_ratio(run, steered, pairs, model.device, on_progress)
-    claim = at_most(f"time of steer with CFG over the plain pipeline, median of {pairs} pairs", BOUND, ratio)
+    claim = at_most(
+        f"{clock(model.device)} of steer with CFG over the plain pipeline, median of {pairs} pairs", BOUND, ratio
+    )
     result = Benchmark(
         model=model.name, model_digest=model.digest, scheduler=type(pipe.scheduler).__name__,
         num_inference_steps=steps, seeds=f"0-{images - 1}", claims=[claim],

@@ -14,6 +14,11 @@ OnProgress = Callable[[int, int], None]
 """Called with (runs done, runs in all)."""
 
 
+def clock(device: str) -> str:
+    """What :func:`seconds` reads, in words."""
+    return "processor time" if torch.device(device).type == "cpu" else "time"
+
+
 def seconds(action: Action, device: str = "cpu") -> float:
     """How long an action takes.
 
