@@ -23,6 +23,7 @@ from steerclear import (
     Guider,
     IntervalGuidance,
     NegativePromptGuidance,
+    RescaledGuidance,
     SteerclearWarning,
     Unguided,
     guider,
@@ -355,6 +356,14 @@ def test_what_is_not_asked_for_is_not_run():
     assert ours.trace.evaluations.tolist() == [6.0]
 
 
+def test_a_weak_network_is_found_under_guidances_that_do_not_ask_for_it_themselves():
+    pipe, weak = tiny_modular.pipeline("sd3"), tiny_modular.network("sd3", seed=7)
+    expected = guided(pipe, "sd3", guider(AUTO, weak=weak))
+    nested = AutoGuidance(1.0, RescaledGuidance(IntervalGuidance(AUTO), 0.0))
+    assert torch.equal(guided(pipe, "sd3", guider(nested, weak=weak)), expected)
+    refused(UnsupportedModel, "none is given", guider(nested))
+
+
 def test_autoguidance_runs_one_weak_evaluation_more():
     pipe, weak = tiny_modular.pipeline("sd3"), tiny_modular.network("sd3", seed=7)
     main, other = Counted(pipe.transformer), Counted(weak)
@@ -532,7 +541,13 @@ def test_a_loaded_guider_guides_as_the_saved_one(tmp_path):
 @pytest.mark.parametrize("kind", [NoisedWeights(0.3, 5), SeededDropout(0.2, layers=("*.attn*",))])
 def test_a_kind_of_weak_network_is_saved_with_the_guider(kind, tmp_path):
     guider(AUTO, weak=kind).save_pretrained(tmp_path)
-    assert Guider.from_pretrained(tmp_path).weak == kind
+    again = Guider.from_pretrained(tmp_path)
+    assert again.weak == kind
+    again.weak = NoisedWeights(0.1)  # what is set later is saved as well
+    again.save_pretrained(tmp_path)
+    assert Guider.from_pretrained(tmp_path).weak == NoisedWeights(0.1)
+    with pytest.raises(InvalidSetting, match="weak is 3, but must be a network"):
+        again.weak = 3
 
 
 def test_a_changed_copy():
@@ -579,6 +594,19 @@ def test_the_examples_of_the_page_are_python():
     assert len(blocks) == 5
     for block in blocks:
         compile(block, "guiders.md", "exec")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weak": "noised"}, r"weak is 'noised', but must be a network \(a torch module\) or one of SeededDropout"),
+        ({"start": "0.5"}, r"start is '0\.5', but must be a finite number from 0 to 1"),
+        ({"stop": -1}, "stop is -1, but must be a finite number from 0 to 1"),
+    ],
+)
+def test_settings_that_are_none_are_refused(settings, message):
+    with pytest.raises(InvalidSetting, match=message):
+        guider(AUTO, **settings)
 
 
 def test_what_is_no_guidance_is_refused():

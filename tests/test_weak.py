@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import threading
 import weakref
 import zlib
@@ -20,7 +21,7 @@ from steerclear.bridges.weak.base import WeakCall, weak_networks
 from steerclear.bridges.weak.changed_weights import second_weights, weighted_layers
 from steerclear.bridges.weak.dropout import SeededDropout
 from steerclear.bridges.weak.dropped_layers import DroppedLayers
-from steerclear.bridges.weak.naming import as_weak, is_weak_kind, parse_weak
+from steerclear.bridges.weak.naming import as_weak, is_weak_kind, parse_weak, weak_from_config
 from steerclear.bridges.weak.narrow_context import NarrowContext
 from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.bridges.weak.other_network import OtherNetwork
@@ -248,6 +249,13 @@ def test_a_change_of_nothing_is_the_network_itself(kind):
     network = fresh("sd")
     distance = float((weak_prediction(kind, network, "sd") - prediction(network, "sd")).abs().max())
     assert distance == 0 if isinstance(kind, NoisedWeights) else 0 < distance < 1e-3
+
+
+def test_weights_in_double_precision_keep_it():
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 3, dtype=torch.float64))
+    weight = layers[0].weight.fill_(1 / 3)
+    second = second_weights(layers, lambda path, weight: weight)
+    assert torch.equal(second.network[0].weight, weight)
 
 
 def test_quantised_weights_have_few_levels():
@@ -702,6 +710,17 @@ def test_another_network_must_fit():
         OtherNetwork(tiny.unet().to(torch.bfloat16)).check(None, network)
 
 
+def test_another_network_must_be_where_the_pipeline_runs():
+    pipe = tiny.stable_diffusion()
+    weak = OtherNetwork(tiny.unet().to("meta"))
+    with pytest.raises(
+        UnsupportedModel, match=r"on meta and the pipeline runs on cpu; bring it there with weak\.to\('cpu'\)"
+    ):
+        weak.check(pipe, pipe.unet)
+    weak.network._hf_hook = "brings it to the pipeline's device"
+    weak.check(pipe, pipe.unet)
+
+
 def test_a_module_is_another_network():
     network = tiny.unet()
     assert as_weak(network) == OtherNetwork(network)
@@ -719,6 +738,7 @@ def test_a_module_is_another_network():
     [
         ("noised", NoisedWeights()),
         ("noised:strength=0.1,seed=0", NoisedWeights(0.1, 0)),
+        ("noised: strength=0.1, seed=3", NoisedWeights(0.1, 3)),
         ("quantized:bits=3", QuantizedWeights(3)),
         ("dropout:probability=0.2,layers=mid_block.*,up_blocks.*,seed=4", SeededDropout(0.2, 4, ("mid_block.*", "up_blocks.*"))),
         ("dropped-layers:layers=mid_block", DroppedLayers(("mid_block",))),
@@ -731,7 +751,7 @@ def test_a_module_is_another_network():
 def test_a_weak_network_from_what_people_type(text, expected):
     assert is_weak_kind(text)
     assert parse_weak(text) == expected
-    assert parse_weak(text).to_config()["_class_name"] == type(expected).__name__
+    assert weak_from_config(json.loads(json.dumps(expected.to_config()))) == expected
 
 
 @pytest.mark.parametrize(
@@ -746,7 +766,10 @@ def test_a_weak_network_from_what_people_type(text, expected):
         ("quantized:bits=1", InvalidSetting, "bits is 1, but must be a whole number from 2 to 16."),
         ("narrow-context:tokens=0", InvalidSetting, "tokens is 0, but must be a whole number of at least 1."),
         ("dropout:probability=1", InvalidSetting, "probability is 1, but must be above 0 and below 1."),
-        ("dropped-layers", InvalidSetting, "missing 1 required positional argument: 'layers'"),
+        ("dropped-layers", InvalidSetting, "layers of the weak network dropped-layers is None, but must be given."),
+        ("dropped-layers:layers=", InvalidSetting, "layers is ('',), but must be a tuple of paths of layers;"),
+        ("without-lora:adapters=", InvalidSetting, "adapters is ('',), but must be a tuple of names of LoRA adapters;"),
+        ("noised:strength=" + "9" * 400, InvalidSetting, "9, but must be a finite number of at least 0."),
         ("with-lora:adapter=", InvalidSetting, "adapter is '', but must be the name of a LoRA adapter."),
         (
             "network:network=folder",
@@ -758,6 +781,44 @@ def test_a_weak_network_from_what_people_type(text, expected):
 def test_what_is_no_weak_network(text, error, message):
     with pytest.raises(error) as caught:
         parse_weak(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: DroppedLayers("mid_block"),
+            "layers is 'mid_block', but must be a tuple of paths of layers; one alone",
+        ),
+        (lambda: DroppedLayers(()), "layers is (), but must be at least one path of a layer."),
+        (lambda: SeededDropout(layers="mid_block"), "layers is 'mid_block', but must be a tuple of paths of layers;"),
+        (lambda: SeededDropout(layers=(1,)), "layers is (1,), but must be a tuple of paths of layers;"),
+        (lambda: WithoutLora("style"), "adapters is 'style', but must be a tuple of names of LoRA adapters;"),
+        (lambda: WithoutLora(["style"]), "adapters is ['style'], but must be a tuple of names of LoRA adapters;"),
+    ],
+)
+def test_names_are_tuples_of_texts(make, message):
+    with pytest.raises(InvalidSetting) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({"strength": 0.1}, UnknownName, "there is no kind of weak network ''. There are: DroppedLayers"),
+        ({"_class_name": "NoisyWeights"}, UnknownName, "'NoisyWeights'; did you mean 'NoisedWeights'?"),
+        (
+            {"_class_name": "WithLora"},
+            InvalidSetting,
+            "adapter of the weak network with-lora is None, but must be given.",
+        ),
+    ],
+)
+def test_what_is_no_stored_weak_network(config, error, message):
+    with pytest.raises(error) as caught:
+        weak_from_config(config)
     assert message in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 from typing import Any, ClassVar, Self
 
 from .errors import InvalidSetting, UnknownName
@@ -11,7 +12,8 @@ from .errors import InvalidSetting, UnknownName
 def finite(name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
     """Raises :class:`InvalidSetting` unless ``low <= value <= high`` and value is a finite number."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and math.isfinite(value) and low <= value <= high:
+    # not math.isfinite, which cannot take whole numbers that are too large for a float
+    if number and abs(value) <= sys.float_info.max and low <= value <= high:
         return
     bounds = "a finite number"
     if math.isfinite(low) and math.isfinite(high):
@@ -41,11 +43,17 @@ def finite_each(name: str, value: object, *, low: float = -math.inf, high: float
         finite(name, value, low=low, high=high)  # type: ignore[arg-type]  # what is no number is refused
 
 
+def texts(name: str, value: object, what: str) -> None:
+    """Raises :class:`InvalidSetting` unless value is a tuple of texts, none of them empty; ``what`` says what they are."""
+    if not isinstance(value, tuple) or not all(isinstance(one, str) and one for one in value):
+        raise InvalidSetting(name, value, f"a tuple of {what}", "one alone has a comma behind it, as ('one',)")
+
+
 def probabilities(name: str, value: object) -> None:
     """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one a negative."""
     for one in value if isinstance(value, tuple) and value else (value,):
         number = isinstance(one, (int, float)) and not isinstance(one, bool)
-        if not (number and math.isfinite(one) and 0 < one < 1):
+        if not (number and 0 < one < 1):
             raise InvalidSetting(name, value, "between 0 and 1, both excluded")
 
 

@@ -57,7 +57,7 @@ class AutoGuidance(Guidance):
             self.inner.check_negatives(count)
 
     def needs_weak(self) -> bool:
-        return self.guidance_scale != 1
+        return self.guidance_scale != 1 or (self.inner is not None and self.inner.needs_weak())
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)

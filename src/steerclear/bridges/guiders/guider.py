@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,10 +11,12 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...records import Trace
-from ...shelf import find, from_config
+from ...settings import finite
+from ...shelf import from_config
 from ..effects import of_block, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
-from ..weak.base import SHELF, WeakNetwork
+from ..weak.base import WeakNetwork
+from ..weak.naming import as_weak, weak_from_config
 from ..weak.other_network import OtherNetwork
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
@@ -48,6 +50,8 @@ class Guider(BaseGuidance):
         stop: float = 1.0,
         enabled: bool = True,
     ) -> None:
+        for name, share in (("start", start), ("stop", stop)):
+            finite(name, share, low=0, high=1)
         super().__init__(start, stop, enabled)
         self.guidance: Guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
         if not isinstance(self.guidance, Guidance):
@@ -55,10 +59,8 @@ class Guider(BaseGuidance):
                 "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
             )
         self.negatives = given_to_steer(negative_prompt)
-        self.weak = _weak_from_config(weak) if isinstance(weak, Mapping) else weak
-        is_plain = isinstance(self.weak, WeakNetwork) and not isinstance(self.weak, OtherNetwork)
-        saved = cast(WeakNetwork, self.weak).to_config() if is_plain else None
-        self.register_to_config(guidance=self.guidance.to_config(), weak=saved)
+        self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
+        self.register_to_config(guidance=self.guidance.to_config())
         self.trace = Trace()
         self._run: GuiderRun | None = None
 
@@ -72,6 +74,16 @@ class Guider(BaseGuidance):
     def new(self, **kwargs: Any) -> "Guider":
         """A copy, with some settings changed; a weak network is the same one."""
         return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+
+    @property
+    def weak(self) -> torch.nn.Module | WeakNetwork | None:
+        return self._weak
+
+    @weak.setter
+    def weak(self, weak: torch.nn.Module | WeakNetwork | None) -> None:
+        kind = as_weak(weak)
+        self._weak = weak
+        self.register_to_config(weak=None if kind is None or isinstance(kind, OtherNetwork) else kind.to_config())
 
     @property
     def guidance_scale(self) -> float:
@@ -158,8 +170,7 @@ class Guider(BaseGuidance):
                 f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
             )
         self.trace = Trace()
-        weak = OtherNetwork(self.weak) if isinstance(self.weak, torch.nn.Module) else self.weak
-        return GuiderRun(loop, self.guidance, negatives, weak, self.trace)
+        return GuiderRun(loop, self.guidance, negatives, as_weak(self.weak), self.trace)
 
     def _end(self) -> None:
         if self._run is not None:
@@ -193,13 +204,6 @@ class Guider(BaseGuidance):
         return loop is not None and self._run is not None and self._run.is_of(loop)
 
 
-def _weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
-    kind: type[WeakNetwork] = find(SHELF, WeakNetwork, config["_class_name"])
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    del settings["_class_name"]
-    return kind.with_settings(settings)
-
-
 def _warn(message: str) -> None:
     warnings.warn(message, SteerclearWarning, stacklevel=2)
 
@@ -229,7 +233,7 @@ def guider(
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
 
     Raises:
-        InvalidSetting: a guidance that is none.
+        InvalidSetting: a guidance or a weak network that is none, or a share of the steps outside of [0, 1].
         PromptError: a negative prompt that is empty.
 
     When the pipeline runs, before the first network evaluation:

@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from ...errors import UnsupportedModel
+from ...numerics import wide
 from .base import WeakCall, WeakRunner
 from .copies import beside, bring, copied, is_adapter, on_device_of, plain
 
 WEIGHT = "weight"
 
 Change = Callable[[str, Tensor], Tensor]
-"""(path of a layer, its weight in float32) -> the weak network's weight."""
+"""(path of a layer, its weight in float32 or better) -> the weak network's weight."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ def check_weights(network: Any) -> None:
 
 
 def second_weights(network: Any, change: Change) -> SecondWeights:
-    """Make them: ``change`` is given each weight in float32, and gives back what the weak network has."""
+    """Make them: ``change`` is given each weight in float32 or better, and gives back what the weak network has."""
     made: dict[str, Module] = {}
     pairs = []
     for path, layer in weighted_layers(network).items():
         weight = layer.get_parameter(WEIGHT)
         with torch.no_grad():
-            changed = change(path, weight.float()).to(weight.dtype)
+            changed = change(path, wide(weight)).to(weight.dtype)
         made[path] = copied(layer, path)
         made[path]._parameters = {**layer._parameters, WEIGHT: Parameter(changed, requires_grad=False)}
         pairs.append((layer, made[path]))

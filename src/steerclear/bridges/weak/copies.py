@@ -18,6 +18,9 @@ from ...errors import UnsupportedModel
 OFFLOADING = "_hf_hook"
 """Where accelerate keeps what moves a module's weights before its forward."""
 
+GROUP_OFFLOADING = "_diffusers_hook"
+"""Where diffusers keeps what does so for groups of layers."""
+
 _OF_ONE_MODULE = ("_compiled_call_impl", "forward", "_old_forward", OFFLOADING)
 """Attributes that are bound to the module that has them, and would lead a copy back to it."""
 
@@ -96,6 +99,11 @@ def bring(network: Module) -> None:
     hook: Any = vars(network).get(OFFLOADING)
     if hook is not None:
         hook.pre_forward(network)
+
+
+def is_moved(network: Module) -> bool:
+    """Whether hooks bring a network, or parts of it, to where it runs (offloading of accelerate's or diffusers' kinds)."""
+    return any(OFFLOADING in vars(module) or GROUP_OFFLOADING in vars(module) for module in network.modules())
 
 
 def chosen(network: Any, patterns: Iterable[str], kind: type[Module] = Module) -> dict[str, Module]:

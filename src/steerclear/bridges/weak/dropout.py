@@ -12,7 +12,7 @@ from torch.nn import Dropout, Module
 
 from ...errors import InvalidSetting, UnsupportedModel
 from ...seeds import MIXING, STRIDE, mixed
-from ...settings import finite, whole
+from ...settings import finite, texts, whole
 from .base import WeakCall, WeakNetwork, WeakRunner
 from .copies import beside, chosen, is_adapter, plain
 
@@ -33,7 +33,7 @@ class SeededDropout(WeakNetwork):
         layers: which dropout layers, by their path; ``*`` stands for anything.
 
     Raises:
-        InvalidSetting: out of range.
+        InvalidSetting: out of range, or layers that are no tuple of paths.
     """
 
     probability: float = 0.1
@@ -49,6 +49,7 @@ class SeededDropout(WeakNetwork):
         if self.probability in (0, 1):
             raise InvalidSetting("probability", self.probability, "above 0 and below 1")
         whole("seed", self.seed, low=0)
+        texts("layers", self.layers, "paths of layers")
         if not self.layers:
             raise InvalidSetting("layers", self.layers, "at least one path", "leave it out for all")
 

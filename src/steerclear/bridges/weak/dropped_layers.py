@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...errors import InvalidSetting, UnsupportedModel
+from ...settings import texts
 from .base import WeakCall, WeakNetwork, WeakRunner
 from .copies import beside, chosen, copied
 
@@ -28,7 +29,7 @@ class DroppedLayers(WeakNetwork):
             for anything.
 
     Raises:
-        InvalidSetting: none.
+        InvalidSetting: none, or no tuple of paths.
     """
 
     layers: tuple[str, ...]
@@ -38,8 +39,9 @@ class DroppedLayers(WeakNetwork):
     time: ClassVar[str] = "one forward, less what is left out"
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, str) or not self.layers:
-            raise InvalidSetting("layers", self.layers, "a tuple with at least one path of a layer")
+        texts("layers", self.layers, "paths of layers")
+        if not self.layers:
+            raise InvalidSetting("layers", self.layers, "at least one path of a layer")
 
     def check(self, pipe: Any, network: Any) -> None:
         with self.attached(pipe, network):

@@ -1,6 +1,8 @@
-"""A weak network from what people type or hand over."""
+"""A weak network from what people type, hand over or have stored."""
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
@@ -9,6 +11,8 @@ from ...errors import InvalidSetting, UnknownName
 from ...settings import parse_value
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
+
+KIND = "kind of weak network"
 
 
 def as_weak(weak: Any) -> WeakNetwork | None:
@@ -23,6 +27,24 @@ def as_weak(weak: Any) -> WeakNetwork | None:
         return OtherNetwork(weak)
     kinds = ", ".join(kind.__name__ for kind in weak_networks().values())
     raise InvalidSetting("weak", weak, f"a network (a torch module) or one of {kinds}")
+
+
+def weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
+    """From its plain values; the inverse of :meth:`~steerclear.settings.Configurable.to_config`.
+
+    Raises:
+        UnknownName: a class or a parameter that there is not; the message names the nearest.
+        InvalidSetting: a parameter that is missing or out of range.
+
+    >>> weak_from_config({"_class_name": "DroppedLayers", "layers": ["mid_block"]})
+    DroppedLayers(layers=('mid_block',))
+    """
+    kinds = {kind.__name__: kind for kind in weak_networks().values()}
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    class_name = str(settings.pop("_class_name", ""))
+    if class_name not in kinds:
+        raise UnknownName(KIND, class_name, kinds)
+    return _built(kinds[class_name], settings)
 
 
 def is_weak_kind(text: str) -> bool:
@@ -49,20 +71,24 @@ def parse_weak(text: str) -> WeakNetwork:
     name, pairs = _split(text)
     kinds = weak_networks()
     if name not in kinds:
-        raise UnknownName("kind of weak network", name, kinds)
+        raise UnknownName(KIND, name, kinds)
     kind = kinds[name]
     settings: dict[str, Any] = {}
-    for pair in re.split(r",(?=\w+=)", pairs) if pairs else ():  # a comma that no key follows belongs to a value
-        key, equals, value = pair.partition("=")
+    for pair in re.split(r",(?=\s*\w+=)", pairs) if pairs else ():  # a comma that no key follows belongs to a value
+        key, equals, value = pair.strip().partition("=")
         if not equals:
             raise InvalidSetting(f"the weak network {name}", pair, "key=value pairs with commas between them")
         if key in settings:
             raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
         settings[key] = _value(kind, key, value)
-    try:
-        return kind.with_settings(settings)
-    except TypeError as error:  # a parameter that must be given is missing
-        raise InvalidSetting(f"the weak network {name}", text, "complete", str(error)) from error
+    return _built(kind, settings)
+
+
+def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
+    for name, parameter in kind.parameters().items():
+        if name not in settings and parameter.default is parameter.default_factory is dataclasses.MISSING:
+            raise InvalidSetting(f"{name} of the weak network {kind.name}", None, "given")
+    return kind.with_settings(settings)
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from torch.nn import Module
 
 from ...errors import InvalidSetting, UnsupportedModel
 from .base import WeakCall, WeakNetwork, WeakRunner
+from .copies import is_moved
 
 FITTING = (
     "in_channels",
@@ -74,6 +75,11 @@ class OtherNetwork(WeakNetwork):
             raise UnsupportedModel(
                 f"the weak network is {dtype} and the pipeline's is {network.dtype}; bring it there with "
                 f"weak.to({network.dtype})"
+            )
+        own, other = getattr(pipe, "_execution_device", None), getattr(self.network, "device", None)
+        if own is not None and other is not None and own.type != other.type and not is_moved(self.network):
+            raise UnsupportedModel(
+                f"the weak network is on {other} and the pipeline runs on {own}; bring it there with weak.to({str(own)!r})"
             )
 
     @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import UnsupportedModel
+from ...settings import texts
 from .adapters import Scales, check_known, running, switched_on, with_adapters
 from .base import WeakNetwork, WeakRunner
 
@@ -18,6 +19,9 @@ class WithoutLora(WeakNetwork):
 
     Args:
         adapters: names of those to take away; none for all of them.
+
+    Raises:
+        InvalidSetting: no tuple of names.
     """
 
     adapters: tuple[str, ...] = ()
@@ -25,6 +29,9 @@ class WithoutLora(WeakNetwork):
     name: ClassVar[str] = "without-lora"
     memory: ClassVar[str] = "none"
     time: ClassVar[str] = "one forward, without the adapters"
+
+    def __post_init__(self) -> None:
+        texts("adapters", self.adapters, "names of LoRA adapters")
 
     def check(self, pipe: Any, network: Any) -> None:
         check_known(network, self.adapters)
