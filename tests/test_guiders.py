@@ -1,8 +1,10 @@
 """Our guidances as guiders of Modular Diffusers: against diffusers' own guiders, and against the classic pipelines."""
 
+import gc
 import json
 import re
 import warnings
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -464,6 +466,26 @@ def test_after_an_exception_everything_is_as_before(name, where, error):
     assert held.type is error
 
 
+def test_second_weights_are_not_held_after_an_exception(monkeypatch):
+    from steerclear.bridges.weak import changed_weights
+
+    made = []
+
+    def watched(network, change, make=changed_weights.second_weights):
+        second = make(network, change)
+        made.extend(weakref.ref(layer) for _, layer in second.pairs)
+        return second
+
+    monkeypatch.setattr(changed_weights, "second_weights", watched)
+    pipe, ours = tiny_modular.pipeline("sd3"), guider(AUTO, weak=NoisedWeights(0.3))
+    breaks_at(pipe.transformer, 3, Broken)  # that of the second step: a weak pass runs the hooks of the network, too
+    with pytest.raises(Broken):
+        guided(pipe, "sd3", ours)
+    gc.collect()
+    assert made
+    assert all(layer() is None for layer in made)
+
+
 def test_an_exception_between_taking_over_and_the_network():
     """A ControlNet runs in between: what it leaves behind is not seen by anybody, and gone with the next run."""
     pipe, weak = picture_pipeline("controlnet"), tiny_modular.network("sdxl", seed=7)
@@ -483,9 +505,6 @@ def test_an_exception_between_taking_over_and_the_network():
 
 
 def test_a_finished_run_is_not_held():
-    import gc
-    import weakref
-
     pipe, ours = tiny_modular.pipeline("sd3"), guider(AUTO, weak=tiny_modular.network("sd3", seed=7))
     pipe.update_components(guider=ours)
     latents = weakref.ref(tiny_modular.latents(pipe, "sd3"))
@@ -517,6 +536,8 @@ def test_every_guidance_is_saved_and_loaded(name, tmp_path):
     assert again.negatives == ours.negatives
     assert json.loads((tmp_path / "guider_config.json").read_text())["start"] == 0.25
     assert again.config["start"] == 0.25
+    again.guidance = CFG
+    assert again.new().guidance == CFG
     assert Guidance.from_pretrained(tmp_path) == guidance
 
 

@@ -29,7 +29,7 @@ class Guider(BaseGuidance):
 
     Made by :func:`guider`, which says what the arguments mean.
 
-    Attributes:
+    Attributes (the first two can be set, and what is set is saved):
         guidance: how predictions become one.
         weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
             guider that was loaded.
@@ -53,14 +53,9 @@ class Guider(BaseGuidance):
         for name, share in (("start", start), ("stop", stop)):
             finite(name, share, low=0, high=1)
         super().__init__(start, stop, enabled)
-        self.guidance: Guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
-        if not isinstance(self.guidance, Guidance):
-            raise InvalidSetting(
-                "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
-            )
+        self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
         self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
-        self.register_to_config(guidance=self.guidance.to_config())
         self.trace = Trace()
         self._run: GuiderRun | None = None
 
@@ -74,6 +69,19 @@ class Guider(BaseGuidance):
     def new(self, **kwargs: Any) -> "Guider":
         """A copy, with some settings changed; a weak network is the same one."""
         return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+
+    @property
+    def guidance(self) -> Guidance:
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, guidance: Guidance) -> None:
+        if not isinstance(guidance, Guidance):
+            raise InvalidSetting(
+                "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
+            )
+        self._guidance = guidance
+        self.register_to_config(guidance=guidance.to_config())
 
     @property
     def weak(self) -> torch.nn.Module | WeakNetwork | None:

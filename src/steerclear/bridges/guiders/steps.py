@@ -107,9 +107,10 @@ class GuiderRun:
                         )
                     self.known[_key(*evaluation)] = batch.noise_pred
                     self.running = None
-        finally:  # also when the loop breaks off: then the generator is closed
+        except BaseException:  # also when the loop breaks off: then the generator is closed
             self.running = None
-            self.release()
+            self.close()
+            raise
 
     def _advance(self, point: Point) -> list[Evaluation]:
         """Run the guidance as far as it gets. What is missing comes back, prompts first.
