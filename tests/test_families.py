@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import warnings
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -557,6 +558,9 @@ def test_what_classes_cannot_be_is_refused():
         steered("dit", "class", pipe, NEGATIVE, steer_settings={"negative_class_labels": "hem"})
     with pytest.raises(InvalidSetting, match="negative_class_labels is 1000, but must be a class from 0 to 999"):
         steered("dit", "class", pipe, NEGATIVE, steer_settings={"negative_class_labels": [5, 1000]})
+    for wrong in (3.5, [3.5], True, [None], []):
+        with pytest.raises(InvalidSetting, match=r"negative_class_labels is .* but must be a class from 0 to 999"):
+            steered("dit", "class", pipe, NEGATIVE, steer_settings={"negative_class_labels": wrong})
     with pytest.raises(PromptError, match=r'of which an image has one.*concept="negative"'):
         steered("dit", "class", pipe, DynamicNegativeGuidance(), **labels)
 
@@ -630,6 +634,70 @@ def test_prompts_that_cannot_be_read_are_refused_before_anything_runs(name):
         with pytest.raises(PromptError, match="negative_prompt_2 is 'beard', and negative_prompt is not given"):
             steered(name, "text2img", pipe, NEGATIVE, negative_prompt_2="beard")
     assert calls == []
+
+
+@quiet
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize(
+    ("negative", "match"),
+    [
+        (3, "negative_prompt is 3, but must be a text or a list of texts"),
+        (["hat", None], "one of them is None"),
+        (
+            ["hat", "beard"],
+            "has 2 texts, and its prompt has 1; give one text for all, or a list of one for each prompt",
+        ),
+        ([], "has 0 texts, and its prompt has 1"),
+    ],
+    ids=str,
+)
+def test_negative_prompts_of_the_call_are_texts_one_for_each_prompt(name, negative, match):
+    for own in (SCALE, 1.0):
+        scale = {tiny.FAMILIES[name].scale: own}
+        with pytest.raises(PromptError, match=match):
+            steered(name, "text2img", tiny.family(name), DynamicNegativeGuidance(), negative_prompt=negative, **scale)
+
+
+def test_without_t5_as_much_is_read_as_clip_reads():
+    pipe = tiny.family("sd3")
+    pipe.text_encoder_3 = pipe.tokenizer_3 = None
+    text = "x" * 76  # CLIP's begin and end leave room for 75
+    with pytest.raises(PromptError, match="longer than the 77 tokens"):
+        steered("sd3", "text2img", pipe, NEGATIVE, text, max_sequence_length=256)
+    steered("sd3", "text2img", pipe, NEGATIVE, text[1:], max_sequence_length=32)
+
+
+@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+def test_a_callback_that_runs_the_network_is_refused(name):
+    """Its call would be taken for the next step's; so would every call after a scheduler that is not the call's."""
+    pipe = tiny.family(name)
+    other = type(pipe)(**{**pipe.components, "scheduler": copy.deepcopy(pipe.scheduler)})
+    other.set_progress_bar_config(disable=True)
+
+    def another(pipe, index, timestep, tensors):
+        other(PROMPT, num_inference_steps=1, output_type="latent", **tiny.call_arguments(name))
+        return tensors
+
+    def replaced(pipe, index, timestep, tensors):
+        pipe.scheduler = copy.deepcopy(pipe.scheduler)
+        return tensors
+
+    for callback in (another, replaced):
+        with pytest.raises(UnsupportedModel, match=r"called .* before a step of the scheduler.* a callback that runs"):
+            steered(name, "text2img", pipe, CFG, callback_on_step_end=callback)
+
+
+def test_sizes_that_the_pipeline_leaves_out_are_said():
+    """SDXL makes the unconditional part's sizes under its own guidance only."""
+    sizes = {"negative_original_size": (8, 8)}
+    message = r"negative_original_size .* has no effect at guidance_scale=1\.0: .* leave guidance_scale out"
+    with pytest.warns(SteerclearWarning, match=message):
+        steered("sdxl", "text2img", tiny.family("sdxl"), CFG, guidance_scale=1.0, **sizes)
+    pipe = tiny.family("sdxl")
+    expected = trajectory("sdxl", "text2img", pipe, guidance_scale=SCALE, **sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteerclearWarning)
+        assert equal(steered("sdxl", "text2img", pipe, CFG, **sizes)[0], expected)
 
 
 @quiet

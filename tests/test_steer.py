@@ -530,6 +530,8 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     refused(pipe, PromptError, "names no concept", NEGATIVE, ["beard", ""])
     refused(pipe, PromptError, "names no concept", NEGATIVE, [])
     refused(pipe, PromptError, "one of them is 3", NEGATIVE, [3])
+    refused(pipe, PromptError, "negative_prompt is 3, but must be a text or a list of texts", NEGATIVE, 3)
+    refused(pipe, PromptError, "negative_prompt is {'hat': 1}, but must be a text", NEGATIVE, {"hat": 1})
     long = "word " * 15 + "mustache, beard and all"
     refused(
         pipe, PromptError, r"longer than the 77 tokens .* these words fall off: 'and all'. Shorten it", NEGATIVE, long
@@ -633,6 +635,11 @@ def test_settings_without_effect_are_said(pipe):
     with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG):
         trajectory(pipe, negative_prompt="beard")
     assert [warning.filename for warning in said] == [__file__]
+    with pytest.warns(SteerclearWarning, match=r"negative has no negative to push away from.*negative_prompt=") as said:
+        steered(pipe, IntervalGuidance(NEGATIVE))
+    assert len(said) == 1
+    with pytest.warns(SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance unguided .* has no scale"):
+        steered(pipe, Unguided(), guidance_scale=9.0)
     with pytest.warns(SteerclearWarning, match="the weak network has no effect: cfg with these settings never asks"):
         steered(pipe, CFG, weak=weak)
     with warnings.catch_warnings():
@@ -713,6 +720,23 @@ def test_copies_are_plain(pipe):
         assert deep.config == through_pickle.config == pipe.scheduler.config
         assert vars(deep).keys() == vars(pipe.scheduler).keys()
         assert "_compiled_call_impl" not in vars(network)
+
+
+def test_pipelines_made_inside_of_the_block_are_plain(pipe):
+    expected = trajectory(pipe, guidance_scale=5.0)
+    made = []
+
+    def remade(pipe, index, timestep, tensors):
+        made.append(type(pipe.scheduler).from_config(pipe.scheduler.config))
+        return tensors
+
+    with steer(pipe, CFG):
+        pipe(PROMPT, num_inference_steps=2, output_type="latent", callback_on_step_end=remade)
+        for other in (type(pipe)(**pipe.components, requires_safety_checker=False), pipe.from_pipe(pipe)):
+            other.set_progress_bar_config(disable=True)
+            assert type(other) is diffusers.StableDiffusionPipeline
+            assert torch.equal(trajectory(other, guidance_scale=5.0), expected)
+    assert [type(scheduler) for scheduler in made] == [diffusers.DDIMScheduler] * 2
 
 
 def test_the_weak_network_is_not_kept_alive(pipe):

@@ -20,9 +20,8 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
         convert: see :data:`Convert`.
         longest: how many tokens are read; None for as many as the tokenizer's model takes.
     """
-    longer = (
-        longest or int(tokenizer.model_max_length)
-    ) + 1  # to see that there is more; the whole text would be warned of
+    # one more than is read, to see that there is more; the whole text would be warned of
+    longer = (longest or int(tokenizer.model_max_length)) + 1
 
     def fits(text: str) -> bool:
         read = text if convert is None else convert(text)

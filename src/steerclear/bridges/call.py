@@ -102,6 +102,7 @@ class PipelineCall:
         self.seeds: tuple[int, ...] = ()
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
+        self.answered: NetworkCall | None = None
         self.control: ControlNetCall | None = None
         self.control_reads: frozenset[str] | None = None
         self.unscaled: Tensor | None = None
@@ -129,13 +130,12 @@ class PipelineCall:
         """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
         self.calls += 1
         if self.calls > self.family.calls_a_step:
-            raise UnsupportedModel(
-                f"{type(self.pipe).__name__} called its network {self.calls} times before a step of its scheduler, which "
-                f"no pipeline of the family {self.family.name} does, so it is unclear which one to guide"
-            )
+            raise self._stray(f"{self.calls} times")
+        call = NetworkCall(network, self.names, args, kwargs, self._parts(), self.family.shared)
         if self.prediction is not None:
+            self._check_same_point(call)
             return self._given_back(self.prediction, kwargs)
-        call = self.asking = NetworkCall(network, self.names, args, kwargs, self._parts(), self.family.shared)
+        self.asking = self.answered = call
         try:
             if self.guided is None:
                 self.guided = self._begin(call)
@@ -159,7 +159,7 @@ class PipelineCall:
         """The scheduler has moved on."""
         if self.prediction is not None:
             self.index += 1
-        self.prediction = self.unscaled = self.control = None
+        self.prediction = self.unscaled = self.control = self.answered = None
         self.calls = 0
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
@@ -201,6 +201,21 @@ class PipelineCall:
         guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
         self.steering.run.trace = guided.trace
         return guided
+
+    def _check_same_point(self, call: NetworkCall) -> None:
+        """A further call before a step asks for another branch at the same point: it has the answer already."""
+        assert self.answered is not None
+        first, rows = self.answered, self.answered.batch_size
+        timesteps = [torch.as_tensor(each.argument("timestep")).flatten()[0] for each in (first, call)]
+        if not torch.equal(*timesteps) or not torch.equal(call.sample[:rows], first.sample[:rows]):
+            raise self._stray("at two points")
+
+    def _stray(self, how: str) -> UnsupportedModel:
+        return UnsupportedModel(
+            f"the network of {type(self.pipe).__name__} was called {how} before a step of the scheduler, which no "
+            f"pipeline of the family {self.family.name} does, so it is unclear which call to guide; a callback that "
+            f"runs the network, or replaces the scheduler, cannot be steered: do so before or after the pipeline's call"
+        )
 
     def _point(self, call: NetworkCall) -> Point:
         scheduler = self.pipe.scheduler

@@ -7,6 +7,14 @@ from ..guidance.base import Guidance
 from .families import Family, is_distilled
 from .negatives import Negatives
 
+NEGATIVE_SIZES = (
+    "negative_original_size",
+    "negative_crops_coords_top_left",
+    "negative_target_size",
+    "negative_aesthetic_score",
+)
+"""Arguments of SDXL's calls that its network is told for the unconditional part."""
+
 
 def of_block(guidance: Guidance, negatives: Negatives, weak: Any) -> Iterator[str]:
     """What is known when the ``with steer`` block begins."""
@@ -23,20 +31,28 @@ def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:
 
 
 def of_call(
-    family: Family, network: Any, guidance: Guidance, negatives: Negatives, given: Mapping[str, Any]
+    pipe: Any, family: Family, guidance: Guidance, negatives: Negatives, given: Mapping[str, Any]
 ) -> Iterator[str]:
     """What is known when the pipeline is called.
 
     Args:
+        pipe: the pipeline.
         family: of the pipeline.
-        network: the pipeline's.
         guidance: which takes the place of the pipeline's own.
         negatives: of the block or the call.
         given: the arguments that the call was given, without those left at their defaults.
     """
     if negatives.from_call:
         yield from of_negatives(guidance, negatives)
-    yield from _scales(family, network, guidance, given)
+    if not len(negatives) and guidance.negative_has_no_effect() is None:
+        setting = "negative_prompt" if family.class_labels is None else "negative_class_labels"
+        yield (
+            f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
+            f"steer(..., {setting}=...)"
+        )
+    yield from _scales(family, getattr(pipe, family.network), guidance, given)
+    if (scale_of(guidance) != 1 or len(negatives)) and given.get("guidance_scale", 2.0) <= 1:
+        yield from _sizes_left_out(pipe, given)
     if given.get("guidance_rescale") and rescale_of(guidance):
         yield (
             f"guidance_rescale is set twice: {given['guidance_rescale']} in the pipeline's call and "
@@ -58,14 +74,34 @@ def of_call(
 
 def scale_of(guidance: Guidance) -> float:
     """The scale of a guidance, or of the one that it wraps; 1 where there is none."""
+    return getattr(_innermost(guidance), "guidance_scale", 1.0)
+
+
+def _has_scale(guidance: Guidance) -> bool:
+    return hasattr(_innermost(guidance), "guidance_scale")
+
+
+def _innermost(guidance: Guidance) -> Guidance:
     inner = getattr(guidance, "inner", None)
-    return getattr(guidance, "guidance_scale", 1.0) if inner is None else scale_of(inner)
+    return guidance if inner is None else _innermost(inner)
 
 
 def rescale_of(guidance: Guidance) -> float:
     """The rescale of a guidance, or of the one that it wraps; 0 where there is none."""
     inner = getattr(guidance, "inner", None)
     return getattr(guidance, "guidance_rescale", 0.0) or (0.0 if inner is None else rescale_of(inner))
+
+
+def _sizes_left_out(pipe: Any, given: Mapping[str, Any]) -> Iterator[str]:
+    """What SDXL tells its network of pictures without the prompt, which it makes under its own guidance only."""
+    own = [name for name in NEGATIVE_SIZES if given.get(name) is not None]
+    if getattr(pipe.config, "requires_aesthetics_score", False) and "negative_aesthetic_score" not in own:
+        own.append("negative_aesthetic_score")
+    if own:
+        yield (
+            f"{', '.join(own)} of the pipeline's call has no effect at guidance_scale={given['guidance_scale']}: the "
+            f"branches without the prompt then have the prompt's own; leave guidance_scale out of the call"
+        )
 
 
 def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negatives) -> bool:
@@ -75,9 +111,10 @@ def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negat
 def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str, Any]) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
+        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no scale"
         yield (
             f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
-            f"{guidance.name} has {own}; set it there"
+            f"{guidance.name} {its}"
         )
     if family.scale != "guidance_scale" and "guidance_scale" in given and not distilled:
         yield (

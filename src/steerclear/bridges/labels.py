@@ -1,5 +1,6 @@
 """Classes in the place of prompts: the branches of a class-conditional pipeline."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,23 +18,35 @@ def class_numbers(pipe: Any, family: Family, labels: int | str | Sequence[int | 
 
     Raises:
         UnknownName: the pipeline has no class of that name.
-        InvalidSetting: a number that is no class.
+        InvalidSetting: a number that is no class, something else than a number, or an empty list.
     """
     if labels is None:
         return ()
-    several = (labels,) if isinstance(labels, (int, str)) else tuple(labels)
+    several = tuple(labels) if isinstance(labels, (list, tuple)) else (labels,)
     named = getattr(pipe, "labels", None) or {}
     count = null_class(pipe, family)
+    allowed = f"a class from 0 to {count - 1}"
+    if not several:
+        raise InvalidSetting("negative_class_labels", labels, allowed, "leave it out for none")
     numbers = []
     for label in several:
         if isinstance(label, str):
             if label not in named:
                 raise UnknownName("class label", label, named)
             label = named[label]
-        if not 0 <= label < count:
-            raise InvalidSetting("negative_class_labels", label, f"a class from 0 to {count - 1}")
-        numbers.append(int(label))
+        number = _whole(label)
+        if number is None or not 0 <= number < count:
+            raise InvalidSetting("negative_class_labels", label, allowed)
+        numbers.append(number)
     return tuple(numbers)
+
+
+def _whole(label: Any) -> int | None:
+    """Of any library's integers; None for what is none."""
+    try:
+        return None if isinstance(label, bool) else operator.index(label)
+    except TypeError:
+        return None
 
 
 def null_class(pipe: Any, family: Family) -> int:

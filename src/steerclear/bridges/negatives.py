@@ -69,17 +69,14 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
     """The negative prompts of a ``with steer(...)`` block: one, or several that are all in force.
 
     Raises:
-        PromptError: an empty one.
+        PromptError: an empty one, or something that is no text.
 
     >>> given_to_steer(["hat", "beard"]).texts
     ('hat', 'beard')
     """
     if negative_prompt is None:
         return Negatives()
-    texts = (negative_prompt,) if isinstance(negative_prompt, str) else tuple(negative_prompt)
-    for text in texts:
-        if not isinstance(text, str):
-            raise PromptError(f"a negative prompt must be a text, but one of them is {text!r}")
+    texts = _texts("negative_prompt", negative_prompt)
     if not texts or not all(text.strip() for text in texts):
         raise PromptError(
             f"negative_prompt is {negative_prompt!r}, and an empty text names no concept; say what shall not be there, "
@@ -88,28 +85,60 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
     return Negatives(texts)
 
 
-def given_to_call(negative_prompt: str | Sequence[str] | None, embeddings: Any) -> Negatives:
-    """The negative prompt of the pipeline's own call. An empty one is none, as it is for diffusers."""
+def given_to_call(
+    negative_prompt: str | Sequence[str] | None, embeddings: Any, prompts: int | None = None
+) -> Negatives:
+    """The negative prompt of the pipeline's own call. An empty one is none, as it is for diffusers.
+
+    Args:
+        negative_prompt: a text for all prompts, or a list of one for each.
+        embeddings: the same, encoded already; None where it is not.
+        prompts: how many prompts the call has; None where that is not known.
+
+    Raises:
+        PromptError: something that is no text, or more or fewer texts than prompts.
+    """
     if embeddings is not None:
         return Negatives((EMBEDDED,), from_call=True)
-    if negative_prompt is None or not "".join(negative_prompt).strip():
+    texts = _texts("negative_prompt", negative_prompt, prompts)
+    if not "".join(texts).strip():
         return Negatives()
-    texts = negative_prompt if isinstance(negative_prompt, str) else tuple(negative_prompt)
-    return Negatives((texts,), from_call=True)
+    return Negatives((negative_prompt if isinstance(negative_prompt, str) else texts,), from_call=True)
 
 
-def check_complete(of_call: Negatives, call: Mapping[str, Any]) -> None:
+def _texts(name: str, given: Any, prompts: int | None = None) -> tuple[str, ...]:
+    """What an argument has: none, one text, or a list of texts, which are then as many as the prompts."""
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, (list, tuple)):
+        raise PromptError(f"{name} is {given!r}, but must be a text or a list of texts")
+    for text in given:
+        if not isinstance(text, str):
+            raise PromptError(f"a negative prompt must be a text, but one of them is {text!r}")
+    if prompts is not None and len(given) != prompts:
+        raise PromptError(
+            f"{name} of the pipeline's call has {len(given)} texts, and its prompt has {prompts}; give one text for "
+            f"all, or a list of one for each prompt; a list of several for each image is for steer"
+        )
+    return tuple(given)
+
+
+def check_complete(of_call: Negatives, call: Mapping[str, Any], prompts: int | None = None) -> None:
     """A negative prompt for the second text encoder alone, which diffusers reads or drops as the model has it.
 
     Args:
         of_call: the negative prompt of the call.
         call: its arguments.
+        prompts: how many prompts the call has; None where that is not known.
 
     Raises:
-        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``.
+        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``, or is no text for each prompt.
     """
     for further in ("negative_prompt_2", "negative_prompt_3"):
-        if not len(of_call) and "".join(call.get(further) or "").strip():
+        texts = _texts(further, call.get(further), prompts)
+        if not len(of_call) and "".join(texts).strip():
             raise PromptError(
                 f"{further} is {call[further]!r}, and negative_prompt is not given, without which it may be dropped; "
                 f"give negative_prompt, or both"
@@ -143,26 +172,30 @@ def check_readable(pipe: Any, text: str, family: Family | None = None, longest: 
         PromptError: words would fall off, or the pipeline has no text encoder; names the words.
     """
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    for tokenizer in check_encoders(pipe, family, text):
+    for tokenizer, encoder in check_encoders(pipe, family, text):
         own = convert and functools.partial(_converted, convert, tokenizer)
-        check_length(tokenizer, f"prompt {text!r}", text, own, longest)
+        # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
+        ends_by_itself = hasattr(encoder.config, "max_position_embeddings")
+        check_length(tokenizer, f"prompt {text!r}", text, own, None if ends_by_itself else longest)
 
 
 def _converted(convert: Any, tokenizer: Any, words: str) -> str:
     return convert(words, tokenizer)
 
 
-def check_encoders(pipe: Any, family: Family | None = None, text: str | None = None) -> list[Any]:
-    """The tokenizers that read the whole of a prompt.
+def check_encoders(pipe: Any, family: Family | None = None, text: str | None = None) -> list[tuple[Any, Any]]:
+    """The tokenizers that read the whole of a prompt, each with its text encoder.
 
     Raises:
         PromptError: the pipeline has no text encoder, or no tokenizer for it.
     """
     groups = (("tokenizer",),) if family is None else family.readers
     for names in groups:
-        parts = [*names, *(name.replace("tokenizer", "text_encoder") for name in names)]
-        if all(getattr(pipe, part, None) is not None for part in parts):
-            return [getattr(pipe, name) for name in names]
+        encoders = [name.replace("tokenizer", "text_encoder") for name in names]
+        if all(getattr(pipe, part, None) is not None for part in (*names, *encoders)):
+            return [
+                (getattr(pipe, name), getattr(pipe, encoder)) for name, encoder in zip(names, encoders, strict=True)
+            ]
     what = "a further prompt" if text is None else repr(text)
     raise PromptError(
         f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {what}; load it with its text "

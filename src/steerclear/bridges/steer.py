@@ -191,9 +191,8 @@ def _steered_call(
 ) -> Any:
     """One call of the pipeline: its scheduler and its network are taken over from beginning to end."""
     steering = _steered[id(pipe)]
-    family = steering.family
     negatives = _negatives_of_call(pipe, steering, arguments)
-    _warn(effects.of_call(family, getattr(pipe, family.network), steering.guidance, negatives, given), CALLER)
+    _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
     with ExitStack() as stack:
         # the scheduler and the networks of this moment: they may have been replaced since the block began
@@ -209,11 +208,21 @@ def _steered_call(
 
 
 def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, Any]) -> Negatives:
-    of_call = given_to_call(arguments.get("negative_prompt"), arguments.get("negative_prompt_embeds"))
-    check_complete(of_call, arguments)
+    prompts = _prompts(arguments)
+    of_call = given_to_call(arguments.get("negative_prompt"), arguments.get("negative_prompt_embeds"), prompts)
+    check_complete(of_call, arguments, prompts)
     negatives = chosen(steering.negatives, of_call)
     _check_readable(pipe, steering.family, negatives, arguments.get("max_sequence_length"))
     return negatives
+
+
+def _prompts(arguments: Mapping[str, Any]) -> int | None:
+    """How many prompts a call has; None where it says it in neither way."""
+    prompt, embedded = arguments.get("prompt"), arguments.get("prompt_embeds")
+    if isinstance(prompt, str):
+        return 1
+    several = embedded if prompt is None else prompt
+    return None if several is None else len(several)
 
 
 def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
@@ -222,19 +231,19 @@ def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
     return RescaledGuidance(guidance, rescale) if rescale else guidance
 
 
-def _scheduler_methods(original: type) -> Mapping[str, Callable[..., Any]]:
+def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
     """What a scheduler does while its pipeline is inside of a steered call."""
 
     def call_of(scheduler: Any) -> PipelineCall | None:
         call = current.get()
         return call if call is not None and call.pipe.scheduler is scheduler else None
 
-    @functools.wraps(original.step)  # type: ignore[attr-defined]
+    @functools.wraps(original.step)
     def step(self: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:
         call = call_of(self)
         if call is None:
-            return original.step(self, model_output, *args, **kwargs)  # type: ignore[attr-defined]
-        moved = original.step(self, call.before_step(model_output), *args, **kwargs)  # type: ignore[attr-defined]
+            return original.step(self, model_output, *args, **kwargs)
+        moved = original.step(self, call.before_step(model_output), *args, **kwargs)
         call.after_step()
         return moved
 

@@ -1,7 +1,7 @@
 """Replacing an object's methods and a module's call, reversibly.
 
 Nothing here is global: objects are changed one by one and put back as they were, whatever happens in between.
-Copies and pickles of a changed object are plain.
+Copies and pickles of a changed object are plain, and so are objects made by its class.
 """
 
 import threading
@@ -52,6 +52,7 @@ def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[Non
                 f"`with steer(...)` block, or put the guidances into one another, as IntervalGuidance(inner=...) does"
             )
         original = type(instance)
+        # type: ignore, because functions are hashable and typeshed's `cache` does not know
         object.__setattr__(instance, "__class__", _subclass(original, methods))  # type: ignore[arg-type]
     try:
         yield
@@ -61,12 +62,16 @@ def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[Non
 
 @cache
 def _subclass(original: type, methods: Methods) -> type:
+    def plain(_: type, *args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)  # `type(pipe)(**pipe.components)` is a pipeline of its own
+
     def reduce_plainly(self: Any, protocol: Any) -> tuple[Any, ...]:
         # not copyreg.__newobj__: pickle compares its class with the object's
         return object.__new__, (original,), self.__getstate__()
 
     body = {
         **methods(original),
+        "__new__": plain,
         _MARK: original,
         "__reduce_ex__": reduce_plainly,
         "__module__": original.__module__,
