@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from steerclear.bridges.asking import check_prompt
 from steerclear.bridges.steer import steer
 from steerclear.bridges.weak.base import WeakNetwork
 from steerclear.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
@@ -664,6 +665,8 @@ def test_without_t5_as_much_is_read_as_clip_reads():
     text = "x" * 76  # CLIP's begin and end leave room for 75
     with pytest.raises(PromptError, match="longer than the 77 tokens"):
         steered("sd3", "text2img", pipe, NEGATIVE, text, max_sequence_length=256)
+    with pytest.raises(PromptError, match="the prompt is longer than the 77 tokens"):
+        check_prompt(pipe, "prompt", text)
     steered("sd3", "text2img", pipe, NEGATIVE, text[1:], max_sequence_length=32)
 
 

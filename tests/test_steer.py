@@ -839,6 +839,7 @@ def test_compiled_networks(pipe, in_place):
 
 def test_the_run_tells_of_the_last_call(pipe):
     with steer(pipe, CFG) as run:
+        assert run.evaluations.tolist() == run.trace.table("guidance_norm").tolist() == []
         trajectory(pipe)
         assert run.evaluations.tolist() == [2.0 * STEPS]
         trajectory(pipe, num_images_per_prompt=2, seeds=(0, 1), num_inference_steps=2)

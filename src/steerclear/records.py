@@ -164,6 +164,8 @@ class Trace:
 
     def table(self, name: str) -> Tensor:
         """``[steps, batch]``: NaN at steps that did not show ``name``."""
+        if not self.steps:
+            return torch.zeros(0, 0)
         blank = torch.full((len(self.steps[0].evaluations),), float("nan"))
         return torch.stack([step.info.get(name, blank).float() for step in self.steps])
 

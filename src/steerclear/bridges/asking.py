@@ -68,8 +68,9 @@ def check_prompt(pipe: Any, what: str, prompt: str) -> None:
         _class_number(pipe, prompt)
         return
     longest = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
-    for tokenizer in check_encoders(pipe, family_of(pipe), prompt):
-        check_length(tokenizer, what, prompt, longest=None if longest is None else longest.default)
+    default = None if longest is None else longest.default
+    for tokenizer, read in check_encoders(pipe, family_of(pipe), prompt, default):
+        check_length(tokenizer, what, prompt, longest=read)
 
 
 def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:

@@ -172,30 +172,35 @@ def check_readable(pipe: Any, text: str, family: Family | None = None, longest: 
         PromptError: words would fall off, or the pipeline has no text encoder; names the words.
     """
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    for tokenizer, encoder in check_encoders(pipe, family, text):
+    for tokenizer, read in check_encoders(pipe, family, text, longest):
         own = convert and functools.partial(_converted, convert, tokenizer)
-        # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
-        ends_by_itself = hasattr(encoder.config, "max_position_embeddings")
-        check_length(tokenizer, f"prompt {text!r}", text, own, None if ends_by_itself else longest)
+        check_length(tokenizer, f"prompt {text!r}", text, own, read)
 
 
 def _converted(convert: Any, tokenizer: Any, words: str) -> str:
     return convert(words, tokenizer)
 
 
-def check_encoders(pipe: Any, family: Family | None = None, text: str | None = None) -> list[tuple[Any, Any]]:
-    """The tokenizers that read the whole of a prompt, each with its text encoder.
+def check_encoders(
+    pipe: Any, family: Family | None = None, text: str | None = None, longest: int | None = None
+) -> list[tuple[Any, int | None]]:
+    """The tokenizers that read the whole of a prompt, each with how many tokens of it; None for as many as it can.
+
+    Args:
+        pipe, family, longest: see :func:`check_readable`.
+        text: for the error; None where it is not known.
 
     Raises:
         PromptError: the pipeline has no text encoder, or no tokenizer for it.
     """
     groups = (("tokenizer",),) if family is None else family.readers
     for names in groups:
-        encoders = [name.replace("tokenizer", "text_encoder") for name in names]
-        if all(getattr(pipe, part, None) is not None for part in (*names, *encoders)):
-            return [
-                (getattr(pipe, name), getattr(pipe, encoder)) for name, encoder in zip(names, encoders, strict=True)
-            ]
+        encoders = [getattr(pipe, name.replace("tokenizer", "text_encoder"), None) for name in names]
+        tokenizers = [getattr(pipe, name, None) for name in names]
+        if all(part is not None for part in (*tokenizers, *encoders)):
+            # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
+            limits = [None if hasattr(encoder.config, "max_position_embeddings") else longest for encoder in encoders]
+            return list(zip(tokenizers, limits, strict=True))
     what = "a further prompt" if text is None else repr(text)
     raise PromptError(
         f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {what}; load it with its text "

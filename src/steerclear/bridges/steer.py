@@ -71,9 +71,11 @@ def steer(
     Raises:
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
             missing or does not fit.
-        PromptError: a negative prompt that is empty or too long, or given to both ``steer`` and the call.
-        UnknownName: a class that the pipeline does not have.
-        InvalidSetting: a guidance that is none, or ``max_batch`` below 1.
+        PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
+            the call not one for each prompt.
+        UnknownName: a class that the pipeline does not have, by name.
+        InvalidSetting: the same by number, a guidance that is none, ``max_batch`` below 1, or settings of the guidance
+            that do not fit the number of negatives.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
 
     Warns:
@@ -222,7 +224,7 @@ def _prompts(arguments: Mapping[str, Any]) -> int | None:
     if isinstance(prompt, str):
         return 1
     several = embedded if prompt is None else prompt
-    return None if several is None else len(several)
+    return len(several) if isinstance(several, (list, tuple, torch.Tensor)) else None
 
 
 def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
