@@ -128,6 +128,9 @@ def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path
     image = pipe("a man", num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (64, 64)
 
+    assert not [path for path in (tmp_path / "out").rglob("*.json") if str(tmp_path) in path.read_text()]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.safetensors")} == {0o644}
+
     with pytest.raises(FolderConflict, match="holds a training run; add --resume"):
         go(tmp_path / "work", tmp_path / "out")
     stages.clear()

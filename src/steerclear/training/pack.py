@@ -1,5 +1,6 @@
 """Puts the trained networks into one folder that ``DiffusionPipeline.from_pretrained`` loads."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from ..bridges.loading import WEAK_FOLDER
 from ..measure import CLASSIFIER
 from .diffusion import build_scheduler
 from .portraits import Workshop
+
+READABLE = 0o644
 
 
 def pack(workshop: Workshop, outdir: Path) -> Path:
@@ -24,7 +27,18 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
     pipe.save_pretrained(outdir, safe_serialization=True)
     _stored(workshop.weak).save_pretrained(outdir / WEAK_FOLDER, safe_serialization=True)
     workshop.classifier.save(outdir / CLASSIFIER)
+    for path in outdir.rglob("config.json"):
+        _forget_origin(path)
+    for path in outdir.rglob("*.safetensors"):
+        path.chmod(READABLE)  # safetensors leaves its files to their owner alone
     return outdir
+
+
+def _forget_origin(path: Path) -> None:
+    """diffusers writes down which folder a network was loaded from; it means nothing on another machine."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _stored(network: Any) -> Any:
