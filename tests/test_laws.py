@@ -10,7 +10,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 import laws
 import skeleton_guidance
-from steerclear.denoiser import Point, numbered
+from steerclear.denoiser import Branch, Point, numbered
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.transition import TransitionEvidence
@@ -64,6 +64,14 @@ def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path)
     assert path.name == "guider_config.json"
     assert Guidance.from_pretrained(tmp_path / "guider") == guidance
     assert from_config(guidance.to_config()) == guidance
+
+
+@pytest.mark.parametrize("guidance", [*(cls() for cls in guidances().values()), *COMPOSED], ids=str)
+def test_a_guidance_declares_the_conditions_that_it_asks_for(guidance: Guidance) -> None:
+    network = laws.denoiser()
+    _, trace = laws.trajectory(guidance, network)
+    asked = {Branch.parse(name).condition for step in trace.steps for name in step.branches} - {"positive"}
+    assert asked == set(guidance.further_conditions(laws.negatives_of(guidance)))
 
 
 def test_every_scale_of_one_is_the_plain_prediction() -> None:

@@ -405,6 +405,14 @@ def test_what_a_guidance_sees(name, space):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
+def test_a_text_that_is_asked_for_late_is_refused_before_the_first_evaluation():
+    pipe = tiny.stable_diffusion("ddpm")
+    late = IntervalGuidance(DynamicNegativeGuidance(SCALE), 0.5, 1.0)
+    with steer(pipe, late, negative_prompt="b" * 40) as run, pytest.raises(PromptError, match="together|fall off|long"):
+        pipe("a" * 60, num_inference_steps=4)
+    assert run.forwards == 0
+
+
 # image k of a batch is image k alone
 
 

@@ -198,6 +198,10 @@ class PipelineCall:
                     f"{type(self.pipe).__name__} gives its network no {path}, so it has no prompt to steer"
                 )
         self.seeds = seeds_of_images(self.arguments.get("generator"), call.batch_size)
+        self.guidance.check_negatives(len(self.negatives))
+        for condition in self.guidance.further_conditions(len(self.negatives)):
+            if self._own_part(condition, call) is None:
+                self._inputs(condition, call)
         guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
         self.steering.run.trace = guided.trace
         return guided
@@ -241,28 +245,35 @@ class PipelineCall:
         return (prediction,) if kwargs.get("return_dict", True) is False else _network_output(prediction)
 
     def _source(self, branch: Branch, call: NetworkCall, rows: Tensor | None) -> Source:
-        if branch.condition == "positive":
-            return Source(call.parts.index(POSITIVE))
-        has_unconditional = UNCONDITIONAL in call.parts
-        if has_unconditional and branch.condition == self.negatives.unconditional:
-            return Source(call.parts.index(UNCONDITIONAL))
+        own = self._own_part(branch.condition, call)
+        if own is not None:
+            return Source(call.parts.index(own))
         # a conjunction is a prompt, and has what else belongs to the prompt's part; the others have the other's
-        together = branch.condition.startswith("conjunction")
-        part = UNCONDITIONAL if has_unconditional and not together else POSITIVE
-        if not together and not has_unconditional:
-            self._check_pictures(call, branch)
-        conditions = self.conditions.inputs(branch.condition, call)
+        together = _is_together(branch.condition)
+        part = UNCONDITIONAL if UNCONDITIONAL in call.parts and not together else POSITIVE
+        conditions = self._inputs(branch.condition, call)
         controls = self._controls(call, part, together, conditions, rows)
         return Source(call.parts.index(part), conditions, controls)
 
-    def _check_pictures(self, call: NetworkCall, branch: Branch) -> None:
+    def _own_part(self, condition: str, call: NetworkCall) -> str | None:
+        """The part of the pipeline's own batch that has a condition, if one has."""
+        if condition == "positive":
+            return POSITIVE
+        return UNCONDITIONAL if UNCONDITIONAL in call.parts and condition == self.negatives.unconditional else None
+
+    def _inputs(self, condition: str, call: NetworkCall) -> Inputs:
+        if UNCONDITIONAL not in call.parts and not _is_together(condition):
+            self._check_pictures(call, condition)
+        return self.conditions.inputs(condition, call)
+
+    def _check_pictures(self, call: NetworkCall, condition: str) -> None:
         remedy = "give the call a guidance_scale above 1"
         if self.family.sequential:
             remedy = "use a guidance that asks for no more than the prompt and the conjunction"
         for path in ("added_cond_kwargs.image_embeds", "joint_attention_kwargs.ip_adapter_image_embeds"):
             if call.argument(path) is not None:
                 raise UnsupportedModel(
-                    f"the guidance asks for the branch {branch.condition!r}, and with an IP-Adapter this call of "
+                    f"the guidance asks for the branch {condition!r}, and with an IP-Adapter this call of "
                     f"{type(self.pipe).__name__} has no picture for it, only the prompt's; {remedy}"
                 )
 
@@ -310,6 +321,10 @@ class PipelineCall:
         if name != "weak":
             raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steer")
         return self.steering.weak_runner(self.pipe, self.network)
+
+
+def _is_together(condition: str) -> bool:
+    return condition.startswith("conjunction")
 
 
 def handler(module: Any) -> Callable[..., Any] | None:

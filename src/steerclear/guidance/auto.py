@@ -56,6 +56,9 @@ class AutoGuidance(Guidance):
         if self.inner is not None:
             self.inner.check_negatives(count)
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return () if self.inner is None else self.inner.further_conditions(negatives)
+
     def needs_weak(self) -> bool:
         return self.guidance_scale != 1 or (self.inner is not None and self.inner.needs_weak())
 

@@ -64,6 +64,17 @@ class Guidance(Configurable, ABC):
             InvalidSetting: says which setting, and how many there are.
         """
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        """The conditions beyond "positive" that some step may ask for, of whichever network.
+
+        A bridge gets all of them ready before the first evaluation, so that a text that cannot be had is refused there and
+        not in the middle of the steps. What is not named here is refused when it is asked for.
+
+        Args:
+            negatives: how many negative prompts there are.
+        """
+        return ()
+
     def needs_weak(self) -> bool:
         """Whether these settings ask the weak network for anything."""
         return self.uses_weak

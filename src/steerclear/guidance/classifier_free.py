@@ -41,6 +41,9 @@ class ClassifierFreeGuidance(Guidance):
         finite("guidance_scale", self.guidance_scale)
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return () if self.guidance_scale == 1 else ("empty",)
+
     def __call__(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
             return Guided(step.predict("positive"), state)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..belief import Evidence, Push
+from ..denoiser import numbered
 from ..errors import InvalidSetting
 from ..numerics import norm, over_images
 from ..records import Guided, PerStep, State, Step
@@ -105,6 +106,11 @@ class DynamicNegativeGuidance(Guidance):
     def check_negatives(self, count: int) -> None:
         one_each("strength", self.strength, count)
         self.evidence.for_concepts(count)
+
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        strengths = one_each("strength", self.strength, negatives)
+        away = tuple(numbered(self.concept, index) for index, strength in enumerate(strengths) if strength != 0)
+        return away if self.guidance_scale == 1 else ("empty", *away)
 
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, DynamicNegativeState)

@@ -63,6 +63,9 @@ class IntervalGuidance(Guidance):
     def check_negatives(self, count: int) -> None:
         self.inner.check_negatives(count)
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return self.inner.further_conditions(negatives)
+
     def needs_weak(self) -> bool:
         return self.inner.needs_weak()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..denoiser import numbered
 from ..errors import InvalidSetting
 from ..numerics import rescaled
 from ..records import Guided, State, Step
@@ -64,6 +65,12 @@ class NegativePromptGuidance(Guidance):
                 "negative_scale", None, f"a number when there are {count} negatives",
                 "the form without it has room for one: join them with commas",
             )  # fmt: skip
+
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        if self.negative_scale is None:
+            return () if self.guidance_scale == 1 else ("negative" if negatives else "empty",)
+        away = tuple(numbered("negative", index) for index, scale in enumerate(self._scales(negatives)) if scale != 0)
+        return ("empty", *away) if away or self.guidance_scale != 1 else ()
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.negative_scale is None:

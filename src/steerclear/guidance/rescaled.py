@@ -54,6 +54,9 @@ class RescaledGuidance(Guidance):
     def check_negatives(self, count: int) -> None:
         self.inner.check_negatives(count)
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return self.inner.further_conditions(negatives)
+
     def needs_weak(self) -> bool:
         return self.inner.needs_weak()
 
