@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny
 from steerclear.benchmark import timing
 from steerclear.benchmark.bridge import benchmark_bridge
 from steerclear.benchmark.claims import Benchmark, at_least, at_most
@@ -143,3 +144,23 @@ def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         capsys.readouterr().err.split()
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "sentence"),
+    [
+        (["shipped"], "sd", "has no classifier.safetensors, which sees what its portraits show"),
+        (["overhead"], "dit", "is a DiTPipeline, which takes classes, and what is timed is a prompt"),
+        (["bridge", "--device", "gpu"], None, "device is 'gpu', but must be one that torch can use here"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(
+    kind: list[str], family: str | None, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = []
+    if family is not None:
+        tiny.family(family).save_pretrained(tmp_path / family)
+        model = ["--model", str(tmp_path / family)]
+    assert main(["benchmark", *kind, *model, "--outdir", str(tmp_path / "out")]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -224,6 +224,37 @@ def test_names_on_the_hub_are_found_where_it_was_fetched_before(
             assert (by_name.weak_digest, by_name.loras[0].digest) == (by_folder.weak_digest, by_folder.loras[0].digest)
 
 
+@pytest.mark.parametrize(("guidance", "sentences"), [("cfg", 1), ("autoguidance", 0)])
+def test_a_weak_network_that_no_guidance_asks_for_is_said(
+    guidance: str, sentences: int, folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = ["--weak", "noised:strength=0.1", "--model", folders("sd"), "--seeds", "1"]
+    assert generate("--guidance", guidance, *weak, "--outdir", tmp_path / "generate") == 0
+    assert printed(capsys).count("the weak network 'noised:strength=0.1' has no effect") == sentences
+    compared = [
+        "compare",
+        "a man",
+        "--methods",
+        f"unguided,{guidance}",
+        *weak,
+        *SMALL,
+        "--outdir",
+        tmp_path / "compare",
+    ]
+    assert main([str(argument) for argument in compared]) == 0
+    assert printed(capsys).count("the weak network 'noised:strength=0.1' has no effect") == sentences
+
+
+def test_a_comparison_that_is_refused_claims_no_folder(
+    folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["compare", "a man", "--methods", "autoguidance", "--model", str(folders("sd")), "--seeds", "1", *SMALL]
+    asked += ["--outdir", str(tmp_path / "run")]
+    assert main(asked) == 2
+    assert "give one with --weak" in printed(capsys)
+    assert main([*asked, "--weak", "noised:strength=0.1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -254,7 +285,11 @@ def test_names_on_the_hub_are_found_where_it_was_fetched_before(
         (["--model", "own-code"], "the model 'own-code' cannot be loaded: "),
         (["--model", "me/nothing"], "the model 'me/nothing' is neither here nor to be had from the hub ("),
         (["--height", "4"], "Invalid value for '--height'"),
-        (["--height", "17"], "height is 17, but must be a multiple of 2 for a StableDiffusionPipeline."),
+        (["--model", "empty-part"], "the folder 'empty-part' lacks unet, which its model_index.json names"),
+        (["--height", "17"], "height is 17, but must be a multiple of 8 for a StableDiffusionPipeline."),
+        (["--width", "18"], "width is 18, but must be a multiple of 8 for a StableDiffusionPipeline."),
+        (["--guidance", "autoguidance"], "the guidance autoguidance pushes away from a weak network, and the model 'sd' has none; give one with --weak"),
+        (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so there can be no weak network beside it"),
         (["--offload", "sequential"], "offload is 'sequential', but must be 'none', 'model' or 'group' on the cpu"),
     ],
 )  # fmt: skip
@@ -267,7 +302,7 @@ def test_what_cannot_be_loaded_is_one_sentence_and_exit_code_2(
     shown = printed(capsys)
     assert sentence in shown
     assert "Traceback" not in shown
-    assert not list(bad.glob("out/*.png"))
+    assert not (bad / "out").exists()  # no folder is claimed by what never began
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +327,7 @@ def bad(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = diffusers.UNet2DModel(block_out_channels=(8,), down_block_types=("DownBlock2D",),
                                     up_block_types=("UpBlock2D",), norm_num_groups=4, layers_per_block=1)  # fmt: skip
     diffusers.DDPMPipeline(network, tiny.scheduler("ddpm")).save_pretrained(root / "unknown")
-    for name, text in (("no-json", "{"), ("no-object", "[]")):
+    for name, text in (("no-json", "{"), ("no-object", "[]"), ("empty-part", '{"unet": []}')):
         (root / name).mkdir()
         (root / name / "model_index.json").write_text(text)
     shutil.copytree(folders("sd"), root / "pickled-model")

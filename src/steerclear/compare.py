@@ -13,7 +13,7 @@ from .bridges.asking import takes_classes
 from .bridges.loading import Model
 from .errors import InvalidSetting, UnsupportedModel
 from .gallery import Picture, claim_folder, write_text
-from .generate import check_recipe, generate
+from .generate import check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
@@ -81,7 +81,7 @@ def compare(
         PromptError: an empty or overlong prompt.
         FolderConflict: the folder holds another run.
         UnknownName: a method that there is not.
-        UnsupportedModel: a model that takes classes for prompts.
+        UnsupportedModel: a model that takes classes for prompts, or that :func:`~steerclear.generate.check_recipe` refuses.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
     prompt = checked_prompt("prompt", question.prompt)
@@ -106,7 +106,8 @@ def compare(
         for method in methods
     }
     for recipe in recipes.values():
-        check_recipe(model.pipe, recipe)
+        check_recipe(model, recipe)
+    warn_of_idle_weak(model, list(recipes.values()))
     claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
     made: dict[str, list[Picture]] = {}
     for place, method in enumerate(methods):

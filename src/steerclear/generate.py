@@ -1,16 +1,20 @@
 """Make images: one recipe, many seeds, in batches; finds what is there and makes only what is missing."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
+from .bridges.call import Run
+from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
-from .errors import InvalidSetting
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -48,7 +52,7 @@ def generate(
         InvalidSetting: a batch does not fit into the memory of the device; likewise.
         OSError: an image could not be written; those before it are kept.
     """
-    check_recipe(model.pipe, recipe)
+    check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
     if missing:
@@ -57,14 +61,16 @@ def generate(
     return [pictures[seed] for seed in seeds]
 
 
-def check_recipe(pipe: Any, recipe: Recipe) -> None:
-    """Refuse what the pipeline cannot do, before anything is made.
+def check_recipe(model: Model, recipe: Recipe) -> None:
+    """Refuse what the model cannot do, before anything is made.
 
     Raises:
-        UnsupportedModel: the scheduler draws noise that cannot be an image's own.
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or the guidance asks for a weak network,
+            and there is none, or none that can run beside the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
         InvalidSetting, UnknownName: a size or a class that the pipeline does not have.
     """
+    pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
     check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
@@ -72,6 +78,30 @@ def check_recipe(pipe: Any, recipe: Recipe) -> None:
         if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
             both = conjunction(recipe.prompt, negative)
             check_prompt(pipe, "prompt together with the negative prompt", both)
+    if model.weak is None and recipe.built_guidance().needs_weak():
+        raise UnsupportedModel(
+            f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
+            f"has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
+        with _steered(model, recipe):
+            pass
+
+
+def warn_of_idle_weak(model: Model, recipes: Sequence[Recipe]) -> None:
+    """Warn of a weak network that was asked for and that none of the recipes uses; the model's own may lie idle.
+
+    Warns:
+        SteerclearWarning: it has no effect.
+    """
+    if model.weak_name not in (None, WEAK_FOLDER) and all(recipe.weak is None for recipe in recipes):
+        warnings.warn(
+            f"the weak network {model.weak_name!r} has no effect: no guidance of this run asks for one; leave it out, or "
+            f"take a guidance that does, such as autoguidance",
+            SteerclearWarning,
+            stacklevel=2,
+        )
 
 
 def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
@@ -79,16 +109,20 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
     return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
 
 
+def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
+    guidance = recipe.built_guidance()
+    weak = model.weak if guidance.needs_weak() else None
+    return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
+
+
 def _made(
     model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, on_progress: OnProgress
 ) -> dict[int, Picture]:
     """Make the images of these seeds and write them, batch after batch."""
-    guidance = recipe.built_guidance()
-    weak = model.weak if guidance.needs_weak() else None
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
     made = {}
     # one block for all batches: a weak network that is made of the pipeline's own is made once
-    with steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts)) as run:
+    with _steered(model, recipe) as run:
         for batch in batches:
 
             def after_step(size: int = len(batch)) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..bridges.placement import usable
 from ..results import Measurement
 from .claims import Benchmark, Claim, at_least, at_most
 from .memory import leftovers
@@ -38,8 +37,11 @@ def benchmark_bridge(
         memory_runs: how often a fresh process measures the memory of each way.
         device: where the networks work.
         on_stage: see :data:`OnStage`.
+
+    Raises:
+        InvalidSetting: a device that torch cannot use here.
     """
-    steps = LARGE_STEPS if torch.device(device).type == "cpu" else LARGE_STEPS_ACCELERATED
+    steps = LARGE_STEPS if usable(device).type == "cpu" else LARGE_STEPS_ACCELERATED
     # first, while this process needs little of the memory itself
     peaks = _peaks(large, steps, memory_runs, device, on_stage("memory, in fresh processes"))
     claims = [

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import torch
 
+from ..bridges.asking import takes_classes
+from ..bridges.families import family_of
 from ..bridges.loading import Model
 from ..bridges.steer import steer
+from ..errors import UnsupportedModel
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from .claims import Benchmark, at_most
 from .timing import OnProgress, clock, time_ratio
@@ -30,13 +33,22 @@ def benchmark_overhead(
         images, steps: of one run.
         pairs: alternating pairs of runs.
         on_progress: called as runs are done.
+
+    Raises:
+        UnsupportedModel: a model that takes classes for prompts.
     """
     pipe = model.pipe
+    if takes_classes(pipe):
+        raise UnsupportedModel(
+            f"the model {model.name!r} is a {type(pipe).__name__}, which takes classes, and what is timed is a prompt; give "
+            f"another model"
+        )
+    scale = {family_of(pipe).scale: SCALE}
 
     def run() -> None:
         generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
-        pipe(PROMPT, num_images_per_prompt=images, num_inference_steps=steps, guidance_scale=SCALE, generator=generators,
-             output_type="latent")  # fmt: skip
+        pipe(PROMPT, num_images_per_prompt=images, num_inference_steps=steps, generator=generators, output_type="latent",
+             **scale)  # fmt: skip
 
     def steered() -> None:
         with steer(pipe, ClassifierFreeGuidance(SCALE)):

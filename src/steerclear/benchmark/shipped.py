@@ -8,13 +8,13 @@ import torch
 
 from ..bridges.loading import Model
 from ..compare import recipe_of
-from ..errors import InvalidSetting
+from ..errors import InvalidSetting, UnsupportedModel
 from ..generate import generate
 from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
-from ..measure import FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
+from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
 from ..methods import Method
 from ..metrics.rates import rate
 from ..recipe import format_seeds
@@ -48,8 +48,14 @@ def benchmark_shipped(
         on_method, on_progress: called as methods begin and as steps are made.
 
     Raises:
+        UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
         InvalidSetting: too few seeds for a Fréchet distance.
     """
+    if not (model.folder / CLASSIFIER).is_file():
+        raise UnsupportedModel(
+            f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
+            f"one that steerclear train has made"
+        )
     if len(seeds) < FEWEST_FOR_FRECHET:
         raise InvalidSetting(
             "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"

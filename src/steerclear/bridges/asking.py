@@ -1,6 +1,7 @@
 """What to call a pipeline with that makes images of a text or a class: one question in each family's own words."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from .negatives import check_encoders
 
 BINNED_SIZES = (32, 64, 128, 256)
 """Widths of latents for which PixArt has a table of the aspect ratios that it was trained on."""
+
+WHOLE_PIXELS = 8
+"""What diffusers' pipelines want sizes to be a multiple of, however little their autoencoders shrink."""
 
 OnStep = Callable[[], None]
 """Called after each step of the sampler."""
@@ -41,7 +45,8 @@ def check_asking(pipe: Any, height: int | None, width: int | None) -> None:
 def _check_size(pipe: Any, name: str, size: int) -> None:
     if takes_classes(pipe):
         raise InvalidSetting(name, size, f"left out: a {type(pipe).__name__} makes images of one size")
-    multiple = pipe.vae_scale_factor * (2 if hasattr(pipe, "transformer") else 1)  # transformers see patches of 2 x 2
+    patch = 2 if hasattr(pipe, "transformer") else 1  # transformers see patches of 2 x 2
+    multiple = math.lcm(WHOLE_PIXELS, pipe.vae_scale_factor * patch)
     if size % multiple:
         raise InvalidSetting(name, size, f"a multiple of {multiple} for a {type(pipe).__name__}")
 

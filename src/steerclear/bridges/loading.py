@@ -25,7 +25,8 @@ from .files import (
 from .loras import LoRA, add_loras
 from .placement import place
 from .weak.base import weak_networks
-from .weak.naming import as_weak, is_weak_kind, parse_weak
+from .weak.naming import is_weak_kind, parse_weak
+from .weak.other_network import OtherNetwork
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -145,7 +146,7 @@ def _check_parts(name: str, folder: Path) -> None:
             f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
             f"save one there with pipe.save_pretrained({name!r})."
         )
-    parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[0] is not None]
+    parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise UnsupportedModel(
@@ -186,9 +187,7 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
     if folder is None:
         return None, None
     network = _load_weak(weak or WEAK_FOLDER, folder, own)
-    fitting = as_weak(network)
-    assert fitting is not None
-    fitting.check(pipe, own)
+    OtherNetwork(network).check(pipe, own)
     return network, folder
 
 
@@ -246,9 +245,8 @@ def _load_weak(name: str, folder: Path, own: Any) -> Any:
         network = AutoModel.from_pretrained(str(folder), dtype=own.dtype, use_safetensors=True)
     except UNLOADABLE as error:
         raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: {first_line(error)}") from error
-    if any(
-        parameter.is_meta for parameter in network.parameters()
-    ):  # diffusers leaves what the files lack without data
+    # diffusers leaves what the files lack without data
+    if any(parameter.is_meta for parameter in network.parameters()):
         raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: its files are not those of a {kind}.")
     return network.eval()
 

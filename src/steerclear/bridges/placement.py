@@ -38,7 +38,7 @@ def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
     """
     if offload not in OFFLOADS:
         raise UnknownName("way of offloading", offload, OFFLOADS)
-    target = _usable(device)
+    target = usable(device)
     if offload == "none":
         pipe.to(target)
     else:
@@ -57,7 +57,12 @@ def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
         weak.to(target)
 
 
-def _usable(device: str) -> torch.device:
+def usable(device: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        InvalidSetting: torch cannot use it here.
+    """
     try:
         target = torch.device(device)
         torch.empty(0, device=target).cpu()

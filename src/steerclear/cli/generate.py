@@ -54,7 +54,7 @@ def command(
     from ..bridges.loading import load_model
     from ..compare import recipe_of
     from ..gallery import claim_folder
-    from ..generate import check_recipe, generate
+    from ..generate import check_recipe, generate, warn_of_idle_weak
     from ..guidance_settings import build_guidance
     from ..methods import Method
     from ..recipe import checked_prompt, parse_seeds
@@ -67,7 +67,8 @@ def command(
         model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
     )
     recipe = recipe_of(loaded, method, steps, height, width)
-    check_recipe(loaded.pipe, recipe)
+    check_recipe(loaded, recipe)
+    warn_of_idle_weak(loaded, [recipe])
     claim_folder(outdir, {"command": "generate"} | recipe.asked())
     with progress_bars() as bars:
         task = bars.add_task("images", total=None)
