@@ -73,7 +73,7 @@ class Recipe(BaseModel):
 
     def asked(self) -> dict[str, Any]:
         """What was asked for, as plain values: every field but :data:`NOT_ASKED`."""
-        return self.model_dump(mode="json", exclude=NOT_ASKED)
+        return self.model_dump(mode="json", exclude=set(NOT_ASKED))
 
     def digest(self) -> str:
         """A short hash of what was asked for: equal digests and seeds make equal images (to rounding, on another device).

@@ -118,7 +118,12 @@ def call_arguments(
     if "use_resolution_binning" in takes and pipe.transformer.config.sample_size not in BINNED_SIZES:
         arguments["use_resolution_binning"] = False
     if "callback_on_step_end" in takes:
-        arguments["callback_on_step_end"] = lambda *step: on_step() or {}
+
+        def nothing_changed(*step: Any) -> dict[str, Any]:
+            on_step()
+            return {}
+
+        arguments["callback_on_step_end"] = nothing_changed
     else:  # the older way, which PixArt kept
         arguments |= {"callback": lambda *step: on_step(), "callback_steps": 1}
     return arguments
