@@ -408,7 +408,7 @@ def test_what_a_guidance_sees(name, space):
 def test_a_text_that_is_asked_for_late_is_refused_before_the_first_evaluation():
     pipe = tiny.stable_diffusion("ddpm")
     late = IntervalGuidance(DynamicNegativeGuidance(SCALE), 0.5, 1.0)
-    with steer(pipe, late, negative_prompt="b" * 40) as run, pytest.raises(PromptError, match="together|fall off|long"):
+    with steer(pipe, late, negative_prompt="b" * 40) as run, pytest.raises(PromptError, match="fall off"):
         pipe("a" * 60, num_inference_steps=4)
     assert run.forwards == 0
 

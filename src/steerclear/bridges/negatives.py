@@ -195,7 +195,7 @@ def check_encoders(
     """
     groups = (("tokenizer",),) if family is None else family.readers
     for names in groups:
-        encoders = [getattr(pipe, name.replace("tokenizer", "text_encoder"), None) for name in names]
+        encoders: list[Any] = [getattr(pipe, name.replace("tokenizer", "text_encoder"), None) for name in names]
         tokenizers = [getattr(pipe, name, None) for name in names]
         if all(part is not None for part in (*tokenizers, *encoders)):
             # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
