@@ -734,3 +734,10 @@ def test_a_distilled_network_is_warned_of():
     expected = guided(pipe, "sdxl", their_cfg())
     with pytest.warns(SteerclearWarning, match="the network of this StableDiffusionXLModularPipeline is distilled"):
         assert torch.equal(guided(pipe, "sdxl", guider(CFG)), expected)
+
+
+def test_without_t5_the_words_that_clip_does_not_read_are_refused():
+    pipe = tiny_modular.pipeline("sd3")
+    pipe.update_components(text_encoder_3=None, tokenizer_3=None)
+    with pytest.raises(PromptError, match="77"):
+        guided(pipe, "sd3", guider(NEGATIVE, "b " * 100), max_sequence_length=256)

@@ -15,6 +15,7 @@ POSITIVE, NEGATIVE = "prompt", "negative_prompt"
 FURTHER = ("_2", "_3")
 """Of the prompts that pipelines take for their second and third text encoder."""
 EMBEDDINGS = "prompt_embeds"
+TOKENIZERS = tuple("tokenizer" + further for further in (*reversed(FURTHER), ""))
 
 
 def check_text(loop: Loop, text: str) -> None:
@@ -25,13 +26,16 @@ def check_text(loop: Loop, text: str) -> None:
     Raises:
         PromptError: words would fall off; names them.
     """
-    tokenizers = (getattr(loop.pipe, "tokenizer" + further, None) for further in (*reversed(FURTHER), ""))
-    tokenizer = next((known for known in tokenizers if known is not None), None)
-    if tokenizer is None:
+    name = next((name for name in TOKENIZERS if getattr(loop.pipe, name, None) is not None), None)
+    if name is None:
         raise PromptError(f"{type(loop.pipe).__name__} has no tokenizer, so it cannot read {text!r}")
+    tokenizer = getattr(loop.pipe, name)
+    config = getattr(getattr(loop.pipe, name.replace("tokenizer", "text_encoder"), None), "config", None)
+    # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
+    longest = None if hasattr(config, "max_position_embeddings") else loop.state.get("max_sequence_length")
     convert = getattr(loop.pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
     own = None if convert is None else lambda words: convert(words, tokenizer)
-    check_length(tokenizer, f"prompt {text!r}", text, own, loop.state.get("max_sequence_length"))
+    check_length(tokenizer, f"prompt {text!r}", text, own, longest)
 
 
 @dataclass
