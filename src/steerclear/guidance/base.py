@@ -93,6 +93,29 @@ class Guidance(Configurable, ABC):
         return from_config(config.get("guidance", config))
 
 
+class Wrapper(Guidance):
+    """A guidance around another, ``inner``, which has the answers to all that is asked before the first step."""
+
+    inner: Guidance
+    uses_negative: ClassVar[bool] = True
+    uses_weak: ClassVar[bool] = True
+
+    def begin(self, batch_size: int) -> State:
+        return self.inner.begin(batch_size)
+
+    def negative_has_no_effect(self) -> str | None:
+        return self.inner.negative_has_no_effect()
+
+    def check_negatives(self, count: int) -> None:
+        self.inner.check_negatives(count)
+
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return self.inner.further_conditions(negatives)
+
+    def needs_weak(self) -> bool:
+        return self.inner.needs_weak()
+
+
 def guidances() -> dict[str, type[Guidance]]:
     """All guidances there are, by their name on the command line."""
     return entries("guidance", Guidance)

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 from ..errors import InvalidSetting
 from ..records import Guided, State, Step
 from ..settings import finite
-from .base import Equals, Guidance, Law, Runs, built
+from .base import Equals, Guidance, Law, Runs, Wrapper, built
 
 
 @dataclass(frozen=True)
-class IntervalGuidance(Guidance):
+class IntervalGuidance(Wrapper):
     """Another guidance inside of an interval, the plain conditional prediction outside of it.
 
     Equation:
@@ -40,8 +40,6 @@ class IntervalGuidance(Guidance):
         "Kynkäänniemi, Aittala, Karras, Laine, Aila and Lehtinen, 2024, arXiv 2404.07724"
     )
     cost: ClassVar[str] = "the inner guidance's inside, 1 evaluation a step outside"
-    uses_negative: ClassVar[bool] = True
-    uses_weak: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
@@ -53,21 +51,6 @@ class IntervalGuidance(Guidance):
         finite("stop", self.stop, low=0, high=highest)
         if self.start >= self.stop:
             raise InvalidSetting("start", self.start, f"below stop ({self.stop:g})")
-
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
-
-    def negative_has_no_effect(self) -> str | None:
-        return self.inner.negative_has_no_effect()
-
-    def check_negatives(self, count: int) -> None:
-        self.inner.check_negatives(count)
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        return self.inner.further_conditions(negatives)
-
-    def needs_weak(self) -> bool:
-        return self.inner.needs_weak()
 
     def __call__(self, step: Step, state: State) -> Guided:
         where = step.fraction if self.by == "fraction" else step.noise_to_signal

@@ -7,11 +7,11 @@ from ..errors import InvalidSetting
 from ..numerics import rescaled
 from ..records import Guided, State, Step
 from ..settings import finite
-from .base import Equals, Guidance, Identity, Law, Runs, built
+from .base import Equals, Guidance, Identity, Law, Runs, Wrapper, built
 
 
 @dataclass(frozen=True)
-class RescaledGuidance(Guidance):
+class RescaledGuidance(Wrapper):
     """Another guidance, the standard deviation of whose predictions is brought back to the conditional one's.
 
     Equation:
@@ -37,28 +37,11 @@ class RescaledGuidance(Guidance):
         "Common Diffusion Noise Schedules and Sample Steps are Flawed, Lin, Liu, Li and Yang, 2023, arXiv 2305.08891"
     )
     cost: ClassVar[str] = "the inner guidance's"
-    uses_negative: ClassVar[bool] = True
-    uses_weak: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance")
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
-
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
-
-    def negative_has_no_effect(self) -> str | None:
-        return self.inner.negative_has_no_effect()
-
-    def check_negatives(self, count: int) -> None:
-        self.inner.check_negatives(count)
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        return self.inner.further_conditions(negatives)
-
-    def needs_weak(self) -> bool:
-        return self.inner.needs_weak()
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = self.inner(step, state)
