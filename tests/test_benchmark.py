@@ -100,6 +100,20 @@ def test_the_random_network_of_stable_diffusions_size_has_its_number_of_paramete
     assert sum(parameter.numel() for parameter in network.parameters()) == 859_520_964
 
 
+def test_stand_ins_without_memory_are_not_counted() -> None:
+    from torch._subclasses import FakeTensorMode
+
+    kept: list[torch.Tensor] = []
+
+    def leaves(look: Callable[[], None]) -> None:
+        with FakeTensorMode():
+            kept.append(torch.zeros(1000))
+        kept.extend((torch.zeros(1000, device="meta"), torch.zeros(10)))
+        look()
+
+    assert leftovers(leaves).tensor_bytes == 40
+
+
 def test_what_is_left_behind_is_counted() -> None:
     kept: list[object] = []
 

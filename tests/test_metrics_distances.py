@@ -58,7 +58,8 @@ def test_frechet_agrees_with_sqrtm_and_pot_and_torchmetrics(width: int) -> None:
 def test_frechet_of_samples_is_that_of_their_moments() -> None:
     one, other = normal(40, 6, 1) @ covariance(6, 5) + 1, normal(70, 6, 2)
     by_moments = frechet_of_gaussians(one.mean(0), torch.cov(one.T), other.mean(0), torch.cov(other.T))
-    assert frechet_distance(one, other) == pytest.approx(by_moments, rel=1e-12)
+    # a covariance has the square of its samples' condition number, and its eigenvectors differ from machine to machine
+    assert frechet_distance(one, other) == pytest.approx(by_moments, rel=1e-10)
 
 
 def test_frechet_in_one_dimension() -> None:

@@ -87,6 +87,7 @@ def _tensor_bytes() -> int:
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in gc.get_objects()
-        if issubclass(type(tensor), torch.Tensor)
+        # not subclasses: torch.compile leaves stand-ins behind that have a shape and no memory
+        if type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta
     }
     return sum(storages.values())
