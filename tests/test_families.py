@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from mutants import Mutant
 from steerclear.bridges.asking import check_prompt
 from steerclear.bridges.steer import steer
 from steerclear.bridges.weak.base import WeakNetwork
@@ -22,7 +23,6 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
-from steerclear.records import Guided
 from trajectories import CFG, NEGATIVE, PROMPT, SCALE, STEPS, equal, furthest, steered, trajectory
 
 THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
@@ -185,21 +185,8 @@ def test_pipelines_without_guidance_of_their_own_can_be_guided(pair):
     assert furthest(found, expected) > 1e-3
 
 
-@dataclass(frozen=True)
-class Mutant(ClassifierFreeGuidance):
-    """Classifier-free guidance with a mistake."""
-
-    mistake: str = "none"
-
-    def __call__(self, step, state):
-        first, second = step.predict("empty", "positive")
-        empty, positive = (second, first) if self.mistake == "halves swapped" else (first, second)
-        scale = self.guidance_scale + (1e-3 if self.mistake == "scale" else 0)
-        return Guided(empty + scale * (positive - empty), state)
-
-
 @quiet
-@pytest.mark.parametrize(("mistake", "same"), [("none", True), ("halves swapped", False), ("scale", False)])
+@pytest.mark.parametrize(("mistake", "same"), [("none", True), ("branches swapped", False), ("scale", False)])
 @pytest.mark.parametrize("name", tiny.FAMILIES)
 def test_mistakes_are_caught_in_each_family(name, mistake, same):
     pair = (name, next(iter(tiny.FAMILIES[name].variants)))

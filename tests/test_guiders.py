@@ -18,6 +18,7 @@ from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec
 import steerclear
 import tiny
 import tiny_modular
+from mutants import Mutant
 from steerclear import (
     AutoGuidance,
     ClassifierFreeGuidance,
@@ -150,19 +151,6 @@ def test_half_precision():
     expected = guided(pipe, "sd3", their_cfg(), negative_prompt="")
     assert expected.dtype == torch.bfloat16
     assert torch.equal(guided(pipe, "sd3", guider(CFG)), expected)
-
-
-@dataclass(frozen=True)
-class Mutant(ClassifierFreeGuidance):
-    """Classifier-free guidance with a mistake."""
-
-    mistake: str = "none"
-
-    def __call__(self, step, state):
-        first, second = step.predict("empty", "positive")
-        empty, positive = (second, first) if self.mistake == "branches swapped" else (first, second)
-        scale = self.guidance_scale + (1e-3 if self.mistake == "scale" else 0)
-        return Guided(empty + scale * (positive - empty), state)
 
 
 @pytest.mark.parametrize(("mistake", "equal"), [("none", True), ("branches swapped", False), ("scale", False)])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -94,13 +94,13 @@ def test_rescaling_is_bit_equal_to_diffusers(shape: tuple[int, ...], dtype: torc
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("concept", ["conjunction", "negative"])
-def test_each_negative_has_its_own_strength_and_prior(which: int, concept: str) -> None:
+def test_each_negative_has_its_own_strength_and_prior(which: int, concept: Literal["conjunction", "negative"]) -> None:
     """With the strength of the other at 0 it is as if there were only this one."""
     network = laws.denoiser()
     alone = replace(network, negatives=network.negatives[which:], conjunctions=network.conjunctions[which:])
     strengths, prior = tuple(1.5 * (index == which) for index in range(2)), (0.25, 0.1)
-    both = DynamicNegativeGuidance(2.0, strengths, concept, TransitionEvidence(prior))  # type: ignore[arg-type]
-    one = DynamicNegativeGuidance(2.0, 1.5, concept, TransitionEvidence(prior[which]))  # type: ignore[arg-type]
+    both = DynamicNegativeGuidance(2.0, strengths, concept, TransitionEvidence(prior))
+    one = DynamicNegativeGuidance(2.0, 1.5, concept, TransitionEvidence(prior[which]))
     found, trace = laws.trajectory(both, network)
     expected, own = laws.trajectory(one, alone)
     assert torch.equal(found, expected)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import tiny
+from mutants import Mutant
 from steerclear.bridges.call import current
 from steerclear.bridges.steer import steer
 from steerclear.errors import (
@@ -122,20 +123,7 @@ def test_networks_that_predict_noise_too(name):
     assert torch.equal(steered(pipe, CFG)[0], expected)
 
 
-@dataclass(frozen=True)
-class Mutant(ClassifierFreeGuidance):
-    """Classifier-free guidance with a mistake."""
-
-    mistake: str = "none"
-
-    def __call__(self, step, state):
-        first, second = step.predict("empty", "positive")
-        empty, positive = (second, first) if self.mistake == "halves swapped" else (first, second)
-        scale = self.guidance_scale + (1e-3 if self.mistake == "scale" else 0)
-        return Guided(empty + scale * (positive - empty), state)
-
-
-@pytest.mark.parametrize(("mistake", "equal"), [("none", True), ("halves swapped", False), ("scale", False)])
+@pytest.mark.parametrize(("mistake", "equal"), [("none", True), ("branches swapped", False), ("scale", False)])
 def test_mistakes_are_caught(pipe, mistake, equal):
     expected = trajectory(pipe, guidance_scale=SCALE)
     found, _ = steered(pipe, Mutant(SCALE, mistake=mistake))

@@ -55,6 +55,16 @@ def numbered(condition: str, index: int) -> str:
     return condition if index == 0 else f"{condition}_{index + 1}"
 
 
+def kind_and_index(condition: str) -> tuple[str, int]:
+    """What :func:`numbered` joined.
+
+    >>> kind_and_index("negative"), kind_and_index("conjunction_2"), kind_and_index("empty")
+    (('negative', 0), ('conjunction', 1), ('empty', 0))
+    """
+    kind, _, number = condition.partition("_")
+    return kind, int(number or 1) - 1
+
+
 @dataclass(frozen=True)
 class Point:
     """Where a sampler stands before a step.

@@ -198,11 +198,10 @@ class PipelineCall:
                     f"{type(self.pipe).__name__} gives its network no {path}, so it has no prompt to steer"
                 )
         self.seeds = seeds_of_images(self.arguments.get("generator"), call.batch_size)
-        self.guidance.check_negatives(len(self.negatives))
+        guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
         for condition in self.guidance.further_conditions(len(self.negatives)):
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
-        guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
         self.steering.run.trace = guided.trace
         return guided
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..denoiser import kind_and_index
 from ..errors import InvalidSetting, PromptError, UnknownName
 from .branches import Inputs, NetworkCall
 from .families import Family
@@ -74,19 +75,18 @@ class Labels:
         Raises:
             PromptError: there is no such negative class, or a conjunction of classes is asked for.
         """
-        kind, _, number = condition.partition("_")
+        kind, index = kind_and_index(condition)
         if kind == "conjunction":
             raise PromptError(
                 f"the guidance asks for the prompt and the negative prompt together, and {type(self.pipe).__name__} has "
                 f"classes, of which an image has one; use a guidance that takes the negative as it is, such as "
                 f'DynamicNegativeGuidance(concept="negative")'
             )
-        label = null_class(self.pipe, self.family) if kind == "empty" else self._negative(condition, number)
+        label = null_class(self.pipe, self.family) if kind == "empty" else self._negative(condition, index)
         assert self.family.class_labels is not None
         own = call.argument(self.family.class_labels)
         return {self.family.class_labels: torch.full_like(own[: call.batch_size], label)}
 
-    def _negative(self, condition: str, number: str) -> int:
-        index = int(number or 1) - 1
+    def _negative(self, condition: str, index: int) -> int:
         self.negatives.check_there_is(index, condition, "negative_class_labels")
         return self.negatives.labels[index]

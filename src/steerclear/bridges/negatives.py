@@ -1,6 +1,5 @@
 """Negative prompts: are they there, given once, and short enough to be read?"""
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -171,14 +170,23 @@ def check_readable(pipe: Any, text: str, family: Family | None = None, longest: 
     Raises:
         PromptError: words would fall off, or the pipeline has no text encoder; names the words.
     """
-    convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
     for tokenizer, read in check_encoders(pipe, family, text, longest):
-        own = convert and functools.partial(_converted, convert, tokenizer)
-        check_length(tokenizer, f"prompt {text!r}", text, own, read)
+        check_read_whole(pipe, tokenizer, text, read)
 
 
-def _converted(convert: Any, tokenizer: Any, words: str) -> str:
-    return convert(words, tokenizer)
+def check_read_whole(pipe: Any, tokenizer: Any, text: str, longest: int | None) -> None:
+    """Raises :class:`PromptError` when a tokenizer of a pipeline does not read the whole of a text; names the words."""
+    convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
+    own = convert and (lambda words: convert(words, tokenizer))
+    check_length(tokenizer, f"prompt {text!r}", text, own, longest)
+
+
+def tokens_read(encoder: Any, longest: int | None) -> int | None:
+    """How many tokens a text encoder reads when the call lets it read ``longest``; None for as many as it can.
+
+    CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5.
+    """
+    return None if hasattr(getattr(encoder, "config", None), "max_position_embeddings") else longest
 
 
 def check_encoders(
@@ -198,9 +206,7 @@ def check_encoders(
         encoders: list[Any] = [getattr(pipe, name.replace("tokenizer", "text_encoder"), None) for name in names]
         tokenizers = [getattr(pipe, name, None) for name in names]
         if all(part is not None for part in (*tokenizers, *encoders)):
-            # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
-            limits = [None if hasattr(encoder.config, "max_position_embeddings") else longest for encoder in encoders]
-            return list(zip(tokenizers, limits, strict=True))
+            return list(zip(tokenizers, (tokens_read(encoder, longest) for encoder in encoders), strict=True))
     what = "a further prompt" if text is None else repr(text)
     raise PromptError(
         f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {what}; load it with its text "

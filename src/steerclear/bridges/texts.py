@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..denoiser import kind_and_index
 from ..errors import PromptError, UnsupportedModel
 from ..prompts import conjunction
 from .branches import Inputs, NetworkCall
@@ -66,10 +67,9 @@ class Texts:
                 f"{type(self.pipe).__name__} did not encode its prompt by encode_prompt, so steerclear does not know "
                 f"how to encode the {condition} prompt in the same way"
             )
-        kind, _, number = condition.partition("_")
+        kind, index = kind_and_index(condition)
         if kind == "empty":
             return self._as_empty()
-        index = int(number or 1) - 1
         self.negatives.check_there_is(index, condition, "negative_prompt")
         wordings = self._wordings(index)
         return self._as_negative(wordings) if kind == "negative" else self._together(wordings)

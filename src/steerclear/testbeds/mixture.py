@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..denoiser import MAIN, Branch, Point
+from ..denoiser import MAIN, Branch, Point, kind_and_index
 from ..errors import InvalidSetting
 from ..noise import Level, check_prediction_type, per_image
 from ..seeds import Stream, image_generators
@@ -281,9 +281,8 @@ class MixtureDenoiser:
             return self.world.full
         if condition == "empty":
             return self.world.full.inflated(self.broadening) if self.empty is None else self.empty
-        kind, _, number = condition.partition("_")
+        kind, index = kind_and_index(condition)
         mixtures = (self.negatives if kind == "negative" else self.conjunctions) or (self.world.concept,)
-        index = int(number or 1) - 1
         if index >= len(mixtures):
             raise InvalidSetting("condition", condition, f"one of {len(mixtures)} {kind}s of this world")
         return mixtures[index]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..bridges.loading import folder_digest
+from ..bridges.files import folder_digest
 from ..errors import FolderConflict, UnknownName, UnsupportedModel
 from ..gallery import claim_folder
 from ..models import shipped

@@ -5,9 +5,10 @@ from typing import Any
 
 from diffusers.modular_pipelines.modular_pipeline import PipelineState
 
+from ...denoiser import kind_and_index
 from ...errors import PromptError
-from ...prompts import check_length, conjunction
-from ..negatives import Negatives
+from ...prompts import conjunction
+from ..negatives import Negatives, check_read_whole, tokens_read
 from .conditions import Encoded
 from .running import Loop
 
@@ -29,13 +30,10 @@ def check_text(loop: Loop, text: str) -> None:
     name = next((name for name in TOKENIZERS if getattr(loop.pipe, name, None) is not None), None)
     if name is None:
         raise PromptError(f"{type(loop.pipe).__name__} has no tokenizer, so it cannot read {text!r}")
-    tokenizer = getattr(loop.pipe, name)
-    config = getattr(getattr(loop.pipe, name.replace("tokenizer", "text_encoder"), None), "config", None)
-    # CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5
-    longest = None if hasattr(config, "max_position_embeddings") else loop.state.get("max_sequence_length")
-    convert = getattr(loop.pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
-    own = None if convert is None else lambda words: convert(words, tokenizer)
-    check_length(tokenizer, f"prompt {text!r}", text, own, longest)
+    encoder = getattr(loop.pipe, name.replace("tokenizer", "text_encoder"), None)
+    check_read_whole(
+        loop.pipe, getattr(loop.pipe, name), text, tokens_read(encoder, loop.state.get("max_sequence_length"))
+    )
 
 
 @dataclass
@@ -63,11 +61,10 @@ class Texts:
 
     def _encoded(self, condition: str) -> Encoded:
         prompts = self._prompts(condition)
-        kind, _, number = condition.partition("_")
+        kind, index = kind_and_index(condition)
         if kind == "empty":
             # none at all is what the pipeline takes for empty (zeros in SDXL); SD 3 then prepares nothing
             return self._as_negative(prompts, None) or self._as_negative(prompts, [""] * len(prompts))
-        index = int(number or 1) - 1
         if index >= len(self.negatives):
             raise PromptError(
                 f"the guidance asks for the branch {condition!r}, but there is no such negative prompt; give it to "
