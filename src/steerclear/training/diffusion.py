@@ -43,9 +43,9 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     """SDE-DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) on a cosine schedule with v-prediction.
 
     Stochastic, because the transitions of a stochastic sampler carry the likelihood ratios that
-    posterior tracking reads. ``lambda_min_clipped`` is what diffusers advises for cosine schedules. Steps are equal in
-    log(alpha / sigma): on equal timesteps the first of 30 would pass over the noise levels at which skin and background
-    are decided, and a third of the dark-skinned were missing.
+    posterior tracking reads. Steps are equal in log(alpha / sigma): on equal timesteps the first of 30 would pass
+    over the noise levels at which skin and background are decided. diffusers then leaves ``lambda_min_clipped`` out of
+    account, and twelve of 30 steps lie above sigma / alpha = 41; beginning at 55 gave no better rates.
     """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
