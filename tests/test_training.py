@@ -1,5 +1,6 @@
 """Training can be stopped and resumed, is repeatable from its seed, and ends in a folder that diffusers loads."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
-from steerclear.training.diffusion import COARSE, training_times
+from steerclear.training.diffusion import DECISIVE, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, train
 from steerclear.training.presets import Preset
 
@@ -177,13 +178,18 @@ def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: 
 
 
 def test_half_of_every_batch_is_drawn_where_portraits_are_decided() -> None:
-    times = torch.cat([training_times(64, torch.Generator().manual_seed(seed)) for seed in range(500)])
-    first, last = COARSE
-    inside = ((times >= first) & (times < last)).double().mean()
-    assert float(inside) == pytest.approx(0.5 + 0.5 * (last - first), abs=0.005)
-    assert float(times.min()) >= 0
-    assert float(times.max()) < 1
-    assert float(times[::2].mean()) == pytest.approx(0.5, abs=0.01)
+    alphas_cumprod = build_scheduler().alphas_cumprod
+    drawn = [training_timesteps(64, alphas_cumprod, torch.Generator().manual_seed(seed)) for seed in range(500)]
+    anywhere, decisive = torch.cat([some[::2] for some in drawn]), torch.cat([some[1::2] for some in drawn])
+    assert (int(anywhere.min()), int(anywhere.max())) == (0, 999)
+    assert float(anywhere.double().mean()) == pytest.approx(499.5, abs=1)
+    ratio = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().double()
+    # evenly in log(sigma / alpha): the share of each octave is log 2 / log 200, but for the rounding to timesteps
+    for octave in (1.0, 2.0, 4.0, 8.0):
+        share = ((ratio[decisive] >= octave) & (ratio[decisive] < 2 * octave)).double().mean()
+        assert float(share) == pytest.approx(math.log(2) / math.log(DECISIVE[1] / DECISIVE[0]), abs=0.02)
+    assert float(ratio[decisive].min()) == pytest.approx(DECISIVE[0], rel=0.01)
+    assert DECISIVE[1] <= float(ratio[decisive].max()) < 1.1 * DECISIVE[1]
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:

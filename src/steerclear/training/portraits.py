@@ -6,7 +6,7 @@ last checkpoint.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..gallery import write_text
 from ..measure import CLASSIFIER
+from ..testbeds.portraits.captions import meaning
 from . import autoencoder, data, diffusion, tokenizer
 from .loop import Report, Schedule, train
 from .presets import Preset
+from .references import REFERENCES, SameMeaning
 
 RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
@@ -137,16 +139,28 @@ class Workshop:
 
         return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
 
+    @cached_property
+    def meanings(self) -> Tensor:
+        """``[images, captions_each]``: captions that say the same in other words have the same number."""
+        numbers: dict[Hashable, int] = {}
+        return torch.tensor(
+            [[numbers.setdefault(meaning(text), len(numbers)) for text in row] for row in self.captions]
+        )
+
     def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule: Schedule) -> None:
-        latents, tokens, empty = self.latents, self.tokens, self._tokens([""])[0].to(self.device)
+        latents, tokens, empty = self.latents.to(self.device), self.tokens, self._tokens([""])[0]
         alphas_cumprod = diffusion.build_scheduler().alphas_cumprod
+        same = SameMeaning(self.meanings)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = torch.randint(len(latents), (schedule.batch_size,), generator=generator)
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
-            texts = tokens[rows, which].long().to(self.device)
+            unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
+            texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
+            others = same.draw(rows, which, unsaid, REFERENCES - 1, generator)
+            references = latents[torch.cat([rows[:, None], others], dim=1)]
             return diffusion.denoising_loss(
-                model, latents[rows].to(self.device), texts, empty, alphas_cumprod, generator
+                model, latents[rows], texts.to(self.device), references, alphas_cumprod, generator
             )
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)
