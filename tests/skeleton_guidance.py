@@ -44,6 +44,9 @@ class LimitedGuidance(Guidance):
         kept = (self.limit / length.clamp(min=1e-12)).clamp(max=1)
         return Guided(positive + over_images(kept, push) * push, state, {"kept": kept})
 
+    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+        return () if self.guidance_scale == 1 else ("empty",)
+
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
         return (

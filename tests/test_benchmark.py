@@ -14,10 +14,12 @@ from steerclear.benchmark.bridge import benchmark_bridge
 from steerclear.benchmark.claims import Benchmark, at_least, at_most
 from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
 from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
+from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
 from steerclear.records import State
 from steerclear.results import Measurement
+from steerclear.testbeds.portraits import indicators, posterior
 
 SMALL = ["--seeds", "0-47", "--steps", "1", "--batch-size", "16"]
 
@@ -178,3 +180,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     assert main(["benchmark", *kind, *model, "--outdir", str(tmp_path / "out")]) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_largest_distance_by_chance_of_one_portrait_is_a_sum_over_all_portraits() -> None:
+    prompt = "a woman wearing a red hat"
+    attributes, probability = posterior(prompt)
+    shown = torch.stack([column.double() for column in indicators(attributes).values()])
+    truth = (shown * probability).sum(1, keepdim=True)
+    exact = float(((shown - truth).abs().amax(0) * probability).sum())
+    assert largest_distance_by_chance(prompt, 1, draws=20_000) == pytest.approx(exact, abs=0.005)
+    # many portraits come near the truth as one over the square root of their number
+    few, many = (largest_distance_by_chance(prompt, images) for images in (100, 1600))
+    assert few / many == pytest.approx(4, rel=0.1)

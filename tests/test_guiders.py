@@ -651,6 +651,11 @@ def test_long_prompts_are_refused(name, tokens):
     refused(PromptError, f"'a red hat, b.* is longer than the {tokens} tokens", guider(DYNAMIC, together), name)
 
 
+def test_a_text_that_only_a_later_step_asks_for_is_refused_before_the_first():
+    late = IntervalGuidance(DYNAMIC, 0.5, 1.0)
+    refused(PromptError, "is longer than the 32 tokens", guider(late, "b" * 27), "sd3")
+
+
 def test_a_weak_network_that_does_not_fit():
     refused(UnsupportedModel, "the weak network does not fit: its in_channels", guider(AUTO, weak=tiny.unet()))
 

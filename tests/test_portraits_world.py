@@ -14,6 +14,7 @@ from steerclear.testbeds.portraits import (
     Attributes,
     Mentions,
     attribute_rates,
+    captions,
     draw_from_seeds,
     every_combination,
     indicators,
@@ -119,6 +120,21 @@ def test_reading_gives_back_what_the_writer_mentioned(seed: int) -> None:
     assert ("hair" in said) == (" hair" in caption)
     assert ("background" in said) == (" background" in caption)
     assert ("skin" in said) == any(word in caption for word in ("-skinned", "tan"))
+
+
+def test_the_meaning_of_a_caption_is_what_its_writer_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int | None, frozenset[tuple[str, int]]]] = []
+    compose = captions._compose
+
+    def recorded(portrait: dict[str, int], mentions: Mentions, generator: torch.Generator) -> str:
+        given.append((None if mentions.keywords else portrait["man"], frozenset(mentions.values)))
+        return compose(portrait, mentions, generator)
+
+    monkeypatch.setattr(captions, "_compose", recorded)
+    seeds = range(2000)
+    (texts,) = zip(*data.captions(seeds, sample(seeds), each=1), strict=True)
+    assert [captions.meaning(text) for text in texts] == given
+    assert len(set(texts)) > len(set(given)) > 300  # many wordings of many meanings
 
 
 def test_plain_captions_say_nothing_of_the_portrait(people: Attributes, written: list[tuple[str, Wish]]) -> None:

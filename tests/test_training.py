@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from steerclear.errors import FolderConflict, TrainingDiverged, UnknownName, UnsupportedModel
+from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, build_scheduler, training_timesteps
@@ -70,6 +70,29 @@ def test_ctrl_c_keeps_every_step(tmp_path: Path) -> None:
     resumed = fit(tmp_path / "parts", report=lambda progress: steps.append(progress.step))
     assert steps == [8, 9, 10, 11, 12]
     assert same(resumed, fit(tmp_path / "whole"))
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    model = line()
+
+    def interrupted(step: int, generator: torch.Generator) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train("line", model, interrupted, SCHEDULE, tmp_path / "parts", seed=0, report=lambda progress: None)
+    assert same(fit(tmp_path / "parts"), fit(tmp_path / "whole"))
+
+
+def test_a_gradient_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    model = line()
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        square = loss_of(model)(step, generator)
+        return square + (0 * square).sqrt() if step == 3 else square  # finite, and its gradient is infinity times 0
+
+    with pytest.raises(TrainingDiverged, match=r"gradient .* became .* at step 3"):
+        train("line", model, loss, SCHEDULE, tmp_path, seed=0, report=lambda progress: None)
+    assert all(bool(weight.isfinite().all()) for weight in weights(model))
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path: Path) -> None:
@@ -143,6 +166,33 @@ def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path
         for folder in ("again", "repeated"):
             theirs = load_file(tmp_path / folder / path.relative_to(tmp_path / "out"))
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
+    tiny_preset: None, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "weak":
+            raise KeyboardInterrupt
+
+    def go(report: Report, *, resume: bool) -> None:
+        command.train_portraits(
+            "cpu", tmp_path / "work", tmp_path / "out", seed=0, device="cpu", resume=resume, report=report
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        go(stop, resume=False)
+    assert not (tmp_path / "out").exists()  # no half of a pipeline
+    go(lambda progress: None, resume=True)
+    assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
+
+
+def test_a_preset_for_learning_on_wants_a_pipeline_to_start_from(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"cpu-further.*--start-from portraits"):
+        command.train_portraits(
+            "cpu-further", tmp_path, tmp_path, seed=0, device="cpu", resume=False, report=lambda progress: None
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from .errors import InvalidSetting
 
 MAIN = "main"
 _BRANCH = re.compile(
-    r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>(?:positive|empty|negative(?:_\d+)?|conjunction(?:_\d+)?))"
+    r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>positive|empty|(?:negative|conjunction)(?:_(?:[2-9]|[1-9][0-9]+))?)"
 )
 
 
@@ -31,6 +31,10 @@ class Branch:
     Branch(network='weak', condition='negative_2')
     >>> Branch.parse("positive").network
     'main'
+    >>> Branch.parse("negative_0")
+    Traceback (most recent call last):
+    ...
+    steerclear.errors.InvalidSetting: ...
     """
 
     network: str

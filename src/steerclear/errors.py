@@ -81,11 +81,11 @@ class NotFiniteError(SteerclearError, ArithmeticError):
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):
-    """A training loss that is not finite."""
+    """A training loss, or its gradient, that is not finite."""
 
-    def __init__(self, stage: str, step: int, loss: float) -> None:
+    def __init__(self, stage: str, step: int, value: float, what: str = "loss") -> None:
         super().__init__(
-            f"the loss of stage {stage!r} became {loss} at step {step}; the last checkpoint is kept. "
+            f"the {what} of stage {stage!r} became {value} at step {step}; the last checkpoint is kept. "
             f"Resume with a lower learning rate, or start again with another seed."
         )
 

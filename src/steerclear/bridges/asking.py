@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from ..errors import InvalidSetting, UnsupportedModel
-from ..prompts import check_length
 from ..schedulers import check_repeatable, is_stochastic
 from .families import family_of
 from .labels import class_numbers
-from .negatives import check_encoders
+from .negatives import check_encoders, check_read_whole
 
 BINNED_SIZES = (32, 64, 128, 256)
 """Widths of latents for which PixArt has a table of the aspect ratios that it was trained on."""
@@ -75,7 +74,7 @@ def check_prompt(pipe: Any, what: str, prompt: str) -> None:
     longest = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
     default = None if longest is None else longest.default
     for tokenizer, read in check_encoders(pipe, family_of(pipe), prompt, default):
-        check_length(tokenizer, what, prompt, longest=read)
+        check_read_whole(pipe, tokenizer, prompt, read, what)
 
 
 def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:

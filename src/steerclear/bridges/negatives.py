@@ -174,11 +174,17 @@ def check_readable(pipe: Any, text: str, family: Family | None = None, longest: 
         check_read_whole(pipe, tokenizer, text, read)
 
 
-def check_read_whole(pipe: Any, tokenizer: Any, text: str, longest: int | None) -> None:
-    """Raises :class:`PromptError` when a tokenizer of a pipeline does not read the whole of a text; names the words."""
+def check_read_whole(pipe: Any, tokenizer: Any, text: str, longest: int | None, what: str | None = None) -> None:
+    """Raises :class:`PromptError` when a tokenizer of a pipeline does not read the whole of a text; names the words.
+
+    Args:
+        pipe, tokenizer, text: see :func:`check_readable`.
+        longest: how many tokens it reads; None for as many as it can.
+        what: what the text is, for the message.
+    """
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
     own = convert and (lambda words: convert(words, tokenizer))
-    check_length(tokenizer, f"prompt {text!r}", text, own, longest)
+    check_length(tokenizer, what or f"prompt {text!r}", text, own, longest)
 
 
 def tokens_read(encoder: Any, longest: int | None) -> int | None:
@@ -186,7 +192,7 @@ def tokens_read(encoder: Any, longest: int | None) -> int | None:
 
     CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5.
     """
-    return None if hasattr(getattr(encoder, "config", None), "max_position_embeddings") else longest
+    return None if "clip" in getattr(getattr(encoder, "config", None), "model_type", "") else longest
 
 
 def check_encoders(

@@ -29,7 +29,12 @@ def portraits(
         "out/train-portraits"
     ),
     outdir: Annotated[Path, typer.Option(help="Where the finished pipeline is written.")] = Path("out/portraits"),
-    seed: Annotated[int, typer.Option(help="All randomness follows from it.", min=0)] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="All randomness follows from it; to learn on, take another than before.", min=0, max=2**32 - 1
+        ),
+    ] = 0,
     device: Device = "cpu",
 ) -> None:
     """Draw portraits, train every network on them, and pack the pipeline."""

@@ -68,7 +68,7 @@ class Guidance(Configurable, ABC):
         """The conditions beyond "positive" that some step may ask for, of whichever network.
 
         A bridge gets all of them ready before the first evaluation, so that a text that cannot be had is refused there and
-        not in the middle of the steps. What is not named here is refused when it is asked for.
+        not in the middle of the steps. What is not named here is made ready when it is asked for, and may be refused late.
 
         Args:
             negatives: how many negative prompts there are.

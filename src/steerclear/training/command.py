@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ..bridges.files import folder_digest
-from ..errors import FolderConflict, UnknownName, UnsupportedModel
+from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel
 from ..gallery import claim_folder
 from ..models import shipped
 from .loop import Report
 from .pack import pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
-from .presets import PRESETS
+from .presets import LEARNING_ON, PRESETS
 
 
 def train_portraits(
@@ -29,7 +29,8 @@ def train_portraits(
         preset: "cpu", "cpu-further" or "gpu".
         folder: checkpoints, drawn portraits, latents.
         outdir: the finished pipeline, in diffusers' layout.
-        seed: all randomness follows from it.
+        seed: all randomness follows from it. To learn on, take another than the pipeline was made with, whose draws would
+            come again.
         device: "cpu" or "cuda".
         resume: go on in a folder that holds a stopped run.
         report: called after every step.
@@ -38,6 +39,7 @@ def train_portraits(
 
     Raises:
         UnknownName: no such preset.
+        InvalidSetting: a preset for learning on, and nothing to start from.
         UnsupportedModel: the pipeline to start from lacks parts.
         FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings; or ``outdir`` is not
             empty.
@@ -45,6 +47,13 @@ def train_portraits(
     """
     if preset not in PRESETS:
         raise UnknownName("preset", preset, PRESETS)
+    if preset in LEARNING_ON and start_from is None:
+        raise InvalidSetting(
+            "preset",
+            preset,
+            "cpu or gpu to begin with nothing",
+            "it learns on from a finished pipeline; add --start-from portraits",
+        )
     if (folder / "run.json").exists() and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."

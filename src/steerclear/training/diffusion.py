@@ -82,8 +82,7 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
     """Timesteps, ``[batch]``: every second one in ``DECISIVE``, evenly in log(sigma / alpha), the others anywhere.
 
     On a cosine schedule hardly one timestep in ten lies above sigma / alpha = 8, where skin, hair and background are
-    decided, and a sampler with steps equal in log(sigma / alpha) makes a third of its steps there. Both kinds are
-    spread evenly from a random offset, which has less variance than independent draws.
+    decided. Both kinds are spread evenly from a random offset, which has less variance than independent draws.
     """
     pairs = (batch + 1) // 2
     spread = (torch.arange(batch) // 2 + torch.rand(1, generator=generator)) / pairs

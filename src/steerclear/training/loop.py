@@ -23,6 +23,7 @@ from ..errors import TrainingDiverged
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 STEP_SEED_STRIDE = 1_000_003
+LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,6 @@ class _Averaged:
     def step(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(self.schedule.ema_decay, (1 + step) / (10 + step))
@@ -130,9 +130,8 @@ class _Averaged:
         self.model.load_state_dict(model)
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
             average.copy_(stored[f"average.{name}"])
-            self.optimizer.state[parameter] = {
-                key: stored[f"optimizer.{key}.{name}"].to(parameter.device if key != "step" else "cpu")
-                for key in ("step", "exp_avg", "exp_avg_sq")
+            self.optimizer.state[parameter] = {  # all of it there: the fused AdamW counts its steps on the device
+                key: stored[f"optimizer.{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
         return step
 
@@ -163,7 +162,7 @@ def train(
         report: called after every step.
 
     Raises:
-        TrainingDiverged: the loss is not finite; the last good checkpoint is kept.
+        TrainingDiverged: the loss or its gradient is not finite; the last good checkpoint is kept.
     """
     checkpoint = folder / "checkpoints" / f"{stage}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +180,9 @@ def train(
             if not math.isfinite(value):
                 raise TrainingDiverged(stage, step, value)
             loss.backward()
+            norm = float(torch.nn.utils.clip_grad_norm_(state.parameters, LARGEST_GRADIENT))
+            if not math.isfinite(norm):
+                raise TrainingDiverged(stage, step, norm, "gradient")
             whole = False
             state.step(step)
             done, whole = step + 1, True
@@ -190,7 +192,9 @@ def train(
                 state.save(checkpoint, done)
                 saved = now
     except KeyboardInterrupt:
-        if whole:  # else the interrupt fell into the update itself: the last checkpoint is the good one
+        if (
+            whole and done > start
+        ):  # else it fell into an update, or before the first: the last checkpoint is the good one
             state.save(checkpoint, done)
         raise
     if start < schedule.steps:

@@ -20,13 +20,17 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
     The denoisers are stored in float16, which halves the folder.
     """
     unet, text_encoder = workshop.denoiser
+    weak, classifier = (
+        workshop.weak,
+        workshop.classifier,
+    )  # all are there before the first is written: a pipeline is whole
     pipe = StableDiffusionPipeline(
         vae=workshop.autoencoder, text_encoder=text_encoder, tokenizer=workshop.tokenizer, unet=_stored(unet),
         scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(outdir, safe_serialization=True)
-    _stored(workshop.weak).save_pretrained(outdir / WEAK_FOLDER, safe_serialization=True)
-    workshop.classifier.save(outdir / CLASSIFIER)
+    _stored(weak).save_pretrained(outdir / WEAK_FOLDER, safe_serialization=True)
+    classifier.save(outdir / CLASSIFIER)
     for path in outdir.rglob("config.json"):
         _forget_origin(path)
     for path in outdir.rglob("*.safetensors"):

@@ -57,3 +57,6 @@ PRESETS = {
         classifier=Schedule(4000, 256, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
     ),
 }
+
+LEARNING_ON = ("cpu-further",)
+"""Presets that only make sense for a pipeline that is there."""

@@ -87,6 +87,9 @@ class GuiderRun:
             timestep: of this one.
             active: False for the plain conditional prediction.
         """
+        if self.last_index < 0:  # what some later step may ask for is refused here, before anything runs
+            for condition in self.guidance.further_conditions(len(self.negatives)):
+                self._inputs(fields, condition)
         self.last_index = index
         self.known, self.guided = {}, None
         alpha, sigma = noise_level(self.scheduler, timestep)
