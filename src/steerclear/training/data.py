@@ -1,16 +1,20 @@
 """The training images: drawn once from their seeds, kept as 8-bit pixels, the same on every machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..seeds import Stream, image_generators
 from ..testbeds.portraits import attributes as world
-from ..testbeds.portraits.attributes import Attributes
-from ..testbeds.portraits.captions import write_caption
+from ..testbeds.portraits.attributes import Attributes, probability_of
+from ..testbeds.portraits.captions import meaning, probability_of_mentions, read_prompt, write_caption
 from ..testbeds.portraits.drawing import draw_from_seeds
+
+FLIPPED_OF_ALL = ("smile", "glasses", "hat")
+FLIPPED_OF_MEN = ("mustache", "beard")
 
 
 def portraits(seeds: range, **fixed: int) -> tuple[Tensor, Attributes]:
@@ -27,6 +31,45 @@ def captions(seeds: range, attributes: Attributes, each: int) -> list[list[str]]
         [write_caption(portrait, generator) for _ in range(each)]
         for portrait, generator in zip(rows, image_generators(seeds, stream=Stream.CAPTION), strict=True)
     ]
+
+
+def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
+    """Every portrait with one attribute the other way; which one it is goes round with the seed."""
+    turn = torch.as_tensor(list(seeds))
+    flipped = {name: column.clone() for name, column in attributes.items()}
+    for man, names in ((0, FLIPPED_OF_ALL), (1, FLIPPED_OF_ALL + FLIPPED_OF_MEN)):
+        for place, name in enumerate(names):
+            chosen = (attributes["man"] == man) & (turn % len(names) == place)
+            flipped[name] = torch.where(chosen, 1 - attributes[name], flipped[name])
+    return flipped
+
+
+def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
+    """Log of the probability of each member of a family, ``[portraits, members]``, float32."""
+    return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))
+
+
+def log_probability_told(members: Sequence[Attributes], captions: list[list[str]]) -> Tensor:
+    """The same given what a caption of the first member says, ``[portraits, each, members]``.
+
+    By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
+    """
+    told: dict[Hashable, list[int]] = {}
+    flat = [caption for row in captions for caption in row]
+    for place, caption in enumerate(flat):
+        told.setdefault(meaning(caption), []).append(place)
+    each = len(captions[0])
+    joint = torch.stack([probability_of(attributes) for attributes in members], dim=1).repeat_interleave(each, 0)
+    for places in told.values():
+        mentions, rows = read_prompt(flat[places[0]]).mentions, torch.tensor(places) // each
+        for place, attributes in enumerate(members):
+            some = {name: column[rows] for name, column in attributes.items()}
+            joint[places, place] *= probability_of_mentions(some, mentions)
+    return _log_shares(joint).view(len(captions), each, len(members))
+
+
+def _log_shares(joint: Tensor) -> Tensor:
+    return (joint / joint.sum(1, keepdim=True)).log().float()
 
 
 def to_model(images: Tensor) -> Tensor:

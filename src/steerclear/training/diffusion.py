@@ -98,6 +98,7 @@ def denoising_loss(
     latents: Tensor,
     tokens: Tensor,
     references: Tensor,
+    log_weight: Tensor,
     alphas_cumprod: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
@@ -110,6 +111,7 @@ def denoising_loss(
         latents: scaled latents x_0, ``[batch, 4, 16, 16]``.
         tokens: what is said of each, ``[batch, 77]``.
         references: latents of portraits of which the same is said, its own among them, ``[batch, count, 4, 16, 16]``.
+        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count]``.
         alphas_cumprod: alpha^2 of every training timestep.
     """
     batch, device = len(latents), latents.device
@@ -118,7 +120,7 @@ def denoising_loss(
     sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
     sample = alpha * latents + sigma * noise
-    expected = expected_latents(sample, alpha, sigma, references)
+    expected = expected_latents(sample, alpha, sigma, references, log_weight)
     target = alpha * noise - sigma * latents - (expected - latents) / sigma
     predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
     return F.mse_loss(predicted.float(), target)

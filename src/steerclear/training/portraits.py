@@ -20,10 +20,11 @@ from ..features.portrait_classifier import PortraitClassifier, classification_lo
 from ..gallery import write_text
 from ..measure import CLASSIFIER
 from ..testbeds.portraits.captions import meaning
+from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .loop import Report, Schedule, train
 from .presets import Preset
-from .references import REFERENCES, SameMeaning
+from .references import REFERENCES, Families
 
 RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
@@ -96,16 +97,31 @@ class Workshop:
             _save_whole(done, model.save_pretrained)
         return AutoencoderKL.from_pretrained(done).to(self.device).eval()
 
+    def _encoded(self, images: Tensor) -> Tensor:
+        model = self.autoencoder
+        parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in images.split(2048)]
+        return torch.cat(parts) * model.config.scaling_factor
+
     @cached_property
     def latents(self) -> Tensor:
         """Scaled latents of all training portraits."""
+        return data.cached(
+            self.folder / "latents.safetensors", lambda: {"latents": self._encoded(self.drawn["images"])}
+        )["latents"]
 
-        def make() -> dict[str, Tensor]:
-            model = self.autoencoder
-            parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in self.drawn["images"].split(2048)]
-            return {"latents": torch.cat(parts) * model.config.scaling_factor}
-
-        return data.cached(self.folder / "latents.safetensors", make)["latents"]
+    @cached_property
+    def families(self) -> Families:
+        """All training portraits, each with its sibling."""
+        seeds = range(self.preset.images)
+        sibling = data.sibling(seeds, self.attributes)
+        latents = data.cached(
+            self.folder / "siblings.safetensors", lambda: {"latents": self._encoded(draw_from_seeds(sibling, seeds))}
+        )["latents"]
+        members = (self.attributes, sibling)
+        return Families(
+            torch.stack([self.latents, latents], dim=1).to(self.device), self.meanings,
+            data.log_probability_told(members, self.captions), data.log_probability_unsaid(members),
+        )  # fmt: skip
 
     @cached_property
     def captions(self) -> list[list[str]]:
@@ -148,19 +164,17 @@ class Workshop:
         )
 
     def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule: Schedule) -> None:
-        latents, tokens, empty = self.latents.to(self.device), self.tokens, self._tokens([""])[0]
+        families, tokens, empty = self.families, self.tokens, self._tokens([""])[0]
         alphas_cumprod = diffusion.build_scheduler().alphas_cumprod
-        same = SameMeaning(self.meanings)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            rows = torch.randint(len(latents), (schedule.batch_size,), generator=generator)
+            rows = torch.randint(len(tokens), (schedule.batch_size,), generator=generator)
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
             unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
             texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
-            others = same.draw(rows, which, unsaid, REFERENCES - 1, generator)
-            references = latents[torch.cat([rows[:, None], others], dim=1)]
+            references, log_weight = families.draw(rows, which, unsaid, REFERENCES, generator)
             return diffusion.denoising_loss(
-                model, latents[rows], texts.to(self.device), references, alphas_cumprod, generator
+                model, references[:, 0], texts.to(self.device), references, log_weight, alphas_cumprod, generator
             )
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)

@@ -59,6 +59,24 @@ def probability_of_one(name: str, before: Attributes) -> Tensor | float:
     raise KeyError(name)
 
 
+def probability_of(attributes: Attributes) -> Tensor:
+    """p(attributes) of every row, ``[batch]``, float64: the chain multiplied out.
+
+    >>> float(probability_of({name: torch.zeros(1, dtype=torch.long) for name in LEVELS}))  # doctest: +ELLIPSIS
+    0.00102...
+    """
+    exact = {name: column.double() for name, column in attributes.items()}  # of integers, torch makes float32
+    probability = torch.ones(len(attributes["man"]), dtype=torch.float64)
+    for name in LEVELS:
+        if name in PALETTES:
+            table = torch.tensor(PALETTE_PROBABILITIES[name], dtype=torch.float64)
+            probability = probability * table[attributes[name]]
+        else:
+            one = torch.as_tensor(probability_of_one(name, exact), dtype=torch.float64)
+            probability = probability * torch.where(attributes[name] == 1, one, 1 - one)
+    return probability
+
+
 def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
     """Draw the attributes of one portrait a seed.
 
@@ -97,14 +115,6 @@ def every_combination() -> tuple[Attributes, Tensor]:
     """
     grid = torch.tensor(list(itertools.product(*(range(levels) for levels in LEVELS.values()))))
     attributes = {name: grid[:, column] for column, name in enumerate(LEVELS)}
-    exact = {name: column.double() for name, column in attributes.items()}  # of integers, torch makes float32
-    probability = torch.ones(len(grid), dtype=torch.float64)
-    for name in LEVELS:
-        if name in PALETTES:
-            table = torch.tensor(PALETTE_PROBABILITIES[name], dtype=torch.float64)
-            probability = probability * table[attributes[name]]
-        else:
-            one = torch.as_tensor(probability_of_one(name, exact), dtype=torch.float64)
-            probability = probability * torch.where(attributes[name] == 1, one, 1 - one)
+    probability = probability_of(attributes)
     possible = probability > 0
     return {name: column[possible] for name, column in attributes.items()}, probability[possible]
