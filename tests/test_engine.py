@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steerclear.denoiser import Branch, Point, numbered
 from steerclear.engine import GuidedDenoiser
-from steerclear.errors import InvalidSetting, NotFiniteError
+from steerclear.errors import InvalidSetting, NotFiniteError, UnknownName
 from steerclear.guidance.base import Guidance, Law
 from steerclear.guidance.unguided import Unguided
 from steerclear.records import Guided, State, Step, Trace, TraceStep
@@ -131,7 +131,15 @@ def test_traces_of_batches_join_as_one() -> None:
     assert whole.table("w").tolist() == [[0, 1, 0, 1, 2]]
     assert whole.evaluations.tolist() == [3, 3, 4, 4, 4]
     assert whole.levels() == [2.0]
-    assert torch.isnan(whole.table("absent")).all()
+    with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. There are: w"):
+        whole.table("weight")
+
+
+def test_a_step_that_did_not_show_a_measurement_has_none() -> None:
+    steps = [TraceStep(k, 2.0, ("positive",), torch.ones(2), {} if k == 1 else {"w": torch.ones(2)}) for k in range(3)]
+    table = Trace(steps).table("w")
+    assert table[[0, 2]].tolist() == [[1, 1], [1, 1]]
+    assert bool(table[1].isnan().all())
 
 
 @pytest.mark.parametrize(

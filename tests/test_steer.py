@@ -599,8 +599,17 @@ def test_settings_that_are_none(pipe):
     refused(pipe, UnsupportedModel, "a network 'other' that was not given", AsksFor("other:positive"))
     with pytest.raises(InvalidSetting, match="max_batch is 0, but must be a whole number"):
         steered(pipe, CFG, max_batch=0)
+    with pytest.raises(InvalidSetting, match="max_batch is True, but must be a whole number"):
+        steered(pipe, CFG, max_batch=True)
     pipe.scheduler = diffusers.EDMEulerScheduler()
     refused(pipe, UnsupportedModel, "EDMEulerScheduler scales its network's output by itself", CFG)
+
+
+@pytest.mark.parametrize("part", ["unet", "scheduler"])
+def test_a_pipeline_that_lacks_a_part(pipe, part):
+    setattr(pipe, part, None)
+    with pytest.raises(UnsupportedModel, match=f"has no {part}; load it with one"), steer(pipe, CFG):
+        pass
 
 
 @pytest.mark.parametrize(

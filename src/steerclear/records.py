@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Point, numbered
+from .errors import UnknownName
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
 
@@ -163,9 +164,15 @@ class Trace:
         return list(dict.fromkeys(name for step in self.steps for name in step.info))
 
     def table(self, name: str) -> Tensor:
-        """``[steps, batch]``: NaN at steps that did not show ``name``."""
+        """``[steps, batch]``: NaN at steps that did not show ``name``.
+
+        Raises:
+            UnknownName: no step showed it.
+        """
         if not self.steps:
             return torch.zeros(0, 0)
+        if name not in self.names():
+            raise UnknownName("measurement in this trace", name, self.names())
         blank = torch.full((len(self.steps[0].evaluations),), float("nan"))
         return torch.stack([step.info.get(name, blank).float() for step in self.steps])
 

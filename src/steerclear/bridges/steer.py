@@ -12,6 +12,7 @@ import torch
 from ..errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
 from ..guidance.base import Guidance
 from ..guidance.rescaled import RescaledGuidance
+from ..settings import whole
 from . import effects
 from .call import PipelineCall, Run, Steering, current, handler
 from .families import Family, family_of
@@ -103,9 +104,12 @@ def _checked(
     """Refuse what cannot work, and warn of what has no effect, before anything is changed."""
     if not isinstance(guidance, Guidance):
         raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
-    if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
-        raise InvalidSetting("max_batch", max_batch, "a whole number of at least 1", "leave it out for no limit")
+    if max_batch is not None:
+        whole("max_batch", max_batch, low=1)
     family = family_of(pipe)
+    for part in (family.network, "scheduler"):
+        if getattr(pipe, part, None) is None:
+            raise UnsupportedModel(f"this {type(pipe).__name__} has no {part}; load it with one to steer it")
     negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
     _check_weak(pipe, family, guidance, weak)
     _warn(effects.of_block(guidance, negatives, weak), ENTERED)
