@@ -187,6 +187,24 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
     assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
 
 
+def test_a_run_does_not_go_on_under_other_code(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    def go(*, resume: bool) -> None:
+        command.train_portraits(
+            "cpu", tmp_path / "work", tmp_path / "out", seed=0, device="cpu", resume=resume, report=stop
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        go(resume=False)
+    monkeypatch.setattr(command, "_program", lambda: "another")
+    with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now"):
+        go(resume=True)
+
+
 def test_a_preset_for_learning_on_wants_a_pipeline_to_start_from(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"cpu-further.*--start-from portraits"):
         command.train_portraits(

@@ -1,5 +1,6 @@
 """What ``steerclear train portraits`` does: checks, trains, packs."""
 
+import hashlib
 from pathlib import Path
 
 from ..bridges.files import folder_digest
@@ -63,9 +64,16 @@ def train_portraits(
             f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
     start = None if start_from is None else _finished_pipeline(start_from)
-    claimed = {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed}
+    claimed = {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "program": _program()}
     claim_folder(folder, claimed if start is None else {**claimed, "start_from": folder_digest(start)})
     pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
+
+
+def _program() -> str:
+    """A digest of the code that decides what is drawn, told and learnt: a run goes on under the same code or not at all."""
+    package = Path(__file__).parent.parent
+    sources = [path for room in ("training", "testbeds/portraits") for path in sorted((package / room).rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def _finished_pipeline(name: str) -> Path:
