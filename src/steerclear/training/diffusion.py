@@ -93,6 +93,19 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
     return torch.where(torch.arange(batch) % 2 == 0, anywhere, decisive).clamp(max=len(alphas_cumprod) - 1)
 
 
+def level_weight(ratio: Tensor) -> Tensor:
+    """How much an error counts at a noise level sigma / alpha: 1 + (ratio / 8)^2, at most 8.
+
+    Above 8 the references leave little of the target's variance (a sixth of what one level below has, or less), so that
+    what is to be learned there, how often a caption means what, would be lost in the gradient's noise from below. An
+    error counts about as much as its variance is small (Kendall, Gal and Cipolla 2018, arXiv 1705.07115).
+
+    >>> level_weight(torch.tensor([0.0, 8.0, 100.0])).tolist()
+    [1.0, 2.0, 8.0]
+    """
+    return (1 + (ratio / 8) ** 2).clamp(max=8)
+
+
 def denoising_loss(
     model: TextToLatents,
     latents: Tensor,
@@ -102,7 +115,7 @@ def denoising_loss(
     alphas_cumprod: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
+    """Mean squared error, weighed by :func:`level_weight`, of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
 
     Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over ``references`` is v of the
     portrait itself less (E[x_0 | x_t] - x_0) / sigma.
@@ -123,4 +136,5 @@ def denoising_loss(
     expected = expected_latents(sample, alpha, sigma, references, log_weight)
     target = alpha * noise - sigma * latents - (expected - latents) / sigma
     predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
-    return F.mse_loss(predicted.float(), target)
+    error = F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
+    return (level_weight(sigma / alpha).flatten() * error).mean()

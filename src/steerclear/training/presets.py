@@ -44,7 +44,7 @@ _CPU = Preset(
 
 PRESETS = {
     "cpu": _CPU,
-    "cpu-further": replace(_CPU, denoiser=Schedule(4200, 64, 6e-4, warmup_steps=100, decay=0.9, ema_decay=0.999)),
+    "cpu-further": replace(_CPU, denoiser=Schedule(2500, 64, 5e-4, warmup_steps=100, decay=0.9, ema_decay=0.999)),
     "gpu": Preset(
         images=400_000,
         captions_each=4,
