@@ -1,5 +1,6 @@
 """Training can be stopped and resumed, is repeatable from its seed, and ends in a folder that diffusers loads."""
 
+import json
 import math
 from pathlib import Path
 
@@ -232,6 +233,7 @@ def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: 
     first = go("first", 0)
     further = go("further", 1, str(first))
     assert same("vae")
+    assert json.loads((first / "tokenizer/tokenizer.json").read_text())["padding"] is None
     assert (first / "tokenizer/tokenizer.json").read_text() == (further / "tokenizer/tokenizer.json").read_text()
     assert (first / "classifier.safetensors").read_bytes() == (further / "classifier.safetensors").read_bytes()
     # two steps of a rate of at most 1e-3 move a weight by no more than 2e-3: it is the same network, learned on

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from ..bridges.loading import WEAK_FOLDER
 from ..measure import CLASSIFIER
@@ -24,8 +25,10 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
         workshop.weak,
         workshop.classifier,
     )  # all are there before the first is written: a pipeline is whole
+    # a tokenizer remembers how it was last called, and would write that down
+    tokenizer = CLIPTokenizer.from_pretrained(workshop.tokenizer.name_or_path)
     pipe = StableDiffusionPipeline(
-        vae=workshop.autoencoder, text_encoder=text_encoder, tokenizer=workshop.tokenizer, unet=_stored(unet),
+        vae=workshop.autoencoder, text_encoder=text_encoder, tokenizer=tokenizer, unet=_stored(unet),
         scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(outdir, safe_serialization=True)
