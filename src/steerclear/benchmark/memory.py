@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 PACKAGE = Path(__file__).parents[1]
+COLLECTIONS = 10
 OURS = PACKAGE.name
 STATUS = Path("/proc/self/status")
 
@@ -46,17 +47,24 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
     """What an action leaves behind, once nobody holds its result.
 
     It is run four times. What the first leaves is not counted: it may be made once and kept for all later runs. Of the
-    others that one is told which left the fewest objects: those of other threads (a progress bar's) come and go.
+    others the median is told, by the number of objects: those of other threads (a progress bar's) come and go.
 
     Args:
         action: is given a function to call in its midst, when all that it makes is there.
     """
     action(lambda: None)
-    return min((_leftovers(action) for _ in range(3)), key=lambda left: (left.alive, left.tensor_bytes, left.objects))
+    return sorted((_leftovers(action) for _ in range(3)), key=lambda left: left.objects)[1]
+
+
+def _collect() -> None:
+    """Until nothing more comes free: what one collection frees may have held what the next one frees."""
+    for _ in range(COLLECTIONS):
+        if not gc.collect():
+            return
 
 
 def _leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
-    gc.collect()
+    _collect()
     made: list[weakref.ref[Any]] = []
     before = {id(thing) for thing in _ours()}
 
@@ -65,7 +73,7 @@ def _leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
 
     tensors, objects = _tensor_bytes(), len(gc.get_objects())
     action(look)
-    gc.collect()
+    _collect()
     return Leftovers(
         made=len(made),
         alive=sum(reference() is not None for reference in made),
