@@ -163,17 +163,13 @@ def split(name: str) -> str:
         with (
             warnings.catch_warnings(),
             steered(pipe, guidance, max_batch=max_batch, **negatives(name)),
-            largest_batch(network_of(pipe)) as batch,
+            largest_batch(tiny.network_of(pipe)) as batch,
         ):
             made.append(call(pipe, name, **several))
         if (batch[0] == 1) != (max_batch == 1):
             return f"{batch[0]} at once under max_batch={max_batch}"
     distance = float((made[0] - made[1]).abs().max())
     return "to 1e-4" if distance <= 1e-4 else f"differs by {distance:.1e}"
-
-
-def network_of(pipe: Any) -> torch.nn.Module:
-    return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
 
 
 @contextmanager

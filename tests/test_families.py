@@ -70,11 +70,6 @@ def variants():
         yield from ((name, variant) for variant in kind.variants)
 
 
-def network_of(pipe):
-    """A pipeline's denoising network."""
-    return getattr(pipe, "unet", None) or pipe.transformer
-
-
 def has_own_guidance(name: str, variant: str) -> bool:
     """Two of Flux's ControlNet pipelines have none at all."""
     return not (name.startswith("flux") and variant in ("controlnet-img2img", "controlnet-inpaint"))
@@ -155,7 +150,7 @@ def test_a_controlnet_reads_further_texts_as_the_pipeline_has_it_read_its_own(pa
     if pair[0] in ("sd", "sdxl"):  # SD 3 draws noise for the picture of each part of its batch
         off, _ = steered(*pair, pipe, NEGATIVE, "beard", images=images, guidance_scale=1.0)
         assert furthest(off, expected) <= CLOSE
-    assert not any("_compiled_call_impl" in vars(network) for network in (pipe.controlnet, network_of(pipe)))
+    assert not any("_compiled_call_impl" in vars(network) for network in (pipe.controlnet, tiny.network_of(pipe)))
 
 
 @quiet
@@ -284,7 +279,7 @@ class ByHand:
             )
 
             def ask(*texts, network=None, scaled=scaled, timestep=timestep):
-                own = network_of(self.pipe)
+                own = tiny.network_of(self.pipe)
                 return self.ask(network or own, scaled, timestep, *texts)
 
             sample = scheduler.step(guide(ask), timestep, sample, return_dict=False)[0]
@@ -328,7 +323,7 @@ def test_three_branches_by_hand(name, allowed):
 @pytest.mark.parametrize(("name", "allowed"), BY_HAND)
 def test_two_networks_by_hand(name, allowed):
     pair, pipe, hand = by_hand(name)
-    own = network_of(pipe)
+    own = tiny.network_of(pipe)
     weak = copy.deepcopy(own)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -413,7 +408,7 @@ def ip_adapter(network) -> dict:
 def with_lora(name, pipe):
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
-    network = network_of(pipe)
+    network = tiny.network_of(pipe)
     settings = {"r": 2, "lora_alpha": 8, "init_lora_weights": False, "target_modules": ["to_k", "to_v"]}
     network.add_adapter(peft.LoraConfig(**settings))
     return {}
@@ -432,7 +427,7 @@ def with_slices(name, pipe):
 
 
 def with_group_offload(name, pipe):
-    network = network_of(pipe)
+    network = tiny.network_of(pipe)
     on_cpu = {"onload_device": torch.device("cpu"), "offload_device": torch.device("cpu")}
     network.enable_group_offload(**on_cpu, offload_type="leaf_level")
     return {}
@@ -451,7 +446,7 @@ def with_sequential_offload(name, pipe):
 
 
 def with_casting(name, pipe):
-    network = network_of(pipe)
+    network = tiny.network_of(pipe)
     network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     return {}
 
@@ -462,7 +457,7 @@ def in_half_precision(name, pipe):
 
 
 def compiled(name, pipe):
-    network_of(pipe).compile(backend="eager")
+    tiny.network_of(pipe).compile(backend="eager")
     return {}
 
 
@@ -508,7 +503,7 @@ def test_features_of_pipelines_do_not_disturb(feature, name):
 def test_compiled_networks(name, backend):
     pair = (name, next(iter(tiny.FAMILIES[name].variants)))
     pipe = tiny.family(*pair)
-    network_of(pipe).compile(backend=backend)
+    tiny.network_of(pipe).compile(backend=backend)
     expected = trajectory(*pair, pipe, **Case(*pair).own_call(pipe))
     assert equal(steered(*pair, pipe, CFG, **Case(*pair).own_call(pipe))[0], expected)
 
@@ -608,7 +603,7 @@ def test_distilled_networks_keep_the_scale_that_they_are_told():
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
 def test_prompts_that_cannot_be_read_are_refused_before_anything_runs(name):
     pipe = tiny.family(name)
-    network = network_of(pipe)
+    network = tiny.network_of(pipe)
     calls = []
     network.register_forward_pre_hook(lambda *_: calls.append(1))
     long = "x" * 130

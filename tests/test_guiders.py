@@ -64,10 +64,6 @@ def their_cfg(**settings):
     return diffusers.guiders.ClassifierFreeGuidance(guidance_scale=SCALE, **settings)
 
 
-def network_of(pipe, name):
-    return getattr(pipe, tiny_modular.NETWORK[name])
-
-
 def is_untouched(network):
     own = vars(network)
     return "_compiled_call_impl" not in own and "forward" not in own and not network._forward_pre_hooks
@@ -87,7 +83,7 @@ def test_plain_guidance_is_bit_identical_to_that_of_diffusers(name, images, nega
     assert torch.equal(guided(pipe, name, ours, **settings), expected)
     assert ours.trace.branches == [("negative" if negative else "empty", "positive")] * 3
     assert ours.trace.evaluations.tolist() == [6.0] * images
-    assert is_untouched(network_of(pipe, name))
+    assert is_untouched(tiny.network_of(pipe))
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler-ancestral", "dpm++", "unipc", "lms"])
@@ -221,7 +217,7 @@ def classic_and_modular(name, sampler="euler"):
     )
     modular = tiny_modular.pipeline(name, scheduler)
     kind = {"sdxl": diffusers.StableDiffusionXLPipeline, "sd3": diffusers.StableDiffusion3Pipeline}[name]
-    parts = {**tiny.FAMILIES[name].parts(None), tiny_modular.NETWORK[name]: network_of(modular, name)}
+    parts = {**tiny.FAMILIES[name].parts(None), tiny_modular.NETWORK[name]: tiny.network_of(modular)}
     pipe = kind(**parts, scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe, modular
@@ -284,7 +280,7 @@ def test_it_does_so_for_a_weak_network_made_of_its_own(name, kind):
     with steerclear.steer(pipe, AUTO, weak=kind):
         assert torch.allclose(found, run_classic(pipe, name), rtol=0, atol=2e-5)
     assert torch.allclose(found[1:], guided(modular, name, ours, seeds=(1,)), rtol=0, atol=2e-5)
-    assert is_untouched(network_of(modular, name))
+    assert is_untouched(tiny.network_of(modular))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sd3"])
@@ -380,7 +376,7 @@ class HalfTheBatch(ClassifierFreeGuidance):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_of_the_batch(name):
     pipe = tiny_modular.pipeline(name, tiny.scheduler("ddim") if name == "sdxl" else None)
-    counted = Counted(network_of(pipe, name))
+    counted = Counted(tiny.network_of(pipe))
     ours = guider(CFG)
     ours.guidance = HalfTheBatch(SCALE)
     found = guided(pipe, name, ours, seeds=(0, 1))
@@ -440,7 +436,7 @@ def breaks_at(network, call, error):
 @pytest.mark.parametrize("name", NAMES)
 def test_after_an_exception_everything_is_as_before(name, where, error):
     pipe, weak = tiny_modular.pipeline(name), tiny_modular.network(name, seed=7)
-    network = network_of(pipe, name)
+    network = tiny.network_of(pipe)
     ours = guider(AutoGuidance(2.0, DYNAMIC), "beard", weak)
     expected = guided(pipe, name, ours)
     breaking = breaks_at(network if where == "main" else weak, 2, error)
@@ -627,7 +623,7 @@ def test_what_is_no_guidance_is_refused():
 
 def refused(error, message, ours, name="sd3", **settings):
     pipe = tiny_modular.pipeline(name)
-    counted = Counted(network_of(pipe, name))
+    counted = Counted(tiny.network_of(pipe))
     with pytest.raises(error, match=message):
         guided(pipe, name, ours, **settings)
     assert counted.calls == 0

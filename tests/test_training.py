@@ -129,19 +129,21 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(command.PRESETS, "cpu", preset)
 
 
+def train_portraits(
+    folder: Path, outdir: Path, *, preset: str = "cpu", seed: int = 0, resume: bool = False, start_from: str | None = None,
+    report: Report = lambda progress: None,
+) -> None:  # fmt: skip
+    """The command under test, with what most of its tests give it."""
+    command.train_portraits(
+        preset, folder, outdir, seed=seed, device="cpu", resume=resume, start_from=start_from, report=report
+    )
+
+
 def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path) -> None:
     stages: list[str] = []
 
     def go(folder: Path, outdir: Path, *, resume: bool = False) -> None:
-        command.train_portraits(
-            "cpu",
-            folder,
-            outdir,
-            seed=0,
-            device="cpu",
-            resume=resume,
-            report=lambda progress: stages.append(progress.stage),
-        )
+        train_portraits(folder, outdir, resume=resume, report=lambda progress: stages.append(progress.stage))
 
     go(tmp_path / "work", tmp_path / "out")
     assert list(dict.fromkeys(stages)) == ["autoencoder", "denoiser", "weak", "classifier"]
@@ -176,15 +178,10 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
         if progress.stage == "weak":
             raise KeyboardInterrupt
 
-    def go(report: Report, *, resume: bool) -> None:
-        command.train_portraits(
-            "cpu", tmp_path / "work", tmp_path / "out", seed=0, device="cpu", resume=resume, report=report
-        )
-
     with pytest.raises(KeyboardInterrupt):
-        go(stop, resume=False)
+        train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
     assert not (tmp_path / "out").exists()  # no half of a pipeline
-    go(lambda progress: None, resume=True)
+    train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
     assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
 
 
@@ -194,31 +191,24 @@ def test_a_run_does_not_go_on_under_other_code(
     def stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    def go(*, resume: bool) -> None:
-        command.train_portraits(
-            "cpu", tmp_path / "work", tmp_path / "out", seed=0, device="cpu", resume=resume, report=stop
-        )
-
     with pytest.raises(KeyboardInterrupt):
-        go(resume=False)
+        train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
     monkeypatch.setattr(command, "_program", lambda: "another")
     with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now"):
-        go(resume=True)
+        train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
 
 
 def test_a_preset_for_learning_on_wants_a_pipeline_to_start_from(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"cpu-further.*--start-from portraits"):
-        command.train_portraits(
-            "cpu-further", tmp_path, tmp_path, seed=0, device="cpu", resume=False, report=lambda progress: None
-        )
+        train_portraits(tmp_path, tmp_path, preset="cpu-further")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: Path) -> None:
     def go(name: str, seed: int, start_from: str | None = None) -> Path:
         stages: list[str] = []
-        command.train_portraits(
-            "cpu", tmp_path / name, tmp_path / f"{name}-out", seed=seed, device="cpu", resume=False, start_from=start_from,
+        train_portraits(
+            tmp_path / name, tmp_path / f"{name}-out", seed=seed, start_from=start_from,
             report=lambda progress: stages.append(progress.stage),
         )  # fmt: skip
         assert set(stages) == (
@@ -264,7 +254,5 @@ def test_half_of_every_batch_is_drawn_where_portraits_are_decided() -> None:
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="there is no preset 'tpu'"):
-        command.train_portraits(
-            "tpu", tmp_path, tmp_path, seed=0, device="cpu", resume=False, report=lambda progress: None
-        )
+        train_portraits(tmp_path, tmp_path, preset="tpu")
     assert list(tmp_path.iterdir()) == []

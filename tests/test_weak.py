@@ -61,7 +61,7 @@ def captured(name):
         if not seen:
             seen.append((args, kwargs))
 
-    network = network_of(pipe)
+    network = tiny.network_of(pipe)
     handle = network.register_forward_pre_hook(see, with_kwargs=True)
     settings = {**tiny.call_arguments(name), "num_inference_steps": 2, "output_type": "latent"}
     if name == "dit":
@@ -74,13 +74,9 @@ def captured(name):
     return seen[0]
 
 
-def network_of(pipe):
-    return pipe.unet if getattr(pipe, "unet", None) is not None else pipe.transformer
-
-
 @cache
 def built(name):
-    return network_of(tiny.family(name))
+    return tiny.network_of(tiny.family(name))
 
 
 def fresh(name):

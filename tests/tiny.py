@@ -566,6 +566,11 @@ def call_arguments(name: str, variant: str = "") -> dict[str, Any]:
     return {**kind.call, **kind.variants[variant or next(iter(kind.variants))].call}
 
 
+def network_of(pipe: Any) -> torch.nn.Module:
+    """A pipeline's denoising network, as it is now."""
+    return pipe.transformer if getattr(pipe, "unet", None) is None else pipe.unet
+
+
 def parameters(pipe: Any) -> set[str]:
     """What a pipeline's call takes."""
     return set(inspect.signature(type(pipe).__call__).parameters)

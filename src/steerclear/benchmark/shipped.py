@@ -135,10 +135,8 @@ def largest_distance_by_chance(prompt: str, images: int, draws: int = 200) -> fl
     attributes, probability = posterior(prompt)
     drawn = torch.multinomial(probability, draws * images, replacement=True, generator=torch.Generator().manual_seed(0))
     drawn = drawn.view(draws, images)
-    distances = [
-        (shown.double()[drawn].mean(1) - float(probability[shown].sum())).abs()
-        for shown in indicators(attributes).values()
-    ]
+    truth = attribute_rates(prompt)
+    distances = [(shown.double()[drawn].mean(1) - truth[name]).abs() for name, shown in indicators(attributes).items()]
     return float(torch.stack(distances).amax(0).mean())
 
 

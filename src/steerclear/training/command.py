@@ -10,7 +10,7 @@ from ..models import shipped
 from .loop import Report
 from .pack import pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
-from .presets import LEARNING_ON, PRESETS
+from .presets import PRESETS
 
 
 def train_portraits(
@@ -48,13 +48,12 @@ def train_portraits(
     """
     if preset not in PRESETS:
         raise UnknownName("preset", preset, PRESETS)
-    if preset in LEARNING_ON and start_from is None:
+    if PRESETS[preset].learns_on and start_from is None:
+        from_nothing = " or ".join(name for name, known in PRESETS.items() if not known.learns_on)
         raise InvalidSetting(
-            "preset",
-            preset,
-            "cpu or gpu to begin with nothing",
+            "preset", preset, f"{from_nothing} to begin with nothing",
             "it learns on from a finished pipeline; add --start-from portraits",
-        )
+        )  # fmt: skip
     if (folder / "run.json").exists() and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."

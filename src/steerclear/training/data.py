@@ -33,6 +33,16 @@ def captions(seeds: range, attributes: Attributes, each: int) -> list[list[str]]
     ]
 
 
+def meanings(captions: list[list[str]]) -> Tensor:
+    """``[portraits, each]``: captions that say the same in other words have the same number, counted from 0.
+
+    >>> meanings([["a man", "photo of a man"], ["a man with glasses", "a man"]]).tolist()
+    [[0, 0], [1, 0]]
+    """
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([[numbers.setdefault(meaning(text), len(numbers)) for text in row] for row in captions])
+
+
 def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
     """Every portrait with one attribute the other way; which one it is goes round with the seed."""
     turn = torch.as_tensor(list(seeds))
@@ -54,17 +64,15 @@ def log_probability_told(members: Sequence[Attributes], captions: list[list[str]
 
     By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
     """
-    told: dict[Hashable, list[int]] = {}
-    flat = [caption for row in captions for caption in row]
-    for place, caption in enumerate(flat):
-        told.setdefault(meaning(caption), []).append(place)
     each = len(captions[0])
     joint = torch.stack([probability_of(attributes) for attributes in members], dim=1).repeat_interleave(each, 0)
-    for places in told.values():
-        mentions, rows = read_prompt(flat[places[0]]).mentions, torch.tensor(places) // each
-        for place, attributes in enumerate(members):
+    flat, numbers = [caption for row in captions for caption in row], meanings(captions).flatten()
+    by_meaning, sizes = numbers.argsort(stable=True), numbers.bincount()
+    for places in by_meaning.split(sizes.tolist()):
+        mentions, rows = read_prompt(flat[places[0]]).mentions, places // each
+        for member, attributes in enumerate(members):
             some = {name: column[rows] for name, column in attributes.items()}
-            joint[places, place] *= probability_of_mentions(some, mentions)
+            joint[places, member] *= probability_of_mentions(some, mentions)
     return _log_shares(joint).view(len(captions), each, len(members))
 
 

@@ -192,9 +192,8 @@ def train(
                 state.save(checkpoint, done)
                 saved = now
     except KeyboardInterrupt:
-        if (
-            whole and done > start
-        ):  # else it fell into an update, or before the first: the last checkpoint is the good one
+        # else it fell into an update, or before the first: the last checkpoint is the good one
+        if whole and done > start:
             state.save(checkpoint, done)
         raise
     if start < schedule.steps:

@@ -21,10 +21,8 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
     The denoisers are stored in float16, which halves the folder.
     """
     unet, text_encoder = workshop.denoiser
-    weak, classifier = (
-        workshop.weak,
-        workshop.classifier,
-    )  # all are there before the first is written: a pipeline is whole
+    # all are there before the first is written: a pipeline is whole
+    weak, classifier = workshop.weak, workshop.classifier
     # a tokenizer remembers how it was last called, and would write that down
     tokenizer = CLIPTokenizer.from_pretrained(workshop.tokenizer.name_or_path)
     pipe = StableDiffusionPipeline(

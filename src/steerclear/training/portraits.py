@@ -1,4 +1,4 @@
-"""All stages in order: draw, autoencoder, latents, text, denoiser, weak denoiser, classifier, pack.
+"""All stages in order: draw, autoencoder, latents, siblings, text, denoiser, weak denoiser, classifier, pack.
 
 Each stage leaves a file and is skipped when its file is there; a stage that was stopped goes on from its
 last checkpoint.
@@ -6,7 +6,7 @@ last checkpoint.
 
 import json
 import shutil
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..gallery import write_text
 from ..measure import CLASSIFIER
-from ..testbeds.portraits.captions import meaning
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .loop import Report, Schedule, train
@@ -119,7 +118,7 @@ class Workshop:
         )["latents"]
         members = (self.attributes, sibling)
         return Families(
-            torch.stack([self.latents, latents], dim=1).to(self.device), self.meanings,
+            torch.stack([self.latents, latents], dim=1).to(self.device), data.meanings(self.captions),
             data.log_probability_told(members, self.captions), data.log_probability_unsaid(members),
         )  # fmt: skip
 
@@ -154,14 +153,6 @@ class Workshop:
             return {"tokens": tokens.view(self.preset.images, self.preset.captions_each, -1)}
 
         return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
-
-    @cached_property
-    def meanings(self) -> Tensor:
-        """``[images, captions_each]``: captions that say the same in other words have the same number."""
-        numbers: dict[Hashable, int] = {}
-        return torch.tensor(
-            [[numbers.setdefault(meaning(text), len(numbers)) for text in row] for row in self.captions]
-        )
 
     def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule: Schedule) -> None:
         families, tokens, empty = self.families, self.tokens, self._tokens([""])[0]

@@ -17,6 +17,7 @@ class Preset:
         captions_each: captions written for each portrait.
         autoencoder_channels, denoiser_channels, weak_channels: widths from fine to coarse.
         autoencoder, denoiser, weak, classifier: schedules.
+        learns_on: it only makes sense for a pipeline that is there.
     """
 
     images: int
@@ -28,6 +29,7 @@ class Preset:
     denoiser: Schedule
     weak: Schedule
     classifier: Schedule
+    learns_on: bool = False
 
 
 _CPU = Preset(
@@ -44,7 +46,9 @@ _CPU = Preset(
 
 PRESETS = {
     "cpu": _CPU,
-    "cpu-further": replace(_CPU, denoiser=Schedule(2500, 64, 5e-4, warmup_steps=100, decay=0.9, ema_decay=0.999)),
+    "cpu-further": replace(
+        _CPU, denoiser=Schedule(2500, 64, 5e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
+    ),
     "gpu": Preset(
         images=400_000,
         captions_each=4,
@@ -57,6 +61,3 @@ PRESETS = {
         classifier=Schedule(4000, 256, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
     ),
 }
-
-LEARNING_ON = ("cpu-further",)
-"""Presets that only make sense for a pipeline that is there."""
