@@ -142,6 +142,17 @@ def test_a_disabled_guider_leaves_the_plain_prediction():
     assert torch.equal(guided(pipe, "sd3", ours), guided(pipe, "sd3", their_cfg(), negative_prompt=""))
 
 
+@pytest.mark.parametrize(("name", "never"), [("sd3", {"enabled": False}), ("sdxl", {"start": 0.5, "stop": 0.5})])
+def test_a_guider_that_is_never_active_misses_no_text(name, never):
+    whole, pipe = (tiny_modular.pipeline(name, without=without) for without in ((), ("text_encoder", "decode")))
+    whole.update_components(guider=their_cfg())
+    state = whole(prompt="a red hat", **tiny_modular.SIZE, num_inference_steps=1)
+    embeddings = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    given = {"prompt": None, **{field: state.get(field) for field in embeddings}}
+    expected = guided(pipe, name, their_cfg(**never), **given)
+    assert torch.equal(guided(pipe, name, guider(THREE_BRANCHES, **never), **given), expected)
+
+
 def test_half_precision():
     pipe = tiny_modular.pipeline("sd3").to(torch.bfloat16)
     expected = guided(pipe, "sd3", their_cfg(), negative_prompt="")

@@ -12,6 +12,10 @@ from .pack import pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
 
+PACKAGE = Path(__file__).parent.parent
+PROGRAM = ("seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
+"""The files that a training follows from."""
+
 
 def train_portraits(
     preset: str,
@@ -70,8 +74,7 @@ def train_portraits(
 
 def _program() -> str:
     """A digest of the code that decides what is drawn, told and learnt: a run goes on under the same code or not at all."""
-    package = Path(__file__).parent.parent
-    sources = [path for room in ("training", "testbeds/portraits") for path in sorted((package / room).rglob("*.py"))]
+    sources = [path for place in PROGRAM for path in sorted(PACKAGE.glob(place))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 

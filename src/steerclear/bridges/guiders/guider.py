@@ -149,17 +149,21 @@ class Guider(BaseGuidance):
         run = self._run
         if run is None or not run.is_of(loop) or self._step <= run.last_index:
             self._end()
-            run = self._run = self._begin(loop, fields)
+            run = self._begin(loop, fields)
+            if self._active_steps(run.total):
+                run.check(fields)
+            self._run = run
         run.release()
-        return Conditions(run.step(fields, loop.block, self._step, self._timestep, self._is_active(run.total)))
+        active = self._step in self._active_steps(run.total)
+        return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
 
-    def _is_active(self, total: int) -> bool:
+    def _active_steps(self, total: int) -> range:
         """By the rule of diffusers' own guiders, which cuts ``start`` and ``stop`` down to whole steps.
 
         They count by ``num_inference_steps``, and so stop halfway where a sampler evaluates twice a step.
         """
         first, last = (int(share * total) for share in (self._start, self._stop))
-        return self._enabled and first <= self._step < last
+        return range(first, last if self._enabled else first)
 
     def _begin(self, loop: Loop, fields: Fields) -> GuiderRun:
         """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run."""

@@ -77,6 +77,15 @@ class GuiderRun:
         """Whether this is the run of a loop."""
         return self._block() is loop.block
 
+    def check(self, fields: Fields) -> None:
+        """Raises for a condition that some step may ask for and that cannot be had: before anything runs.
+
+        Args:
+            fields: inputs of the network.
+        """
+        for condition in self.guidance.further_conditions(len(self.negatives)):
+            self._inputs(fields, condition)
+
     def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
         """One step: yields what the loop shall run, and finds its result there as ``noise_pred``.
 
@@ -87,9 +96,6 @@ class GuiderRun:
             timestep: of this one.
             active: False for the plain conditional prediction.
         """
-        if self.last_index < 0:  # what some later step may ask for is refused here, before anything runs
-            for condition in self.guidance.further_conditions(len(self.negatives)):
-                self._inputs(fields, condition)
         self.last_index = index
         self.known, self.guided = {}, None
         alpha, sigma = noise_level(self.scheduler, timestep)
