@@ -1,5 +1,6 @@
 """Claims are held against their bounds, and say so when they are not met."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -128,6 +129,32 @@ def test_what_is_left_behind_is_counted() -> None:
     assert (left.made, left.alive, left.tensor_bytes) == (1, 1, 40)
     assert left.objects >= 2
     assert leftovers(lambda look: look()) == Leftovers(made=0, alive=0, tensor_bytes=0, objects=0)
+
+
+def test_what_only_one_of_several_runs_leaves_behind_is_counted() -> None:
+    runs, kept = itertools.count(), []
+
+    def leaves(look: Callable[[], None]) -> None:
+        state, tensor = State(), torch.zeros(10)
+        look()
+        if next(runs) == 2:
+            kept.extend((state, tensor))
+
+    left = leftovers(leaves)
+    assert (left.made, left.alive, left.tensor_bytes) == (1, 1, 40)
+
+
+@pytest.mark.parametrize(("kept_a_run", "objects"), [(0, 0), (1, 1), (3, 3)])
+@pytest.mark.parametrize("noise", [-1, 1])
+def test_objects_that_come_or_go_by_the_way_are_not_counted(kept_a_run: int, objects: int, noise: int) -> None:
+    runs, kept, by_the_way = itertools.count(), [], [[]]  # type: ignore[var-annotated]
+
+    def leaves(look: Callable[[], None]) -> None:
+        kept.extend([] for _ in range(kept_a_run))
+        if next(runs) == 2:
+            by_the_way.append([]) if noise > 0 else by_the_way.pop()
+
+    assert leftovers(leaves).objects == objects
 
 
 def test_a_peak_is_at_least_what_was_held() -> None:

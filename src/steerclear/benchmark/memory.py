@@ -2,7 +2,8 @@
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 PACKAGE = Path(__file__).parents[1]
 COLLECTIONS = 10
+RUNS = 5
 OURS = PACKAGE.name
 STATUS = Path("/proc/self/status")
 
@@ -46,14 +48,47 @@ class Leftovers:
 def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
     """What an action leaves behind, once nobody holds its result.
 
-    It is run four times. What the first leaves is not counted: it may be made once and kept for all later runs. Of the
-    others the median is told, by the number of objects: those of other threads (a progress bar's) come and go.
+    It is run once, which is not counted: what that leaves may be made once and kept for all later runs. Of the runs after
+    it the one that leaves most is told. Objects of any kind are counted over all of these together, as those of other
+    threads come and go by one or two: what each run leaves is their growth divided by the runs, rounded.
 
     Args:
         action: is given a function to call in its midst, when all that it makes is there.
     """
-    action(lambda: None)
-    return sorted((_leftovers(action) for _ in range(3)), key=lambda left: left.objects)[1]
+    made = alive = tensor_bytes = 0
+    with _nothing_older():
+        _run(action)
+        before = _objects()
+        for _ in range(RUNS):
+            run_made, run_alive, run_bytes = _run(action)
+            made, alive, tensor_bytes = max(made, run_made), max(alive, run_alive), max(tensor_bytes, run_bytes)
+        return Leftovers(made, alive, tensor_bytes, objects=round((_objects() - before) / RUNS))
+
+
+@contextmanager
+def _nothing_older() -> Iterator[None]:
+    """Python's collector knows only of what is made within the block, and has not to look through a whole process."""
+    _collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _run(action: Callable[[Callable[[], None]], object]) -> tuple[int, int, int]:
+    """How many objects of ours an action made, how many of them are alive, and how much more tensors hold."""
+    made: list[weakref.ref[Any]] = []
+    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes()
+    action(lambda: made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before))
+    _collect()
+    alive = sum(reference() is not None for reference in made)
+    return len(made), alive, _tensor_bytes() - bytes_before
+
+
+def _objects() -> int:
+    _collect()
+    return len(gc.get_objects())
 
 
 def _collect() -> None:
@@ -61,25 +96,6 @@ def _collect() -> None:
     for _ in range(COLLECTIONS):
         if not gc.collect():
             return
-
-
-def _leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
-    _collect()
-    made: list[weakref.ref[Any]] = []
-    before = {id(thing) for thing in _ours()}
-
-    def look() -> None:
-        made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before)
-
-    tensors, objects = _tensor_bytes(), len(gc.get_objects())
-    action(look)
-    _collect()
-    return Leftovers(
-        made=len(made),
-        alive=sum(reference() is not None for reference in made),
-        tensor_bytes=_tensor_bytes() - tensors,
-        objects=len(gc.get_objects()) - objects - len(made),  # the weak references themselves
-    )
 
 
 def _ours() -> list[Any]:
