@@ -1,10 +1,24 @@
 """Shapes are checked in all tests, on one thread, without a network."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("STEERCLEAR_CHECK_SHAPES", "1")  # before steerclear is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def few_references() -> Iterator[None]:
+    """Compare with 200 true portraits and not with 2,000, where the figures themselves are not looked at."""
+    from steerclear import measure
+    from steerclear.benchmark import shipped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "REFERENCE_PORTRAITS", 200)
+        patch.setattr(shipped, "HELD_OUT", 256)
+        yield

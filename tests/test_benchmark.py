@@ -15,6 +15,7 @@ from steerclear.benchmark.bridge import benchmark_bridge
 from steerclear.benchmark.claims import Benchmark, at_least, at_most
 from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
 from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
+from steerclear.benchmark.overhead import benchmark_overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
@@ -35,7 +36,7 @@ def test_a_claim_keeps_its_bound_or_not() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
     assert main(["benchmark", "shipped", "--outdir", str(folder), *SMALL]) == 0
     return folder
@@ -67,8 +68,9 @@ def test_a_second_run_makes_no_image_again(folder: Path, capsys: pytest.CaptureF
 
 
 def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:
-    assert main(["benchmark", "overhead", "--pairs", "1", "--outdir", str(tmp_path)]) == 0
-    claim = Benchmark.model_validate_json((tmp_path / "overhead.json").read_text()).claims[0]
+    result = benchmark_overhead(load_model("portraits"), tmp_path, images=1, steps=2, pairs=1)
+    assert Benchmark.model_validate_json((tmp_path / "overhead.json").read_text()) == result
+    (claim,) = result.claims
     assert claim.bound == "<= 1.05"
     assert claim.met == (claim.value <= 1.05)
 

@@ -24,8 +24,11 @@ STANDARD = [
 ]
 
 
+pytestmark = pytest.mark.usefixtures("few_references")
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare") / "demo"
     assert main(["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(folder), *SMALL]) == 0
     return folder

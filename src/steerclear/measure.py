@@ -71,7 +71,7 @@ class PortraitLaboratory:
     prompt: str
     negative: str | None
     notes: list[str] = field(default_factory=list)
-    _floors: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _seen_true: dict[range, Seen] = field(default_factory=dict, repr=False)
 
     @cached_property
     def classifier(self) -> PortraitClassifier:
@@ -132,13 +132,13 @@ class PortraitLaboratory:
     def see(self, images: Tensor) -> Seen:
         return Seen(*read(self.classifier, images))
 
-    @cached_property
-    def _reference(self) -> Seen:
-        return self._true(REFERENCE_SEEDS, REFERENCE_PORTRAITS)
-
     def _true(self, first_seed: int, count: int) -> Seen:
-        images, _ = true_portraits(self.prompt, range(first_seed, first_seed + count), without=self.negative)
-        return self.see(images)
+        """True portraits of the target: the same ones for every method."""
+        seeds = range(first_seed, first_seed + count)
+        if seeds not in self._seen_true:
+            images, _ = true_portraits(self.prompt, seeds, without=self.negative)
+            self._seen_true[seeds] = self.see(images)
+        return self._seen_true[seeds]
 
     def columns(self) -> list[Column]:
         """What is measured, in order: the concept first."""
@@ -194,14 +194,13 @@ class PortraitLaboratory:
     def _against_reference(self, features: Tensor) -> dict[str, Measurement]:
         """Fréchet distance, precision, recall and diversity; each with what as many true portraits would give."""
         count = len(features)
-        if count not in self._floors:  # the same true portraits for every method
-            self._floors[count] = self._true(FLOOR_SEEDS, count).features
-        floor = self._floors[count]
-        same_number = self._reference.features[:count]
+        floor = self._true(FLOOR_SEEDS, count).features
+        reference = self._true(REFERENCE_SEEDS, max(REFERENCE_PORTRAITS, count)).features
+        same_number = reference[:count]
         found: dict[str, Measurement] = {}
         if count >= FEWEST_FOR_FRECHET:  # below, the bias cannot be removed and the number would mislead
-            distance = frechet_estimate(features, self._reference.features)
-            perfect = frechet_estimate(floor, self._reference.features)
+            distance = frechet_estimate(features, reference)
+            perfect = frechet_estimate(floor, reference)
             found["frechet"] = _measured(distance, perfect.value, "lower", "jackknife")
         if count > NEIGHBOURS:
             ours, perfect_both = precision_recall(same_number, features), precision_recall(same_number, floor)
