@@ -144,13 +144,14 @@ def test_what_a_family_tells_is_the_exact_truth_of_its_caption() -> None:
     seeds = range(400)
     attributes = sample(seeds, man=1, mustache=1)
     captions = [["portrait photo of a man with a mustache", "photo of a man"] for _ in seeds]
+    meanings = data.meanings(captions)
     flipped = {**attributes, "smile": 1 - attributes["smile"]}
-    weight = data.log_probability_told((attributes, flipped), captions).exp()
+    weight = data.log_probability_told((attributes, flipped), captions, meanings).exp()
     smiling = torch.where(attributes["smile"][:, None] == 1, weight[..., 0], weight[..., 1])
     for place, prompt in enumerate(captions[0]):
         assert torch.allclose(smiling[:, place], torch.tensor(attribute_rates(prompt)["smile"]).float())
     shaved = data.sibling(range(3, 5 * 400, 5), attributes)  # the seeds whose turn is the mustache
-    told = data.log_probability_told((attributes, shaved), captions).exp()
+    told = data.log_probability_told((attributes, shaved), captions, meanings).exp()
     assert told[:, 0].tolist() == [[1.0, 0.0]] * 400  # the caption says that it is there
     unsaid = data.log_probability_unsaid((attributes, shaved)).exp()
     bearded = attributes["beard"] == 1

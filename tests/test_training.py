@@ -194,7 +194,7 @@ def test_a_run_does_not_go_on_under_other_code(
     with pytest.raises(KeyboardInterrupt):
         train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
     monkeypatch.setattr(command, "_program", lambda: "another")
-    with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now"):
+    with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now.* another --folder"):
         train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
 
 
@@ -250,6 +250,12 @@ def test_half_of_every_batch_is_drawn_where_portraits_are_decided() -> None:
         assert float(share) == pytest.approx(math.log(2) / math.log(DECISIVE[1] / DECISIVE[0]), abs=0.02)
     assert float(ratio[decisive].min()) == pytest.approx(DECISIVE[0], rel=0.01)
     assert DECISIVE[1] <= float(ratio[decisive].max()) < 1.1 * DECISIVE[1]
+    # a batch of an odd number reaches as far
+    seeds = range(500)
+    few = torch.stack([training_timesteps(3, alphas_cumprod, torch.Generator().manual_seed(seed)) for seed in seeds])
+    assert int(few[:, ::2].min()) < 10
+    assert int(few[:, ::2].max()) >= 990
+    assert 0.97 * DECISIVE[1] <= float(ratio[few[:, 1]].max()) < 1.1 * DECISIVE[1]
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:

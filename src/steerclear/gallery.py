@@ -84,12 +84,13 @@ def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
     )  # fmt: skip
 
 
-def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+def claim_folder(folder: Path, settings: dict[str, Any], option: str = "--outdir") -> None:
     """Make the folder this run's own, or find that it is.
 
     Args:
         folder: created when missing.
         settings: what a run must have in common with what is there; written to ``run.json``.
+        option: of the command that chose the folder, for the errors.
 
     Raises:
         FolderConflict: the folder holds another run (says what differs), or files that are not ours.
@@ -100,20 +101,20 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
             before = dict(json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
             raise FolderConflict(
-                f"{path} is damaged ({error}); give another --outdir, or remove the folder."
+                f"{path} is damaged ({error}); give another {option}, or remove the folder."
             ) from error
         different = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
         if different:
             shown = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in different[:4])
             raise FolderConflict(
-                f"the folder {str(folder)!r} holds another run ({shown}). Give another --outdir, or remove the folder."
+                f"the folder {str(folder)!r} holds another run ({shown}). Give another {option}, or remove the folder."
             )
         return
     if folder.exists() and not folder.is_dir():
-        raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another --outdir.")
+        raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another {option}.")
     if folder.exists() and any(folder.iterdir()):
         raise FolderConflict(
-            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another --outdir."
+            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another {option}."
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(settings, indent=2) + "\n")

@@ -94,7 +94,7 @@ class Guidance(Configurable, ABC):
 
 
 class Wrapper(Guidance):
-    """A guidance around another, ``inner``, which has the answers to all that is asked before the first step."""
+    """A guidance around another: what is asked of it before the first step, ``inner`` answers."""
 
     inner: Guidance
     uses_negative: ClassVar[bool] = True

@@ -68,7 +68,9 @@ def train_portraits(
         )
     start = None if start_from is None else _finished_pipeline(start_from)
     claimed = {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "program": _program()}
-    claim_folder(folder, claimed if start is None else {**claimed, "start_from": folder_digest(start)})
+    if start is not None:
+        claimed["start_from"] = folder_digest(start)
+    claim_folder(folder, claimed, "--folder")
     pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
 
 

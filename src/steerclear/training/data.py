@@ -59,15 +59,19 @@ def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
     return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))
 
 
-def log_probability_told(members: Sequence[Attributes], captions: list[list[str]]) -> Tensor:
+def log_probability_told(members: Sequence[Attributes], captions: list[list[str]], numbers: Tensor) -> Tensor:
     """The same given what a caption of the first member says, ``[portraits, each, members]``.
 
     By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
+
+    Args:
+        members: of every portrait's family.
+        captions: of every portrait.
+        numbers: their :func:`meanings`.
     """
-    each = len(captions[0])
+    each, flat = len(captions[0]), [caption for row in captions for caption in row]
     joint = torch.stack([probability_of(attributes) for attributes in members], dim=1).repeat_interleave(each, 0)
-    flat, numbers = [caption for row in captions for caption in row], meanings(captions).flatten()
-    by_meaning, sizes = numbers.argsort(stable=True), numbers.bincount()
+    by_meaning, sizes = numbers.flatten().argsort(stable=True), numbers.flatten().bincount()
     for places in by_meaning.split(sizes.tolist()):
         mentions, rows = read_prompt(flat[places[0]]).mentions, places // each
         for member, attributes in enumerate(members):

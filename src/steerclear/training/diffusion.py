@@ -84,13 +84,14 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
     On a cosine schedule hardly one timestep in ten lies above sigma / alpha = 8, where skin, hair and background are
     decided. Both kinds are spread evenly from a random offset, which has less variance than independent draws.
     """
-    pairs = (batch + 1) // 2
-    spread = (torch.arange(batch) // 2 + torch.rand(1, generator=generator)) / pairs
+    row = torch.arange(batch)
+    alike = torch.where(row % 2 == 0, (batch + 1) // 2, batch // 2)
+    spread = (row // 2 + torch.rand(1, generator=generator)) / alike
     anywhere = (spread * len(alphas_cumprod)).long()
     ratio = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().log()
     lowest, highest = (math.log(level) for level in DECISIVE)
     decisive = torch.searchsorted(ratio, lowest + (highest - lowest) * spread)
-    return torch.where(torch.arange(batch) % 2 == 0, anywhere, decisive).clamp(max=len(alphas_cumprod) - 1)
+    return torch.where(row % 2 == 0, anywhere, decisive).clamp(max=len(alphas_cumprod) - 1)
 
 
 def level_weight(ratio: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from .loop import Report, Schedule, train
 from .presets import Preset
 from .references import REFERENCES, Families
 
+AT_ONCE = 2048
 RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
 FEATURE_SCALE_PORTRAITS = 4096
@@ -98,7 +99,7 @@ class Workshop:
 
     def _encoded(self, images: Tensor) -> Tensor:
         model = self.autoencoder
-        parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in images.split(2048)]
+        parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in images.split(AT_ONCE)]
         return torch.cat(parts) * model.config.scaling_factor
 
     @cached_property
@@ -113,13 +114,19 @@ class Workshop:
         """All training portraits, each with its sibling."""
         seeds = range(self.preset.images)
         sibling = data.sibling(seeds, self.attributes)
-        latents = data.cached(
-            self.folder / "siblings.safetensors", lambda: {"latents": self._encoded(draw_from_seeds(sibling, seeds))}
-        )["latents"]
-        members = (self.attributes, sibling)
+
+        def make() -> dict[str, Tensor]:
+            parts = []
+            for rows in torch.arange(len(seeds)).split(AT_ONCE):  # their pixels are not kept
+                some = {name: column[rows] for name, column in sibling.items()}
+                parts.append(self._encoded(draw_from_seeds(some, rows.tolist())))
+            return {"latents": torch.cat(parts)}
+
+        latents = data.cached(self.folder / "siblings.safetensors", make)["latents"]
+        members, meanings = (self.attributes, sibling), data.meanings(self.captions)
         return Families(
-            torch.stack([self.latents, latents], dim=1).to(self.device), data.meanings(self.captions),
-            data.log_probability_told(members, self.captions), data.log_probability_unsaid(members),
+            torch.stack([self.latents, latents], dim=1).to(self.device), meanings,
+            data.log_probability_told(members, self.captions, meanings), data.log_probability_unsaid(members),
         )  # fmt: skip
 
     @cached_property

@@ -86,9 +86,9 @@ def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: T
     >>> [round(float(place), 6) for place in expected[0]]
     [0.5, 0.0]
     """
-    flat, ratio, variance = references.flatten(2), alpha.flatten(1), sigma.flatten(1).square()
+    flat, scale, variance = references.flatten(2), alpha.flatten(1), sigma.flatten(1).square()
     with torch.autocast(sample.device.type, enabled=False):  # bfloat16 would not tell near references apart
         agreement = (flat @ sample.flatten(1)[:, :, None]).squeeze(2)
         energy = torch.linalg.vector_norm(flat, dim=2).square()
-        weight = torch.softmax(log_weight + (ratio * agreement - ratio.square() * energy / 2) / variance, dim=1)
+        weight = torch.softmax(log_weight + (scale * agreement - scale.square() * energy / 2) / variance, dim=1)
         return (weight[:, None] @ flat).view_as(sample)
