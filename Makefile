@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/steerclear compare "portrait photo of a man" --negative-prompt "mustache" --outdir out/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 import steerclear
+from steerclear.benchmark.claims import Benchmark
+from steerclear.bridges.loading import load_model
 from steerclear.cli.docs import pages
 from steerclear.guidance.base import guidances
+from steerclear.models import shipped
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +24,13 @@ def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
     page = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-guidance.md").read_text(), re.DOTALL)
     assert page is not None
     assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == page[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/benchmarks").glob("*.json")), ids=lambda path: path.stem)
+def test_figures_of_a_shipped_model_are_of_the_one_that_ships(path: Path) -> None:
+    measured = Benchmark.model_validate_json(path.read_text())
+    if measured.model in shipped():
+        assert measured.model_digest == load_model(measured.model).digest
 
 
 def test_exported_names() -> None:

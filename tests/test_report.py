@@ -26,7 +26,7 @@ from steerclear.table import (
     off_truth,
     rows,
     side_effect_column,
-    terminal_table,
+    terminal_tables,
     truth_row,
 )  # fmt: skip
 
@@ -348,15 +348,20 @@ def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, f
 def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     marked = results.methods[0].model_copy(update={"label": "[red]x[/red]"})
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(terminal_table(results.model_copy(update={"methods": [marked, *results.methods[1:]]})))
+    console.print(*terminal_tables(results.model_copy(update={"methods": [marked, *results.methods[1:]]})))
     text = console.export_text()
     for expected in ("[red]x[/red]", "69 % [44, 86]", "4.5 % [3.8, 5.2]", "mustache ↓", "truth"):
         assert expected in text
+    first, others = text.split("method", 2)[1:]
+    for name in ("beard", "glasses", "hat", "smile"):
+        assert name not in first
+        assert name in others
+    assert cell(results.methods[0].measurements["beard"], percent=True) in others
 
 
 def test_a_narrow_terminal_shows_whole_words(results: Results) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal_table(results, narrow=True))
+    console.print(*terminal_tables(results, narrow=True))
     text = console.export_text()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80

@@ -19,7 +19,7 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 """Columns that say how far everything else moved, the best first."""
 
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
-"""Columns that a terminal has room for; a narrow one has none for "moved"."""
+"""Columns of a terminal's first table; a narrow one has no room for "moved"."""
 
 WIDEST_WORD = 15
 """Room for the longest word of a method's label."""
@@ -228,24 +228,29 @@ def off_truth(measurement: Measurement | None) -> bool:
     return measurement.truth < ends[0] or measurement.truth > ends[1]
 
 
-def terminal_table(results: Results, *, narrow: bool = False) -> "Table":
-    """The columns that a terminal has room for, as a rich table; prompts and labels are taken as plain text.
+def terminal_tables(results: Results, *, narrow: bool = False) -> list["Table"]:
+    """Rich tables: the concepts and what sums up the rest; then every other attribute's rate, where any was counted.
 
     Args:
-        results: what to show.
+        results: what to show; prompts and labels are taken as plain text.
         narrow: fit into 80 columns, with whole words.
     """
+    concepts, others = concept_columns(results), attribute_columns(results)
+    brief = [name for name in BRIEF if not (narrow and name == "moved")]
+    first = [column for column in results.columns if column in concepts or column.name in brief]
+    return [_terminal_table(results, columns, narrow) for columns in (first, others) if columns]
+
+
+def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    concepts = concept_columns(results)
-    brief = [name for name in BRIEF if not (narrow and name == "moved")]
-    columns = [column for column in results.columns if column in concepts or column.name in brief]
     table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False)
     for index, text in enumerate(header(results, columns)):
-        width = max(8, *map(len, text.split())) if index else WIDEST_WORD
-        table.add_column(Text(text), justify="right" if index else "left", width=width if narrow else None)
+        least = max(8, *map(len, text.split())) if index else WIDEST_WORD
+        width = least if narrow else None
+        table.add_column(Text(text), justify="right" if index else "left", width=width, min_width=least)
     for cells in rows(results, columns):
         table.add_row(*map(Text, cells))
     last = truth_row(results, columns)

@@ -69,11 +69,13 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
 def _nothing_older() -> Iterator[None]:
     """Python's collector knows only of what is made within the block, and has not to look through a whole process."""
     _collect()
+    already = gc.get_freeze_count() > 0
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not already:
+            gc.unfreeze()
 
 
 def _run(action: Callable[[Callable[[], None]], object]) -> tuple[int, int, int]:

@@ -30,7 +30,7 @@ from .options import (
 
 DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
-ROOMY = 110
+ROOMY = 130
 """Columns of a terminal from which on the table need not be fitted."""
 
 
@@ -66,7 +66,7 @@ def command(
     from ..compare import Question, compare, repeat_command
     from ..recipe import parse_seeds
     from ..report import write_figures, write_report
-    from ..table import terminal_table
+    from ..table import terminal_tables
 
     question = Question(
         prompt, tuple(negative_prompt or ()), parse_seeds(seeds or (QUICK_SEEDS if quick else DEFAULT_SEEDS)), steps or (QUICK_STEPS if quick else DEFAULT_STEPS),
@@ -88,7 +88,7 @@ def command(
         typer.echo(results.model_dump_json(indent=1))
         return
     console = Console()
-    console.print(terminal_table(results, narrow=console.width < ROOMY))
+    console.print(*terminal_tables(results, narrow=console.width < ROOMY))
     for note in results.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"report: {page}", markup=False)
