@@ -93,7 +93,7 @@ def test_the_cost_of_steering_is_held_to_its_bounds(tmp_path: Path) -> None:
     memory = result.claims[-1]
     assert memory.value == pytest.approx(1, abs=0.1)
     assert memory.low <= memory.value <= memory.high
-    assert [counted[-1] for counted in stages.values()] == [(2, 2), (4, 4), (4, 4)]
+    assert [counted[-1] for counted in stages.values()] == [(2, 2), (12, 12), (4, 4)]
 
 
 def test_the_random_network_of_stable_diffusions_size_has_its_number_of_parameters() -> None:

@@ -17,6 +17,8 @@ from .one_run import SEED, peak_of_a_fresh_process, plain_run, steered_run
 from .timing import clock, time_ratio
 
 MEDIUM_STEPS, LARGE_STEPS, LARGE_STEPS_ACCELERATED = 4, 1, 20
+MEDIUM_PAIRS = 5
+"""Pairs of runs of the medium network for each of the large one."""
 REQUIRED = {"millions": 20, "medium_time": 1.03, "large_time": 1.02, "large_memory": 1.02}
 
 OnStage = Callable[[str], Callable[[int, int], None]]
@@ -33,7 +35,8 @@ def benchmark_bridge(
         folder: where to.
         medium: a network whose time and leftovers are measured over several steps.
         large: a network whose time and peak memory are measured, over one step on a CPU and 20 on an accelerator.
-        pairs: alternating pairs of runs.
+        pairs: alternating pairs of runs of the large network; of the medium one, whose times scatter more, five times
+            as many.
         memory_runs: how often a fresh process measures the memory of each way.
         device: where the networks work.
         on_stage: see :data:`OnStage`.
@@ -45,7 +48,7 @@ def benchmark_bridge(
     # first, while this process needs little of the memory itself
     peaks = _peaks(large, steps, memory_runs, device, on_stage("memory, in fresh processes"))
     claims = [
-        *_medium(medium, pairs, device, on_stage("time of a medium network")),
+        *_medium(medium, MEDIUM_PAIRS * pairs, device, on_stage("time of a medium network")),
         *_large(large, steps, pairs, device, on_stage("time of a large network")),
         _memory_claim(large, steps, peaks),
     ]

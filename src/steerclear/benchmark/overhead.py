@@ -22,7 +22,7 @@ def benchmark_overhead(
     *,
     images: int = 4,
     steps: int = 20,
-    pairs: int = 9,
+    pairs: int = 31,
     on_progress: OnProgress | None = None,
 ) -> Benchmark:
     """Time of ``steer`` with CFG over the plain pipeline: the median of alternating runs in one process.

@@ -24,6 +24,12 @@ app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs 
 Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
 
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
+LargePairs = Annotated[
+    int,
+    typer.Option(
+        "--pairs", help="Alternating pairs of runs of the large network; of the medium one, five times.", min=1
+    ),
+]
 
 
 @app.command("shipped")
@@ -54,7 +60,7 @@ def shipped(
 @app.command("overhead")
 def overhead(
     model: ModelName = "portraits",
-    pairs: Pairs = 9,
+    pairs: Pairs = 31,
     outdir: Folder = Path("out/benchmark"),
     format: Output = Format.TEXT,
 ) -> None:
@@ -70,7 +76,7 @@ def overhead(
 
 @app.command("bridge")
 def bridge(
-    pairs: Pairs = 9,
+    pairs: LargePairs = 9,
     memory_runs: Annotated[int, typer.Option(help="Fresh processes for the memory of each way.", min=1)] = 3,
     device: Device = "cpu",
     outdir: Folder = Path("out/benchmark"),

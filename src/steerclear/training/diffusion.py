@@ -49,7 +49,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     Stochastic, because the transitions of a stochastic sampler carry the likelihood ratios that
     posterior tracking reads. Steps are equal in log(alpha / sigma): on equal timesteps the first of 30 would pass
     over the noise levels at which skin and background are decided. diffusers then leaves ``lambda_min_clipped`` out of
-    account, and twelve of 30 steps lie above sigma / alpha = 41; beginning at 55 gave no better rates.
+    account, and thirteen of 30 steps lie above sigma / alpha = 41; beginning at 55 gave no better rates.
     """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
@@ -97,7 +97,7 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
 def level_weight(ratio: Tensor) -> Tensor:
     """How much an error counts at a noise level sigma / alpha: 1 + (ratio / 8)^2, at most 8.
 
-    Above 8 the references leave little of the target's variance (0.17 at 8, 0.03 at 16), and what is to be learned there,
+    Above 8 the references leave less than half of the target's variance, at 16 a tenth, and what is to be learned there,
     how often a caption means what, is small beside the gradient's noise from finer levels. An error counts about as much
     as its variance is small (Kendall, Gal and Cipolla 2018, arXiv 1705.07115).
 
