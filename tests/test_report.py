@@ -365,7 +365,7 @@ def test_a_narrow_terminal_shows_whole_words(results: Results) -> None:
     text = console.export_text()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
-    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision"):
+    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision", "69 %", "[44, 86]", "glasses"):
         assert word in text
 
 

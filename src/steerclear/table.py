@@ -247,12 +247,12 @@ def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "T
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False)
-    for index, text in enumerate(header(results, columns)):
-        least = max(8, *map(len, text.split())) if index else WIDEST_WORD
-        width = least if narrow else None
-        table.add_column(Text(text), justify="right" if index else "left", width=width, min_width=least)
-    for cells in rows(results, columns):
-        table.add_row(*map(Text, cells))
+    label, *heads = header(results, columns)
+    table.add_column(Text(label), min_width=WIDEST_WORD, width=WIDEST_WORD if narrow else None)
+    for head in heads:
+        table.add_column(Text(head.replace(" ", "\n") if narrow else head), justify="right")
+    for label, *cells in rows(results, columns):
+        table.add_row(Text(label), *(Text(text.replace(" [", "\n[") if narrow else text) for text in cells))
     last = truth_row(results, columns)
     if any(text != MISSING for text in last[1:]):
         table.add_section()
