@@ -1,5 +1,6 @@
 """Claims are held against their bounds, and say so when they are not met."""
 
+import gc
 import itertools
 import json
 import math
@@ -75,6 +76,23 @@ def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:
     assert claim.met == (claim.value <= 1.05)
 
 
+@pytest.mark.parametrize("kind", ["overhead", "bridge"])
+def test_the_command_gives_its_options_on(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, object] = {}
+    claims = [at_most("ratio", 1.05, 1.0)]
+
+    def measured(*arguments: object, **settings: object) -> Benchmark:
+        given.update(settings, folder=arguments[-1])
+        return Benchmark(model="m", model_digest=None, scheduler="s", num_inference_steps=1, seeds="0", claims=claims)
+
+    monkeypatch.setattr(f"steerclear.benchmark.{kind}.benchmark_{kind}", measured)
+    assert main(["benchmark", kind, "--pairs", "7", "--outdir", str(tmp_path), "--format", "json"]) == 0
+    assert (given["folder"], given["pairs"]) == (tmp_path, 7)
+    assert json.loads(capsys.readouterr().out)["claims"][0]["value"] == 1.0
+
+
 TINY = Size(channels=(8, 8, 8, 8), text_width=8, latents=8, heads=1)
 
 
@@ -144,6 +162,37 @@ def test_what_only_one_of_several_runs_leaves_behind_is_counted() -> None:
 
     left = leftovers(leaves)
     assert (left.made, left.alive, left.tensor_bytes) == (1, 1, 40)
+
+
+def test_tensors_that_were_there_before_may_grow() -> None:
+    weight, kept = torch.nn.Parameter(torch.zeros(10)), []
+
+    def grows(look: Callable[[], None]) -> None:
+        weight.data = torch.zeros(len(weight) + 10)
+
+    def looks(look: Callable[[], None]) -> None:
+        kept.append(weight.detach())  # the same memory
+
+    assert leftovers(grows).tensor_bytes == 40
+    assert leftovers(looks).tensor_bytes == 0
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    def fails(look: Callable[[], None]) -> None:
+        raise ValueError
+
+    gc.unfreeze()
+    try:
+        leftovers(lambda look: None)
+        assert gc.get_freeze_count() == 0
+        with pytest.raises(ValueError):  # noqa: PT011
+            leftovers(fails)
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
+    frozen = gc.get_freeze_count()
+    leftovers(lambda look: None)
+    assert gc.get_freeze_count() >= frozen
 
 
 @pytest.mark.parametrize(("kept_a_run", "objects"), [(0, 0), (1, 1), (3, 3)])

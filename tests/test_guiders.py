@@ -142,15 +142,23 @@ def test_a_disabled_guider_leaves_the_plain_prediction():
     assert torch.equal(guided(pipe, "sd3", ours), guided(pipe, "sd3", their_cfg(), negative_prompt=""))
 
 
+@pytest.mark.parametrize("guidance", [THREE_BRANCHES, DYNAMIC, AUTO], ids=lambda guidance: guidance.name)
 @pytest.mark.parametrize(("name", "never"), [("sd3", {"enabled": False}), ("sdxl", {"start": 0.5, "stop": 0.5})])
-def test_a_guider_that_is_never_active_misses_no_text(name, never):
+def test_a_guider_that_is_never_active_lacks_nothing(name, never, guidance):
     whole, pipe = (tiny_modular.pipeline(name, without=without) for without in ((), ("text_encoder", "decode")))
     whole.update_components(guider=their_cfg())
     state = whole(prompt="a red hat", **tiny_modular.SIZE, num_inference_steps=1)
     embeddings = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
     given = {"prompt": None, **{field: state.get(field) for field in embeddings}}
     expected = guided(pipe, name, their_cfg(**never), **given)
-    assert torch.equal(guided(pipe, name, guider(THREE_BRANCHES, **never), **given), expected)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", SteerclearWarning)
+        assert torch.equal(guided(pipe, name, guider(guidance, "beard", **never), **given), expected)
+    said = [str(warning.message) for warning in said if warning.category is SteerclearWarning]
+    no_step = (
+        "the guidance has no effect: start=0.5 and stop=0.5 leave none of the 3 steps to it; set them farther apart"
+    )
+    assert said == ([] if "enabled" in never else [no_step])
 
 
 def test_half_precision():

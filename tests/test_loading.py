@@ -42,7 +42,7 @@ def lora_file(folder: Path, pipe: Any, name: str = "style.safetensors", strength
     """A LoRA with random weights for a pipeline's network."""
     from peft import LoraConfig, get_peft_model_state_dict
 
-    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    network = tiny.network_of(pipe)
     torch.manual_seed(8)
     network.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     layers = {key: strength * value for key, value in get_peft_model_state_dict(network).items()}

@@ -144,7 +144,7 @@ def test_what_a_family_tells_is_the_exact_truth_of_its_caption() -> None:
     seeds = range(400)
     attributes = sample(seeds, man=1, mustache=1)
     captions = [["portrait photo of a man with a mustache", "photo of a man"] for _ in seeds]
-    meanings = data.meanings(captions)
+    meanings = data.numbered_meanings(captions)
     flipped = {**attributes, "smile": 1 - attributes["smile"]}
     weight = data.log_probability_told((attributes, flipped), captions, meanings).exp()
     smiling = torch.where(attributes["smile"][:, None] == 1, weight[..., 0], weight[..., 1])

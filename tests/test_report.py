@@ -348,7 +348,7 @@ def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, f
 def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     marked = results.methods[0].model_copy(update={"label": "[red]x[/red]"})
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(*terminal_tables(results.model_copy(update={"methods": [marked, *results.methods[1:]]})))
+    console.print(*terminal_tables(results.model_copy(update={"methods": [marked, *results.methods[1:]]}), width=200))
     text = console.export_text()
     for expected in ("[red]x[/red]", "69 % [44, 86]", "4.5 % [3.8, 5.2]", "mustache ↓", "truth"):
         assert expected in text
@@ -359,14 +359,22 @@ def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     assert cell(results.methods[0].measurements["beard"], percent=True) in others
 
 
-def test_a_narrow_terminal_shows_whole_words(results: Results) -> None:
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(*terminal_tables(results, narrow=True))
+@pytest.mark.parametrize("width", [50, 80, 100])
+@pytest.mark.parametrize("negatives", [["mustache"], ["mustache", "beard"]])
+def test_a_narrow_terminal_cuts_nothing_off(results: Results, negatives: list[str], width: int) -> None:
+    results = results.model_copy(update={"negative_prompts": negatives})
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(*terminal_tables(results, width=width))
     text = console.export_text()
     assert "…" not in text
-    assert max(map(len, text.splitlines())) <= 80
-    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision", "69 %", "[44, 86]", "glasses"):
-        assert word in text
+    assert max(map(len, text.splitlines())) <= width
+    for column in results.columns:
+        if column.name in (*(rate.name for rate in attribute_columns(results)), *negatives, "precision", "evaluations"):
+            assert set(column.label.split()) <= set(text.split())
+            for method in results.methods:
+                value, _, interval = cell(method.measurements[column.name], column.percent).partition(" [")
+                assert value in text
+                assert interval in text
 
 
 # what docstrings say

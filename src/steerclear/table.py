@@ -21,8 +21,11 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
 """Columns of a terminal's first table; a narrow one has no room for "moved"."""
 
-WIDEST_WORD = 15
-"""Room for the longest word of a method's label."""
+WIDEST_WORD, GAP = 15, 2
+"""Room for the longest word of a method's label, and between columns."""
+
+ROOMY = 140
+"""Columns of a terminal from which on an interval stands beside its value, and not below."""
 
 ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
 DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
@@ -228,17 +231,47 @@ def off_truth(measurement: Measurement | None) -> bool:
     return measurement.truth < ends[0] or measurement.truth > ends[1]
 
 
-def terminal_tables(results: Results, *, narrow: bool = False) -> list["Table"]:
+def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
     """Rich tables: the concepts and what sums up the rest; then every other attribute's rate, where any was counted.
 
     Args:
         results: what to show; prompts and labels are taken as plain text.
-        narrow: fit into 80 columns, with whole words.
+        width: of the terminal. In a narrow one an interval stands below its value, and columns for which there is no room
+            come in a further table.
     """
+    narrow = width < ROOMY
     concepts, others = concept_columns(results), attribute_columns(results)
     brief = [name for name in BRIEF if not (narrow and name == "moved")]
     first = [column for column in results.columns if column in concepts or column.name in brief]
-    return [_terminal_table(results, columns, narrow) for columns in (first, others) if columns]
+    groups = [first, others]
+    if narrow:
+        groups = [group for columns in groups for group in _fitting(results, columns, width)]
+    return [_terminal_table(results, columns, narrow) for columns in groups if columns]
+
+
+def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:
+    """The columns in groups, each of which fits into a terminal."""
+    groups: list[list[Column]] = []
+    room = 0
+    for column in columns:
+        words = heading(results, column).split()
+        lines = [line for _, text in rows(results, [column]) for line in _below(text).split("\n")]
+        needed = GAP + max(map(len, (*words, *lines, truth_row(results, [column])[1])))
+        if needed > room:
+            groups.append([])
+            room = width - WIDEST_WORD
+        groups[-1].append(column)
+        room -= needed
+    return groups
+
+
+def _below(text: str) -> str:
+    """The interval of a cell below its value.
+
+    >>> _below("56 % [44, 68]")
+    '56 %\\n[44, 68]'
+    """
+    return text.replace(" [", "\n[")
 
 
 def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "Table":
@@ -246,13 +279,13 @@ def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "T
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False, show_edge=False)
     label, *heads = header(results, columns)
     table.add_column(Text(label), min_width=WIDEST_WORD, width=WIDEST_WORD if narrow else None)
     for head in heads:
         table.add_column(Text(head.replace(" ", "\n") if narrow else head), justify="right")
     for label, *cells in rows(results, columns):
-        table.add_row(Text(label), *(Text(text.replace(" [", "\n[") if narrow else text) for text in cells))
+        table.add_row(Text(label), *(Text(_below(text) if narrow else text) for text in cells))
     last = truth_row(results, columns)
     if any(text != MISSING for text in last[1:]):
         table.add_section()

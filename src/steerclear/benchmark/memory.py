@@ -1,6 +1,7 @@
 """What a process needed at its peak, and what something leaves behind."""
 
 import gc
+import statistics
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 PACKAGE = Path(__file__).parents[1]
 COLLECTIONS = 10
@@ -49,20 +51,22 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
     """What an action leaves behind, once nobody holds its result.
 
     It is run once, which is not counted: what that leaves may be made once and kept for all later runs. Of the runs after
-    it the one that leaves most is told. Objects of any kind are counted over all of these together, as those of other
-    threads come and go by one or two: what each run leaves is their growth divided by the runs, rounded.
+    it the most of each is told that any of them left; but of objects of any kind the median, as those of other threads (a
+    progress bar's) come and go.
 
     Args:
         action: is given a function to call in its midst, when all that it makes is there.
     """
-    made = alive = tensor_bytes = 0
+    older = [weakref.ref(tensor) for tensor in _tensors()]
     with _nothing_older():
-        _run(action)
-        before = _objects()
-        for _ in range(RUNS):
-            run_made, run_alive, run_bytes = _run(action)
-            made, alive, tensor_bytes = max(made, run_made), max(alive, run_alive), max(tensor_bytes, run_bytes)
-        return Leftovers(made, alive, tensor_bytes, objects=round((_objects() - before) / RUNS))
+        _run(action, older)
+        runs = [_run(action, older) for _ in range(RUNS)]
+    return Leftovers(
+        made=max(left.made for left in runs),
+        alive=max(left.alive for left in runs),
+        tensor_bytes=max(left.tensor_bytes for left in runs),
+        objects=statistics.median_low(left.objects for left in runs),
+    )
 
 
 @contextmanager
@@ -78,14 +82,18 @@ def _nothing_older() -> Iterator[None]:
             gc.unfreeze()
 
 
-def _run(action: Callable[[Callable[[], None]], object]) -> tuple[int, int, int]:
-    """How many objects of ours an action made, how many of them are alive, and how much more tensors hold."""
+def _run(action: Callable[[Callable[[], None]], object], older: list[weakref.ref[Tensor]]) -> Leftovers:
     made: list[weakref.ref[Any]] = []
-    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes()
+    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
+    objects = _objects()
     action(lambda: made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before))
-    _collect()
-    alive = sum(reference() is not None for reference in made)
-    return len(made), alive, _tensor_bytes() - bytes_before
+    count = len(made)
+    return Leftovers(
+        made=count,
+        objects=_objects() - objects - count,  # the weak references themselves
+        alive=sum(reference() is not None for reference in made),
+        tensor_bytes=_tensor_bytes(older) - bytes_before,
+    )
 
 
 def _objects() -> int:
@@ -109,11 +117,14 @@ def _ours() -> list[Any]:
     ]
 
 
-def _tensor_bytes() -> int:
-    storages = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for tensor in gc.get_objects()
-        # not subclasses: torch.compile leaves stand-ins behind that have a shape and no memory
-        if type(tensor) in (torch.Tensor, torch.nn.Parameter) and not tensor.is_meta
-    }
+def _tensors() -> list[Tensor]:
+    """All with memory. Not subclasses: torch.compile leaves stand-ins behind that have a shape and no memory."""
+    known = gc.get_objects()
+    return [thing for thing in known if type(thing) in (Tensor, torch.nn.Parameter) and not thing.is_meta]
+
+
+def _tensor_bytes(older: list[weakref.ref[Tensor]]) -> int:
+    """Of those that were made since, and of those that are older and may have grown."""
+    tensors = [*_tensors(), *(tensor for reference in older if (tensor := reference()) is not None)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

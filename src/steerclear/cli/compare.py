@@ -30,8 +30,6 @@ from .options import (
 
 DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
-ROOMY = 130
-"""Columns of a terminal from which on the table need not be fitted."""
 
 
 def command(
@@ -88,7 +86,8 @@ def command(
         typer.echo(results.model_dump_json(indent=1))
         return
     console = Console()
-    console.print(*terminal_tables(results, narrow=console.width < ROOMY))
+    for table in terminal_tables(results, width=console.width):
+        console.print("", table)
     for note in results.notes:
         console.print(f"note: {note}", markup=False)
     console.print(f"report: {page}", markup=False)

@@ -33,10 +33,10 @@ def captions(seeds: range, attributes: Attributes, each: int) -> list[list[str]]
     ]
 
 
-def meanings(captions: list[list[str]]) -> Tensor:
+def numbered_meanings(captions: list[list[str]]) -> Tensor:
     """``[portraits, each]``: captions that say the same in other words have the same number, counted from 0.
 
-    >>> meanings([["a man", "photo of a man"], ["a man with glasses", "a man"]]).tolist()
+    >>> numbered_meanings([["a man", "photo of a man"], ["a man with glasses", "a man"]]).tolist()
     [[0, 0], [1, 0]]
     """
     numbers: dict[Hashable, int] = {}
@@ -59,7 +59,7 @@ def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
     return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))
 
 
-def log_probability_told(members: Sequence[Attributes], captions: list[list[str]], numbers: Tensor) -> Tensor:
+def log_probability_told(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor) -> Tensor:
     """The same given what a caption of the first member says, ``[portraits, each, members]``.
 
     By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
@@ -67,11 +67,11 @@ def log_probability_told(members: Sequence[Attributes], captions: list[list[str]
     Args:
         members: of every portrait's family.
         captions: of every portrait.
-        numbers: their :func:`meanings`.
+        meanings: their :func:`numbered_meanings`.
     """
     each, flat = len(captions[0]), [caption for row in captions for caption in row]
     joint = torch.stack([probability_of(attributes) for attributes in members], dim=1).repeat_interleave(each, 0)
-    by_meaning, sizes = numbers.flatten().argsort(stable=True), numbers.flatten().bincount()
+    by_meaning, sizes = meanings.flatten().argsort(stable=True), meanings.flatten().bincount()
     for places in by_meaning.split(sizes.tolist()):
         mentions, rows = read_prompt(flat[places[0]]).mentions, places // each
         for member, attributes in enumerate(members):

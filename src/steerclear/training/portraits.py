@@ -123,7 +123,7 @@ class Workshop:
             return {"latents": torch.cat(parts)}
 
         latents = data.cached(self.folder / "siblings.safetensors", make)["latents"]
-        members, meanings = (self.attributes, sibling), data.meanings(self.captions)
+        members, meanings = (self.attributes, sibling), data.numbered_meanings(self.captions)
         return Families(
             torch.stack([self.latents, latents], dim=1).to(self.device), meanings,
             data.log_probability_told(members, self.captions, meanings), data.log_probability_unsaid(members),

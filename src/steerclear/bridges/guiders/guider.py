@@ -10,6 +10,7 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 
 from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
+from ...guidance.unguided import Unguided
 from ...records import Trace
 from ...settings import finite
 from ...shelf import from_config
@@ -149,10 +150,7 @@ class Guider(BaseGuidance):
         run = self._run
         if run is None or not run.is_of(loop) or self._step <= run.last_index:
             self._end()
-            run = self._begin(loop, fields)
-            if self._active_steps(run.total):
-                run.check(fields)
-            self._run = run
+            run = self._run = self._begin(loop, fields)
         run.release()
         active = self._step in self._active_steps(run.total)
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
@@ -166,7 +164,24 @@ class Guider(BaseGuidance):
         return range(first, last if self._enabled else first)
 
     def _begin(self, loop: Loop, fields: Fields) -> GuiderRun:
-        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run."""
+        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run.
+
+        A guider that is active in no step needs nothing, and so lacks nothing.
+        """
+        if getattr(loop.block, "disable_guidance", False):
+            _warn(
+                f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
+                f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
+            )
+        self.trace = Trace()
+        steps = len(loop.block.timesteps)
+        if not self._active_steps(steps):
+            if self._enabled:
+                _warn(
+                    f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
+                    f"{steps} steps to it; set them farther apart"
+                )
+            return GuiderRun(loop, Unguided(), Negatives(), None, self.trace)
         negatives = self._negatives(loop, fields)
         if self.guidance.needs_weak() and self.weak is None:
             raise UnsupportedModel(
@@ -176,13 +191,9 @@ class Guider(BaseGuidance):
             )
         for message in of_block(self.guidance, negatives, self.weak):
             _warn(message)
-        if getattr(loop.block, "disable_guidance", False):
-            _warn(
-                f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
-                f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
-            )
-        self.trace = Trace()
-        return GuiderRun(loop, self.guidance, negatives, as_weak(self.weak), self.trace)
+        run = GuiderRun(loop, self.guidance, negatives, as_weak(self.weak), self.trace)
+        run.check(fields)
+        return run
 
     def _end(self) -> None:
         if self._run is not None:
