@@ -38,6 +38,9 @@ def portraits(
     device: Device = "cpu",
 ) -> None:
     """Draw portraits, train every network on them, and pack the pipeline."""
+    from ..bridges.loading import quiet
+
+    quiet()  # before the two libraries are imported with the training
     from ..training.command import train_portraits
 
     with progress_bars() as bars:
