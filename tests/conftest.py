@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector pass over the million objects of the imported libraries: a fifth of the suite's time."""
+    """Let the collector pass over the objects of the imported libraries, which it would look through again and again."""
     gc.collect()
     gc.freeze()
 

@@ -179,13 +179,13 @@ def test_tensors_that_were_there_before_may_grow() -> None:
 
 def test_the_collector_is_left_as_it_was() -> None:
     def fails(look: Callable[[], None]) -> None:
-        raise ValueError
+        raise ValueError("it fails")
 
     gc.unfreeze()
     try:
         leftovers(lambda look: None)
         assert gc.get_freeze_count() == 0
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError, match="it fails"):
             leftovers(fails)
         assert gc.get_freeze_count() == 0
     finally:
@@ -198,7 +198,9 @@ def test_the_collector_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(("kept_a_run", "objects"), [(0, 0), (1, 1), (3, 3)])
 @pytest.mark.parametrize("noise", [-1, 1])
 def test_objects_that_come_or_go_by_the_way_are_not_counted(kept_a_run: int, objects: int, noise: int) -> None:
-    runs, kept, by_the_way = itertools.count(), [], [[]]  # type: ignore[var-annotated]
+    runs = itertools.count()
+    kept: list[list[int]] = []
+    by_the_way: list[list[int]] = [[]]
 
     def leaves(look: Callable[[], None]) -> None:
         kept.extend([] for _ in range(kept_a_run))

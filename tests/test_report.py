@@ -368,6 +368,8 @@ def test_a_narrow_terminal_cuts_nothing_off(results: Results, negatives: list[st
     text = console.export_text()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
+    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision"):
+        assert word in text
     for column in results.columns:
         if column.name in (*(rate.name for rate in attribute_columns(results)), *negatives, "precision", "evaluations"):
             assert set(column.label.split()) <= set(text.split())

@@ -73,7 +73,7 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
 def _nothing_older() -> Iterator[None]:
     """Python's collector knows only of what is made within the block, and has not to look through a whole process."""
     _collect()
-    already = gc.get_freeze_count() > 0
+    already = gc.get_freeze_count() > 0  # by somebody else, who may count on it
     gc.freeze()
     try:
         yield

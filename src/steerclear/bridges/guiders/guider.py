@@ -173,16 +173,24 @@ class Guider(BaseGuidance):
                 f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
                 f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
             )
-        self.trace = Trace()
         steps = len(loop.block.timesteps)
-        if not self._active_steps(steps):
-            if self._enabled:
-                _warn(
-                    f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
-                    f"{steps} steps to it; set them farther apart"
-                )
-            return GuiderRun(loop, Unguided(), Negatives(), None, self.trace)
-        negatives = self._negatives(loop, fields)
+        active = bool(self._active_steps(steps))
+        if self._enabled and not active:
+            _warn(
+                f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
+                f"{steps} steps to it; set them farther apart"
+            )
+        guidance, weak = (self.guidance, as_weak(self.weak)) if active else (Unguided(), None)
+        negatives = self._negatives(loop, fields) if active else Negatives()
+        if active:
+            self._check_use(negatives)
+        self.trace = Trace()
+        run = GuiderRun(loop, guidance, negatives, weak, self.trace)
+        run.check(fields)
+        return run
+
+    def _check_use(self, negatives: Negatives) -> None:
+        """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
         if self.guidance.needs_weak() and self.weak is None:
             raise UnsupportedModel(
                 f"{self.guidance.name} pushes away from a weak network, and none is given; give "
@@ -191,9 +199,6 @@ class Guider(BaseGuidance):
             )
         for message in of_block(self.guidance, negatives, self.weak):
             _warn(message)
-        run = GuiderRun(loop, self.guidance, negatives, as_weak(self.weak), self.trace)
-        run.check(fields)
-        return run
 
     def _end(self) -> None:
         if self._run is not None:
