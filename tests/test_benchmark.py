@@ -200,11 +200,14 @@ def test_the_collector_is_left_as_it_was() -> None:
 def test_objects_that_come_or_go_by_the_way_are_not_counted(kept_a_run: int, objects: int, noise: int) -> None:
     runs = itertools.count()
     kept: list[list[int]] = []
-    by_the_way: list[list[int]] = [[]]
+    by_the_way: list[list[int]] = []
 
     def leaves(look: Callable[[], None]) -> None:
         kept.extend([] for _ in range(kept_a_run))
-        if next(runs) == 2:
+        run = next(runs)
+        if run == 0:
+            by_the_way.append([])
+        if run == 2:
             by_the_way.append([]) if noise > 0 else by_the_way.pop()
 
     assert leftovers(leaves).objects == objects

@@ -142,6 +142,15 @@ def test_a_disabled_guider_leaves_the_plain_prediction():
     assert torch.equal(guided(pipe, "sd3", ours), guided(pipe, "sd3", their_cfg(), negative_prompt=""))
 
 
+def test_a_guider_that_is_enabled_on_the_way_guides_from_there_on():
+    pipe = tiny_modular.pipeline("sd3")
+    expected = guided(pipe, "sd3", guider(CFG, start=0.34))
+    ours = guider(CFG, enabled=False)
+    with tiny.network_of(pipe).register_forward_hook(lambda *_: ours.enable()):
+        after_the_first = guided(pipe, "sd3", ours)
+    assert torch.equal(expected, after_the_first)
+
+
 @pytest.mark.parametrize("guidance", [THREE_BRANCHES, DYNAMIC, AUTO], ids=lambda guidance: guidance.name)
 @pytest.mark.parametrize(("name", "never"), [("sd3", {"enabled": False}), ("sdxl", {"start": 0.5, "stop": 0.5})])
 def test_a_guider_that_is_never_active_lacks_nothing(name, never, guidance):
@@ -638,6 +647,17 @@ def test_what_is_no_guidance_is_refused():
         guider(3.0)
     with pytest.raises(PromptError, match="an empty text names no concept"):
         guider(NEGATIVE, " ")
+
+
+def test_a_refused_run_leaves_the_trace_of_the_last_one():
+    pipe, ours = tiny_modular.pipeline("sd3"), guider(DYNAMIC, "b" * 8)
+    guided(pipe, "sd3", ours)
+    trace = ours.trace
+    for error, wrong in ((PromptError, {"prompt": "b" * 27}), (PromptError, {"negative_prompt": "hat"})):
+        with pytest.raises(error):
+            guided(pipe, "sd3", ours, **wrong)
+        assert ours.trace is trace
+    assert len(trace.steps) == 3
 
 
 def refused(error, message, ours, name="sd3", **settings):

@@ -16,7 +16,7 @@ from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.base import guidances
 from steerclear.guidance_docs import documentation
 from steerclear.report import parts, write_figures, write_report
-from steerclear.results import Measurement, Results
+from steerclear.results import Column, Measurement, Results
 from steerclear.summary import question, summary
 from steerclear.table import (
     attribute_columns,
@@ -359,10 +359,17 @@ def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     assert cell(results.methods[0].measurements["beard"], percent=True) in others
 
 
-@pytest.mark.parametrize("width", [50, 80, 100])
-@pytest.mark.parametrize("negatives", [["mustache"], ["mustache", "beard"]])
-def test_a_narrow_terminal_cuts_nothing_off(results: Results, negatives: list[str], width: int) -> None:
-    results = results.model_copy(update={"negative_prompts": negatives})
+@pytest.mark.parametrize("width", [50, 80, 100, 139, 140, 150, 160, 180])
+@pytest.mark.parametrize(
+    "negatives", [["mustache"], ["mustache", "beard"], ["mustache", "beard", "glasses", "hat", "smile"]]
+)
+def test_no_terminal_cuts_anything_off(results: Results, negatives: list[str], width: int) -> None:
+    moved = Column(name="moved", label="moved", meaning="how far an image went")
+    results = results.model_copy(
+        update={"negative_prompts": negatives, "columns": [*results.columns, moved]}, deep=True
+    )
+    for place, method in enumerate(results.methods):
+        method.measurements["moved"] = Measurement(value=0.0123 + place, low=0.0101 + place, high=0.0146 + place)
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(*terminal_tables(results, width=width))
     text = console.export_text()
@@ -371,12 +378,15 @@ def test_a_narrow_terminal_cuts_nothing_off(results: Results, negatives: list[st
     for word in ("unguided", "autoguidance", "mustache", "collateral", "precision"):
         assert word in text
     for column in results.columns:
-        if column.name in (*(rate.name for rate in attribute_columns(results)), *negatives, "precision", "evaluations"):
+        brief = (*negatives, "precision", "evaluations", "moved")
+        if column.name in (*(rate.name for rate in attribute_columns(results)), *brief):
             assert set(column.label.split()) <= set(text.split())
             for method in results.methods:
                 value, _, interval = cell(method.measurements[column.name], column.percent).partition(" [")
                 assert value in text
                 assert interval in text
+                if width >= 140 and interval:
+                    assert f"{value} [{interval}" in text
 
 
 # what docstrings say

@@ -19,10 +19,13 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 """Columns that say how far everything else moved, the best first."""
 
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
-"""Columns of a terminal's first table; a narrow one has no room for "moved"."""
+"""Columns of a terminal's first table, beside the concepts."""
 
 WIDEST_WORD, GAP = 15, 2
 """Room for the longest word of a method's label, and between columns."""
+
+LONGEST_LABEL = 40
+"""What a method's label has room for in a roomy terminal; a longer one goes on below."""
 
 ROOMY = 140
 """Columns of a terminal from which on an interval stands beside its value, and not below."""
@@ -236,42 +239,50 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
 
     Args:
         results: what to show; prompts and labels are taken as plain text.
-        width: of the terminal. In a narrow one an interval stands below its value, and columns for which there is no room
-            come in a further table.
+        width: of the terminal. In a narrow one an interval stands below its value. Columns for which there is no room come
+            in a further table.
     """
     narrow = width < ROOMY
     concepts, others = concept_columns(results), attribute_columns(results)
-    brief = [name for name in BRIEF if not (narrow and name == "moved")]
-    first = [column for column in results.columns if column in concepts or column.name in brief]
-    groups = [first, others]
-    if narrow:
-        groups = [group for columns in groups for group in _fitting(results, columns, width)]
-    return [_terminal_table(results, columns, narrow) for columns in groups if columns]
+    first = [column for column in results.columns if column in concepts or column.name in BRIEF]
+    groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
+    return [_terminal_table(results, columns, narrow) for columns in groups]
+
+
+def _label_room(results: Results, narrow: bool) -> int:
+    longest = max(len(method.label) for method in results.methods)
+    return WIDEST_WORD if narrow else min(max(longest, WIDEST_WORD), LONGEST_LABEL)
 
 
 def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:
     """The columns in groups, each of which fits into a terminal."""
+    narrow = width < ROOMY
     groups: list[list[Column]] = []
     room = 0
     for column in columns:
-        words = heading(results, column).split()
-        lines = [line for _, text in rows(results, [column]) for line in _below(text).split("\n")]
-        needed = GAP + max(map(len, (*words, *lines, truth_row(results, [column])[1])))
+        texts = [_shown(text, narrow) for _, text in rows(results, [column])]
+        lines = [line for text in (_stacked(heading(results, column), narrow), *texts) for line in text.split("\n")]
+        needed = GAP + max(map(len, (*lines, truth_row(results, [column])[1])))
         if needed > room:
             groups.append([])
-            room = width - WIDEST_WORD
+            room = width - _label_room(results, narrow)
         groups[-1].append(column)
         room -= needed
     return groups
 
 
-def _below(text: str) -> str:
-    """The interval of a cell below its value.
+def _shown(text: str, narrow: bool) -> str:
+    """A cell, in a narrow terminal with the interval below its value.
 
-    >>> _below("56 % [44, 68]")
+    >>> _shown("56 % [44, 68]", narrow=True)
     '56 %\\n[44, 68]'
     """
-    return text.replace(" [", "\n[")
+    return text.replace(" [", "\n[") if narrow else text
+
+
+def _stacked(head: str, narrow: bool) -> str:
+    """A heading, in a narrow terminal a word a line."""
+    return head.replace(" ", "\n") if narrow else head
 
 
 def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "Table":
@@ -281,11 +292,11 @@ def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "T
 
     table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False, show_edge=False)
     label, *heads = header(results, columns)
-    table.add_column(Text(label), min_width=WIDEST_WORD, width=WIDEST_WORD if narrow else None)
+    table.add_column(Text(label), width=_label_room(results, narrow))
     for head in heads:
-        table.add_column(Text(head.replace(" ", "\n") if narrow else head), justify="right")
+        table.add_column(Text(_stacked(head, narrow)), justify="right")
     for label, *cells in rows(results, columns):
-        table.add_row(Text(label), *(Text(_below(text) if narrow else text) for text in cells))
+        table.add_row(Text(label), *(Text(_shown(text, narrow)) for text in cells))
     last = truth_row(results, columns)
     if any(text != MISSING for text in last[1:]):
         table.add_section()

@@ -38,7 +38,7 @@ class Leftovers:
         made: how many objects of steerclear's classes it made.
         alive: how many of them are still alive.
         tensor_bytes: how much more tensors hold than before.
-        objects: how many more objects of any kind Python's collector knows of than before.
+        objects: how many more objects of any kind Python's collector knows of than before, in the median of some runs.
     """
 
     made: int
@@ -55,7 +55,7 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
     progress bar's) come and go.
 
     Args:
-        action: is given a function to call in its midst, when all that it makes is there.
+        action: is given a function to call in its midst, when all that it makes is there (or as often as there is more).
     """
     older = [weakref.ref(tensor) for tensor in _tensors()]
     with _nothing_older():
@@ -84,9 +84,15 @@ def _nothing_older() -> Iterator[None]:
 
 def _run(action: Callable[[Callable[[], None]], object], older: list[weakref.ref[Tensor]]) -> Leftovers:
     made: list[weakref.ref[Any]] = []
-    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
+    known, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
+
+    def look() -> None:
+        new = [thing for thing in _ours() if id(thing) not in known]
+        known.update(map(id, new))
+        made.extend(map(weakref.ref, new))
+
     objects = _objects()
-    action(lambda: made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before))
+    action(look)
     count = len(made)
     return Leftovers(
         made=count,

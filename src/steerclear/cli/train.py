@@ -40,7 +40,7 @@ def portraits(
     """Draw portraits, train every network on them, and pack the pipeline."""
     from ..bridges.loading import quiet
 
-    quiet()  # before the two libraries are imported with the training
+    quiet()  # before the training calls on diffusers and transformers
     from ..training.command import train_portraits
 
     with progress_bars() as bars:

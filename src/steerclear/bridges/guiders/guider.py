@@ -59,6 +59,7 @@ class Guider(BaseGuidance):
         self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
         self.trace = Trace()
         self._run: GuiderRun | None = None
+        self._idle = False  # whether the run began when no step was to be guided
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -148,11 +149,12 @@ class Guider(BaseGuidance):
 
     def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
         run = self._run
-        if run is None or not run.is_of(loop) or self._step <= run.last_index:
+        active = self._step in self._active_steps(len(loop.block.timesteps))
+        enabled_since = active and self._idle
+        if run is None or not run.is_of(loop) or self._step <= run.last_index or enabled_since:
             self._end()
             run = self._run = self._begin(loop, fields)
         run.release()
-        active = self._step in self._active_steps(run.total)
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
 
     def _active_steps(self, total: int) -> range:
@@ -184,9 +186,10 @@ class Guider(BaseGuidance):
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
             self._check_use(negatives)
-        self.trace = Trace()
-        run = GuiderRun(loop, guidance, negatives, weak, self.trace)
+        trace = Trace()
+        run = GuiderRun(loop, guidance, negatives, weak, trace)
         run.check(fields)
+        self.trace, self._idle = trace, not active  # a refused run leaves the last one's
         return run
 
     def _check_use(self, negatives: Negatives) -> None:
