@@ -43,6 +43,16 @@ def numbered_meanings(captions: list[list[str]]) -> Tensor:
     return torch.tensor([[numbers.setdefault(meaning(text), len(numbers)) for text in row] for row in captions])
 
 
+def by_meaning(meanings: Tensor) -> tuple[Tensor, Tensor]:
+    """Places in ``meanings.flatten()``, sorted by meaning; and how many captions each meaning has.
+
+    >>> order, count = by_meaning(torch.tensor([[0, 1], [2, 0]]))
+    >>> order.tolist(), count.tolist()
+    ([0, 3, 1, 2], [2, 1, 1])
+    """
+    return meanings.flatten().argsort(stable=True), meanings.flatten().bincount()
+
+
 def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
     """Every portrait with one attribute the other way; which one it is goes round with the seed."""
     turn = torch.as_tensor(list(seeds))
@@ -71,8 +81,8 @@ def log_probability_told(members: Sequence[Attributes], captions: list[list[str]
     """
     each, flat = len(captions[0]), [caption for row in captions for caption in row]
     joint = torch.stack([probability_of(attributes) for attributes in members], dim=1).repeat_interleave(each, 0)
-    by_meaning, sizes = meanings.flatten().argsort(stable=True), meanings.flatten().bincount()
-    for places in by_meaning.split(sizes.tolist()):
+    order, count = by_meaning(meanings)
+    for places in order.split(count.tolist()):
         mentions, rows = read_prompt(flat[places[0]]).mentions, places // each
         for member, attributes in enumerate(members):
             some = {name: column[rows] for name, column in attributes.items()}

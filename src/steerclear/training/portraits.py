@@ -21,6 +21,7 @@ from ..gallery import write_text
 from ..measure import CLASSIFIER
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
+from .calibration import caption_weights
 from .loop import Report, Schedule, train
 from .presets import Preset
 from .references import REFERENCES, Families
@@ -123,10 +124,11 @@ class Workshop:
             return {"latents": torch.cat(parts)}
 
         latents = data.cached(self.folder / "siblings.safetensors", make)["latents"]
-        members, meanings = (self.attributes, sibling), data.numbered_meanings(self.captions)
+        members, meanings = [self.attributes, sibling], data.numbered_meanings(self.captions)
+        told = data.log_probability_told(members, self.captions, meanings)
         return Families(
             torch.stack([self.latents, latents], dim=1).to(self.device), meanings,
-            data.log_probability_told(members, self.captions, meanings), data.log_probability_unsaid(members),
+            caption_weights(members, self.captions, meanings, told), told, data.log_probability_unsaid(members),
         )  # fmt: skip
 
     @cached_property
@@ -170,9 +172,11 @@ class Workshop:
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
             unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
             texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
-            references, log_weight = families.draw(rows, which, unsaid, REFERENCES, generator)
+            latents, references, log_weight = families.draw(
+                families.meanings[rows, which], unsaid, REFERENCES, generator
+            )
             return diffusion.denoising_loss(
-                model, references[:, 0], texts.to(self.device), references, log_weight, alphas_cumprod, generator
+                model, latents, texts.to(self.device), references, log_weight, alphas_cumprod, generator
             )
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)

@@ -34,7 +34,7 @@ class Preset:
 
 _CPU = Preset(
     images=60_000,
-    captions_each=4,
+    captions_each=16,
     autoencoder_channels=(16, 32, 64),
     denoiser_channels=(48, 96, 192),
     weak_channels=(24, 48, 96),
@@ -47,7 +47,7 @@ _CPU = Preset(
 PRESETS = {
     "cpu": _CPU,
     "cpu-further": replace(
-        _CPU, denoiser=Schedule(2500, 64, 5e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
+        _CPU, denoiser=Schedule(4000, 64, 5e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
     ),
     "gpu": Preset(
         images=400_000,

@@ -6,7 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-REFERENCES = 64
+from .data import by_meaning
+
+REFERENCES = 192
 """Families that each target is computed over, the portrait's own among them."""
 
 
@@ -17,52 +19,63 @@ class Families:
     Args:
         latents: of the portrait itself and of its siblings, ``[portraits, members, ...]``.
         meanings: a number for what each caption of every portrait says, integers of shape ``[portraits, each]``.
+        weights: how often the family behind each caption is drawn among those of its meaning, relative to the others, ``[portraits, each]``.
         told: log probability of each member among its family, given what a caption of the portrait says, ``[portraits, each, members]``.
         unsaid: the same given nothing, ``[portraits, members]``.
     """
 
     latents: Tensor
     meanings: Tensor
+    weights: Tensor
     told: Tensor
     unsaid: Tensor
 
     @cached_property
-    def _by_meaning(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of all captions, sorted by meaning; and where each meaning begins, and how many captions have it."""
-        count = self.meanings.flatten().bincount()
-        return self.meanings.flatten().argsort(stable=True), count.cumsum(0) - count, count
+    def _by_meaning(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Places of all captions, sorted by meaning; how far the weights have come behind each, where every meaning has as
+        much as it has captions; and of each meaning where it begins, and how many captions have it."""
+        meanings, weights = self.meanings.flatten(), self.weights.flatten().double()
+        order, count = by_meaning(meanings)
+        together = torch.zeros(len(count), dtype=torch.float64).index_add(0, meanings, weights)
+        cumulative = (weights * count[meanings] / together[meanings])[order].cumsum(0)
+        return order, cumulative, count.cumsum(0) - count, count
 
     def draw(
-        self, rows: Tensor, which: Tensor, unsaid: Tensor, count: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """The portrait's own family, and others of which the same is said: independent draws, with repetition.
+        self, meanings: Tensor, unsaid: Tensor, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A portrait of which this is said, and families of which the same is said, its own the first: independent draws.
 
         Args:
-            rows: portraits, integers of shape ``[batch]``.
-            which: the caption of each that is meant, ``[batch]``.
-            unsaid: where no caption is told, bool of shape ``[batch]``: there any portrait will do.
+            meanings: what is said, by its number, integers of shape ``[batch]``.
+            unsaid: where nothing is said, bool of shape ``[batch]``: there any portrait will do.
             count: how many families.
 
         Returns:
-            Latents, ``[batch, count * members, ...]``, and their log probabilities before anything is seen, but for a
-            constant, ``[batch, count * members]``.
+            The portrait's latents, ``[batch, ...]``: one member of the first family. Those of all families, ``[batch,
+            count * members, ...]``, and their log probabilities before anything is seen, but for a constant, ``[batch,
+            count * members]``.
 
         >>> numbers, even = torch.arange(4.0).view(4, 1, 1), torch.zeros(4, 1)
-        >>> families = Families(numbers, torch.tensor([[0], [1], [0], [1]]), even[:, None], even)
-        >>> latents, _ = families.draw(torch.tensor([2]), torch.tensor([0]), torch.tensor([False]), 30, torch.Generator())
-        >>> float(latents[0, 0]), sorted(set(latents.flatten().tolist()))
-        (2.0, [0.0, 2.0])
+        >>> said, heavy = torch.tensor([[0], [1], [0], [1]]), torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+        >>> families = Families(numbers, said, heavy, even[:, None], even)
+        >>> draws = [families.draw(torch.tensor([k]), torch.tensor([False]), 30, torch.Generator())[1] for k in (0, 1)]
+        >>> [sorted(set(latents.flatten().tolist())) for latents in draws]
+        [[0.0, 2.0], [1.0]]
         """
         portraits, each = self.meanings.shape
-        order, first, size = self._by_meaning
-        meaning = self.meanings[rows, which, None]
-        uniform = torch.rand((len(rows), count - 1), generator=generator, dtype=torch.float64)
-        alike = order[first[meaning] + (uniform * size[meaning]).long()]
+        order, cumulative, first, size = self._by_meaning
+        begin, many = first[meanings, None], size[meanings, None]
+        uniform = torch.rand((len(meanings), count), generator=generator, dtype=torch.float64)
+        reached = torch.searchsorted(cumulative, begin + uniform * many, right=True)
+        alike = order[reached.clamp(begin, begin + many - 1)]  # sums of float64 may end a last bit beyond their meaning
         anyone = (uniform * portraits).long() * each
-        captions = torch.cat([(rows * each + which)[:, None], torch.where(unsaid[:, None], anyone, alike)], dim=1)
+        captions = torch.where(unsaid[:, None], anyone, alike)
         drawn = captions // each
         log_weight = torch.where(unsaid[:, None, None], self.unsaid[drawn], self.told.flatten(0, 1)[captions])
-        return self.latents[drawn].flatten(1, 2), log_weight.flatten(1).to(self.latents.device)
+        member = torch.multinomial(log_weight[:, 0].exp(), 1, generator=generator).squeeze(1)
+        references = self.latents[drawn].flatten(1, 2)
+        log_weight = log_weight.flatten(1).to(self.latents.device)
+        return references[torch.arange(len(meanings)), member], references, log_weight
 
 
 def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: Tensor, log_weight: Tensor) -> Tensor:
