@@ -26,7 +26,7 @@ def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
     assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == page[1]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs/benchmarks").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/benchmarks").rglob("*.json")), ids=lambda path: path.stem)
 def test_figures_of_a_shipped_model_are_of_the_one_that_ships(path: Path) -> None:
     measured = Benchmark.model_validate_json(path.read_text())
     if measured.model in shipped():

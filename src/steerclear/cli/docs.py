@@ -62,10 +62,16 @@ def _command_line() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def benchmark_files(folder: Path) -> list[Path]:
+    """What was measured, and behind it what was measured again with other seeds (not the settings beside images)."""
+    found = [*folder.glob("*.json"), *folder.glob("again/*.json")]
+    return sorted(found, key=lambda path: (path.stem, len(path.parts)))
+
+
 def _measured(folder: Path) -> str:
-    told = "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`. A claim that is not met stays as such."
+    told = "Each table is the output of a command, with `--outdir` in `docs/benchmarks`. A claim that is not met stays as such."
     parts = ["# Measured", f"{MADE} {told}"]
-    for path in sorted(folder.glob("*.json")):
+    for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
             f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
@@ -75,7 +81,7 @@ def _measured(folder: Path) -> str:
         made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
         table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
         parts += [
-            f"## steerclear benchmark {path.stem}",
+            f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else f" --seeds {found.seeds}"),
             f"{made}, seeds {found.seeds}, steerclear {found.steerclear_version}. Intervals are 95 %.",
             table,
         ]
