@@ -62,6 +62,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
         num_train_timesteps=1000, trained_betas=betas_for_alpha_bar(1000, LARGEST_BETA).tolist(),
         prediction_type="v_prediction", algorithm_type="sde-dpmsolver++", use_karras_sigmas=True,
         timestep_spacing="trailing", steps_offset=1,
+        lambda_min_clipped=-10.0,  # nothing is clipped; the default, -inf, is no JSON
     )  # fmt: skip
 
 
