@@ -20,7 +20,7 @@ from steerclear.benchmark.overhead import benchmark_overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
-from steerclear.records import State
+from steerclear.records import State, Trace
 from steerclear.results import Measurement
 from steerclear.testbeds.portraits import indicators, posterior
 
@@ -211,6 +211,21 @@ def test_objects_that_come_or_go_by_the_way_are_not_counted(kept_a_run: int, obj
             by_the_way.append([]) if noise > 0 else by_the_way.pop()
 
     assert leftovers(leaves).objects == objects
+
+
+def test_who_looks_twice_sees_what_came_between() -> None:
+    """Also where the second has the first one's place in memory."""
+    kept: list[Trace] = []
+
+    def leaves(look: Callable[[], None]) -> None:
+        gone = Trace()
+        look()
+        del gone
+        kept.append(Trace())
+        look()
+
+    left = leftovers(leaves)
+    assert (left.made, left.alive) == (2, 1)
 
 
 def test_a_peak_is_at_least_what_was_held() -> None:

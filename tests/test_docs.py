@@ -8,11 +8,12 @@ import pytest
 import steerclear
 from steerclear.benchmark.claims import Benchmark
 from steerclear.bridges.loading import load_model
-from steerclear.cli.docs import pages
+from steerclear.cli.docs import benchmark_files, pages
 from steerclear.guidance.base import guidances
 from steerclear.models import shipped
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "docs/benchmarks"
 
 
 @pytest.mark.parametrize("name", sorted(pages(ROOT / "docs")))
@@ -26,11 +27,23 @@ def test_the_skeleton_in_the_page_is_the_one_that_is_tested() -> None:
     assert (ROOT / "tests" / "skeleton_guidance.py").read_text() == page[1]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs/benchmarks").rglob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", benchmark_files(BENCHMARKS), ids=lambda path: path.relative_to(BENCHMARKS).with_suffix("").as_posix()
+)
 def test_figures_of_a_shipped_model_are_of_the_one_that_ships(path: Path) -> None:
     measured = Benchmark.model_validate_json(path.read_text())
     if measured.model in shipped():
         assert measured.model_digest == load_model(measured.model).digest
+
+
+def test_what_was_measured_again_stands_behind_the_first(tmp_path: Path) -> None:
+    first = Benchmark.model_validate_json((BENCHMARKS / "shipped.json").read_text())
+    for place, seeds in ((".", "0-999"), ("again", "7-8"), ("images/unguided", "1")):
+        (tmp_path / "benchmarks" / place).mkdir(parents=True, exist_ok=True)
+        text = first.model_copy(update={"seeds": seeds, "claims": first.claims[:1]}).model_dump_json()
+        (tmp_path / "benchmarks" / place / "shipped.json").write_text(text)
+    headings = re.findall(r"## (.*)\n\n.*seeds ([0-9-]+),", pages(tmp_path)["measured.md"])
+    assert headings == [("steerclear benchmark shipped", "0-999"), ("steerclear benchmark shipped, again", "7-8")]
 
 
 def test_exported_names() -> None:

@@ -149,6 +149,8 @@ def test_a_guider_that_is_enabled_on_the_way_guides_from_there_on():
     with tiny.network_of(pipe).register_forward_hook(lambda *_: ours.enable()):
         after_the_first = guided(pipe, "sd3", ours)
     assert torch.equal(expected, after_the_first)
+    assert [step.index for step in ours.trace.steps] == [0, 1, 2]
+    assert ours.trace.branches == [("positive",), ("empty", "positive"), ("empty", "positive")]
 
 
 @pytest.mark.parametrize("guidance", [THREE_BRANCHES, DYNAMIC, AUTO], ids=lambda guidance: guidance.name)
@@ -653,10 +655,21 @@ def test_a_refused_run_leaves_the_trace_of_the_last_one():
     pipe, ours = tiny_modular.pipeline("sd3"), guider(DYNAMIC, "b" * 8)
     guided(pipe, "sd3", ours)
     trace = ours.trace
-    for error, wrong in ((PromptError, {"prompt": "b" * 27}), (PromptError, {"negative_prompt": "hat"})):
-        with pytest.raises(error):
+    for wrong in ({"prompt": "b" * 27}, {"negative_prompt": "hat"}):
+        with pytest.raises(PromptError):
             guided(pipe, "sd3", ours, **wrong)
         assert ours.trace is trace
+    assert len(trace.steps) == 3
+
+
+def test_so_does_one_whose_weak_network_does_not_fit():
+    pipe, ours = tiny_modular.pipeline("sd3"), guider(AUTO, weak=tiny_modular.network("sd3", seed=7))
+    guided(pipe, "sd3", ours)
+    trace = ours.trace
+    ours.weak = torch.nn.Linear(2, 2)
+    with pytest.raises(UnsupportedModel, match="does not fit"):
+        guided(pipe, "sd3", ours)
+    assert ours.trace is trace
     assert len(trace.steps) == 3
 
 

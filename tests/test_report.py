@@ -368,6 +368,9 @@ def test_no_terminal_cuts_anything_off(results: Results, negatives: list[str], w
     results = results.model_copy(
         update={"negative_prompts": negatives, "columns": [*results.columns, moved]}, deep=True
     )
+    methods = list(results.methods)
+    methods[1] = methods[1].model_copy(update={"label": "dynamic-negative a_guidance_of_somebody_with_quite_a_name"})
+    results = results.model_copy(update={"methods": methods})
     for place, method in enumerate(results.methods):
         method.measurements["moved"] = Measurement(value=0.0123 + place, low=0.0101 + place, high=0.0146 + place)
     console = Console(width=width, record=True, file=io.StringIO())
@@ -375,7 +378,7 @@ def test_no_terminal_cuts_anything_off(results: Results, negatives: list[str], w
     text = console.export_text()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    for word in ("unguided", "autoguidance", "mustache", "collateral", "precision"):
+    for word in ("unguided", "autoguidance", "dynamic-negative", "mustache", "collateral", "precision"):
         assert word in text
     for column in results.columns:
         brief = (*negatives, "precision", "evaluations", "moved")

@@ -21,11 +21,11 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
 """Columns of a terminal's first table, beside the concepts."""
 
-WIDEST_WORD, GAP = 15, 2
-"""Room for the longest word of a method's label, and between columns."""
+WIDEST_WORD, WIDEST_LABEL, LONGEST_LABEL = 15, 20, 40
+"""Room for a method's label: at least, and at most in a narrow terminal and in a roomy one."""
 
-LONGEST_LABEL = 40
-"""What a method's label has room for in a roomy terminal; a longer one goes on below."""
+GAP = 2
+"""Room between columns."""
 
 ROOMY = 140
 """Columns of a terminal from which on an interval stands beside its value, and not below."""
@@ -250,8 +250,10 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
 
 
 def _label_room(results: Results, narrow: bool) -> int:
-    longest = max(len(method.label) for method in results.methods)
-    return WIDEST_WORD if narrow else min(max(longest, WIDEST_WORD), LONGEST_LABEL)
+    """For the longest label, in a narrow terminal for its longest word; what is longer still goes on below."""
+    lines = [line for method in results.methods for line in (method.label.split() if narrow else [method.label])]
+    longest = max(map(len, lines), default=0)
+    return min(max(longest, WIDEST_WORD), WIDEST_LABEL if narrow else LONGEST_LABEL)
 
 
 def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:
@@ -292,7 +294,7 @@ def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "T
 
     table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False, show_edge=False)
     label, *heads = header(results, columns)
-    table.add_column(Text(label), width=_label_room(results, narrow))
+    table.add_column(Text(label), width=_label_room(results, narrow), overflow="fold")
     for head in heads:
         table.add_column(Text(_stacked(head, narrow)), justify="right")
     for label, *cells in rows(results, columns):

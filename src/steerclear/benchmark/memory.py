@@ -84,12 +84,11 @@ def _nothing_older() -> Iterator[None]:
 
 def _run(action: Callable[[Callable[[], None]], object], older: list[weakref.ref[Tensor]]) -> Leftovers:
     made: list[weakref.ref[Any]] = []
-    known, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
+    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
 
     def look() -> None:
-        new = [thing for thing in _ours() if id(thing) not in known]
-        known.update(map(id, new))
-        made.extend(map(weakref.ref, new))
+        watched = {id(thing) for reference in made if (thing := reference()) is not None}
+        made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before | watched)
 
     objects = _objects()
     action(look)

@@ -69,7 +69,10 @@ def benchmark_files(folder: Path) -> list[Path]:
 
 
 def _measured(folder: Path) -> str:
-    told = "Each table is the output of a command, with `--outdir` in `docs/benchmarks`. A claim that is not met stays as such."
+    told = (
+        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; of what was measured again, with "
+        "`--seeds` and `--outdir docs/benchmarks/again`. A claim that is not met stays as such."
+    )
     parts = ["# Measured", f"{MADE} {told}"]
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
@@ -81,7 +84,7 @@ def _measured(folder: Path) -> str:
         made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
         table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
         parts += [
-            f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else f" --seeds {found.seeds}"),
+            f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else ", again"),
             f"{made}, seeds {found.seeds}, steerclear {found.steerclear_version}. Intervals are 95 %.",
             table,
         ]

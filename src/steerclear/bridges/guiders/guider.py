@@ -124,6 +124,7 @@ class Guider(BaseGuidance):
         super().prepare_models(denoiser)
         if self._run is not None and self._run.running is not None:
             self._run.take_over(denoiser, self._loop_is_running)
+            self.trace = self._run.trace  # here nothing can be refused any more; a refused run leaves the last one's
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
         super().cleanup_models(denoiser)
@@ -150,10 +151,11 @@ class Guider(BaseGuidance):
     def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
         run = self._run
         active = self._step in self._active_steps(len(loop.block.timesteps))
-        enabled_since = active and self._idle
-        if run is None or not run.is_of(loop) or self._step <= run.last_index or enabled_since:
+        ended = run is None or not run.is_of(loop) or self._step <= run.last_index
+        if run is None or ended or (active and self._idle):  # in a run that goes on, it was enabled since
+            trace = Trace() if run is None or ended else run.trace
             self._end()
-            run = self._run = self._begin(loop, fields)
+            run = self._run = self._begin(loop, fields, trace)
         run.release()
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
 
@@ -165,7 +167,7 @@ class Guider(BaseGuidance):
         first, last = (int(share * total) for share in (self._start, self._stop))
         return range(first, last if self._enabled else first)
 
-    def _begin(self, loop: Loop, fields: Fields) -> GuiderRun:
+    def _begin(self, loop: Loop, fields: Fields, trace: Trace) -> GuiderRun:
         """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run.
 
         A guider that is active in no step needs nothing, and so lacks nothing.
@@ -186,10 +188,9 @@ class Guider(BaseGuidance):
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
             self._check_use(negatives)
-        trace = Trace()
         run = GuiderRun(loop, guidance, negatives, weak, trace)
         run.check(fields)
-        self.trace, self._idle = trace, not active  # a refused run leaves the last one's
+        self._idle = not active
         return run
 
     def _check_use(self, negatives: Negatives) -> None:
@@ -267,7 +268,8 @@ def guider(
         InvalidSetting: a guidance or a weak network that is none, or a share of the steps outside of [0, 1].
         PromptError: a negative prompt that is empty.
 
-    When the pipeline runs, before the first network evaluation:
+    When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step
+    that it guides):
 
     Raises:
         UnsupportedModel: the weak network is missing or does not fit, or the guider is no component of the pipeline.

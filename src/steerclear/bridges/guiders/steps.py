@@ -58,7 +58,7 @@ class GuiderRun:
     ) -> None:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
-        self.guidance, self.negatives, self.weak = guidance, negatives, weak
+        self.guidance, self.negatives, self.weak, self.trace = guidance, negatives, weak, trace
         self.texts = Texts(loop, negatives)
         images = len(loop.block.latents)
         self.seeds = seeds_of_images(loop.state.get("generator"), images)
