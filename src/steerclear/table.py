@@ -21,7 +21,7 @@ SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
 """Columns of a terminal's first table, beside the concepts."""
 
-WIDEST_WORD, WIDEST_LABEL, LONGEST_LABEL = 15, 20, 40
+LEAST_LABEL_ROOM, NARROW_LABEL_ROOM, ROOMY_LABEL_ROOM = 15, 20, 40
 """Room for a method's label: at least, and at most in a narrow terminal and in a roomy one."""
 
 GAP = 2
@@ -253,7 +253,7 @@ def _label_room(results: Results, narrow: bool) -> int:
     """For the longest label, in a narrow terminal for its longest word; what is longer still goes on below."""
     lines = [line for method in results.methods for line in (method.label.split() if narrow else [method.label])]
     longest = max(map(len, lines), default=0)
-    return min(max(longest, WIDEST_WORD), WIDEST_LABEL if narrow else LONGEST_LABEL)
+    return min(max(longest, LEAST_LABEL_ROOM), NARROW_LABEL_ROOM if narrow else ROOMY_LABEL_ROOM)
 
 
 def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:

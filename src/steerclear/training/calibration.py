@@ -4,6 +4,8 @@ Of 60,000 portraits, a few hundred are described as "a woman wearing a red hat",
 glasses. A network that is told so learns it; so they are weighed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -53,7 +55,7 @@ def calibrated(shown: Tensor, truth: Tensor) -> Tensor:
     return len(shown) * torch.softmax(shown @ torch.from_numpy(best.x), 0)
 
 
-def caption_weights(members: list[Attributes], captions: list[list[str]], meanings: Tensor, told: Tensor) -> Tensor:
+def caption_weights(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor, told: Tensor) -> Tensor:
     """How often the family behind each caption shall be drawn for what the caption says, ``[portraits, each]``, float64.
 
     Args:

@@ -19,7 +19,7 @@ EMPTY_PROMPT = 0.1
 """The part of the portraits of which nothing is said, for guidance."""
 DECISIVE = (0.5, 100.0)
 """The noise levels sigma / alpha at which it is decided what a portrait shows: half of every batch is drawn there. (From 100
-up to the schedule's end nothing can be told but the mean.)"""
+up to the schedule's end hardly anything is.)"""
 LARGEST_BETA = 0.2
 """Where the betas of the cosine schedule are cut (Nichol and Dhariwal 2021, arXiv 2102.09672, cut at .999)."""
 

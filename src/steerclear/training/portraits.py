@@ -124,7 +124,7 @@ class Workshop:
             return {"latents": torch.cat(parts)}
 
         latents = data.cached(self.folder / "siblings.safetensors", make)["latents"]
-        members, meanings = [self.attributes, sibling], data.numbered_meanings(self.captions)
+        members, meanings = (self.attributes, sibling), data.numbered_meanings(self.captions)
         told = data.log_probability_told(members, self.captions, meanings)
         return Families(
             torch.stack([self.latents, latents], dim=1).to(self.device), meanings,
