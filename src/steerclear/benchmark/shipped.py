@@ -26,7 +26,7 @@ from .claims import Benchmark, Claim, at_least, at_most
 
 MAN, WITH, HAT = "portrait photo of a man", "portrait photo of a man with a mustache", "a woman wearing a red hat"
 CONCEPT, SCALE = "mustache", 3.0
-AUTO_SCALES = (1.25, 1.5, 2.0)
+AUTO_SCALES = (1.1, 1.25, 1.5)
 HELD_OUT_SEED, HELD_OUT = 4_000_000_000, 1024
 REQUIRED = {
     "rate_error": 0.06, "precision": 0.85, "recall": 0.75, "psnr": 29.0, "classifier": 0.98, "classifier_mustache": 0.97,
