@@ -18,7 +18,7 @@ from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, denoising
 from steerclear.training.loop import Schedule
 from steerclear.training.portraits import Workshop
 from steerclear.training.presets import PRESETS
-from steerclear.training.references import REFERENCES, Families, expected_latents
+from steerclear.training.references import REFERENCES, Families, attribute_error, expected_latents, posterior
 
 ALPHA, SIGMA = 0.6, 0.8
 CHANCE, SIBLING_CHANCE = 0.3, 0.8
@@ -29,7 +29,7 @@ def test_expected_latents_are_the_softmax_by_hand() -> None:
     chances = [[0.5, 0.2, 0.3], [0.1, 0.0, 0.9]]
     sample = torch.tensor([[0.4, 0.7], [-0.2, 0.1]])
     alpha, sigma = torch.tensor([[0.6], [0.8]]), torch.tensor([[0.8], [0.6]])
-    ours = expected_latents(sample, alpha, sigma, references, torch.tensor(chances).log())
+    ours = expected_latents(references, posterior(sample, alpha, sigma, references, torch.tensor(chances).log()))
     for row in range(2):
         a, s = float(alpha[row]), float(sigma[row])
         weights = [
@@ -45,8 +45,8 @@ def test_without_noise_the_portrait_itself_is_expected() -> None:
     references = torch.randn(3, 20, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     alpha = torch.full((3, 1, 1, 1), 0.99998)
     sigma = (1 - alpha**2).sqrt()
-    expected = expected_latents(alpha * references[:, 7], alpha, sigma, references, torch.zeros(3, 20))
-    assert torch.equal(expected, references[:, 7])
+    probability = posterior(alpha * references[:, 7], alpha, sigma, references, torch.zeros(3, 20))
+    assert torch.equal(expected_latents(references, probability), references[:, 7])
 
 
 def test_same_optimum_less_variance() -> None:
@@ -68,7 +68,8 @@ def test_same_optimum_less_variance() -> None:
     prior = torch.tensor([math.log(SIBLING_CHANCE / (1 - SIBLING_CHANCE)), math.log(CHANCE / (1 - CHANCE))])
     exact = torch.tanh(sample * ALPHA / SIGMA**2 + 0.5 * prior)
 
-    error = expected_latents(sample, alpha, sigma, members.flatten(1, 2), log_weight.flatten(1)) - exact
+    references = members.flatten(1, 2)
+    error = expected_latents(references, posterior(sample, alpha, sigma, references, log_weight.flatten(1))) - exact
     own_error = own[:, 0] - exact
     assert float(error[:, 0].abs().max()) < 1e-5  # what the siblings differ in is known, with its probability
     for test_function in (torch.ones_like(sample), sample, sample.flip(1), sample.square(), torch.tanh(3 * sample)):
@@ -99,8 +100,8 @@ def test_references_are_families_of_the_same_meaning_in_their_proportions() -> N
     own, latents, log_weight = three_families().draw(
         torch.tensor([0, 1, 0]), SILENT, 30_000, torch.Generator().manual_seed(0)
     )
-    assert latents.shape == (3, 60_000, 1)
-    latents, weight = latents.view(3, 30_000, 2), log_weight.view(3, 30_000, 2).exp()
+    assert latents.shape == (3, 30_000, 2, 1)
+    latents, weight = latents.squeeze(3), log_weight.exp()
     assert torch.equal(latents[..., 1], latents[..., 0] + 10)
     assert bool(((own == latents[:, 0, 0, None]) | (own == latents[:, 0, 1, None])).all())
     assert torch.allclose(weight.sum(2), torch.ones(()))
@@ -115,7 +116,7 @@ def test_the_portrait_itself_is_drawn_from_its_family() -> None:
     for row, shares in enumerate(DRAWN):
         meanings, silent = torch.full((trials,), row % 2), SILENT[row].expand(trials)
         own, families, _ = three_families().draw(meanings, silent, 2, torch.Generator().manual_seed(row))
-        assert torch.equal(own.flatten() % 10, families[:, 0, 0])
+        assert torch.equal(own.flatten() % 10, families[:, 0, 0, 0])
         for portrait in range(3):
             itself = sum(share * chance for (number, chance), share in shares.items() if number == portrait)
             sibling = sum(share * (1 - chance) for (number, chance), share in shares.items() if number == portrait)
@@ -129,23 +130,57 @@ def test_the_loss_is_zero_for_the_exact_denoiser_of_the_references() -> None:
     latents = torch.stack([0.1 * torch.randn(4, 16, 16, generator=g) for g in image_generators(range(4))])
     rows = torch.arange(4).repeat(8)
     references, even = latents.expand(len(rows), -1, -1, -1, -1), torch.zeros(len(rows), 4)
+    families, siblings = references.unflatten(1, (2, 2)), even.unflatten(1, (2, 2))
 
     class Exact(torch.nn.Module):
         def unet(self, sample, timestep, text):
             alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
             sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
-            x0 = expected_latents(sample, alpha, sigma, references, even)
+            x0 = expected_latents(references, posterior(sample, alpha, sigma, references, even))
             return type("Output", (), {"sample": (alpha * sample - x0) / sigma})
 
         def encode_text(self, tokens):
             return tokens
 
-    def loss(references, log_weight):
-        return float(denoising_loss(Exact(), latents[rows], rows, references, log_weight, alphas_cumprod,
+    def loss(families, log_weight):
+        return float(denoising_loss(Exact(), latents[rows], rows, families, log_weight, alphas_cumprod,
                                     torch.Generator().manual_seed(0)))  # fmt: skip
 
-    assert loss(references, even) < 1e-6
-    assert loss(latents[rows][:, None], even[:, :1]) > 1e-3
+    assert loss(families, siblings) < 1e-6
+    own_row = latents[rows][:, None, None].expand(-1, -1, 2, -1, -1, -1)
+    assert loss(own_row, siblings[:, :1]) > 1e-3
+
+
+def test_an_error_counts_along_what_siblings_differ_in() -> None:
+    """Two families in the plane: one along (3, 4), and one so near that its distance counts as 1."""
+    families = torch.tensor([[[[3.0, 5.0], [0.0, 1.0]], [[1.0, 0.5], [1.0, 0.0]]]]).expand(3, -1, -1, -1)
+    probability = torch.tensor([[[0.3, 0.4], [0.2, 0.1]]]).expand(3, -1, -1)
+    error = torch.tensor([[0.6, 0.8], [-4.0, 3.0], [1.0, 2.0]])
+    found = attribute_error(error, families, probability)
+    along, floored = (1.0, 0.0, 11 / 5), (0.4, 1.5, 1.0)
+    expected = [0.7 * a**2 + 0.3 * f**2 for a, f in zip(along, floored, strict=True)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_loss_of_taking_a_portrait_for_its_sibling() -> None:
+    """At sigma / alpha = 2, one family: level weight 1.25; the direction counts 1 / 1024 + 1 / 17 times its length squared."""
+    alphas_cumprod = torch.full((10,), 0.2)
+    portrait, sibling = (0.1 * torch.randn(4, 16, 16, generator=g) for g in image_generators(range(2)))
+    families = torch.stack([portrait, sibling])[None, None].expand(8, -1, -1, -1, -1, -1)
+    certain = torch.tensor([0.0, -math.inf]).expand(8, 1, 2)
+    alpha, sigma = math.sqrt(0.2), math.sqrt(0.8)
+
+    class Mistaken(torch.nn.Module):
+        def unet(self, sample, timestep, text):
+            return type("Output", (), {"sample": (alpha * sample - sibling) / sigma})
+
+        def encode_text(self, tokens):
+            return tokens
+
+    latents, generator = portrait.expand(8, -1, -1, -1), torch.Generator().manual_seed(0)
+    loss = denoising_loss(Mistaken(), latents, torch.zeros(8), families, certain, alphas_cumprod, generator)
+    length = float((portrait - sibling).square().sum()) / sigma**2
+    assert float(loss) == pytest.approx(1.25 * (1 / 1024 + 1 / 17) * length, rel=1e-5)
 
 
 def test_siblings_differ_in_one_attribute_that_their_sex_can_have() -> None:
@@ -203,7 +238,9 @@ def test_a_denoiser_is_taught_by_portraits_of_the_same_meaning(tmp_path: Path, m
     def loss(
         model: object, latents: Tensor, tokens: Tensor, references: Tensor, log_weight: Tensor, *rest: object
     ) -> None:
-        given.append((latents.flatten().long(), tokens.flatten(), references.flatten(1).long(), log_weight.exp()))
+        given.append(
+            (latents.flatten().long(), tokens.flatten(), references.flatten(1).long(), log_weight.flatten(1).exp())
+        )
 
     def steps(
         stage: str, model: object, loss_of: Callable[[int, torch.Generator], None], *rest: object, **more: object

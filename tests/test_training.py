@@ -16,7 +16,7 @@ from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, train
 from steerclear.training.presets import Preset
-from steerclear.training.references import expected_latents
+from steerclear.training.references import expected_latents, posterior
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
 
@@ -254,7 +254,7 @@ def test_thirty_steps_of_the_shipped_sampler_keep_the_rates_of_an_exact_world() 
         sample = torch.randn(points, 1, generator=generator)
         for timestep, ratio in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
             alpha = 1 / (1 + ratio**2).sqrt().expand(points, 1)
-            expected = expected_latents(sample, alpha, ratio * alpha, kinds, log_weight)
+            expected = expected_latents(kinds, posterior(sample, alpha, ratio * alpha, kinds, log_weight))
             velocity = (alpha * sample - expected) / (ratio * alpha)
             sample = scheduler.step(velocity, timestep, sample, generator=generator).prev_sample
         drawn = float((sample > (0.5 - share) * distance).double().mean())
@@ -286,7 +286,7 @@ def test_half_of_every_batch_is_drawn_where_portraits_are_decided() -> None:
     assert (int(anywhere.min()), int(anywhere.max())) == (0, 999)
     assert float(anywhere.double().mean()) == pytest.approx(499.5, abs=1)
     ratio = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().double()
-    # evenly in log(sigma / alpha): the share of each octave is log 2 / log 200, but for the rounding to timesteps
+    # evenly in log(sigma / alpha): the share of each octave is log 2 / log(highest / lowest), but for the rounding to timesteps
     for octave in (1.0, 2.0, 4.0, 8.0):
         share = ((ratio[decisive] >= octave) & (ratio[decisive] < 2 * octave)).double().mean()
         assert float(share) == pytest.approx(math.log(2) / math.log(DECISIVE[1] / DECISIVE[0]), abs=0.02)

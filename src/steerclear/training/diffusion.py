@@ -3,22 +3,21 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import betas_for_alpha_bar
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import LATENT_CHANNELS
-from .references import expected_latents
+from .references import attribute_error, expected_latents, posterior
 
 LATENT_SIZE = 16
 TEXT_WIDTH = 128
 HEAD_WIDTH = 32
 EMPTY_PROMPT = 0.1
 """The part of the portraits of which nothing is said, for guidance."""
-DECISIVE = (0.5, 100.0)
-"""The noise levels sigma / alpha at which it is decided what a portrait shows: half of every batch is drawn there. (From 100
+DECISIVE = (0.5, 50.0)
+"""The noise levels sigma / alpha at which it is decided what a portrait shows: half of every batch is drawn there. (From 50
 up to the schedule's end hardly anything is.)"""
 LARGEST_BETA = 0.2
 """Where the betas of the cosine schedule are cut (Nichol and Dhariwal 2021, arXiv 2102.09672, cut at .999)."""
@@ -103,37 +102,55 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
 
 
 def level_weight(ratio: Tensor) -> Tensor:
-    """How much an error counts at a noise level sigma / alpha: 1 + (ratio / 4)^2, at most 8.
+    """How much an error counts at a noise level sigma / alpha: 1 + (ratio / 4)^2, at most 4.
 
     The higher the noise, the less variance the references leave in the target, and what is to be learned there, how
     often a caption means what, is small beside the gradient's noise from finer levels. In spirit, an error counts as
     much as its variance is small (Kendall, Gal and Cipolla 2018, arXiv 1705.07115).
 
     >>> level_weight(torch.tensor([0.0, 4.0, 100.0])).tolist()
-    [1.0, 2.0, 8.0]
+    [1.0, 2.0, 4.0]
     """
-    return (1 + (ratio / 4) ** 2).clamp(max=8)
+    return (1 + (ratio / 4) ** 2).clamp(max=4)
+
+
+def attribute_weight(ratio: Tensor) -> Tensor:
+    """How much the error along one attribute counts beside the mean over all places: 1 / (1 + (ratio / 4)^4) / 16.
+
+    1 / 16 makes one direction count as much as 64 of the 1,024. At high ratios x_t leaves open whose family it is, and
+    a weight that follows the portrait's own would no longer be one of x_t alone: it would move the best prediction.
+
+    >>> attribute_weight(torch.tensor([0.0, 4.0])).tolist()
+    [0.0625, 0.03125]
+    """
+    return 1 / (1 + (ratio / 4) ** 4) / 16
 
 
 def denoising_loss(
     model: TextToLatents,
     latents: Tensor,
     tokens: Tensor,
-    references: Tensor,
+    families: Tensor,
     log_weight: Tensor,
     alphas_cumprod: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Mean squared error, weighed by :func:`level_weight`, of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
+    """Squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
 
-    Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over ``references`` is v of the
+        level_weight(r) * (mean of e^2 + attribute_weight(r) * attribute_error(e)),   e = v predicted - v,   r = sigma / alpha
+
+    Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over the references is v of the
     portrait itself less (E[x_0 | x_t] - x_0) / sigma.
+
+    A light mustache is so little of a portrait that its error is lost in the mean; so the attributes count once more. A
+    square that is weighed by what x_t tells has the same best prediction.
 
     Args:
         latents: scaled latents x_0, ``[batch, 4, 16, 16]``.
         tokens: what is said of each, ``[batch, 77]``.
-        references: latents of portraits of which the same is said, its own among them, ``[batch, count, 4, 16, 16]``.
-        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count]``.
+        families: latents of portraits of which the same is said, its own among them, and of their siblings, ``[batch,
+            count, 2, 4, 16, 16]``.
+        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count, 2]``.
         alphas_cumprod: alpha^2 of every training timestep.
     """
     batch, device = len(latents), latents.device
@@ -142,8 +159,11 @@ def denoising_loss(
     sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
     sample = alpha * latents + sigma * noise
-    expected = expected_latents(sample, alpha, sigma, references, log_weight)
+    references = families.flatten(1, 2)
+    probability = posterior(sample, alpha, sigma, references, log_weight.flatten(1))
+    expected = expected_latents(references, probability)
     target = alpha * noise - sigma * latents - (expected - latents) / sigma
     predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
-    error = F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
-    return (level_weight(sigma / alpha).flatten() * error).mean()
+    error, ratio = predicted.float() - target, (sigma / alpha).flatten()
+    wrong = attribute_error(error, families, probability.view_as(log_weight))
+    return (level_weight(ratio) * (error.square().mean((1, 2, 3)) + attribute_weight(ratio) * wrong)).mean()
