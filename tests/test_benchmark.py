@@ -228,6 +228,19 @@ def test_who_looks_twice_sees_what_came_between() -> None:
     assert (left.made, left.alive) == (2, 1)
 
 
+def test_what_replaces_something_older_is_seen() -> None:
+    """Also where it has its place in memory."""
+    kept: list[Trace] = []
+
+    def leaves(look: Callable[[], None]) -> None:
+        kept.clear()
+        kept.append(Trace())
+        look()
+
+    left = leftovers(leaves)
+    assert (left.made, left.alive) == (1, 1)
+
+
 def test_a_peak_is_at_least_what_was_held() -> None:
     before = peak_bytes()
     del_me = torch.ones(2**26, dtype=torch.uint8)

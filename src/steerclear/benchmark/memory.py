@@ -84,11 +84,11 @@ def _nothing_older() -> Iterator[None]:
 
 def _run(action: Callable[[Callable[[], None]], object], older: list[weakref.ref[Tensor]]) -> Leftovers:
     made: list[weakref.ref[Any]] = []
-    before, bytes_before = {id(thing) for thing in _ours()}, _tensor_bytes(older)
+    before, bytes_before = [weakref.ref(thing) for thing in _ours()], _tensor_bytes(older)
 
-    def look() -> None:
-        watched = {id(thing) for reference in made if (thing := reference()) is not None}
-        made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in before | watched)
+    def look() -> None:  # by what still lives: an address may have been another's
+        known = {id(thing) for reference in (*before, *made) if (thing := reference()) is not None}
+        made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in known)
 
     objects = _objects()
     action(look)

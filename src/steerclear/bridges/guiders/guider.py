@@ -124,7 +124,7 @@ class Guider(BaseGuidance):
         super().prepare_models(denoiser)
         if self._run is not None and self._run.running is not None:
             self._run.take_over(denoiser, self._loop_is_running)
-            self.trace = self._run.trace  # here nothing can be refused any more; a refused run leaves the last one's
+            self.trace = self._run.trace  # the network begins; a run refused before leaves the last one's
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
         super().cleanup_models(denoiser)
@@ -150,10 +150,11 @@ class Guider(BaseGuidance):
 
     def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
         run = self._run
+        if run is not None and not (run.is_of(loop) and self._step > run.last_index):
+            run = None  # an earlier one
         active = self._step in self._active_steps(len(loop.block.timesteps))
-        ended = run is None or not run.is_of(loop) or self._step <= run.last_index
-        if run is None or ended or (active and self._idle):  # in a run that goes on, it was enabled since
-            trace = Trace() if run is None or ended else run.trace
+        if run is None or (active and self._idle):  # in a run that goes on, it was enabled since
+            trace = Trace() if run is None else run.trace
             self._end()
             run = self._run = self._begin(loop, fields, trace)
         run.release()
