@@ -14,7 +14,7 @@ from torch import Tensor
 from steerclear.seeds import image_generators
 from steerclear.testbeds.portraits import attribute_rates, sample
 from steerclear.training import data, portraits
-from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, denoising_loss
+from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, attribute_weight, denoising_loss
 from steerclear.training.loop import Schedule
 from steerclear.training.portraits import Workshop
 from steerclear.training.presets import PRESETS
@@ -162,8 +162,53 @@ def test_an_error_counts_along_what_siblings_differ_in() -> None:
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def moved_by_the_attributes(ratio: float, weight: float) -> float:
+    """How far counting attributes moves the best prediction, as the largest share of an attribute's distance.
+
+    Three families in the plane, two of them drawn, one of which is the portrait's own; every draw is counted with its
+    exact probability. The loss is e^2 / 1,024, as in latents of so many places, and the attribute error with a weight.
+    """
+    world = torch.tensor([[[0.0, 0.0], [10.0, 0.0]], [[0.0, 18.0], [6.0, 26.0]], [[22.0, 8.0], [22.0, -2.0]]]).double()
+    prior = torch.tensor([[0.5, 0.5], [0.8, 0.2], [0.3, 0.7]]).double()
+    alpha = torch.full((9, 1), 1 / math.sqrt(1 + ratio**2)).double()
+    sigma = ratio * alpha
+    own, other = torch.cartesian_prod(torch.arange(3), torch.arange(3)).unbind(1)
+    families, weights = world[torch.stack([own, other], 1)], prior[torch.stack([own, other], 1)]
+    basis = torch.eye(2).double()
+    farthest = 0.0
+    for place in world.flatten(0, 1):
+        sample = (alpha * (place + torch.tensor([1.0, 1.0]))).double()
+        apart = (sample[:, None] - alpha[:, None] * families[:, 0]).square().sum(2)
+        likely = (weights[:, 0] * torch.exp(-(apart - apart.min()) / (2 * sigma**2))).sum(1)  # of each draw
+        probability = posterior(sample, alpha, sigma, families.flatten(1, 2), weights.flatten(1).log())
+        target = expected_latents(families.flatten(1, 2), probability)
+        probability = probability.unflatten(1, (2, 2))
+
+        def form(error: Tensor, probability: Tensor = probability) -> Tensor:
+            error = error.expand(9, 2)
+            return error.square().sum(1) / 1024 + weight * attribute_error(error, families, probability)
+
+        both = form(basis.sum(0)) - form(basis[0]) - form(basis[1])
+        hessian = torch.stack([form(basis[0]), both / 2, both / 2, form(basis[1])], 1).view(9, 2, 2)
+        total = (likely[:, None, None] * hessian).sum(0)
+        best = torch.linalg.solve(total, (likely[:, None, None] * hessian @ target[:, :, None]).sum(0)).squeeze(1)
+        exact = (likely[:, None] * target).sum(0) / likely.sum()
+        farthest = max(farthest, float((best - exact).norm()) / 10)
+    return farthest
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
+def test_counting_attributes_leaves_the_best_prediction_where_it_is(ratio: float) -> None:
+    assert moved_by_the_attributes(ratio, 0.0) < 1e-9
+    assert moved_by_the_attributes(ratio, float(attribute_weight(torch.tensor(ratio)))) < 0.01
+
+
+def test_counting_attributes_everywhere_would_move_the_best_prediction() -> None:
+    assert moved_by_the_attributes(4.0, 1 / 16) > 0.05
+
+
 def test_the_loss_of_taking_a_portrait_for_its_sibling() -> None:
-    """At sigma / alpha = 2, one family: level weight 1.25; the direction counts 1 / 1024 + 1 / 17 times its length squared."""
+    """At sigma / alpha = 2, one family: level weight 1.25; the direction counts 1 / 1024 + 1 / 32 times its length squared."""
     alphas_cumprod = torch.full((10,), 0.2)
     portrait, sibling = (0.1 * torch.randn(4, 16, 16, generator=g) for g in image_generators(range(2)))
     families = torch.stack([portrait, sibling])[None, None].expand(8, -1, -1, -1, -1, -1)
@@ -180,7 +225,7 @@ def test_the_loss_of_taking_a_portrait_for_its_sibling() -> None:
     latents, generator = portrait.expand(8, -1, -1, -1), torch.Generator().manual_seed(0)
     loss = denoising_loss(Mistaken(), latents, torch.zeros(8), families, certain, alphas_cumprod, generator)
     length = float((portrait - sibling).square().sum()) / sigma**2
-    assert float(loss) == pytest.approx(1.25 * (1 / 1024 + 1 / 17) * length, rel=1e-5)
+    assert float(loss) == pytest.approx(1.25 * (1 / 1024 + 1 / 32) * length, rel=1e-5)
 
 
 def test_siblings_differ_in_one_attribute_that_their_sex_can_have() -> None:

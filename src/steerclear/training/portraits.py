@@ -172,9 +172,9 @@ class Workshop:
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
             unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
             texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
-            latents, alike, log_weight = families.draw(families.meanings[rows, which], unsaid, REFERENCES, generator)
+            latents, drawn, log_weight = families.draw(families.meanings[rows, which], unsaid, REFERENCES, generator)
             return diffusion.denoising_loss(
-                model, latents, texts.to(self.device), alike, log_weight, alphas_cumprod, generator
+                model, latents, texts.to(self.device), drawn, log_weight, alphas_cumprod, generator
             )
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)

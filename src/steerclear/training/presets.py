@@ -47,7 +47,7 @@ _CPU = Preset(
 PRESETS = {
     "cpu": _CPU,
     "cpu-further": replace(
-        _CPU, denoiser=Schedule(3200, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
+        _CPU, denoiser=Schedule(3800, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
     ),
     "gpu": Preset(
         images=400_000,
