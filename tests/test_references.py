@@ -14,11 +14,12 @@ from torch import Tensor
 from steerclear.seeds import image_generators
 from steerclear.testbeds.portraits import attribute_rates, sample
 from steerclear.training import data, portraits
-from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, attribute_weight, denoising_loss
+from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, denoising_loss
 from steerclear.training.loop import Schedule
+from steerclear.training.metric import error_metric
 from steerclear.training.portraits import Workshop
 from steerclear.training.presets import PRESETS
-from steerclear.training.references import REFERENCES, Families, attribute_error, expected_latents, posterior
+from steerclear.training.references import REFERENCES, Families, expected_latents
 
 ALPHA, SIGMA = 0.6, 0.8
 CHANCE, SIBLING_CHANCE = 0.3, 0.8
@@ -29,7 +30,7 @@ def test_expected_latents_are_the_softmax_by_hand() -> None:
     chances = [[0.5, 0.2, 0.3], [0.1, 0.0, 0.9]]
     sample = torch.tensor([[0.4, 0.7], [-0.2, 0.1]])
     alpha, sigma = torch.tensor([[0.6], [0.8]]), torch.tensor([[0.8], [0.6]])
-    ours = expected_latents(references, posterior(sample, alpha, sigma, references, torch.tensor(chances).log()))
+    ours = expected_latents(sample, alpha, sigma, references, torch.tensor(chances).log())
     for row in range(2):
         a, s = float(alpha[row]), float(sigma[row])
         weights = [
@@ -45,8 +46,8 @@ def test_without_noise_the_portrait_itself_is_expected() -> None:
     references = torch.randn(3, 20, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     alpha = torch.full((3, 1, 1, 1), 0.99998)
     sigma = (1 - alpha**2).sqrt()
-    probability = posterior(alpha * references[:, 7], alpha, sigma, references, torch.zeros(3, 20))
-    assert torch.equal(expected_latents(references, probability), references[:, 7])
+    expected = expected_latents(alpha * references[:, 7], alpha, sigma, references, torch.zeros(3, 20))
+    assert torch.equal(expected, references[:, 7])
 
 
 def test_same_optimum_less_variance() -> None:
@@ -68,8 +69,7 @@ def test_same_optimum_less_variance() -> None:
     prior = torch.tensor([math.log(SIBLING_CHANCE / (1 - SIBLING_CHANCE)), math.log(CHANCE / (1 - CHANCE))])
     exact = torch.tanh(sample * ALPHA / SIGMA**2 + 0.5 * prior)
 
-    references = members.flatten(1, 2)
-    error = expected_latents(references, posterior(sample, alpha, sigma, references, log_weight.flatten(1))) - exact
+    error = expected_latents(sample, alpha, sigma, members.flatten(1, 2), log_weight.flatten(1)) - exact
     own_error = own[:, 0] - exact
     assert float(error[:, 0].abs().max()) < 1e-5  # what the siblings differ in is known, with its probability
     for test_function in (torch.ones_like(sample), sample, sample.flip(1), sample.square(), torch.tanh(3 * sample)):
@@ -100,8 +100,8 @@ def test_references_are_families_of_the_same_meaning_in_their_proportions() -> N
     own, latents, log_weight = three_families().draw(
         torch.tensor([0, 1, 0]), SILENT, 30_000, torch.Generator().manual_seed(0)
     )
-    assert latents.shape == (3, 30_000, 2, 1)
-    latents, weight = latents.squeeze(3), log_weight.exp()
+    assert latents.shape == (3, 60_000, 1)
+    latents, weight = latents.view(3, 30_000, 2), log_weight.view(3, 30_000, 2).exp()
     assert torch.equal(latents[..., 1], latents[..., 0] + 10)
     assert bool(((own == latents[:, 0, 0, None]) | (own == latents[:, 0, 1, None])).all())
     assert torch.allclose(weight.sum(2), torch.ones(()))
@@ -116,7 +116,7 @@ def test_the_portrait_itself_is_drawn_from_its_family() -> None:
     for row, shares in enumerate(DRAWN):
         meanings, silent = torch.full((trials,), row % 2), SILENT[row].expand(trials)
         own, families, _ = three_families().draw(meanings, silent, 2, torch.Generator().manual_seed(row))
-        assert torch.equal(own.flatten() % 10, families[:, 0, 0, 0])
+        assert torch.equal(own.flatten() % 10, families[:, 0, 0])
         for portrait in range(3):
             itself = sum(share * chance for (number, chance), share in shares.items() if number == portrait)
             sibling = sum(share * (1 - chance) for (number, chance), share in shares.items() if number == portrait)
@@ -130,102 +130,57 @@ def test_the_loss_is_zero_for_the_exact_denoiser_of_the_references() -> None:
     latents = torch.stack([0.1 * torch.randn(4, 16, 16, generator=g) for g in image_generators(range(4))])
     rows = torch.arange(4).repeat(8)
     references, even = latents.expand(len(rows), -1, -1, -1, -1), torch.zeros(len(rows), 4)
-    families, siblings = references.unflatten(1, (2, 2)), even.unflatten(1, (2, 2))
 
     class Exact(torch.nn.Module):
         def unet(self, sample, timestep, text):
             alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
             sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
-            x0 = expected_latents(references, posterior(sample, alpha, sigma, references, even))
+            x0 = expected_latents(sample, alpha, sigma, references, even)
             return type("Output", (), {"sample": (alpha * sample - x0) / sigma})
 
         def encode_text(self, tokens):
             return tokens
 
-    def loss(families, log_weight):
-        return float(denoising_loss(Exact(), latents[rows], rows, families, log_weight, alphas_cumprod,
-                                    torch.Generator().manual_seed(0)))  # fmt: skip
+    def loss(references, log_weight):
+        return float(denoising_loss(Exact(), latents[rows], rows, references, log_weight, torch.eye(1024) / 1024,
+                                    alphas_cumprod, torch.Generator().manual_seed(0)))  # fmt: skip
 
-    assert loss(families, siblings) < 1e-6
-    own_row = latents[rows][:, None, None].expand(-1, -1, 2, -1, -1, -1)
-    assert loss(own_row, siblings[:, :1]) > 1e-3
-
-
-def test_an_error_counts_along_what_siblings_differ_in() -> None:
-    """Two families in the plane: one along (3, 4), and one so near that its distance counts as 1."""
-    families = torch.tensor([[[[3.0, 5.0], [0.0, 1.0]], [[1.0, 0.5], [1.0, 0.0]]]]).expand(3, -1, -1, -1)
-    probability = torch.tensor([[[0.3, 0.4], [0.2, 0.1]]]).expand(3, -1, -1)
-    error = torch.tensor([[0.6, 0.8], [-4.0, 3.0], [1.0, 2.0]])
-    found = attribute_error(error, families, probability)
-    along, floored = (1.0, 0.0, 11 / 5), (0.4, 1.5, 1.0)
-    expected = [0.7 * a**2 + 0.3 * f**2 for a, f in zip(along, floored, strict=True)]
-    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert loss(references, even) < 1e-6
+    assert loss(latents[rows][:, None], even[:, :1]) > 1e-3
 
 
-def moved_by_the_attributes(ratio: float, weight: float) -> float:
-    """How far counting attributes moves the best prediction, as the largest share of an attribute's distance.
-
-    Three families in the plane, two of them drawn, one of which is the portrait's own; every draw is counted with its
-    exact probability. The loss is e^2 / 1,024, as in latents of so many places, and the attribute error with a weight.
-    """
-    world = torch.tensor([[[0.0, 0.0], [10.0, 0.0]], [[0.0, 18.0], [6.0, 26.0]], [[22.0, 8.0], [22.0, -2.0]]]).double()
-    prior = torch.tensor([[0.5, 0.5], [0.8, 0.2], [0.3, 0.7]]).double()
-    alpha = torch.full((9, 1), 1 / math.sqrt(1 + ratio**2)).double()
-    sigma = ratio * alpha
-    own, other = torch.cartesian_prod(torch.arange(3), torch.arange(3)).unbind(1)
-    families, weights = world[torch.stack([own, other], 1)], prior[torch.stack([own, other], 1)]
-    basis = torch.eye(2).double()
-    farthest = 0.0
-    for place in world.flatten(0, 1):
-        sample = (alpha * (place + torch.tensor([1.0, 1.0]))).double()
-        apart = (sample[:, None] - alpha[:, None] * families[:, 0]).square().sum(2)
-        likely = (weights[:, 0] * torch.exp(-(apart - apart.min()) / (2 * sigma**2))).sum(1)  # of each draw
-        probability = posterior(sample, alpha, sigma, families.flatten(1, 2), weights.flatten(1).log())
-        target = expected_latents(families.flatten(1, 2), probability)
-        probability = probability.unflatten(1, (2, 2))
-
-        def form(error: Tensor, probability: Tensor = probability) -> Tensor:
-            error = error.expand(9, 2)
-            return error.square().sum(1) / 1024 + weight * attribute_error(error, families, probability)
-
-        both = form(basis.sum(0)) - form(basis[0]) - form(basis[1])
-        hessian = torch.stack([form(basis[0]), both / 2, both / 2, form(basis[1])], 1).view(9, 2, 2)
-        total = (likely[:, None, None] * hessian).sum(0)
-        best = torch.linalg.solve(total, (likely[:, None, None] * hessian @ target[:, :, None]).sum(0)).squeeze(1)
-        exact = (likely[:, None] * target).sum(0) / likely.sum()
-        farthest = max(farthest, float((best - exact).norm()) / 10)
-    return farthest
-
-
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
-def test_counting_attributes_leaves_the_best_prediction_where_it_is(ratio: float) -> None:
-    assert moved_by_the_attributes(ratio, 0.0) < 1e-9
-    assert moved_by_the_attributes(ratio, float(attribute_weight(torch.tensor(ratio)))) < 0.01
-
-
-def test_counting_attributes_everywhere_would_move_the_best_prediction() -> None:
-    assert moved_by_the_attributes(4.0, 1 / 16) > 0.05
+def test_an_error_counts_more_along_what_siblings_differ_in() -> None:
+    """Two attributes in space: one along the first place (twice) and the second, one along (3, 4) in the last two."""
+    apart = torch.tensor([[2.0, 0, 0, 0], [-5.0, 0, 0, 0], [0, 7.0, 0, 0], [0, 0, 3.0, 4.0]])
+    metric = error_metric(apart.view(4, 2, 2), torch.tensor([2, 2, 2, 7]))
+    subspace = torch.diag(torch.tensor([2 / 3, 1 / 3, 0, 0]))
+    subspace[2:, 2:] = torch.tensor([[0.36, 0.48], [0.48, 0.64]])
+    along = (2 / 3 + 2 / 3 + 1 / 3 + 1) / 4
+    assert torch.allclose(metric, (torch.eye(4) + 64 * subspace / along) / 4)
+    direction = torch.nn.functional.normalize(apart, dim=1)
+    counted = ((direction @ metric) * direction).sum(1)
+    assert float(counted.mean()) == pytest.approx(65 / 4)
 
 
 def test_the_loss_of_taking_a_portrait_for_its_sibling() -> None:
-    """At sigma / alpha = 2, one family: level weight 1.25; the direction counts 1 / 1024 + 1 / 32 times its length squared."""
+    """At sigma / alpha = 2, where the level counts 1.25, and with what siblings differ in counting 65 times."""
     alphas_cumprod = torch.full((10,), 0.2)
     portrait, sibling = (0.1 * torch.randn(4, 16, 16, generator=g) for g in image_generators(range(2)))
-    families = torch.stack([portrait, sibling])[None, None].expand(8, -1, -1, -1, -1, -1)
-    certain = torch.tensor([0.0, -math.inf]).expand(8, 1, 2)
-    alpha, sigma = math.sqrt(0.2), math.sqrt(0.8)
+    members = torch.stack([portrait, sibling]).expand(8, -1, -1, -1, -1)
+    certain = torch.tensor([0.0, -math.inf]).expand(8, 2)
+    metric = error_metric((portrait - sibling)[None], torch.tensor([0]))
 
     class Mistaken(torch.nn.Module):
         def unet(self, sample, timestep, text):
-            return type("Output", (), {"sample": (alpha * sample - sibling) / sigma})
+            return type("Output", (), {"sample": (math.sqrt(0.2) * sample - sibling) / math.sqrt(0.8)})
 
         def encode_text(self, tokens):
             return tokens
 
     latents, generator = portrait.expand(8, -1, -1, -1), torch.Generator().manual_seed(0)
-    loss = denoising_loss(Mistaken(), latents, torch.zeros(8), families, certain, alphas_cumprod, generator)
-    length = float((portrait - sibling).square().sum()) / sigma**2
-    assert float(loss) == pytest.approx(1.25 * (1 / 1024 + 1 / 32) * length, rel=1e-5)
+    loss = denoising_loss(Mistaken(), latents, torch.zeros(8), members, certain, metric, alphas_cumprod, generator)
+    length = float((portrait - sibling).square().sum()) / 0.8
+    assert float(loss) == pytest.approx(1.25 * 65 / 1024 * length, rel=1e-4)
 
 
 def test_siblings_differ_in_one_attribute_that_their_sex_can_have() -> None:
@@ -234,6 +189,7 @@ def test_siblings_differ_in_one_attribute_that_their_sex_can_have() -> None:
     flipped = data.sibling(seeds, attributes)
     different = torch.stack([attributes[name] != flipped[name] for name in attributes], dim=1)
     assert torch.equal(different.sum(1), torch.ones(600, dtype=torch.long))
+    assert torch.equal(data.differing(attributes, flipped), different.int().argmax(1))
     men = attributes["man"] == 1
     for sex, names in ((men, ("smile", "glasses", "hat", "mustache", "beard")), (~men, ("smile", "glasses", "hat"))):
         for name in names:
@@ -283,9 +239,7 @@ def test_a_denoiser_is_taught_by_portraits_of_the_same_meaning(tmp_path: Path, m
     def loss(
         model: object, latents: Tensor, tokens: Tensor, references: Tensor, log_weight: Tensor, *rest: object
     ) -> None:
-        given.append(
-            (latents.flatten().long(), tokens.flatten(), references.flatten(1).long(), log_weight.flatten(1).exp())
-        )
+        given.append((latents.flatten().long(), tokens.flatten(), references.flatten(1).long(), log_weight.exp()))
 
     def steps(
         stage: str, model: object, loss_of: Callable[[int, torch.Generator], None], *rest: object, **more: object

@@ -16,7 +16,7 @@ from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, train
 from steerclear.training.presets import Preset
-from steerclear.training.references import expected_latents, posterior
+from steerclear.training.references import expected_latents
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
 
@@ -254,7 +254,7 @@ def test_thirty_steps_of_the_shipped_sampler_keep_the_rates_of_an_exact_world() 
         sample = torch.randn(points, 1, generator=generator)
         for timestep, ratio in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
             alpha = 1 / (1 + ratio**2).sqrt().expand(points, 1)
-            expected = expected_latents(kinds, posterior(sample, alpha, ratio * alpha, kinds, log_weight))
+            expected = expected_latents(sample, alpha, ratio * alpha, kinds, log_weight)
             velocity = (alpha * sample - expected) / (ratio * alpha)
             sample = scheduler.step(velocity, timestep, sample, generator=generator).prev_sample
         drawn = float((sample > (0.5 - share) * distance).double().mean())

@@ -64,6 +64,15 @@ def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
     return flipped
 
 
+def differing(attributes: Attributes, others: Attributes) -> Tensor:
+    """In which attribute each portrait differs from the other one, by its place among the names; ``[portraits]``.
+
+    >>> differing({"man": torch.tensor([1, 0]), "hat": torch.tensor([0, 1])}, {"man": torch.tensor([1, 1]), "hat": torch.tensor([1, 1])})
+    tensor([1, 0])
+    """
+    return torch.stack([attributes[name] != others[name] for name in attributes]).int().argmax(0)
+
+
 def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
     """Log of the probability of each member of a family, ``[portraits, members]``, float32."""
     return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))

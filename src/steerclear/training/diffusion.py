@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import LATENT_CHANNELS
-from .references import attribute_error, expected_latents, posterior
+from .references import expected_latents
 
 LATENT_SIZE = 16
 TEXT_WIDTH = 128
@@ -114,46 +114,29 @@ def level_weight(ratio: Tensor) -> Tensor:
     return (1 + (ratio / 4) ** 2).clamp(max=4)
 
 
-def attribute_weight(ratio: Tensor) -> Tensor:
-    """How much the error along one attribute counts beside the mean over all places: 1 / (1 + (ratio / 2)^8) / 16.
-
-    1 / 16 makes one direction count as much as 64 of the 1,024. It fades before x_t leaves open whose family it is, from a
-    ratio of about 3 on: the directions follow the references that were drawn, as the target does, and where both are
-    still uncertain that moves the best prediction (at 4 by .15 of an attribute in the world of
-    ``tests/test_references.py``, if it did not fade).
-
-    >>> attribute_weight(torch.tensor([0.0, 2.0])).tolist()
-    [0.0625, 0.03125]
-    """
-    return 1 / (1 + (ratio / 2) ** 8) / 16
-
-
 def denoising_loss(
     model: TextToLatents,
     latents: Tensor,
     tokens: Tensor,
-    families: Tensor,
+    references: Tensor,
     log_weight: Tensor,
+    metric: Tensor,
     alphas_cumprod: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
     """Squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
 
-        level_weight(r) * (mean of e^2 + attribute_weight(r) * attribute_error(e)),   e = v predicted - v,   r = sigma / alpha
+        level_weight(sigma / alpha) e' M e,   e = v predicted - v
 
-    Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over the references is v of the
+    Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over ``references`` is v of the
     portrait itself less (E[x_0 | x_t] - x_0) / sigma.
-
-    A light mustache is so little of a portrait that its error is lost in the mean; so the attributes count once more. A
-    square that is weighed by x_t alone has the same best prediction, and where x_t leaves no doubt whose family it is,
-    the families' directions are known from it.
 
     Args:
         latents: scaled latents x_0, ``[batch, 4, 16, 16]``.
         tokens: what is said of each, ``[batch, 77]``.
-        families: latents of portraits of which the same is said, its own among them, and of their siblings, ``[batch,
-            count, 2, 4, 16, 16]``.
-        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count, 2]``.
+        references: latents of portraits of which the same is said, its own among them, ``[batch, count, 4, 16, 16]``.
+        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count]``.
+        metric: how much errors count (:func:`~.metric.error_metric`), ``[places, places]``.
         alphas_cumprod: alpha^2 of every training timestep.
     """
     batch, device = len(latents), latents.device
@@ -162,11 +145,8 @@ def denoising_loss(
     sigma = (1 - alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1).to(device)
     noise = torch.randn(latents.shape, generator=generator).to(device)
     sample = alpha * latents + sigma * noise
-    references = families.flatten(1, 2)
-    probability = posterior(sample, alpha, sigma, references, log_weight.flatten(1))
-    expected = expected_latents(references, probability)
+    expected = expected_latents(sample, alpha, sigma, references, log_weight)
     target = alpha * noise - sigma * latents - (expected - latents) / sigma
     predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
-    error, ratio = predicted.float() - target, (sigma / alpha).flatten()
-    wrong = attribute_error(error, families, probability.view_as(log_weight))
-    return (level_weight(ratio) * (error.square().mean((1, 2, 3)) + attribute_weight(ratio) * wrong)).mean()
+    error = (predicted.float() - target).flatten(1)
+    return (level_weight(sigma / alpha).flatten() * ((error @ metric) * error).sum(1)).mean()

@@ -23,6 +23,7 @@ from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
 from .loop import Report, Schedule, train
+from .metric import error_metric
 from .presets import Preset
 from .references import REFERENCES, Families
 
@@ -111,14 +112,25 @@ class Workshop:
         )["latents"]
 
     @cached_property
+    def sibling_attributes(self) -> dict[str, Tensor]:
+        return data.sibling(range(self.preset.images), self.attributes)
+
+    @cached_property
+    def metric(self) -> Tensor:
+        """How much errors of the latents count, ``[places, places]``."""
+        portrait, sibling = self.families.latents.unbind(1)
+        return error_metric(
+            portrait - sibling, data.differing(self.attributes, self.sibling_attributes).to(self.device)
+        )
+
+    @cached_property
     def families(self) -> Families:
         """All training portraits, each with its sibling."""
-        seeds = range(self.preset.images)
-        sibling = data.sibling(seeds, self.attributes)
+        sibling = self.sibling_attributes
 
         def make() -> dict[str, Tensor]:
             parts = []
-            for rows in torch.arange(len(seeds)).split(AT_ONCE):  # their pixels are not kept
+            for rows in torch.arange(self.preset.images).split(AT_ONCE):  # their pixels are not kept
                 some = {name: column[rows] for name, column in sibling.items()}
                 parts.append(self._encoded(draw_from_seeds(some, rows.tolist())))
             return {"latents": torch.cat(parts)}
@@ -164,7 +176,7 @@ class Workshop:
         return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
 
     def _train_denoiser(self, stage: str, model: diffusion.TextToLatents, schedule: Schedule) -> None:
-        families, tokens, empty = self.families, self.tokens, self._tokens([""])[0]
+        families, metric, tokens, empty = self.families, self.metric, self.tokens, self._tokens([""])[0]
         alphas_cumprod = diffusion.build_scheduler().alphas_cumprod
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -172,9 +184,11 @@ class Workshop:
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
             unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
             texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
-            latents, drawn, log_weight = families.draw(families.meanings[rows, which], unsaid, REFERENCES, generator)
+            latents, references, log_weight = families.draw(
+                families.meanings[rows, which], unsaid, REFERENCES, generator
+            )
             return diffusion.denoising_loss(
-                model, latents, texts.to(self.device), drawn, log_weight, alphas_cumprod, generator
+                model, latents, texts.to(self.device), references, log_weight, metric, alphas_cumprod, generator
             )
 
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)

@@ -11,9 +11,6 @@ from .data import by_meaning
 REFERENCES = 192
 """Families that each target is computed over, the portrait's own among them."""
 
-LEAST_SQUARED_DISTANCE = 1.0
-"""Siblings that are nearer count less, and identical ones nothing. (Of the training portraits none are: 2.67 is the least.)"""
-
 
 @dataclass(frozen=True)
 class Families:
@@ -55,8 +52,8 @@ class Families:
 
         Returns:
             The portrait's latents, ``[batch, ...]``: one member of the first family. Those of all families, ``[batch,
-            count, members, ...]``, and their log probabilities before anything is seen, but for a constant, ``[batch,
-            count, members]``.
+            count * members, ...]``, and their log probabilities before anything is seen, but for a constant, ``[batch,
+            count * members]``.
 
         >>> numbers, even = torch.arange(4.0).view(4, 1, 1), torch.zeros(4, 1)
         >>> said, heavy = torch.tensor([[0], [1], [0], [1]]), torch.tensor([[1.0], [1.0], [1.0], [0.0]])
@@ -76,74 +73,35 @@ class Families:
         drawn = captions // each
         log_weight = torch.where(unsaid[:, None, None], self.unsaid[drawn], self.told.flatten(0, 1)[captions])
         member = torch.multinomial(log_weight[:, 0].exp(), 1, generator=generator).squeeze(1)
-        families = self.latents[drawn]
-        return families[torch.arange(len(meanings)), 0, member], families, log_weight.to(self.latents.device)
+        references = self.latents[drawn].flatten(1, 2)
+        log_weight = log_weight.flatten(1).to(self.latents.device)
+        return references[torch.arange(len(meanings)), member], references, log_weight
 
 
-def posterior(sample: Tensor, alpha: Tensor, sigma: Tensor, references: Tensor, log_weight: Tensor) -> Tensor:
-    """p(x_r | x_t): how probable it is, of each reference, that the noisy sample was made of it.
-
-        p(x_r | x_t) = softmax over r of log p_r - |x_t - alpha x_r|^2 / (2 sigma^2)
-
-    Args:
-        sample: x_t, ``[batch, ...]``.
-        alpha, sigma: of each, broadcasting over ``sample``.
-        references: x_r, ``[batch, count, ...]``, of which one made the sample.
-        log_weight: log p_r, ``[batch, count]``, but for a constant.
-
-    Returns:
-        ``[batch, count]``, of sum 1.
-    """
-    flat, scale, variance = references.flatten(2), alpha.flatten(1), sigma.flatten(1).square()
-    with torch.autocast(sample.device.type, enabled=False):  # bfloat16 would not tell near references apart
-        agreement = (flat @ sample.flatten(1)[:, :, None]).squeeze(2)
-        energy = torch.linalg.vector_norm(flat, dim=2).square()
-        return torch.softmax(log_weight + (scale * agreement - scale.square() * energy / 2) / variance, dim=1)
-
-
-def expected_latents(references: Tensor, probability: Tensor) -> Tensor:
+def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: Tensor, log_weight: Tensor) -> Tensor:
     """E[x_0 | x_t] over references: the stable target field of Xu, Tong and Jaakkola (2023, arXiv 2302.00670).
 
-        E[x_0 | x_t] = sum over r of p(x_r | x_t) x_r
+        E[x_0 | x_t] = sum over r of w_r x_r,   w_r = softmax over r of log p_r - |x_t - alpha x_r|^2 / (2 sigma^2)
 
     A denoiser that learns it in the place of its own x_0 has the same optimum with less variance: when x_0 was drawn from
     the references with the probabilities p_r, this is the mean of x_0 given x_t and the references, whose mean given x_t
     alone is E[x_0 | x_t].
 
     Args:
-        references: ``[batch, count, ...]``.
-        probability: their :func:`posterior`, ``[batch, count]``.
+        sample: x_t, ``[batch, ...]``.
+        alpha, sigma: of each, broadcasting over ``sample``.
+        references: ``[batch, count, ...]``, of which one made the sample.
+        log_weight: log p_r, ``[batch, count]``, but for a constant.
 
     >>> sample, references = torch.zeros(1, 2), torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 9.0]]])
     >>> thrice = torch.tensor([[3.0, 1.0, 1.0]]).log()
-    >>> probability = posterior(sample, torch.tensor([[0.6]]), torch.tensor([[0.8]]), references, thrice)
-    >>> [round(float(place), 6) for place in expected_latents(references, probability)[0]]
+    >>> expected = expected_latents(sample, torch.tensor([[0.6]]), torch.tensor([[0.8]]), references, thrice)
+    >>> [round(float(place), 6) for place in expected[0]]
     [0.5, 0.0]
     """
-    with torch.autocast(references.device.type, enabled=False):
-        return (probability[:, None] @ references.flatten(2)).view_as(references[:, 0])
-
-
-def attribute_error(error: Tensor, families: Tensor, probability: Tensor) -> Tensor:
-    """The squared error along the directions in which siblings differ, which show one attribute each.
-
-        sum over families f of p(f | x_t) (e . d_f)^2 / max(|d_f|^2, 1),   d_f = the portrait less its sibling
-
-    Args:
-        error: e, what is predicted less what it should be, ``[batch, ...]``.
-        families: latents of two members each, ``[batch, count, 2, ...]``.
-        probability: the :func:`posterior` of each member, ``[batch, count, 2]``.
-
-    Returns:
-        ``[batch]``.
-
-    >>> family = torch.tensor([[[[3.0, 1.0], [1.0, 1.0]]]])
-    >>> attribute_error(torch.tensor([[0.5, 7.0]]), family, torch.tensor([[[0.5, 0.5]]])).tolist()
-    [0.25]
-    """
-    portrait, sibling = families.unbind(2)
-    apart = (portrait - sibling).flatten(2)
-    with torch.autocast(error.device.type, enabled=False):
-        along = (apart @ error.flatten(1)[:, :, None]).squeeze(2)
-        share = along.square() / apart.square().sum(2).clamp(min=LEAST_SQUARED_DISTANCE)
-        return (probability.sum(2) * share).sum(1)
+    flat, scale, variance = references.flatten(2), alpha.flatten(1), sigma.flatten(1).square()
+    with torch.autocast(sample.device.type, enabled=False):  # bfloat16 would not tell near references apart
+        agreement = (flat @ sample.flatten(1)[:, :, None]).squeeze(2)
+        energy = torch.linalg.vector_norm(flat, dim=2).square()
+        weight = torch.softmax(log_weight + (scale * agreement - scale.square() * energy / 2) / variance, dim=1)
+        return (weight[:, None] @ flat).view_as(sample)

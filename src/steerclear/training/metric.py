@@ -1,0 +1,35 @@
+"""Which errors of the latents count: those of attributes more than their share of a portrait."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+ATTRIBUTE_PLACES = 64
+"""As how many places of the latents an attribute counts beside its own share, which for a light mustache is hardly one."""
+
+
+def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
+    """M of the squared error e' M e, in which an error counts more that takes one attribute for another.
+
+        M = (I + k A / mean of d' A d) / n,   A = mean over attributes of the mean of d d' over the siblings that differ in it
+
+    with n places, d the direction from sibling to portrait, of length 1, and k = :data:`ATTRIBUTE_PLACES`. The mean of
+    e' I e / n is the mean squared error; along d an error counts as k + 1 places do, on the average. Whatever M is, as
+    long as it is the same for all portraits, the best prediction is E[x_0 | x_t].
+
+    Args:
+        apart: latents of portraits less those of their siblings, ``[siblings, ...]``.
+        attribute: in which one they differ, by a number, integers of shape ``[siblings]``.
+
+    Returns:
+        ``[n, n]``, symmetric and positive definite.
+
+    >>> error_metric(torch.tensor([[0.0, 3.0], [0.0, -1.0]]), torch.tensor([5, 5])).tolist()
+    [[0.5, 0.0], [0.0, 32.5]]
+    """
+    direction = normalize(apart.flatten(1), dim=1)
+    kinds = [direction[attribute == kind] for kind in attribute.unique().tolist()]
+    subspace = torch.stack([some.T @ some / len(some) for some in kinds]).mean(0)
+    along = ((direction @ subspace) * direction).sum(1).mean()
+    places = direction.shape[1]
+    return (torch.eye(places, device=apart.device) + ATTRIBUTE_PLACES * subspace / along) / places
