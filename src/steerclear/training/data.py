@@ -65,7 +65,7 @@ def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
 
 
 def differing(attributes: Attributes, others: Attributes) -> Tensor:
-    """In which attribute each portrait differs from the other one, by its place among the names; ``[portraits]``.
+    """In which one attribute each portrait differs from the other, by its place among the names; ``[portraits]``.
 
     >>> differing({"man": torch.tensor([1, 0]), "hat": torch.tensor([0, 1])}, {"man": torch.tensor([1, 1]), "hat": torch.tensor([1, 1])})
     tensor([1, 0])

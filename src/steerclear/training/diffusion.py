@@ -149,4 +149,5 @@ def denoising_loss(
     target = alpha * noise - sigma * latents - (expected - latents) / sigma
     predicted = model.unet(sample, timestep.to(device), model.encode_text(tokens)).sample
     error = (predicted.float() - target).flatten(1)
-    return (level_weight(sigma / alpha).flatten() * ((error @ metric) * error).sum(1)).mean()
+    with torch.autocast(device.type, enabled=False):
+        return (level_weight(sigma / alpha).flatten() * ((error @ metric) * error).sum(1)).mean()

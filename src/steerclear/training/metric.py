@@ -5,20 +5,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 ATTRIBUTE_PLACES = 64
-"""As how many places of the latents an attribute counts beside its own share, which for a light mustache is hardly one."""
+"""As how many places of the latents an attribute counts, beside the one that any direction counts as."""
 
 
 def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
-    """M of the squared error e' M e, in which an error counts more that takes one attribute for another.
+    """M of the squared error e' M e, in which an error counts more that takes a portrait for its sibling.
 
         M = (I + k A / mean of d' A d) / n,   A = mean over attributes of the mean of d d' over the siblings that differ in it
 
-    with n places, d the direction from sibling to portrait, of length 1, and k = :data:`ATTRIBUTE_PLACES`. The mean of
-    e' I e / n is the mean squared error; along d an error counts as k + 1 places do, on the average. Whatever M is, as
-    long as it is the same for all portraits, the best prediction is E[x_0 | x_t].
+    with n places, d the direction from sibling to portrait, of length 1, and k = :data:`ATTRIBUTE_PLACES`. e' I e / n is
+    the mean squared error; along d an error counts as k + 1 places do, in the mean over all siblings. As M is positive
+    definite and the same for all portraits, the best prediction is E[x_0 | x_t], as it is without A.
 
     Args:
-        apart: latents of portraits less those of their siblings, ``[siblings, ...]``.
+        apart: latents of portraits less those of their siblings, ``[siblings, ...]``, none of them zero.
         attribute: in which one they differ, by a number, integers of shape ``[siblings]``.
 
     Returns:
@@ -30,6 +30,6 @@ def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
     direction = normalize(apart.flatten(1), dim=1)
     kinds = [direction[attribute == kind] for kind in attribute.unique().tolist()]
     subspace = torch.stack([some.T @ some / len(some) for some in kinds]).mean(0)
-    along = ((direction @ subspace) * direction).sum(1).mean()
+    along = (subspace * (direction.T @ direction)).sum() / len(direction)
     places = direction.shape[1]
     return (torch.eye(places, device=apart.device) + ATTRIBUTE_PLACES * subspace / along) / places

@@ -113,6 +113,7 @@ class Workshop:
 
     @cached_property
     def sibling_attributes(self) -> dict[str, Tensor]:
+        """What the sibling of every training portrait shows."""
         return data.sibling(range(self.preset.images), self.attributes)
 
     @cached_property
