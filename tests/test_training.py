@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, 
 from steerclear.training import command
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
-from steerclear.training.loop import Progress, Report, Schedule, train
+from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
 from steerclear.training.presets import Preset
 from steerclear.training.references import expected_latents
 
@@ -108,6 +109,15 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path: Path) -> None:
         train("line", model, loss, SCHEDULE, tmp_path, seed=0, report=lambda progress: None)
 
 
+@pytest.mark.parametrize(("there", "used"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_without_instructions_for_bfloat16_learns_in_float32(
+    monkeypatch: pytest.MonkeyPatch, there: bool, used: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": there, "amx_bf16": False})
+    with fast_arithmetic("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == used
+
+
 def test_the_rate_rises_stays_and_falls() -> None:
     schedule = Schedule(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, decay=0.4)
     assert [schedule.rate(step) for step in (0, 4, 9, 59)] == [0.1, 0.5, 1.0, 1.0]
@@ -129,6 +139,7 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
         autoencoder=short(4), denoiser=short(4), weak=short(4), classifier=short(8),
     )  # fmt: skip
     monkeypatch.setitem(command.PRESETS, "cpu", preset)
+    monkeypatch.setitem(command.PRESETS, "cpu-weak", replace(preset, denoiser=replace(preset.denoiser, steps=0)))
 
 
 def train_portraits(
@@ -232,6 +243,16 @@ def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: 
     before, after = (load_file(out / "unet/diffusion_pytorch_model.safetensors") for out in (first, further))
     moved = max(float((before[name].float() - after[name].float()).abs().max()) for name in before)
     assert 0 < moved < 3e-3
+
+    weak = tmp_path / "weak-out"
+    train_portraits(tmp_path / "weak", weak, preset="cpu-weak", seed=1, start_from=str(further))
+    for part in ("unet", "text_encoder", "vae"):
+        kept, as_it_was = (load_file(next((out / part).rglob("*.safetensors"))) for out in (weak, further))
+        assert kept.keys() == as_it_was.keys()
+        assert all(torch.equal(kept[name], as_it_was[name]) for name in kept)
+    path = "weak/diffusion_pytorch_model.safetensors"
+    again, before = load_file(weak / path), load_file(further / path)  # of the same seed, on the same text encoder
+    assert all(torch.equal(again[name], before[name]) for name in before)
 
     with pytest.raises(
         UnsupportedModel, match=r"lacks vae, tokenizer, classifier\.safetensors, unet, text_encoder; give portraits"

@@ -19,7 +19,11 @@ def group() -> None:
 @app.command("portraits")
 def portraits(
     preset: Annotated[
-        str, typer.Option(help="cpu (about two hours on two cores), cpu-further (with --start-from) or gpu (longer).")
+        str,
+        typer.Option(
+            help="cpu (about two hours on two cores), gpu (longer); with --start-from: cpu-further, or cpu-weak, which makes "
+            "the weak network alone."
+        ),
     ] = "cpu",
     start_from: Annotated[
         str | None, typer.Option(help="Learn on from a finished pipeline: portraits, or a folder.")

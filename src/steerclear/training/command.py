@@ -31,7 +31,7 @@ def train_portraits(
     """Train everything and write the pipeline.
 
     Args:
-        preset: "cpu", "cpu-further" or "gpu".
+        preset: "cpu", "cpu-further", "cpu-weak" or "gpu".
         folder: checkpoints, drawn portraits, latents.
         outdir: the finished pipeline, in diffusers' layout.
         seed: all randomness follows from it. To learn on, take another than the pipeline was made with, whose draws would
@@ -40,7 +40,8 @@ def train_portraits(
         resume: go on in a folder that holds a stopped run.
         report: called after every step.
         start_from: a shipped model's name or the folder of a finished pipeline, to learn on from: its autoencoder,
-            tokenizer and classifier are kept, its denoiser and text encoder learn on, the weak network is made anew.
+            tokenizer and classifier are kept, its denoiser and text encoder learn on (with "cpu-weak" they are kept too),
+            the weak network is made anew.
 
     Raises:
         UnknownName: no such preset.

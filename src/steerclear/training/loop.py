@@ -73,12 +73,19 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * STEP_SEED_STRIDE + step)
 
 
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether the processor has instructions for it: a CPU without them emulates it, many times slower than float32."""
+    if device != "cpu":
+        return True
+    return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+
+
 def fast_arithmetic(device: str) -> AbstractContextManager:
-    """bfloat16 where it is safe. (The plain attention is the fastest one for training on a CPU.)"""
+    """bfloat16 where it is safe and fast. (The plain attention is the fastest one for training on a CPU.)"""
 
     class Both(AbstractContextManager):
         def __enter__(self) -> None:
-            self.cast = torch.autocast(device, torch.bfloat16)
+            self.cast = torch.autocast(device, torch.bfloat16, enabled=computes_in_bfloat16(device))
             self.attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
             self.cast.__enter__()
             self.attention.__enter__()

@@ -1,6 +1,7 @@
 """How large and how long: the ways of making the shipped pipeline.
 
-``cpu`` and ``gpu`` begin with nothing; ``cpu-further`` is meant for learning on from a finished pipeline.
+``cpu`` and ``gpu`` begin with nothing; ``cpu-further`` and ``cpu-weak`` are meant for a finished pipeline: the one learns
+on from it, the other keeps it and makes its weak network anew.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ class Preset:
         captions_each: captions written for each portrait.
         autoencoder_channels, denoiser_channels, weak_channels: widths from fine to coarse.
         autoencoder, denoiser, weak, classifier: schedules.
-        learns_on: it only makes sense for a pipeline that is there.
+        learns_on: it only makes sense for a pipeline that is there. (A denoiser of no steps is kept as it is.)
     """
 
     images: int
@@ -40,7 +41,7 @@ _CPU = Preset(
     weak_channels=(24, 48, 96),
     autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
     denoiser=Schedule(5000, 64, 1e-3, warmup_steps=200, decay=0.5, ema_decay=0.999),
-    weak=Schedule(1200, 64, 1e-3, ema_decay=0.995),
+    weak=Schedule(4000, 64, 1e-3, decay=0.8, ema_decay=0.999),
     classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
 )
 
@@ -49,6 +50,7 @@ PRESETS = {
     "cpu-further": replace(
         _CPU, denoiser=Schedule(3800, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
     ),
+    "cpu-weak": replace(_CPU, denoiser=Schedule(0, 64, 1e-3), learns_on=True),
     "gpu": Preset(
         images=400_000,
         captions_each=4,
