@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
-from steerclear.training import command
+from steerclear.training import command, portraits
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
@@ -159,7 +159,9 @@ def test_the_whole_workshop_ends_in_a_pipeline(tiny_preset: None, tmp_path: Path
         train_portraits(folder, outdir, resume=resume, report=lambda progress: stages.append(progress.stage))
 
     go(tmp_path / "work", tmp_path / "out")
-    assert list(dict.fromkeys(stages)) == ["autoencoder", "denoiser", "weak", "classifier"]
+    learnt = ["autoencoder", "denoiser", "weak", "classifier"]
+    assert [stage for stage in dict.fromkeys(stages) if stage in learnt] == learnt
+    assert set(stages) - set(learnt) == {"portraits", "latents", "siblings", "captions", "tokens"}
     from diffusers import DiffusionPipeline
 
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "out")
@@ -198,6 +200,27 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
     assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
 
 
+def test_what_takes_long_says_how_far_it_has_come(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portraits, "AT_ONCE", 5)
+    said: list[Progress] = []
+    train_portraits(tmp_path / "parts", tmp_path / "out", report=said.append)
+    for stage in ("portraits", "latents", "siblings", "captions", "tokens"):
+        steps = [(progress.step, progress.steps, progress.loss) for progress in said if progress.stage == stage]
+        assert steps == [(5, 16, None), (10, 16, None), (15, 16, None), (16, 16, None)]
+    monkeypatch.setattr(portraits, "AT_ONCE", 16)
+    train_portraits(tmp_path / "whole", tmp_path / "again")
+    for name in ("portraits", "latents", "siblings", "tokens"):  # the same ones, but for the last bits of the encoder
+        ours, theirs = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("parts", "whole"))
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            torch.testing.assert_close(
+                ours[key], theirs[key], rtol=0, atol=1e-4 if name in ("latents", "siblings") else 0
+            )
+    assert (tmp_path / "parts/captions.json").read_text() == (tmp_path / "whole/captions.json").read_text()
+
+
 def test_a_run_does_not_go_on_under_other_code(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,9 +247,8 @@ def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: 
             tmp_path / name, tmp_path / f"{name}-out", seed=seed, start_from=start_from,
             report=lambda progress: stages.append(progress.stage),
         )  # fmt: skip
-        assert set(stages) == (
-            {"denoiser", "weak"} if start_from else {"autoencoder", "denoiser", "weak", "classifier"}
-        )
+        learnt = {"denoiser", "weak"} if start_from else {"autoencoder", "denoiser", "weak", "classifier"}
+        assert set(stages) == {"portraits", "latents", "siblings", "captions", "tokens"} | learnt
         return tmp_path / f"{name}-out"
 
     def same(part: str) -> bool:

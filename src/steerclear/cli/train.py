@@ -53,7 +53,8 @@ def portraits(
         def report(progress: Any) -> None:
             if progress.stage not in tasks:
                 tasks[progress.stage] = bars.add_task(progress.stage, total=progress.steps)
-            text = f"{progress.stage} loss {progress.loss:.4f} {progress.images_per_second:.0f}/s"
+            loss = "" if progress.loss is None else f" loss {progress.loss:.4f}"
+            text = f"{progress.stage}{loss} {progress.images_per_second:.0f}/s"
             bars.update(tasks[progress.stage], completed=progress.step, description=text)
 
         train_portraits(preset, folder, outdir, seed=seed, device=device, resume=resume, report=report,

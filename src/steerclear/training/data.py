@@ -17,13 +17,13 @@ FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")
 
 
-def portraits(seeds: range, **fixed: int) -> tuple[Tensor, Attributes]:
+def portraits(seeds: Sequence[int], **fixed: int) -> tuple[Tensor, Attributes]:
     """True portraits, ``[n, 3, 64, 64]`` uint8, and what they show. Portrait k depends on its seed alone."""
     attributes = world.sample(seeds, **fixed)
     return draw_from_seeds(attributes, seeds), attributes
 
 
-def captions(seeds: range, attributes: Attributes, each: int) -> list[list[str]]:
+def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[list[str]]:
     """``each`` captions for every portrait, drawn from the portrait's own seed."""
     columns = zip(*(column.tolist() for column in attributes.values()), strict=True)
     rows = [dict(zip(attributes, values, strict=True)) for values in columns]

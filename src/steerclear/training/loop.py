@@ -56,13 +56,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after a step."""
+    """What a stage reports as it goes on.
+
+    Args:
+        stage: its name.
+        step, steps: how many optimiser steps are done, and how many there are; of a stage that prepares, how many portraits.
+        images_per_second: since the stage was begun or resumed.
+        loss: of the step; None where nothing is learnt.
+    """
 
     stage: str
     step: int
     steps: int
-    loss: float
     images_per_second: float
+    loss: float | None = None
 
 
 Report = Callable[[Progress], None]
@@ -194,7 +201,7 @@ def train(
             state.step(step)
             done, whole = step + 1, True
             now = time.monotonic()
-            report(Progress(stage, done, schedule.steps, value, (done - start) * schedule.batch_size / (now - began)))
+            report(Progress(stage, done, schedule.steps, (done - start) * schedule.batch_size / (now - began), value))
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 state.save(checkpoint, done)
                 saved = now

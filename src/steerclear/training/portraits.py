@@ -6,7 +6,8 @@ last checkpoint.
 
 import json
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..measure import CLASSIFIER
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
-from .loop import Report, Schedule, train
+from .loop import Progress, Report, Schedule, train
 from .metric import error_metric
 from .presets import Preset
 from .references import REFERENCES, Families
@@ -46,7 +47,7 @@ class Workshop:
         preset: sizes and lengths.
         seed: everything random follows from it.
         device: "cpu" or "cuda".
-        report: called after every step of every stage.
+        report: called after every step of every stage, and after every part of one that prepares.
         start: the folder of a finished pipeline to learn on from; None begins with nothing.
     """
 
@@ -66,13 +67,24 @@ class Workshop:
             self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to)
         )
 
+    def _in_parts(self, stage: str) -> Iterator[Tensor]:
+        """The numbers of all training portraits, some at a time; says how many are done."""
+        began = time.monotonic()
+        for rows in torch.arange(self.preset.images).split(AT_ONCE):
+            yield rows
+            done = int(rows[-1]) + 1
+            self.report(Progress(stage, done, self.preset.images, done / (time.monotonic() - began)))
+
     @cached_property
     def drawn(self) -> dict[str, Tensor]:
         """``images`` uint8 and ``attributes.<name>``."""
 
         def make() -> dict[str, Tensor]:
-            images, attributes = data.portraits(range(self.preset.images))
-            return {"images": images} | {f"attributes.{name}": column for name, column in attributes.items()}
+            images, attributes = zip(
+                *(data.portraits(rows.tolist()) for rows in self._in_parts("portraits")), strict=True
+            )
+            columns = {f"attributes.{name}": torch.cat([some[name] for some in attributes]) for name in attributes[0]}
+            return {"images": torch.cat(images)} | columns
 
         return data.cached(self.folder / "portraits.safetensors", make)
 
@@ -99,17 +111,20 @@ class Workshop:
             _save_whole(done, model.save_pretrained)
         return AutoencoderKL.from_pretrained(done).to(self.device).eval()
 
-    def _encoded(self, images: Tensor) -> Tensor:
-        model = self.autoencoder
-        parts = [autoencoder.encode(model, some.to(self.device)).cpu() for some in images.split(AT_ONCE)]
-        return torch.cat(parts) * model.config.scaling_factor
+    def _latents(self, stage: str, images_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """Scaled latents of the images of all training portraits, whose pixels are not kept."""
+
+        def make() -> dict[str, Tensor]:
+            model = self.autoencoder
+            parts = [autoencoder.encode(model, images_of(rows).to(self.device)).cpu() for rows in self._in_parts(stage)]
+            return {"latents": torch.cat(parts) * model.config.scaling_factor}
+
+        return data.cached(self.folder / f"{stage}.safetensors", make)["latents"]
 
     @cached_property
     def latents(self) -> Tensor:
         """Scaled latents of all training portraits."""
-        return data.cached(
-            self.folder / "latents.safetensors", lambda: {"latents": self._encoded(self.drawn["images"])}
-        )["latents"]
+        return self._latents("latents", lambda rows: self.drawn["images"][rows])
 
     @cached_property
     def sibling_attributes(self) -> dict[str, Tensor]:
@@ -129,14 +144,10 @@ class Workshop:
         """All training portraits, each with its sibling."""
         sibling = self.sibling_attributes
 
-        def make() -> dict[str, Tensor]:
-            parts = []
-            for rows in torch.arange(self.preset.images).split(AT_ONCE):  # their pixels are not kept
-                some = {name: column[rows] for name, column in sibling.items()}
-                parts.append(self._encoded(draw_from_seeds(some, rows.tolist())))
-            return {"latents": torch.cat(parts)}
+        def drawn(rows: Tensor) -> Tensor:
+            return draw_from_seeds({name: column[rows] for name, column in sibling.items()}, rows.tolist())
 
-        latents = data.cached(self.folder / "siblings.safetensors", make)["latents"]
+        latents = self._latents("siblings", drawn)
         members, meanings = (self.attributes, sibling), data.numbered_meanings(self.captions)
         told = data.log_probability_told(members, self.captions, meanings)
         return Families(
@@ -148,9 +159,11 @@ class Workshop:
     def captions(self) -> list[list[str]]:
         path = self.folder / "captions.json"
         if not path.exists():
-            write_text(
-                path, json.dumps(data.captions(range(self.preset.images), self.attributes, self.preset.captions_each))
-            )
+            written: list[list[str]] = []
+            for rows in self._in_parts("captions"):
+                some = {name: column[rows] for name, column in self.attributes.items()}
+                written += data.captions(rows.tolist(), some, self.preset.captions_each)
+            write_text(path, json.dumps(written))
         return json.loads(path.read_text())
 
     @cached_property
@@ -170,9 +183,11 @@ class Workshop:
         """``[images, captions_each, 77]``."""
 
         def make() -> dict[str, Tensor]:
-            flat = [caption for row in self.captions for caption in row]
-            tokens = self._tokens(flat).to(torch.int32)
-            return {"tokens": tokens.view(self.preset.images, self.preset.captions_each, -1)}
+            parts = []
+            for rows in self._in_parts("tokens"):
+                flat = [caption for row in rows.tolist() for caption in self.captions[row]]
+                parts.append(self._tokens(flat).to(torch.int32).view(len(rows), self.preset.captions_each, -1))
+            return {"tokens": torch.cat(parts)}
 
         return data.cached(self.folder / "tokens.safetensors", make)["tokens"]
 
