@@ -1,23 +1,31 @@
 """Training can be stopped and resumed, is repeatable from its seed, and ends in a folder that diffusers loads."""
 
+import errno
 import json
 import math
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import safetensors.torch
 import torch
 from diffusers import DPMSolverMultistepScheduler
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from steerclear.cli.app import _os_sentence, main
 from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
-from steerclear.training import command, portraits
+from steerclear.training import command, data, loop, pack, portraits
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
 from steerclear.training.presets import Preset
 from steerclear.training.references import expected_latents
+from steerclear.training.saving import save_whole
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
 
@@ -118,6 +126,13 @@ def test_a_cpu_without_instructions_for_bfloat16_learns_in_float32(
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == used
 
 
+def test_a_torch_that_cannot_tell_learns_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not loop.computes_in_bfloat16("cpu")
+    with fast_arithmetic("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
 def test_the_rate_rises_stays_and_falls() -> None:
     schedule = Schedule(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, decay=0.4)
     assert [schedule.rate(step) for step in (0, 4, 9, 59)] == [0.1, 0.5, 1.0, 1.0]
@@ -144,11 +159,11 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train_portraits(
     folder: Path, outdir: Path, *, preset: str = "cpu", seed: int = 0, resume: bool = False, start_from: str | None = None,
-    report: Report = lambda progress: None,
+    device: str = "cpu", report: Report = lambda progress: None,
 ) -> None:  # fmt: skip
     """The command under test, with what most of its tests give it."""
     command.train_portraits(
-        preset, folder, outdir, seed=seed, device="cpu", resume=resume, start_from=start_from, report=report
+        preset, folder, outdir, seed=seed, device=device, resume=resume, start_from=start_from, report=report
     )
 
 
@@ -200,6 +215,68 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
     assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
 
 
+def test_a_training_stopped_while_it_packs_goes_on_with_the_same_command(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(network: nn.Module) -> None:
+        if (tmp_path / "out.partial/unet").exists():  # the pipeline is written, its weak network is not
+            raise KeyboardInterrupt
+        return stored(network)
+
+    stored = pack._stored
+    monkeypatch.setattr(pack, "_stored", stop)
+    (tmp_path / "out").mkdir()  # an empty folder may be there
+    with pytest.raises(KeyboardInterrupt):
+        train_portraits(tmp_path / "work", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr(pack, "_stored", stored)
+    monkeypatch.chdir(tmp_path / "out")
+    train_portraits(tmp_path / "work", Path("."), resume=True)
+    assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]
+
+
+@pytest.mark.parametrize(
+    ("module", "unwritten"),
+    [(data, "portraits.safetensors"), (loop, "checkpoints/autoencoder.safetensors"), (safetensors.torch, "vae")],
+)
+def test_a_full_disk_is_a_sentence(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    module: ModuleType, unwritten: str,
+) -> None:  # fmt: skip
+    def full(*arguments: object, **named: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(module, "save_file", full)
+    arguments = ["train", "portraits", "--folder", str(tmp_path / "work"), "--outdir", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert (
+        f"steerclear: the disk is full, so {str(tmp_path / 'work' / unwritten)!r} could not be written; what was done is "
+        "kept. Make room and run it again."
+    ) in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "work" / unwritten).exists()
+
+
+def test_an_error_of_the_system_that_a_library_tells_of_is_one(tmp_path: Path) -> None:
+    def told(path: Path) -> None:
+        raise Exception("Permission denied (os error 13)")  # as tokenizers does
+
+    def untold(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as writing to an open file does
+
+    def other(path: Path) -> None:
+        raise SafetensorError("no such dtype")
+
+    with pytest.raises(PermissionError) as caught:
+        save_whole(tmp_path / "vae", told)
+    assert caught.value.filename == str(tmp_path / "vae")
+    with pytest.raises(OSError, match="No space left on device") as full:
+        save_whole(tmp_path / "vae", untold)
+    assert full.value.filename == str(tmp_path / "vae")
+    with pytest.raises(SafetensorError, match="no such dtype"):
+        save_whole(tmp_path / "vae", other)
+
+
 def test_what_takes_long_says_how_far_it_has_come(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +309,36 @@ def test_a_run_does_not_go_on_under_other_code(
     monkeypatch.setattr(command, "_program", lambda: "another")
     with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now.* another --folder"):
         train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
+
+
+def test_a_run_does_not_go_on_in_another_arithmetic(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    with pytest.raises(KeyboardInterrupt):
+        train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    with pytest.raises(
+        FolderConflict,
+        match=r"holds another run \(arithmetic: 'bfloat16' there, 'float32' now\)\. Give another --folder",
+    ):
+        train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
+
+
+def test_the_checkpoints_are_not_kept_where_the_pipeline_is_to_be(tmp_path: Path) -> None:
+    with pytest.raises(FolderConflict, match=r"out/work' lies in '.*out', .*; give another --folder"):
+        train_portraits(tmp_path / "out/work", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["foo", "meta"])
+def test_a_device_that_cannot_be_used_is_refused_before_anything_is_done(tmp_path: Path, device: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"device is '{device}', but must be one that torch can use here"):
+        train_portraits(tmp_path / "work", tmp_path / "out", device=device)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_preset_for_learning_on_wants_a_pipeline_to_start_from(tmp_path: Path) -> None:
@@ -348,3 +455,47 @@ def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="there is no preset 'tpu'"):
         train_portraits(tmp_path, tmp_path, preset="tpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_the_way_is_said_with_a_remedy(tmp_path: Path) -> None:
+    def said(act: Callable[[], object]) -> str:
+        try:
+            act()
+        except OSError as error:
+            return _os_sentence(error)
+        raise AssertionError("nothing is in the way")
+
+    file, folder, remedy = (
+        tmp_path / "file",
+        tmp_path / "folder",
+        "move it, or give another --outdir (training: or --folder).",
+    )
+    file.touch()
+    folder.mkdir()
+    wants_folder = f"{str(file)!r} is in the way: a folder is needed there, and it is a file; {remedy}"
+    assert said(lambda: file.mkdir(exist_ok=True)) == wants_folder
+    assert said(lambda: (file / "images/cfg").mkdir(parents=True)) == wants_folder
+    assert said(lambda: (file / "run.json").write_text("")) == wants_folder
+    assert said(lambda: folder.replace(file)) == wants_folder
+    wants_file = f"{str(folder)!r} is in the way: a file is needed there, and it is a folder; {remedy}"
+    assert said(lambda: folder.write_text("")) == wants_file
+    assert said(lambda: file.replace(folder)) == wants_file
+    assert said(folder.mkdir) == f"File exists {str(folder)!r}; what was done is kept."
+    assert _os_sentence(OSError(errno.ENOSPC, "No space left on device")).startswith(
+        "the disk is full, so a file could not"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["guidance"], ["train"]])
+def test_without_arguments_there_is_the_help_and_no_more(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert "Usage:" in printed.out + printed.err
+    assert "steerclear:" not in printed.err
+
+
+def test_a_command_that_there_is_not_is_still_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "nope"]) == 2
+    assert "steerclear: No such command 'nope'." in capsys.readouterr().err

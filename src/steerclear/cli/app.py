@@ -4,6 +4,7 @@ import errno
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -63,8 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not type(error).__module__.startswith(("click", "typer")):
             raise
-        show = getattr(error, "format_message", lambda: str(error))
-        console.print(f"steerclear: {show()}", style="bold", markup=False)
+        shown = getattr(error, "format_message", lambda: str(error))()
+        if shown:  # nothing is wrong where there were no arguments: the help is printed
+            console.print(f"steerclear: {shown}", style="bold", markup=False)
         return USER_ERROR
 
 
@@ -81,10 +83,24 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 
 
 def _os_sentence(error: OSError) -> str:
-    where = f" {error.filename!r}" if error.filename else ""
+    place = error.filename2 or error.filename  # of a renaming, what it was to become
+    where = f" {str(place)!r}" if place else ""
     if error.errno == errno.ENOSPC:
         return f"the disk is full, so{where or ' a file'} could not be written; what was done is kept. Make room and run it again."
+    if place and isinstance(error, IsADirectoryError):
+        return _in_the_way(place, "file", "folder")
+    if place and isinstance(error, (FileExistsError, NotADirectoryError)):
+        file = next((some for some in (Path(place), *Path(place).parents) if some.is_file()), None)
+        if file is not None:
+            return _in_the_way(file, "folder", "file")
     return f"{error.strerror or error}{where}; what was done is kept."
+
+
+def _in_the_way(place: Path | str, needed: str, there: str) -> str:
+    return (
+        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or give another "
+        f"--outdir (training: or --folder)."
+    )
 
 
 def entry() -> None:

@@ -21,7 +21,7 @@ def portraits(
     preset: Annotated[
         str,
         typer.Option(
-            help="cpu (about two hours on two cores), gpu (longer); with --start-from: cpu-further, or cpu-weak, which makes "
+            help="cpu (several hours on two cores), gpu (longer); with --start-from: cpu-further, or cpu-weak, which makes "
             "the weak network alone."
         ),
     ] = "cpu",

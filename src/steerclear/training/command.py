@@ -4,10 +4,11 @@ import hashlib
 from pathlib import Path
 
 from ..bridges.files import folder_digest
+from ..bridges.placement import usable
 from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel
 from ..gallery import claim_folder
 from ..models import shipped
-from .loop import Report
+from .loop import Report, computes_in_bfloat16
 from .pack import pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
@@ -38,17 +39,18 @@ def train_portraits(
             come again.
         device: "cpu" or "cuda".
         resume: go on in a folder that holds a stopped run.
-        report: called after every step.
+        report: called after every step of what learns, and after every part of what is prepared.
         start_from: a shipped model's name or the folder of a finished pipeline, to learn on from: its autoencoder,
             tokenizer and classifier are kept, its denoiser and text encoder learn on (with "cpu-weak" they are kept too),
             the weak network is made anew.
 
     Raises:
         UnknownName: no such preset.
-        InvalidSetting: a preset for learning on, and nothing to start from.
+        InvalidSetting: a device that torch cannot use here; or a preset for learning on, and nothing to start from.
         UnsupportedModel: the pipeline to start from lacks parts.
-        FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings; or ``outdir`` is not
-            empty.
+        FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings or another arithmetic;
+            or ``outdir`` is not empty, or the folder lies in it.
+        OSError: something cannot be written; what was done is kept.
         TrainingDiverged: a loss is not finite.
     """
     if preset not in PRESETS:
@@ -59,6 +61,7 @@ def train_portraits(
             "preset", preset, f"{from_nothing} to begin with nothing",
             "it learns on from a finished pipeline; add --start-from portraits",
         )  # fmt: skip
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
     if (folder / "run.json").exists() and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
@@ -67,8 +70,15 @@ def train_portraits(
         raise FolderConflict(
             f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
+    if folder.resolve().is_relative_to(outdir.resolve()):
+        raise FolderConflict(
+            f"{str(folder)!r} lies in {str(outdir)!r}, which the finished pipeline fills alone; give another --folder."
+        )
     start = None if start_from is None else _finished_pipeline(start_from)
-    claimed = {"command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "program": _program()}
+    claimed = {
+        "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(),
+    }  # fmt: skip
     if start is not None:
         claimed["start_from"] = folder_digest(start)
     claim_folder(folder, claimed, "--folder")

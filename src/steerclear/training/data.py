@@ -12,6 +12,7 @@ from ..testbeds.portraits import attributes as world
 from ..testbeds.portraits.attributes import Attributes, probability_of
 from ..testbeds.portraits.captions import meaning, probability_of_mentions, read_prompt, write_caption
 from ..testbeds.portraits.drawing import draw_from_seeds
+from .saving import save_whole
 
 FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")
@@ -117,7 +118,6 @@ def cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
     """The tensors in ``path``; made, and written there, when the file is missing."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({name: tensor.contiguous() for name, tensor in make().items()}, partial)
-        partial.replace(path)
+        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+        save_whole(path, lambda to: save_file(tensors, to))
     return load_file(path)

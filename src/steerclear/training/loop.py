@@ -5,7 +5,6 @@ resumed makes the same numbers as one that was not.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import TrainingDiverged
+from .saving import save_whole
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 STEP_SEED_STRIDE = 1_000_003
@@ -81,9 +81,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def computes_in_bfloat16(device: str) -> bool:
-    """Whether the processor has instructions for it: a CPU without them emulates it, many times slower than float32."""
+    """Whether the processor has instructions for it: a CPU without them emulates it, many times slower than float32.
+
+    A torch that cannot tell computes in float32, which is right everywhere.
+    """
     if device != "cpu":
         return True
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
     return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
@@ -131,10 +136,8 @@ class _Averaged:
             tensors[f"average.{name}"] = average
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        partial = path.with_suffix(".partial")
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial,
-                  metadata={"step": str(step)})  # fmt: skip
-        os.replace(partial, path)
+        kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_whole(path, lambda to: save_file(kept, to, metadata={"step": str(step)}))
 
     def load(self, path: Path) -> int:
         with safe_open(path, "pt") as file:

@@ -11,12 +11,13 @@ from ..bridges.loading import WEAK_FOLDER
 from ..measure import CLASSIFIER
 from .diffusion import build_scheduler
 from .portraits import Workshop
+from .saving import save_whole
 
 READABLE = 0o644
 
 
 def pack(workshop: Workshop, outdir: Path) -> Path:
-    """Write pipeline, weak denoiser and classifier.
+    """Write pipeline, weak denoiser and classifier: all of them, or nothing.
 
     The denoisers are stored in float16, which halves the folder.
     """
@@ -29,13 +30,17 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
         vae=workshop.autoencoder, text_encoder=text_encoder, tokenizer=tokenizer, unet=_stored(unet),
         scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    pipe.save_pretrained(outdir, safe_serialization=True)
-    _stored(weak).save_pretrained(outdir / WEAK_FOLDER, safe_serialization=True)
-    classifier.save(outdir / CLASSIFIER)
-    for path in outdir.rglob("config.json"):
-        _forget_origin(path)
-    for path in outdir.rglob("*.safetensors"):
-        path.chmod(READABLE)  # safetensors leaves its files to their owner alone
+
+    def save(folder: Path) -> None:
+        pipe.save_pretrained(folder, safe_serialization=True)
+        _stored(weak).save_pretrained(folder / WEAK_FOLDER, safe_serialization=True)
+        classifier.save(folder / CLASSIFIER)
+        for path in folder.rglob("config.json"):
+            _forget_origin(path)
+        for path in folder.rglob("*.safetensors"):
+            path.chmod(READABLE)  # safetensors leaves its files to their owner alone
+
+    save_whole(outdir.resolve(), save)  # "." has no sibling, and a folder cannot replace a link
     return outdir
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
-from ..gallery import write_text
 from ..measure import CLASSIFIER
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
@@ -27,6 +26,7 @@ from .loop import Progress, Report, Schedule, train
 from .metric import error_metric
 from .presets import Preset
 from .references import REFERENCES, Families
+from .saving import save_whole
 
 AT_ONCE = 2048
 RECONSTRUCTIONS = 4096
@@ -63,9 +63,7 @@ class Workshop:
         if self.start is None or (self.folder / name).exists():
             return
         source = self.start / name
-        _save_whole(
-            self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to)
-        )
+        save_whole(self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to))
 
     def _in_parts(self, stage: str) -> Iterator[Tensor]:
         """The numbers of all training portraits, some at a time; says how many are done."""
@@ -108,7 +106,7 @@ class Workshop:
             train("autoencoder", model, loss, schedule, self.folder, seed=self.seed, report=self.report)
             some = autoencoder.encode(model, images[:2048].to(self.device))
             model.register_to_config(scaling_factor=1 / float(some.std()))
-            _save_whole(done, model.save_pretrained)
+            save_whole(done, model.save_pretrained)
         return AutoencoderKL.from_pretrained(done).to(self.device).eval()
 
     def _latents(self, stage: str, images_of: Callable[[Tensor], Tensor]) -> Tensor:
@@ -163,7 +161,7 @@ class Workshop:
             for rows in self._in_parts("captions"):
                 some = {name: column[rows] for name, column in self.attributes.items()}
                 written += data.captions(rows.tolist(), some, self.preset.captions_each)
-            write_text(path, json.dumps(written))
+            save_whole(path, lambda to: to.write_text(json.dumps(written), encoding="utf-8"))
         return json.loads(path.read_text())
 
     @cached_property
@@ -172,7 +170,7 @@ class Workshop:
         self._kept("tokenizer")
         if not done.exists():
             flat = [caption for row in self.captions for caption in row]
-            _save_whole(done, tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained)
+            save_whole(done, tokenizer.learn(flat[:TOKENIZER_CAPTIONS]).save_pretrained)
         return CLIPTokenizer.from_pretrained(done)
 
     def _tokens(self, captions: list[str]) -> Tensor:
@@ -231,7 +229,7 @@ class Workshop:
                 unet.save_pretrained(folder / "unet")
                 text.save_pretrained(folder / "text_encoder")
 
-            _save_whole(done, save)
+            save_whole(done, save)
         return (
             UNet2DConditionModel.from_pretrained(done / "unet").to(self.device).eval(),
             CLIPTextModel.from_pretrained(done / "text_encoder").to(self.device).eval(),
@@ -244,7 +242,7 @@ class Workshop:
             unet = diffusion.build_unet(self.preset.weak_channels, self.seed)
             model = diffusion.TextToLatents(unet, self.denoiser[1], train_text=False)
             self._train_denoiser("weak", model, self.preset.weak)
-            _save_whole(done, unet.save_pretrained)
+            save_whole(done, unet.save_pretrained)
         return UNet2DConditionModel.from_pretrained(done).to(self.device).eval()
 
     @cached_property
@@ -274,14 +272,5 @@ class Workshop:
 
             train("classifier", model, loss, schedule, self.folder, seed=self.seed + 2, report=self.report)
             model.cpu().set_feature_scale(images[:FEATURE_SCALE_PORTRAITS])
-            _save_whole(done, model.save)
+            save_whole(done, model.save)
         return PortraitClassifier.load(done)
-
-
-def _save_whole(done: Path, save: Callable[[Path], object]) -> None:
-    """Save so that the file or folder is there whole or not at all: its being there is how a stage counts as done."""
-    partial = done.with_name(f"{done.name}.partial")
-    if partial.is_dir():
-        shutil.rmtree(partial)
-    save(partial)
-    partial.replace(done)
