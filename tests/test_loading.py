@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import tiny
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.loras import LoRA, file_digest
 from steerclear.cli.app import main
-from steerclear.errors import SteerclearWarning
+from steerclear.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
+from steerclear.features.portrait_classifier import PortraitClassifier, read
 from steerclear.gallery import read_settings
 from steerclear.results import Results
 
@@ -267,6 +270,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--lora", "sd3.safetensors"], "the LoRA 'sd3.safetensors' c"),
         (["--lora", "style.safetensors:nan"], "the scale of --lora style.safetensors is nan, but must be a finite number."),
         (["--lora", ""], "--lora is '', but must be a file, a folder or a hub id"),
+        (["--weak", ""], "--weak is '', but must be a folder, a hub id or a kind of weak network; leave it out for the model's own."),
         (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is no folder, no hub id and no kind ("),
         (["--weak", "noised:strenth=1"], "there is no parameter of noised 'strenth'; did you mean 'strength'?"),
         (["--weak", "without-lora"], "the pipeline's network has no LoRA"),
@@ -405,3 +409,139 @@ def test_words_that_fall_off_are_named_in_every_family(
 def test_a_warning_of_offload_is_a_warning_in_python_too(folders: Any) -> None:
     with pytest.warns(SteerclearWarning, match="saves no memory on the cpu"):
         load_model(str(folders("sd")), offload="group")
+
+
+UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
+ENCODER = "text_encoder/model.safetensors"
+
+
+def without(file: str, *tensors: str) -> Callable[[Path], None]:
+    """Takes tensors out of a file of a model's folder."""
+
+    def broken(folder: Path) -> None:
+        weights = load_file(folder / file)
+        for name in tensors:
+            del weights[next(key for key in weights if key.endswith(name))]
+        save_file(weights, folder / file, {"format": "pt"})
+
+    return broken
+
+
+def emptied(part: str, *names: str) -> Callable[[Path], None]:
+    """Takes files, or all of them, out of a part of a model's folder."""
+
+    def broken(folder: Path) -> None:
+        for path in [folder / part / name for name in names] or list((folder / part).iterdir()):
+            path.unlink()
+
+    return broken
+
+
+def configured(file: str, **settings: Any) -> Callable[[Path], None]:
+    """Changes settings in a file of a model's folder."""
+
+    def broken(folder: Path) -> None:
+        (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **settings}))
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("name", "breaks", "sentence"),
+    [
+        ("sd", emptied("tokenizer", "tokenizer.json"), "its tokenizer knows no words; the folder broken/tokenizer lacks merges.txt or tokenizer.json or vocab.json."),
+        ("sd", emptied("tokenizer"), "its tokenizer knows no words; the folder broken/tokenizer lacks "),
+        ("sd", emptied("tokenizer", "tokenizer_config.json"), "its tokenizer has model_max_length 1e+30, and its text encoder reads 77 tokens at most; the folder broken/tokenizer lacks tokenizer_config.json"),
+        ("pixart", emptied("tokenizer"), "its tokenizer knows no words; the folder broken/tokenizer lacks "),
+        ("sd", without(ENCODER, "final_layer_norm.weight"), "its text_encoder lacks final_layer_norm.weight in its files; copy them again."),
+        ("sd", without(ENCODER, *(f"layers.{layer}.mlp.fc1.{kind}" for layer in (0, 1) for kind in ("weight", "bias"))), "its text_encoder lacks encoder.layers.0.mlp.fc1.bias, encoder.layers.0.mlp.fc1.weight, encoder.layers.1.mlp.fc1.bias and 1 more in its files; copy them again."),
+        ("pixart", without(ENCODER, "shared.weight"), "its text_encoder lacks "),
+        ("sd", without(UNET, "conv_in.weight"), "its unet lacks conv_in.weight in its files; copy them again."),
+        ("sd", without(VAE, "decoder.conv_out.bias"), "its vae lacks decoder.conv_out.bias in its files; copy them again."),
+        ("sd3", without("transformer/diffusion_pytorch_model.safetensors", "proj_out.bias"), "its transformer lacks proj_out.bias in its files; copy them again."),
+        ("sd", configured("unet/config.json", cross_attention_dim=24), "its unet has weights of other shapes than its config.json says; copy both from one network."),
+        ("sd", emptied("unet", "config.json"), "its unet is damaged or incomplete: "),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_not_whole_is_refused_by_what_it_lacks(
+    name: str, breaks: Callable[[Path], None], sentence: str, folders: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders(name), "broken")
+    if name == "pixart":  # the class that models have; the tiny one's refuses to be made of nothing
+        configured("model_index.json", tokenizer=["transformers", "T5Tokenizer"])(Path("broken"))
+    breaks(Path("broken"))
+    assert generate("--model", "broken", "--seeds", "0", "--outdir", "out") == 2
+    shown = printed(capsys)
+    assert f"the model 'broken' cannot be loaded: {sentence}" in shown
+    assert "Traceback" not in shown
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "sentence"),
+    [
+        (configured("unet/config.json", cross_attention_dim=24), "the weak network does not fit: its cross_attention_dim is 24, and the pipeline's network has 16;"),
+        (configured("unet/config.json", block_out_channels=[8, 32]), "the weak network 'weak' cannot be loaded: it has weights of other shapes than its config.json says"),
+        (without(UNET, "conv_in.weight"), "the weak network 'weak' cannot be loaded: it lacks conv_in.weight in its files;"),
+    ],
+)  # fmt: skip
+def test_a_weak_network_that_does_not_fit_is_refused_in_our_words(
+    breaks: Callable[[Path], None], sentence: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders("sd"), "weak")
+    breaks(Path("weak"))
+    with pytest.raises(UnsupportedModel) as refused:
+        load_model(str(folders("sd")), weak="weak")
+    assert str(refused.value).startswith(sentence)
+    assert "ignore_mismatched_sizes" not in str(refused.value)
+
+
+def test_files_in_other_forms_are_whole_too(folders: Any, tmp_path: Path) -> None:
+    """Networks in several files, and an autoencoder whose attention has the names of earlier years."""
+    shutil.copytree(folders("sd"), tmp_path / "forms")
+    for part, network in (("unet", tiny.unet()), ("text_encoder", tiny.text_encoder())):
+        emptied(part)(tmp_path / "forms")
+        network.save_pretrained(tmp_path / "forms" / part, max_shard_size="20KB")
+        assert len(list((tmp_path / "forms" / part).glob("*.safetensors"))) > 1
+    earlier = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(tmp_path / "forms" / VAE)
+    for now, before in earlier.items():
+        weights = {key.replace(f".{now}.", f".{before}."): value for key, value in weights.items()}
+    save_file(weights, tmp_path / "forms" / VAE, {"format": "pt"})
+    found, own = load_model(str(tmp_path / "forms")).pipe, load_model(str(folders("sd"))).pipe
+    for part in ("unet", "vae", "text_encoder"):
+        expected = getattr(own, part).state_dict()
+        for key, value in getattr(found, part).state_dict().items():
+            assert torch.equal(value, expected[key]), (part, key)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (None, "classifier.safetensors cannot be read ("),
+        (b"nothing of the kind", "classifier.safetensors cannot be read ("),
+        ({"conv_in.weight": torch.zeros(2, 3)}, "is not the portraits' own: the shape of its feature_scale is missing, but must be ()"),
+        ({**PortraitClassifier().state_dict(), "head.bias": torch.zeros(5)}, "the shape of its head.bias is (5,), but must be (23,); copy the model again."),
+        ({**PortraitClassifier().state_dict(), "other": torch.zeros(1)}, "the shape of its other is (1,), but must be missing; copy the model again."),
+    ],
+)  # fmt: skip
+def test_a_classifier_that_is_none_is_refused(weights: Any, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "classifier.safetensors"
+    if isinstance(weights, bytes):
+        path.write_bytes(weights)
+    elif weights is not None:
+        save_file(weights, path)
+    with pytest.raises(UnsupportedModel) as refused:
+        PortraitClassifier.load(path)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("broken", ["head.bias", "body.0.weight", "feature_scale"])
+def test_a_classifier_that_gives_nan_reads_nothing(broken: str) -> None:
+    classifier = PortraitClassifier().eval()
+    classifier.state_dict()[broken].fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match=r"the classifier's output is not finite for these images\."):
+        read(classifier, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))

@@ -102,5 +102,9 @@ class _Evaluation:
         if not bad.any():
             return  # only the sum overflowed
         images = (bad.nonzero()[:, 0] if rows is None else rows[bad]).tolist()
-        done = f"branches evaluated: {', '.join(self.asked)}"
-        raise NotFiniteError(what, self.point.index, self.point.total, images, done)
+        raise NotFiniteError(
+            what,
+            f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
+            f"{', '.join(self.asked)})",
+            "Try a lower guidance_scale, or float32 instead of a half precision.",
+        )

@@ -71,13 +71,14 @@ class FolderConflict(SteerclearError):
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):
-    """A network or a guidance gave NaN or infinity."""
+    """A network or a guidance gave NaN or infinity.
 
-    def __init__(self, what: str, index: int, total: int, images: list[int], evaluations: str) -> None:
-        super().__init__(
-            f"{what} is not finite at step {index + 1} of {total} (images {images} of the batch; {evaluations}). "
-            f"Images that were done are kept. Try a lower guidance_scale, or float32 instead of a half precision."
-        )
+    >>> print(NotFiniteError("the decoded image", "for seed 3", "Try float32."))
+    the decoded image is not finite for seed 3. Images that were done are kept. Try float32.
+    """
+
+    def __init__(self, what: str, where: str, remedy: str) -> None:
+        super().__init__(f"{what} is not finite {where}. Images that were done are kept. {remedy}")
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):

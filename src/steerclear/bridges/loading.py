@@ -1,14 +1,16 @@
 """Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.nn import Module
 
-from ..errors import UnknownName, UnsupportedModel
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel
 from ..models import shipped
 from .families import family_of
 from .files import (
@@ -32,6 +34,12 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
+
+SHOWN = 3
+"""Of missing tensors, how many are named."""
+
+WORD_START = "▁"
+"""What T5's tokenizers write for a space; alone it is no word."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def load_model(
 
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
-        InvalidSetting: a device that torch cannot use, or a LoRA's scale that is none.
+        InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
@@ -99,10 +107,13 @@ def load_model(
     _check_parts(name, folder)
     quiet()
     try:
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
+        networks = _networks(name, folder, DTYPES[dtype])
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
     except UNLOADABLE as error:
         raise UnsupportedModel(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
     _check_kind(name, pipe)
+    _check_data(name, pipe)
+    _check_tokenizers(name, folder, pipe)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
@@ -154,6 +165,77 @@ def _check_parts(name: str, folder: Path) -> None:
         )
 
 
+def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """The networks of a pipeline, whole; its own loader would fill at random what their files lack, and not say so."""
+    import diffusers
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    networks = {}
+    for part, value in read_json(folder / PIPELINE_INDEX).items():
+        library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
+        found = getattr(libraries.get(str(library)), str(kind), None)
+        if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
+            networks[part] = _network(f"the model {name!r} cannot be loaded: its {part}", found, folder / part, dtype)
+    return networks
+
+
+def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network from its folder.
+
+    Raises:
+        UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
+    """
+    try:
+        network, found = kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True)
+    except UNLOADABLE as error:
+        if "ignore_mismatched_sizes" in str(error):
+            reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
+        else:
+            reason = f"is damaged or incomplete: {first_line(error)}"
+        raise UnsupportedModel(f"{what} {reason}") from error
+    # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
+    parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
+    _refuse_lacking(what, parameters & set(found["missing_keys"]))
+    return network
+
+
+def _refuse_lacking(what: str, tensors: Iterable[str]) -> None:
+    names = sorted(tensors)
+    if names:
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise UnsupportedModel(f"{what} lacks {', '.join(names[:SHOWN])}{more} in its files; copy them again.")
+
+
+def _check_data(name: str, pipe: Any) -> None:
+    """Refuse parameters that no file gave data."""
+    for part, network in pipe.components.items():
+        if isinstance(network, Module):
+            lacking = [key for key, parameter in network.named_parameters() if parameter.is_meta]
+            _refuse_lacking(f"the model {name!r} cannot be loaded: its {part}", lacking)
+
+
+def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
+    """Refuse tokenizers that were made of nothing: each word would be dropped, or the prompt have no end."""
+    from transformers import CLIPTokenizer, PreTrainedTokenizerBase
+
+    for part, tokenizer in pipe.components.items():
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            continue
+        what = f"the model {name!r} cannot be loaded: its {part}"
+        words = {word.strip(WORD_START) for word in tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)}
+        if not words - {""}:
+            files = " or ".join(sorted(tokenizer.vocab_files_names.values()))
+            raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
+        encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
+        limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if isinstance(tokenizer, CLIPTokenizer) and limit is not None and tokenizer.model_max_length > limit:
+            raise UnsupportedModel(
+                f"{what} has model_max_length {tokenizer.model_max_length:g}, and its text encoder reads {limit} tokens "
+                f"at most; the folder {folder / part} lacks tokenizer_config.json or holds another model's. Copy it again."
+            )
+
+
 def _check_kind(name: str, pipe: Any) -> None:
     """Refuse what needs more than a text or a class."""
     family_of(pipe)
@@ -179,6 +261,10 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
     """The weak network, and where its files are; None for what there is not."""
     family = family_of(pipe)
     own = getattr(pipe, family.network)
+    if weak == "":
+        raise InvalidSetting(
+            "--weak", weak, "a folder, a hub id or a kind of weak network", "leave it out for the model's own"
+        )
     if weak is not None and is_weak_kind(weak) and not Path(weak).is_dir():
         kind = parse_weak(weak)
         kind.check(pipe, own)
@@ -186,7 +272,7 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
     folder = _weak_folder(weak, model, family.network)
     if folder is None:
         return None, None
-    network = _load_weak(weak or WEAK_FOLDER, folder, own)
+    network = _load_weak(weak or WEAK_FOLDER, folder, pipe, own)
     OtherNetwork(network).check(pipe, own)
     return network, folder
 
@@ -227,28 +313,30 @@ def _fetched(weak: str, part: str) -> str:
     return snapshot_download(weak, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
 
 
-def _load_weak(name: str, folder: Path, own: Any) -> Any:
+def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
     """A network of the class that its configuration names, which must be that of the pipeline's own."""
-    from diffusers import AutoModel
-
     if not (folder / NETWORK_CONFIG).is_file():
         raise UnsupportedModel(
             f"the weak network {name!r} cannot be loaded: {folder} has no {NETWORK_CONFIG}, so it holds no network."
         )
-    kind = read_json(folder / NETWORK_CONFIG).get("_class_name")
+    settings = read_json(folder / NETWORK_CONFIG)
+    kind = settings.get("_class_name")
     if kind != type(own).__name__:
         raise UnsupportedModel(
             f"the weak network {name!r} cannot be loaded: its {NETWORK_CONFIG} names {kind or 'no class of diffusers'}, "
             f"and this model's network is a {type(own).__name__}."
         )
-    try:
-        network = AutoModel.from_pretrained(str(folder), dtype=own.dtype, use_safetensors=True)
-    except UNLOADABLE as error:
-        raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: {first_line(error)}") from error
-    # diffusers leaves what the files lack without data
-    if any(parameter.is_meta for parameter in network.parameters()):
-        raise UnsupportedModel(f"the weak network {name!r} cannot be loaded: its files are not those of a {kind}.")
-    return network.eval()
+    OtherNetwork(_Described(settings, own)).check(pipe, own)
+    return _network(f"the weak network {name!r} cannot be loaded: it", type(own), folder, own.dtype).eval()
+
+
+class _Described(Module):
+    """A network that is a configuration only: what it takes and gives can be looked at before weights are loaded."""
+
+    def __init__(self, settings: dict[str, Any], own: Any) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(**{**own.config, **settings})
+        self.dtype = own.dtype
 
 
 def quiet() -> None:

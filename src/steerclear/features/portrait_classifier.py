@@ -4,9 +4,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..errors import NotFiniteError, UnsupportedModel
 from ..shapes import Float, UInt8, shaped
 
 BINARY = ("man", "mustache", "beard", "glasses", "hat", "smile")
@@ -48,8 +50,25 @@ class PortraitClassifier(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "PortraitClassifier":
+        """From its file.
+
+        Raises:
+            UnsupportedModel: there is no such file, or it is damaged or holds another network.
+        """
         model = cls()
-        model.load_state_dict(load_file(path))
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UnsupportedModel(f"the classifier {path} cannot be read ({error}); copy the model again.") from error
+        own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in weights.items()}
+        for name in [*own, *found]:
+            if own.get(name) != found.get(name):
+                raise UnsupportedModel(
+                    f"the classifier {path} is not the portraits' own: the shape of its {name} is "
+                    f"{found.get(name, 'missing')}, but must be {own.get(name, 'missing')}; copy the model again."
+                )
+        model.load_state_dict(weights)
         return model.eval()
 
 
@@ -81,13 +100,21 @@ def read(
 
     Features are divided by ``feature_scale``: over true portraits their mean variance is 1. In batches; image k does
     not depend on its neighbours beyond the last bits of float32.
+
+    Raises:
+        NotFiniteError: the classifier gives NaN or infinity, of which any rate would be read as 0.
     """
     values: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
     features = []
     for some in images.split(BATCH):
         feature = model.body(some.float() / 127.5 - 1)
         features.append(feature / model.feature_scale)
-        for name, logits in split_logits(model.head(feature)).items():
+        logits_of_all = model.head(feature)
+        if not (logits_of_all.isfinite().all() and features[-1].isfinite().all()):
+            raise NotFiniteError(
+                "the classifier's output", "for these images", "Its file is damaged; copy the model again."
+            )
+        for name, logits in split_logits(logits_of_all).items():
             values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
     if not features:
         empty = {name: torch.empty(0, dtype=torch.long) for name in values}
