@@ -126,6 +126,11 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         (["compare", MAN, "--weak", str(shipped()["portraits"] / "vae")], "cannot be loaded"),
         (["compare"], "Missing argument 'prompt'"),
         (["compare", MAN, "--steps", "0"], "Invalid value for '--steps'"),
+        (["compare", MAN, "--seeds", ""], "seeds is '', but must be like 0-63 or 1,5,9"),
+        (["compare", MAN, "--seeds", "9" * 5000], "but must be like 0-63 or 1,5,9"),
+        (["compare", MAN, "--auto-scale", "inf"], "auto_scale is inf, but must be a finite number."),
+        (["compare", "a man \udcff"], "has bytes that are no UTF-8"),
+        (["compare", MAN, "--height", "800000"], "Invalid value for '--height'"),
         (["compare", MAN, "--nonsense"], "No such option"),
     ],
 )
@@ -218,6 +223,38 @@ def test_any_guidance_joins_the_comparison(tmp_path: Path, capsys: pytest.Captur
     assert [method.name for method in found.methods] == ["unguided", "interval"]
     assert {"red hat", "beard"} <= {column.name for column in found.columns}
     assert set(found.methods[0].images[0].shown) >= {"red hat", "beard", "hair"}
+
+
+def compared(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Results, str]:
+    """What is found with one image of one step, and what is said on the error stream."""
+    told = ["compare", MAN, *arguments, "--seeds", "0", "--steps", "1", "--outdir", str(folder), "--format", "json"]
+    assert main(told) == 0
+    printed = capsys.readouterr()
+    return Results.model_validate_json(printed.out), " ".join(printed.err.split())
+
+
+def test_images_of_another_size_are_made_and_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _ = compared(["--methods", "unguided", "--height", "128", "--width", "96"], tmp_path / "o", capsys)
+    assert [column.name for column in found.columns] == ["moved", "evaluations"]
+    assert any("sees images of 64 x 64 alone" in note for note in found.notes)
+
+
+def test_a_method_without_its_negative_keeps_its_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, said = compared(["--methods", "negative", "--guidance-scale", "7"], tmp_path / "o", capsys)
+    assert found.methods[0].guidance["guidance_scale"] == 7
+    assert "has no negative to push away from" in said
+
+
+def test_a_scale_that_no_method_takes_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, said = compared(["--methods", "unguided", "--guidance-scale", "7", "--auto-scale", "3"], tmp_path / "o", capsys)
+    assert "guidance_scale=7 has no effect: none of the methods unguided takes it" in said
+    assert "auto_scale=3 has no effect" in said
+
+
+def test_a_guidance_that_ignores_the_negative_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, said = compared(["--negative-prompt", "mustache", "--methods", "interval"], tmp_path / "o", capsys)
+    assert [len(method.warnings) for method in found.methods] == [1]
+    assert f"warning: {found.methods[0].warnings[0]}" in said
 
 
 def test_a_prompt_that_the_world_does_not_know_has_no_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

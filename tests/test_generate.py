@@ -118,6 +118,47 @@ def test_nan_from_the_network_keeps_earlier_batches(
     assert [path.name for path in tmp_path.iterdir()] == ["00000.png"]
 
 
+def test_nan_from_the_autoencoder_is_no_image(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = model.pipe.vae.decode
+
+    def decoded(latents: torch.Tensor, *arguments: object, **more: object) -> object:
+        found = decode(latents, *arguments, **more)
+        found[0][-1, 0, 0, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(model.pipe.vae, "decode", decoded)
+    with pytest.raises(
+        NotFiniteError, match=r"the image that the autoencoder decoded is not finite for seed 6\. .*float32"
+    ):
+        generate(model, recipe(model), [5, 6], tmp_path, batch_size=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["00005.png"]
+
+
+@pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "Storage size calculation overflowed"])
+def test_a_full_main_memory_is_a_sentence(
+    words: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **more: object) -> None:
+        raise RuntimeError(f"[enforce fail] . {words}: you tried to allocate 1920000000000 bytes.")
+
+    monkeypatch.setattr(type(model.pipe), "prepare_latents", full)
+    with pytest.raises(InvalidSetting, match="batch_size is 1, but must be small enough for the memory of cpu"):
+        generate(model, recipe(model), [0], tmp_path)
+
+
+def test_pngs_of_others_are_not_ours(model: Model, tmp_path: Path) -> None:
+    from PIL import PngImagePlugin
+
+    ours = generate(model, recipe(model), [0], tmp_path)[0]
+    settings = read_settings(ours.path)
+    assert settings is not None
+    for said in ([1], {key: value for key, value in settings.items() if key != "levels"}):
+        info = PngImagePlugin.PngInfo()
+        info.add_text(gallery.SETTINGS_KEY, json.dumps(said))
+        Image.new("RGB", (4, 4)).save(ours.path, pnginfo=info)
+        assert find_picture(tmp_path, 0, recipe(model)) is None
+
+
 def test_a_full_accelerator_is_a_sentence(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **settings: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -164,6 +205,10 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     (tmp_path / "letters" / "mother.txt").write_text("dear")
     with pytest.raises(FolderConflict, match="is not empty and holds no run of steerclear"):
         claim_folder(tmp_path / "letters", {})
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / f"{gallery.RUN_FILE}.partial").write_text('{"pro')  # while it wrote its claim
+    claim_folder(tmp_path / "killed", {"steps": 3})
+    assert json.loads((tmp_path / "killed" / gallery.RUN_FILE).read_text()) == {"steps": 3}
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderConflict, match="is a file, not a folder"):
         claim_folder(tmp_path / "file", {})

@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,14 +12,16 @@ from typing import Any
 from . import __version__
 from .bridges.asking import takes_classes
 from .bridges.loading import Model
-from .errors import InvalidSetting, UnsupportedModel
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
-from .methods import Method, chosen_methods, standard_methods
+from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
+from .settings import finite
+from .testbeds.portraits import SIZE
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 MOVED = Column(
@@ -93,7 +96,9 @@ def compare(
             f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
             f"of saying no in words; make its images with steerclear generate"
         )
-    laboratory = _laboratory(model, prompt, negatives)
+    for name in TAKE_SCALE:
+        finite(name, getattr(question, name))
+    laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
         prior=0.5 if laboratory is None else laboratory.prior(),
@@ -108,6 +113,7 @@ def compare(
     for recipe in recipes.values():
         check_recipe(model, recipe)
     warn_of_idle_weak(model, list(recipes.values()))
+    _warn_of_idle_scales(question, methods)
     claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
     made: dict[str, list[Picture]] = {}
     for place, method in enumerate(methods):
@@ -158,10 +164,34 @@ def _identity(
     }  # fmt: skip
 
 
-def _laboratory(model: Model, prompt: str, negatives: tuple[str, ...]) -> PortraitLaboratory | None:
-    if not (model.folder / CLASSIFIER).is_file():
+def _warn_of_idle_scales(question: Question, methods: Sequence[Method]) -> None:
+    """Warn of a scale that was asked for and that none of the methods has."""
+    for name, takers in TAKE_SCALE.items():
+        asked = getattr(question, name)
+        if asked != getattr(Question, name) and not any(method.name in takers for method in methods):
+            warnings.warn(
+                f"{name}={asked:g} has no effect: none of the methods {', '.join(method.name for method in methods)} takes it; "
+                f"leave it out, or add one of {', '.join(takers)}",
+                SteerclearWarning,
+                stacklevel=3,
+            )  # fmt: skip
+
+
+def _laboratory(model: Model, question: Question, prompt: str, negatives: tuple[str, ...]) -> PortraitLaboratory | None:
+    """What measures the images; None for a model without a classifier, or for images of a size that it does not see.
+
+    Raises:
+        UnsupportedModel: a classifier that cannot be read; said before an image is made.
+    """
+    if not (model.folder / CLASSIFIER).is_file() or not _portrait_sized(question):
         return None
-    return PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None)
+    laboratory = PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None)
+    _ = laboratory.classifier
+    return laboratory
+
+
+def _portrait_sized(question: Question) -> bool:
+    return {question.height, question.width} <= {None, SIZE}
 
 
 def _results(
@@ -227,7 +257,12 @@ def _notes(
             f"{type(scheduler).__name__} is deterministic: its steps have no transition likelihood, so the tracked posterior "
             f"of the dynamic negative loses its meaning at low noise. {remedy}"
         )
-    if laboratory is None:
+    if laboratory is None and (model.folder / CLASSIFIER).is_file():
+        notes.append(
+            f"The classifier of this model sees images of {SIZE} x {SIZE} alone, so nothing says whether the concept is gone or "
+            f"what else changed: only how far the pixels moved and what it cost. Leave out height and width to measure."
+        )  # fmt: skip
+    elif laboratory is None:
         notes.append(
             "This model ships no attribute classifier and its truth is not known, so nothing says whether the concept is "
             "gone or what else changed: only how far the pixels moved and what it cost. Look at the images."

@@ -13,7 +13,9 @@ from .errors import FolderConflict
 from .recipe import Recipe
 
 SETTINGS_KEY = "steerclear"
+SAID_OF_ITSELF = {"digest", "seed", "trace", "levels", "branches", "evaluations"}
 RUN_FILE = "run.json"
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     try:
         with Image.open(path) as image:
             image.load()
-            return json.loads(image.info[SETTINGS_KEY])
+            settings = json.loads(image.info[SETTINGS_KEY])
     except (OSError, KeyError, UnidentifiedImageError, ValueError, SyntaxError):  # Pillow's own for bad files
         return None
+    return settings if isinstance(settings, dict) and settings.keys() >= SAID_OF_ITSELF else None
 
 
 def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
@@ -112,7 +115,8 @@ def claim_folder(folder: Path, settings: dict[str, Any], option: str = "--outdir
         return
     if folder.exists() and not folder.is_dir():
         raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another {option}.")
-    if folder.exists() and any(folder.iterdir()):
+    cut_off = path.with_name(RUN_FILE + PARTIAL)  # the claim of a run that was killed while it wrote it
+    if folder.exists() and any(found != cut_off for found in folder.iterdir()):
         raise FolderConflict(
             f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another {option}."
         )
@@ -122,9 +126,14 @@ def claim_folder(folder: Path, settings: dict[str, Any], option: str = "--outdir
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

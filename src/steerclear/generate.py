@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
@@ -14,7 +15,7 @@ from .bridges.call import Run
 from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -136,16 +137,30 @@ def _made(
             )  # fmt: skip
             try:
                 output = model.pipe(**arguments)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not _lacks_memory(error):
+                    raise
                 raise InvalidSetting(
                     "batch_size", len(batch), f"small enough for the memory of {model.device}",
                     "lower it, or the size of the images, or load with offload='model' or dtype='float16'; images that were "
                     "done are kept",
                 ) from error  # fmt: skip
-            for row, (seed, image) in enumerate(zip(batch, output.images, strict=True)):
+            for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
+                if not np.isfinite(decoded).all():
+                    raise NotFiniteError(
+                        "the image that the autoencoder decoded", f"for seed {seed}",
+                        "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
+                    )  # fmt: skip
+                image = model.pipe.numpy_to_pil(decoded)[0]
                 made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
                 write_picture(image, recipe, made[seed])
     return made
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Only for accelerators has torch an error of its own."""
+    words = ("can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(some in str(error) for some in words)
 
 
 def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:

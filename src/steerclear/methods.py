@@ -16,6 +16,11 @@ NETWORK_STOP_BELOW = 1.0
 """sigma / alpha under which a network's transitions are noise to the tracking (docs/tracking.md)."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
+TAKE_SCALE = {
+    "guidance_scale": ("without", "cfg", "negative", "dynamic-negative"),
+    "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
+}
+"""Which of the standard methods have which scale of the question."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,11 @@ class Method:
 def standard_methods(
     prompt: str, negative_prompts: Sequence[str], *, guidance_scale: float, auto_scale: float, prior: float
 ) -> list[Method]:
-    """The field's ways, in the order in which the table shows them.
+    """The field's ways, in the order in which the table shows them; without negatives, "without" has nothing to say.
 
     Args:
         prompt: what the image shall show.
-        negative_prompts: what it shall not; without any, only the methods that need none are there.
+        negative_prompts: what it shall not.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
         prior: how often the concept shows without guidance, for the tracking.
@@ -65,7 +70,7 @@ def standard_methods(
         Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
                AutoGuidance(auto_scale, inside)),
     ]  # fmt: skip
-    return [method for method in methods if negatives or method.name in NEED_NO_NEGATIVE]
+    return [method for method in methods if negatives or method.name != "without"]
 
 
 def chosen_methods(
@@ -73,12 +78,14 @@ def chosen_methods(
 ) -> list[Method]:
     """The methods of these names: standard ones, or any guidance on the shelf with its default settings.
 
+    Without names, the standard ones; those that push away from a negative only where there is one.
+
     Raises:
         UnknownName: neither; the message names the nearest.
         InvalidSetting: a name given twice.
     """
     if names is None:
-        return list(standard)
+        return [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
     if len(set(names)) < len(names):
         raise InvalidSetting("methods", ",".join(names), "each method once")
     known = {method.name: method for method in standard}
@@ -87,9 +94,7 @@ def chosen_methods(
         if name in known:
             chosen.append(known[name])
         elif name in guidances():
-            guidance = guidances()[name]()
-            used = tuple(negatives) if guidance.negative_has_no_effect() is None else ()
-            chosen.append(Method(name, name, prompt, used, guidance))
+            chosen.append(Method(name, name, prompt, tuple(negatives), guidances()[name]()))
         else:
             raise UnknownName("method", name, known.keys() | guidances().keys())
     return chosen

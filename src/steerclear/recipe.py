@@ -89,8 +89,14 @@ def checked_prompt(what: str, prompt: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left.
+        PromptError: nothing is left, or it is no text.
     """
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise PromptError(
+            f"the {what} {prompt!r} has bytes that are no UTF-8; say it in a terminal or a file that is."
+        ) from None
     stripped = prompt.strip()
     if not stripped:
         shall = "shall not" if "negative" in what else "shall"
@@ -109,7 +115,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     seeds: list[int] = []
     for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part)
         if match is None:
             raise InvalidSetting("seeds", text, "like 0-63 or 1,5,9", "seeds are whole numbers of at least 0")
         first = int(match[1])

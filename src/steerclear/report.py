@@ -16,6 +16,7 @@ from .figures.base import DARK, LIGHT, png, save
 from .figures.grid import fitted, grid, shared_seeds
 from .figures.shift import shift
 from .figures.trace import trace, traced
+from .gallery import write_text
 from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
 from .results import MethodResult, Results
 from .summary import question, summary
@@ -111,7 +112,7 @@ def write_report(results: Results, folder: Path) -> Path:
     )
     path = folder / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -98,7 +98,7 @@ def call_arguments(
     width: int | None,
     on_step: OnStep,
 ) -> dict[str, Any]:
-    """Keyword arguments of a pipeline's call for several images of one prompt.
+    """Keyword arguments of a pipeline's call for several images of one prompt, as numbers in [0, 1] (not yet pixels).
 
     Args:
         pipe: a pipeline that needs no image.
@@ -108,7 +108,7 @@ def call_arguments(
         height, width: in pixels; None for the pipeline's own.
         on_step: see :data:`OnStep`; pipelines that have classes never call it.
     """
-    common = {"num_inference_steps": num_inference_steps, "generator": list(generators)}
+    common = {"num_inference_steps": num_inference_steps, "generator": list(generators), "output_type": "np"}
     if takes_classes(pipe):
         return common | {"class_labels": [_class_number(pipe, prompt)] * len(generators)}
     takes = inspect.signature(type(pipe).__call__).parameters

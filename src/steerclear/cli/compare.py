@@ -67,7 +67,8 @@ def command(
     from ..table import terminal_tables
 
     question = Question(
-        prompt, tuple(negative_prompt or ()), parse_seeds(seeds or (QUICK_SEEDS if quick else DEFAULT_SEEDS)), steps or (QUICK_STEPS if quick else DEFAULT_STEPS),
+        prompt, tuple(negative_prompt or ()), parse_seeds((QUICK_SEEDS if quick else DEFAULT_SEEDS) if seeds is None else seeds),
+        (QUICK_STEPS if quick else DEFAULT_STEPS) if steps is None else steps,
         guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
         height, width,
     )  # fmt: skip

@@ -24,9 +24,11 @@ Loras = Annotated[
     typer.Option("--lora", help="A safetensors file, a folder or a hub id; FILE:0.8 for a scale; may be given again."),
 ]
 Height = Annotated[
-    int | None, typer.Option("--height", help="Of the image in pixels; default: the model's own.", min=8)
+    int | None, typer.Option("--height", help="Of the image in pixels; default: the model's own.", min=8, max=16_384)
 ]
-Width = Annotated[int | None, typer.Option("--width", help="Of the image in pixels; default: the model's own.", min=8)]
+Width = Annotated[
+    int | None, typer.Option("--width", help="Of the image in pixels; default: the model's own.", min=8, max=16_384)
+]
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
 ]

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..gallery import write_bytes
+
 DPI = 160
 
 
@@ -88,5 +90,5 @@ def png(figure: Figure) -> bytes:
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure as PNG; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(figure))
+    write_bytes(path, png(figure))
     return path

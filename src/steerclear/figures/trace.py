@@ -16,7 +16,11 @@ from .base import LIGHT, Theme, blank, quiet, sentence, text, wrapped
 
 PANEL_HEIGHT = 1.7
 NOTHING = "No method adapts its push while it samples, so there is no trace to draw."
-GROUPS = ((True, "the finished image shows the concept"), (False, "it does not"), (None, "an image (nobody looked)"))
+GROUPS = (
+    (True, "the finished image shows the concept"),
+    (False, "the finished image does not show it"),
+    (None, "an image (nobody looked)"),
+)
 
 
 def traced(results: Results) -> list[tuple[MethodResult, str]]:
