@@ -39,7 +39,8 @@ def test_a_claim_keeps_its_bound_or_not() -> None:
 @pytest.fixture(scope="module")
 def folder(few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
-    assert main(["benchmark", "shipped", "--outdir", str(folder), *SMALL]) == 0
+    for name in ("shipped", "autoguidance"):
+        assert main(["benchmark", name, "--outdir", str(folder), *SMALL]) == 0
     return folder
 
 
@@ -49,8 +50,28 @@ def test_the_shipped_models_claims_are_all_there(folder: Path) -> None:
     assert result.model_digest == load_model("portraits").digest
     claims = [claim.claim for claim in result.claims]
     for words in ("largest distance", "precision", "recall", "a red hat", "a mustache", '"without mustache" adds',
-                  "under the negative prompt", "autoguidance", "dB", "hair right", "mustache right, on men"):  # fmt: skip
+                  "under the negative prompt", "dB", "hair right", "mustache right, on men"):  # fmt: skip
         assert any(words in claim for claim in claims), words
+
+
+def test_autoguidance_is_held_against_unguided_at_all_steps_and_at_the_fine_ones(folder: Path) -> None:
+    result = Benchmark.model_validate_json((folder / "autoguidance.json").read_text())
+    assert result.weak_digest == load_model("portraits").weak_digest
+    scales = {path.name for path in (folder / "images").glob("auto-*")}
+    assert scales == {"auto-1.1", "auto-1.25", "auto-1.5", "auto-fine-1.25", "auto-fine-1.5"}
+    shipped = Benchmark.model_validate_json((folder / "shipped.json").read_text())
+    plain = {
+        claim.claim.rpartition(" ")[2]: claim.value
+        for claim in shipped.claims
+        if 'photo of a man", scale 1' in claim.claim
+    }
+    for claims in (result.claims[:3], result.claims[3:]):
+        precision, recall, frechet = claims
+        assert (precision.bound, recall.bound) == (f">= {plain['precision']:g}", f">= {plain['recall']:g}")
+        swept = [float(part.rpartition(":")[2]) for part in frechet.claim.partition("swept ")[2].rstrip(")").split(",")]
+        assert frechet.value == pytest.approx(min(swept), abs=0.005)  # the best scale is the one of the least distance
+    # with one step, at sigma / alpha = 195, no step is a fine one
+    assert result.claims[5].value == pytest.approx(float(result.claims[5].bound.removeprefix("<= ")), rel=1e-4)
 
 
 def test_parts_that_do_not_depend_on_the_sampler_are_met(folder: Path) -> None:
@@ -62,10 +83,11 @@ def test_parts_that_do_not_depend_on_the_sampler_are_met(folder: Path) -> None:
 
 def test_a_second_run_makes_no_image_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
-    first = json.loads((folder / "shipped.json").read_text())
-    assert main(["benchmark", "shipped", "--outdir", str(folder), *SMALL, "--format", "json"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
-    assert json.loads(capsys.readouterr().out) == first
+    for name in ("shipped", "autoguidance"):
+        first = json.loads((folder / f"{name}.json").read_text())
+        assert main(["benchmark", name, "--outdir", str(folder), *SMALL, "--format", "json"]) == 0
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
+        assert json.loads(capsys.readouterr().out) == first
 
 
 def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:

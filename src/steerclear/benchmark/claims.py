@@ -37,6 +37,7 @@ class Benchmark(BaseModel):
         steerclear_version: of the program.
         model: a model's name, or in words what was built for the purpose.
         model_digest: what its files are; None without files.
+        weak_digest: what the files of its weak network are; None where none was asked.
         scheduler, num_inference_steps, seeds: of every run that does not say otherwise.
         claims: the figures.
     """
@@ -46,6 +47,7 @@ class Benchmark(BaseModel):
     steerclear_version: str = __version__
     model: str
     model_digest: str | None
+    weak_digest: str | None = None
     scheduler: str
     num_inference_steps: int
     seeds: str

@@ -1,4 +1,4 @@
-"""What the shipped model can do: its fidelity, the story of the negative prompt, autoguidance, and its parts."""
+"""What the shipped model can do: its fidelity, the story of the negative prompt, and its parts."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,26 +7,21 @@ from typing import Any
 import torch
 
 from ..bridges.loading import Model
-from ..compare import recipe_of
-from ..errors import InvalidSetting, UnsupportedModel
-from ..generate import generate
-from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
-from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
+from ..measure import PortraitLaboratory
 from ..methods import Method
-from ..metrics.rates import rate
 from ..recipe import format_seeds
 from ..results import Measurement
 from ..testbeds.portraits import attribute_rates, indicators, posterior, true_portraits
 from ..training.autoencoder import decode, encode, peak_signal_to_noise
 from ..training.data import to_pixels
 from .claims import Benchmark, Claim, at_least, at_most
+from .portraits import MAN, OnMethod, measured_methods, measured_rate
 
-MAN, WITH, HAT = "portrait photo of a man", "portrait photo of a man with a mustache", "a woman wearing a red hat"
+WITH, HAT = "portrait photo of a man with a mustache", "a woman wearing a red hat"
 CONCEPT, SCALE = "mustache", 3.0
-AUTO_SCALES = (1.1, 1.25, 1.5)
 HELD_OUT_SEED, HELD_OUT = 4_000_000_000, 1024
 REQUIRED = {
     "rate_error": 0.06, "precision": 0.85, "recall": 0.75, "psnr": 29.0, "classifier": 0.98, "classifier_mustache": 0.97,
@@ -36,9 +31,9 @@ REQUIRED = {
 
 def benchmark_shipped(
     model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: Callable[[Method, int, int], None] | None = None, on_progress: Callable[[int, int], None] | None = None,
+    on_method: OnMethod | None = None, on_progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:  # fmt: skip
-    """Measure every claim of the shipped model: fidelity at scale 1, the story of the negative prompt, autoguidance.
+    """Measure the claims of the shipped model: fidelity at scale 1, the story of the negative prompt, its parts.
 
     Args:
         model: the shipped pipeline.
@@ -51,15 +46,6 @@ def benchmark_shipped(
         UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
         InvalidSetting: too few seeds for a Fréchet distance.
     """
-    if not (model.folder / CLASSIFIER).is_file():
-        raise UnsupportedModel(
-            f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
-            f"one that steerclear train has made"
-        )
-    if len(seeds) < FEWEST_FOR_FRECHET:
-        raise InvalidSetting(
-            "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
-        )
     methods = [
         Method("unguided", "unguided", MAN, (), Unguided()),
         Method("red-hat", "a red hat", HAT, (), Unguided()),
@@ -67,23 +53,13 @@ def benchmark_shipped(
         Method("cfg", "CFG", MAN, (), ClassifierFreeGuidance(SCALE)),
         Method("without", "without", f"{MAN} without {CONCEPT}", (), ClassifierFreeGuidance(SCALE)),
         Method("negative", "negative prompt", MAN, (CONCEPT,), NegativePromptGuidance(SCALE)),
-        *(Method(f"auto-{scale:g}", f"autoguidance {scale:g}", MAN, (), AutoGuidance(scale)) for scale in AUTO_SCALES),
     ]  # fmt: skip
-    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in (MAN, HAT, WITH)}
-    found: dict[str, dict[str, Measurement]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        pictures = generate(
-            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-        laboratory = laboratories.get(method.prompt, laboratories[MAN])
-        seen = laboratory.see(pixels(pictures))
-        found[method.name] = laboratory.measure(seen) | _all_rates(seen.attributes)
-    claims = [
-        *_fidelity(found, len(seeds)), *_story(found), *_autoguidance(found), *_parts(model, laboratories[MAN]),
-    ]  # fmt: skip
+    found = measured_methods(
+        model, methods, [MAN, HAT, WITH], seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
+        on_method=on_method, on_progress=on_progress,
+    )  # fmt: skip
+    parts = _parts(model, PortraitLaboratory(model.folder, MAN, None))
+    claims = [*_fidelity(found, len(seeds)), *_story(found), *parts]
     result = Benchmark(
         model=model.name, model_digest=model.digest,
         scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
@@ -91,15 +67,6 @@ def benchmark_shipped(
     )  # fmt: skip
     result.save(folder / "shipped.json")
     return result
-
-
-def _all_rates(attributes: dict[str, torch.Tensor]) -> dict[str, Measurement]:
-    return {f"rate:{name}": _rate(shown) for name, shown in indicators(attributes).items()}
-
-
-def _rate(indicator: torch.Tensor) -> Measurement:
-    counted = rate(indicator)
-    return Measurement(value=counted.value, low=counted.low, high=counted.high, interval="wilson")
 
 
 def _fidelity(found: dict[str, dict[str, Measurement]], images: int) -> list[Claim]:
@@ -151,18 +118,6 @@ def _story(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _autoguidance(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
-    best = min(AUTO_SCALES, key=lambda scale: found[f"auto-{scale:g}"]["frechet"].value)
-    ours, plain = found[f"auto-{best:g}"], found["unguided"]
-    swept = ", ".join(f"{scale:g}: {found[f'auto-{scale:g}']['frechet'].value:.2f}" for scale in AUTO_SCALES)
-    return [
-        at_least(f"autoguidance {best:g}: precision, against unguided's", plain["precision"].value, ours["precision"]),
-        at_least(f"autoguidance {best:g}: recall, against unguided's", plain["recall"].value, ours["recall"]),
-        at_most(f"autoguidance {best:g}: Fréchet distance, against unguided's (swept {swept})",
-                plain["frechet"].value, ours["frechet"]),
-    ]  # fmt: skip
-
-
 def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
     """The autoencoder's fidelity and the classifier's accuracy through it, on held-out portraits."""
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT)
@@ -178,13 +133,13 @@ def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
     read = laboratory.see(rebuilt).attributes
     for name, column in attributes.items():
         rows = attributes["hat"] == 1 if name == "hat_color" else torch.ones_like(column, dtype=torch.bool)
-        right = _rate((read[name] == column)[rows])
+        right = measured_rate((read[name] == column)[rows])
         of_whom = ", on hats" if name == "hat_color" else ""
         claims.append(
             at_least(f"classifier through the autoencoder: {name} right{of_whom}", REQUIRED["classifier"], right)
         )
     men = attributes["man"] == 1
-    right = _rate((read[CONCEPT] == attributes[CONCEPT])[men])
+    right = measured_rate((read[CONCEPT] == attributes[CONCEPT])[men])
     claims.append(
         at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right)
     )

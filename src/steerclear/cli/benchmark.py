@@ -1,5 +1,6 @@
 """steerclear benchmark: the figures that the docs quote, measured again."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,15 +43,46 @@ def shipped(
     outdir: Folder = Path("out/benchmark"),
     format: Output = Format.TEXT,
 ) -> None:
-    """The shipped model: fidelity at scale 1, the story of the negative prompt, autoguidance, its parts."""
+    """The shipped model: fidelity at scale 1, the story of the negative prompt, its parts."""
     from ..benchmark.shipped import benchmark_shipped
+
+    _portraits(benchmark_shipped, model, seeds, steps, batch_size, device, outdir, format)
+
+
+@app.command("autoguidance")
+def autoguidance(
+    model: ModelName = "portraits",
+    seeds: Seeds = "0-999",
+    steps: Steps = 30,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    outdir: Folder = Path("out/benchmark"),
+    format: Output = Format.TEXT,
+) -> None:
+    """Autoguidance with the weak network that ships, against no guidance, at the best of several scales."""
+    from ..benchmark.autoguidance import benchmark_autoguidance
+
+    _portraits(benchmark_autoguidance, model, seeds, steps, batch_size, device, outdir, format)
+
+
+def _portraits(
+    measure: Callable[..., Any],
+    model: str,
+    seeds: str,
+    steps: int,
+    batch_size: int,
+    device: str,
+    outdir: Path,
+    format: Format,
+) -> None:
+    """Make the images of a benchmark, with a bar a method, and show its claims."""
     from ..bridges.loading import load_model
     from ..recipe import parse_seeds
 
     loaded = load_model(model, device=device)
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)
-        result = benchmark_shipped(
+        result = measure(
             loaded, parse_seeds(seeds), outdir, num_inference_steps=steps, batch_size=batch_size,
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Images of several methods on a model of the portraits' world, made or found, and measured against its exact truth."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from ..bridges.loading import Model
+from ..compare import recipe_of
+from ..errors import InvalidSetting, UnsupportedModel
+from ..generate import generate
+from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
+from ..methods import Method
+from ..metrics.rates import rate
+from ..recipe import format_seeds
+from ..results import Measurement
+from ..testbeds.portraits import indicators
+
+MAN = "portrait photo of a man"
+
+OnMethod = Callable[[Method, int, int], None]
+"""Called as each method begins, with its place and how many there are."""
+
+
+def measured_methods(
+    model: Model, methods: Sequence[Method], prompts: Sequence[str], seeds: Sequence[int], folder: Path, *,
+    num_inference_steps: int, batch_size: int, on_method: OnMethod | None, on_progress: Callable[[int, int], None] | None,
+) -> dict[str, dict[str, Measurement]]:  # fmt: skip
+    """Every measurement, and the rate of every attribute as "rate:NAME", by the name of the method.
+
+    Args:
+        model: a pipeline with a classifier of portraits.
+        methods: what makes the images.
+        prompts: whose true portraits a method of the same prompt is held against; methods of others, against the first's.
+        seeds: of every method.
+        folder: images go to ``images/<method>``; those that are there are not made again.
+        num_inference_steps, batch_size: of every method.
+        on_method, on_progress: called as methods begin and as steps are made.
+
+    Raises:
+        UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
+        InvalidSetting: too few seeds for a Fréchet distance.
+    """
+    if not (model.folder / CLASSIFIER).is_file():
+        raise UnsupportedModel(
+            f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
+            f"one that steerclear train has made"
+        )
+    if len(seeds) < FEWEST_FOR_FRECHET:
+        raise InvalidSetting(
+            "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
+        )
+    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
+    found: dict[str, dict[str, Measurement]] = {}
+    for place, method in enumerate(methods):
+        if on_method is not None:
+            on_method(method, place, len(methods))
+        pictures = generate(
+            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
+            batch_size=batch_size, on_progress=on_progress,
+        )  # fmt: skip
+        laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
+        seen = laboratory.see(pixels(pictures))
+        rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
+        found[method.name] = laboratory.measure(seen) | rates
+    return found
+
+
+def measured_rate(indicator: torch.Tensor) -> Measurement:
+    """The share of those of which it is true, with Wilson's interval."""
+    counted = rate(indicator)
+    return Measurement(value=counted.value, low=counted.low, high=counted.high, interval="wilson")
