@@ -81,6 +81,8 @@ def _measured(folder: Path) -> str:
             for claim in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
+        if found.weak_digest:
+            model += f" with the weak network `{found.weak_digest}`"
         made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
         table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
         parts += [
