@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from steerclear.cli.app import _os_sentence, main
 from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
+from steerclear.saving import save_whole
 from steerclear.training import command, data, loop, pack, portraits
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
 from steerclear.training.presets import Preset
 from steerclear.training.references import expected_latents
-from steerclear.training.saving import save_whole
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
 
@@ -215,25 +215,43 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
     assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
 
 
+@pytest.mark.parametrize("there", [False, True])
 def test_a_training_stopped_while_it_packs_goes_on_with_the_same_command(
-    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
+    half = tmp_path / ("out/.partial.partial" if there else "out.partial")
+
     def stop(network: nn.Module) -> None:
-        if (tmp_path / "out.partial/unet").exists():  # the pipeline is written, its weak network is not
+        if (half / "unet").exists():  # the pipeline is written, its weak network is not
             raise KeyboardInterrupt
         return stored(network)
 
     stored = pack._stored
     monkeypatch.setattr(pack, "_stored", stop)
-    (tmp_path / "out").mkdir()  # an empty folder may be there
+    if there:  # an empty folder may be there, and it stays: it may be a mount
+        (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):
         train_portraits(tmp_path / "work", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.glob("out/*")) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["out", "work"] if there else ["work"])
     monkeypatch.setattr(pack, "_stored", stored)
-    monkeypatch.chdir(tmp_path / "out")
-    train_portraits(tmp_path / "work", Path("."), resume=True)
-    assert (tmp_path / "out/weak/diffusion_pytorch_model.safetensors").exists()
+    if there:
+        monkeypatch.chdir(tmp_path / "out")
+    train_portraits(tmp_path / "work", Path(".") if there else tmp_path / "out", resume=True)
+    if there:
+        assert Path("weak/diffusion_pytorch_model.safetensors").exists()  # seen by who stands in the folder
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {
+        "classifier.safetensors",
+        "model_index.json",
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+        "vae",
+        "weak",
+    }
 
 
 @pytest.mark.parametrize(
@@ -275,6 +293,21 @@ def test_an_error_of_the_system_that_a_library_tells_of_is_one(tmp_path: Path) -
     assert full.value.filename == str(tmp_path / "vae")
     with pytest.raises(SafetensorError, match="no such dtype"):
         save_whole(tmp_path / "vae", other)
+
+
+def test_what_could_not_be_written_whole_gives_its_room_back(tmp_path: Path) -> None:
+    def half_a_file(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def half_a_folder(path: Path) -> None:
+        path.mkdir()
+        half_a_file(path / "config.json")
+
+    for save in (half_a_file, half_a_folder):
+        with pytest.raises(OSError, match="No space left on device"):
+            save_whole(tmp_path / "vae", save)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_what_takes_long_says_how_far_it_has_come(

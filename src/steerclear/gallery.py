@@ -1,7 +1,6 @@
 """Images in a folder: each a PNG that carries its own settings and trace, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from .errors import FolderConflict
 from .recipe import Recipe
+from .saving import PARTIAL, save_whole
 
 SETTINGS_KEY = "steerclear"
 SAID_OF_ITSELF = {"digest", "seed", "trace", "levels", "branches", "evaluations"}
 RUN_FILE = "run.json"
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,7 @@ def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text(SETTINGS_KEY, json.dumps(settings))
     picture.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = picture.path.with_suffix(".partial")
-    try:
-        image.save(partial, format="PNG", pnginfo=info)
-        os.replace(partial, picture.path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_whole(picture.path, lambda to: image.save(to, format="PNG", pnginfo=info))
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
@@ -131,12 +125,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_whole(path, lambda to: to.write_bytes(content))
 
 
 def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:

@@ -166,7 +166,8 @@ def _check_parts(name: str, folder: Path) -> None:
 
 
 def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """The networks of a pipeline, whole; its own loader would fill at random what their files lack, and not say so."""
+    """The networks of a pipeline that are diffusers' or transformers' own, whole; the pipeline's loader would fill at random
+    what their files lack, and not say so."""
     import diffusers
     import transformers
 

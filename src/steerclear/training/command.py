@@ -8,6 +8,7 @@ from ..bridges.placement import usable
 from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel
 from ..gallery import claim_folder
 from ..models import shipped
+from ..saving import PARTIAL
 from .loop import Report, computes_in_bfloat16
 from .pack import pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
@@ -70,10 +71,11 @@ def train_portraits(
         raise FolderConflict(
             f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
-    if folder.resolve().is_relative_to(outdir.resolve()):
-        raise FolderConflict(
-            f"{str(folder)!r} lies in {str(outdir)!r}, which the finished pipeline fills alone; give another --folder."
-        )
+    for taken in (outdir.resolve(), outdir.resolve().with_name(outdir.resolve().name + PARTIAL)):
+        if folder.resolve().is_relative_to(taken):
+            raise FolderConflict(
+                f"{str(folder)!r} lies in {str(taken)!r}, which the finished pipeline fills alone; give another --folder."
+            )
     start = None if start_from is None else _finished_pipeline(start_from)
     claimed = {
         "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,

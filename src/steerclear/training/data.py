@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..saving import save_whole
 from ..seeds import Stream, image_generators
 from ..testbeds.portraits import attributes as world
 from ..testbeds.portraits.attributes import Attributes, probability_of
 from ..testbeds.portraits.captions import meaning, probability_of_mentions, read_prompt, write_caption
 from ..testbeds.portraits.drawing import draw_from_seeds
-from .saving import save_whole
 
 FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")

@@ -7,11 +7,11 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from ..bridges.loading import WEAK_FOLDER
+from ..bridges.files import PIPELINE_INDEX, WEAK_FOLDER
 from ..measure import CLASSIFIER
+from ..saving import PARTIAL, save_whole
 from .diffusion import build_scheduler
 from .portraits import Workshop
-from .saving import save_whole
 
 READABLE = 0o644
 
@@ -40,7 +40,14 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
         for path in folder.rglob("*.safetensors"):
             path.chmod(READABLE)  # safetensors leaves its files to their owner alone
 
-    save_whole(outdir.resolve(), save)  # "." has no sibling, and a folder cannot replace a link
+    if not outdir.exists():
+        save_whole(outdir, save)
+        return outdir
+    within = outdir / PARTIAL  # an empty folder that is there stays: it may be a mount, or where somebody stands
+    save_whole(within, save)
+    for path in sorted(within.iterdir(), key=lambda path: path.name == PIPELINE_INDEX):
+        path.rename(outdir / path.name)
+    within.rmdir()
     return outdir
 
 

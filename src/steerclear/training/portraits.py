@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..measure import CLASSIFIER
+from ..saving import save_whole
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
@@ -26,7 +27,6 @@ from .loop import Progress, Report, Schedule, train
 from .metric import error_metric
 from .presets import Preset
 from .references import REFERENCES, Families
-from .saving import save_whole
 
 AT_ONCE = 2048
 RECONSTRUCTIONS = 4096
