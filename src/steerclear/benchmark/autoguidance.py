@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..bridges.loading import Model
+from ..compare import Started
 from ..errors import UnsupportedModel
 from ..guidance.auto import AutoGuidance
 from ..guidance.unguided import Unguided
@@ -11,14 +12,14 @@ from ..methods import Method
 from ..recipe import format_seeds
 from ..results import Measurement
 from .claims import Benchmark, Claim, at_least, at_most
-from .portraits import MAN, OnMethod, measured_methods
+from .portraits import MAN, measured_methods
 
 SCALES = (1.1, 1.25, 1.5)
 
 
 def benchmark_autoguidance(
     model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: OnMethod | None = None, on_progress: Callable[[int, int], None] | None = None,
+    on_method: Started | None = None, on_progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:  # fmt: skip
     """Hold autoguidance at the best of ``SCALES``, that of the least Fréchet distance, against no guidance.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ..bridges.loading import Model
-from ..compare import recipe_of
+from ..compare import Started, recipe_of
 from ..errors import InvalidSetting, UnsupportedModel
 from ..generate import generate
 from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
@@ -18,13 +18,10 @@ from ..testbeds.portraits import indicators
 
 MAN = "portrait photo of a man"
 
-OnMethod = Callable[[Method, int, int], None]
-"""Called as each method begins, with its place and how many there are."""
-
 
 def measured_methods(
     model: Model, methods: Sequence[Method], prompts: Sequence[str], seeds: Sequence[int], folder: Path, *,
-    num_inference_steps: int, batch_size: int, on_method: OnMethod | None, on_progress: Callable[[int, int], None] | None,
+    num_inference_steps: int, batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, dict[str, Measurement]]:  # fmt: skip
     """Every measurement, and the rate of every attribute as "rate:NAME", by the name of the method.
 

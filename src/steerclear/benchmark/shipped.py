@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..bridges.loading import Model
+from ..compare import Started
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
@@ -18,7 +19,7 @@ from ..testbeds.portraits import attribute_rates, indicators, posterior, true_po
 from ..training.autoencoder import decode, encode, peak_signal_to_noise
 from ..training.data import to_pixels
 from .claims import Benchmark, Claim, at_least, at_most
-from .portraits import MAN, OnMethod, measured_methods, measured_rate
+from .portraits import MAN, measured_methods, measured_rate
 
 WITH, HAT = "portrait photo of a man with a mustache", "a woman wearing a red hat"
 CONCEPT, SCALE = "mustache", 3.0
@@ -31,7 +32,7 @@ REQUIRED = {
 
 def benchmark_shipped(
     model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: OnMethod | None = None, on_progress: Callable[[int, int], None] | None = None,
+    on_method: Started | None = None, on_progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:  # fmt: skip
     """Measure the claims of the shipped model: fidelity at scale 1, the story of the negative prompt, its parts.
 
