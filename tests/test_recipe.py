@@ -63,7 +63,7 @@ def test_the_digest_sees_every_part_of_a_lora() -> None:
 
 
 def test_a_recipe_comes_back_from_json_with_its_guidance() -> None:
-    guidance = DynamicNegativeGuidance(2.0, strength=1.5)
+    guidance = DynamicNegativeGuidance(2.0, negative_scale=1.5)
     recipe = Recipe(**{**PLAIN, "guidance": guidance.to_config()})
     again = Recipe.model_validate_json(recipe.model_dump_json())
     assert again.digest() == recipe.digest()
@@ -78,8 +78,10 @@ def test_empty_prompts_are_refused() -> None:
 
 
 def test_settings_reach_into_parts() -> None:
-    built = build_guidance("autoguidance", 1.5, ["inner=dynamic-negative", "inner.strength=2"])
-    assert (built.guidance_scale, built.inner.strength) == (1.5, 2)
+    built = build_guidance("autoguidance", None, ["auto_scale=1.5", "inner=dynamic-negative", "inner.negative_scale=2"])
+    assert (built.auto_scale, built.inner.negative_scale) == (1.5, 2)
+    with pytest.raises(UnknownName, match="no parameter of autoguidance 'guidance_scale'; did you mean 'auto_scale'"):
+        build_guidance("autoguidance", 1.5)
     assert build_guidance("dynamic-negative", None, ["evidence.prior=0.3"]).evidence.prior == 0.3
     deep = build_guidance("interval", None, ["inner=dynamic-negative", "inner.evidence.prior=0.3"])
     assert deep.inner.evidence.prior == 0.3

@@ -426,7 +426,7 @@ def test_parts_reach_into_nested_settings(results: Results) -> None:
     assert [(part.where, part.class_name) for part in found] == [
         ("", "AutoGuidance"), ("inner", "DynamicNegativeGuidance"), ("inner.evidence", "TransitionEvidence"),
     ]  # fmt: skip
-    assert ("strength", "2") in [setting[:2] for setting in found[1].settings]
+    assert ("negative_scale", "2") in [setting[:2] for setting in found[1].settings]
 
 
 def test_a_guidance_that_is_not_installed_still_shows_its_settings() -> None:

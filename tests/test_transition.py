@@ -190,7 +190,7 @@ def test_the_tracked_posterior_converges_to_the_exact_one(scale: float, strength
     errors = []
     for steps in (25, 200):
         evidence = TransitionEvidence(WORLD.prior, innovation=innovation)
-        guidance = DynamicNegativeGuidance(scale, strength, evidence=evidence)
+        guidance = DynamicNegativeGuidance(scale, negative_scale=strength, evidence=evidence)
         sampled, points = run(WORLD, guidance, steps, 200, algorithm_type="sde-dpmsolver++", solver_order=1)
         exact = torch.stack([WORLD.log_odds(at.sample, at.alpha, at.sigma).sigmoid() for at in points])
         errors.append(float((sampled.trace.table("posterior") - exact).abs().mean(1).max()))
@@ -268,7 +268,7 @@ def test_the_table_repairs_a_deterministic_sampler() -> None:
     }
     exact, rate, distance = WORLD.target.sample(range(10**6, 10**6 + 800)), {}, {}
     for name, evidence in evidences.items():
-        samples = run(WORLD, DynamicNegativeGuidance(evidence=evidence), 30, 800)[0].samples
+        samples = run(WORLD, DynamicNegativeGuidance(1.0, evidence=evidence), 30, 800)[0].samples
         rate[name], distance[name] = WORLD.concept_rate(samples), energy_distance(samples, exact)
     assert rate["volume"] < 0.3 * rate["tracked"], rate
     assert distance["volume"] < distance["tracked"], distance

@@ -31,7 +31,9 @@ def command(
     prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
     negative_prompt: Negatives = None,
     guidance: Annotated[str, typer.Option(help="A guidance's name; see: steerclear guidance list.")] = "cfg",
-    guidance_scale: Annotated[float | None, typer.Option(help="1 is off; default: the guidance's own.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Of the prompt, 1 is off; default: the guidance's own.")
+    ] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")
     ] = None,

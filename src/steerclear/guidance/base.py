@@ -6,13 +6,19 @@ A guidance is a frozen dataclass of plain numbers. It turns predictions of sever
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
-``guidance_scale = 1`` is the plain conditional prediction, for every guidance that has a scale. What it claims beyond
-that it states as :class:`Law` objects, and one test measures every law of every guidance.
+A scale means the same in every guidance, and :data:`OFF` has the value at which it does nothing:
+
+    guidance_scale   classifier-free scale of the prompt; 1 is off
+    negative_scale   push away from a negative prompt; 0 is off
+    auto_scale       push away from the weak network; 1 is off
+
+With all of its scales off a guidance is the plain conditional prediction, bit for bit. What it claims beyond that it
+states as :class:`Law` objects, and one test measures every law of every guidance.
 """
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +27,8 @@ from ..settings import Configurable
 from ..shelf import entries, find, from_config
 
 CONFIG_NAME = "guider_config.json"
+OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
+"""Each scale, and the value at which it does nothing."""
 
 
 class Guidance(Configurable, ABC):
@@ -128,6 +136,15 @@ def find_guidance(name: str) -> type[Guidance]:
         UnknownName: there is none; the message names the nearest.
     """
     return find("guidance", Guidance, name)
+
+
+def switched_off(guidance: Guidance) -> Guidance:
+    """The same guidance with every scale off, inside of wrappers too: the plain conditional prediction."""
+    off: dict[str, Any] = {name: value for name, value in OFF.items() if name in guidance.parameters()}
+    inner = getattr(guidance, "inner", None)
+    if isinstance(inner, Guidance):
+        off["inner"] = switched_off(inner)
+    return replace(guidance, **off)
 
 
 def built(class_name: str, **settings: Any) -> Any:
