@@ -17,7 +17,7 @@ FLOORS = (
 SHELVES = ("guidance", "evidence", "testbeds", "features", "metrics")
 SHARED_IN_SHELF = {
     "guidance": {"base"},
-    "evidence": set(),
+    "evidence": {"base"},
     "testbeds": set(),
     "features": set(),
     "metrics": {"estimates"},

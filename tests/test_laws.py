@@ -13,6 +13,7 @@ import skeleton_guidance
 from steerclear.denoiser import Branch, Point, numbered
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
+from steerclear.evidence.published import PublishedEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance import base
 from steerclear.guidance.auto import AutoGuidance
@@ -33,7 +34,7 @@ COMPOSED = [
     DynamicNegativeGuidance(1.0, negative_scale=(1.0, 0.5), evidence=TransitionEvidence((0.25, 0.1))),
     RescaledGuidance(DynamicNegativeGuidance(2.0)),
     DynamicNegativeGuidance(2.0, negative_scale=1.5, evidence=TransitionEvidence(0.3, stop_below=0.5)),
-    DynamicNegativeGuidance(1.0, concept="negative", evidence=TransitionEvidence(method="published")),
+    DynamicNegativeGuidance(1.0, concept="negative", evidence=PublishedEvidence()),
     DynamicNegativeGuidance(1.0, negative_scale=2.0, evidence=TransitionEvidence(temperature=2.0, innovation=False)),
     DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.7)),
     DynamicNegativeGuidance(1.0, evidence=OracleEvidence(laws.WORLD.log_odds)),

@@ -15,7 +15,7 @@ from .bridges.loading import Model
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
-from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
+from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
@@ -100,9 +100,8 @@ def compare(
         finite(name, getattr(question, name))
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
-        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
-        prior=0.5 if laboratory is None else laboratory.prior(),
-    )  # fmt: skip
+        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale
+    )
     methods = chosen_methods(question.methods, standard, prompt, negatives)
     if question.methods is None and model.weak is None:
         methods = [method for method in methods if not method.guidance.needs_weak()]
@@ -131,11 +130,12 @@ def compare(
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look."""
+    """Everything that decides how this method's images look; what its guidance left open is settled here."""
     weak = method.guidance.needs_weak()
+    guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=method.guidance.to_config(), weak=model.weak_name if weak else None,
+        guidance=guidance.to_config(), weak=model.weak_name if weak else None,
         weak_digest=model.weak_digest if weak else None, num_inference_steps=num_inference_steps,
         height=height, width=width,
     )  # fmt: skip
@@ -212,7 +212,7 @@ def _results(
         shown = {} if laboratory is None or seen is None else laboratory.shown(seen)
         rows.append(MethodResult(
             name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
-            guidance=method.guidance.to_config(), recipe_digest=recipes[method.name].digest(), evaluations=cost,
+            guidance=recipes[method.name].guidance, recipe_digest=recipes[method.name].digest(), evaluations=cost,
             noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
             images=[
                 ImageResult(

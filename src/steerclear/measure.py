@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .belief import Circumstances
+from .bridges.loading import Model
 from .errors import SteerclearError
 from .features.portrait_classifier import PortraitClassifier, read
 from .gallery import Picture
@@ -42,6 +44,13 @@ class Seen:
 
     attributes: dict[str, Tensor]
     features: Tensor
+
+
+def circumstances(model: Model, prompt: str, negatives: Sequence[str]) -> Circumstances:
+    """What is known of a run with these prompts: on the portraits' model, how often true portraits show the negative."""
+    if not (model.folder / CLASSIFIER).is_file():
+        return Circumstances()
+    return Circumstances(prior=PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None).prior())
 
 
 def pixels(pictures: Sequence[Picture]) -> Tensor:

@@ -128,6 +128,10 @@ class Configurable:
     def parameters(cls) -> dict[str, dataclasses.Field]:
         return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
+    def changed(self, **settings: Any) -> Self:
+        """The same with some settings replaced; they are checked as ever."""
+        return dataclasses.replace(self, **settings)  # type: ignore[type-var]  # every subclass is a dataclass
+
     @classmethod
     def with_settings(cls, settings: dict[str, Any]) -> Self:
         """Build from keyword settings.

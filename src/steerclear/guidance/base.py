@@ -18,10 +18,11 @@ states as :class:`Law` objects, and one test measures every law of every guidanc
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from ..belief import Circumstances, Evidence
 from ..records import Guided, State, Step
 from ..settings import Configurable
 from ..shelf import entries, find, from_config
@@ -64,6 +65,12 @@ class Guidance(Configurable, ABC):
     def negative_has_no_effect(self) -> str | None:
         """Why a negative prompt changes nothing with these settings, or None when it does change something."""
         return None if self.uses_negative else f"{self.name} does not look at negative prompts"
+
+    def fitted(self, known: Circumstances) -> Self:
+        """The same guidance; what its parts leave open (None) is set to what fits the run."""
+        parts = {name: getattr(self, name) for name in self.parameters()}
+        fitting = {name: part.fitted(known) for name, part in parts.items() if isinstance(part, Guidance | Evidence)}
+        return self.changed(**fitting) if fitting else self
 
     def check_negatives(self, count: int) -> None:
         """Refuse a number of negative prompts that these settings do not fit, before anything runs.
@@ -144,7 +151,7 @@ def switched_off(guidance: Guidance) -> Guidance:
     inner = getattr(guidance, "inner", None)
     if isinstance(inner, Guidance):
         off["inner"] = switched_off(inner)
-    return replace(guidance, **off)
+    return guidance.changed(**off)
 
 
 def built(class_name: str, **settings: Any) -> Any:

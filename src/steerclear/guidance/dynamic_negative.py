@@ -60,9 +60,9 @@ class DynamicNegativeGuidance(Guidance):
         D = D_empty + w (D_prompt - sum_k lambda_k r_k (D_concept_k - D_prompt) - D_empty),   r = p(c | x_t) / (1 - p(c | x_t))
 
     With one negative, lambda = 1, w = 1 and the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
-    constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. r is at most 99,
-    and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as noise can
-    be, which stops rare blow-ups.
+    constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. The trust
+    region stops rare blow-ups: r is at most 99, and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as
+    noise can be. The published evidence has none.
 
     Args:
         guidance_scale: w, the classifier-free scale of "the prompt without the concept"; 1 is off.
@@ -129,17 +129,20 @@ class DynamicNegativeGuidance(Guidance):
             for push, prediction, before in zip(pushes, away, states, strict=True)
         ]
         weights = [
-            self._weight(step, positive, prediction, belief.log_odds)
-            for prediction, belief in zip(away, beliefs, strict=True)
+            _weight(step, positive, prediction, belief.log_odds, push.evidence.trust_region)
+            for push, prediction, belief in zip(pushes, away, beliefs, strict=True)
         ]
         target = positive
+        alone = []  # what the target would be with each push alone
         for push, prediction, weight in zip(pushes, away, weights, strict=True):
-            target = target - push.scale * over_images(weight, positive) * (prediction - positive)
+            shift = push.scale * over_images(weight, positive) * (prediction - positive)
+            target = target - shift
+            alone.append(positive - shift)
         guided = target if empty is None else empty + self.guidance_scale * (target - empty)
 
         after = tuple(
-            push.evidence.remember(step, Push(positive, prediction, target, weight), belief.state)
-            for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True)
+            push.evidence.remember(step, Push(positive, prediction, own, weight), belief.state)
+            for push, prediction, own, weight, belief in zip(pushes, away, alone, weights, beliefs, strict=True)
         )
         info: PerStep = {}
         for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True):
@@ -157,13 +160,6 @@ class DynamicNegativeGuidance(Guidance):
             for index, (branch, own) in enumerate(zip(step.names(self.concept), settings, strict=True))
         ]
         return [negative for negative in negatives if negative.scale != 0]
-
-    def _weight(self, step: Step, positive: Tensor, concept: Tensor, log_odds: Tensor) -> Tensor:
-        """r, clamped by the largest weight and by the trust region."""
-        odds = log_odds.clamp(max=math.log(LARGEST_WEIGHT)).exp()
-        direction = norm(step.noise_difference(concept, positive)).to(odds)
-        reach = math.sqrt(positive[0].numel()) + TAIL
-        return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
@@ -187,3 +183,13 @@ class DynamicNegativeGuidance(Guidance):
             NoPushWhenAbsent(cls(1.0, concept="negative")),
             PredictionTypeInvariant(cls(1.0, concept="negative")),
         )
+
+
+def _weight(step: Step, positive: Tensor, concept: Tensor, log_odds: Tensor, trust_region: bool) -> Tensor:
+    """r, within the trust region where there is one."""
+    if not trust_region:
+        return log_odds.exp()
+    odds = log_odds.clamp(max=math.log(LARGEST_WEIGHT)).exp()
+    direction = norm(step.noise_difference(concept, positive)).to(odds)
+    reach = math.sqrt(positive[0].numel()) + TAIL
+    return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
