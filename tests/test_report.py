@@ -418,7 +418,7 @@ def test_documentation_is_exact() -> None:
     )
     assert doc.parameters[2] == doc.parameters[1]._replace(name="stop", default="1")
     assert len(documentation(guidances()["negative"]).equation.splitlines()) == 2
-    assert documentation(TransitionEvidence).equation.startswith("log-odds:    L +=")
+    assert documentation(TransitionEvidence).equation.startswith("L += -((1 + w) / s'^2)")
 
 
 def test_parts_reach_into_nested_settings(results: Results) -> None:
