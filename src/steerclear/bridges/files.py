@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UnsupportedModel: it is no JSON object.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):

@@ -13,6 +13,7 @@ from rich.console import Console
 from .. import __version__
 from ..errors import SteerclearError, SteerclearWarning
 from . import benchmark, compare, generate, guidance, train
+from .streams import showable_streams
 
 USER_ERROR, INTERRUPTED = 2, 130
 STOPPED = "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
@@ -41,6 +42,7 @@ def options(
     """Guidance for diffusion models that says what it changed."""
 
 
+@showable_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
