@@ -1,5 +1,6 @@
 """The program where people really run it: any backend, any encoding, little memory; and its words."""
 
+import errno
 import io
 import json
 import os
@@ -8,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 import steerclear
+from steerclear.bridges.files import unloadable
 from steerclear.cli.app import main
+from steerclear.errors import NotEnoughMemory, UnsupportedModel, lacks_memory
 from steerclear.results import Results
 
 MAN = "portrait photo of a man"
@@ -129,3 +133,79 @@ def test_the_backend_of_a_notebook_does_not_matter_and_stays_its_own() -> None:
 def test_python_m_steerclear_is_the_program() -> None:
     done = ran("-m", "steerclear", "--version")
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "steerclear", "")
+
+
+FULL = "steerclear: there is not enough memory"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to ..."
+        ),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        SafetensorError("Cannot allocate memory (os error 12)"),
+    ],
+)
+@pytest.mark.parametrize("told", ["alone", "in another's words"])
+def test_too_little_memory_is_a_sentence_wherever_it_comes(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While loading, where libraries hide it behind errors of their own, as well as outside of it."""
+
+    def full(*arguments: object, **settings: object) -> None:
+        if told == "alone":
+            raise error
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("Failed to import diffusers (look up to see its traceback)") from cause
+
+    # the first is outside, the second inside of what turns errors of libraries into sentences about files
+    for place in ("_check_parts", "_networks"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"steerclear.bridges.loading.{place}", full)
+            assert main(["generate", MAN, "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]) == 2
+        printed = " ".join(capsys.readouterr().err.split())
+        assert printed.startswith(FULL)
+        assert "Traceback" not in printed
+        assert "damaged" not in printed
+
+
+def test_an_error_that_is_not_about_memory_stays_itself() -> None:
+    for error in (
+        RuntimeError("could not create a primitive descriptor for a matmul"),
+        OSError("damaged"),
+        KeyError(1),
+    ):
+        assert not lacks_memory(error)
+
+
+def test_a_network_for_which_there_is_no_memory_is_not_called_damaged() -> None:
+    with pytest.raises(NotEnoughMemory, match="model 'm'"):
+        raise unloadable("the model 'm'", "its unet is damaged", MemoryError())
+    with pytest.raises(UnsupportedModel, match="the model 'm' cannot be loaded: its unet is damaged"):
+        raise unloadable("the model 'm'", "its unet is damaged", KeyError("conv_in"))
+
+
+def test_a_limit_of_memory_is_a_sentence(tmp_path: Path) -> None:
+    """Where loading itself has too little."""
+    resource = pytest.importorskip("resource")
+    script = (
+        "import resource, sys, torch, diffusers, transformers; from pathlib import Path; "
+        "from steerclear.cli.app import main; import steerclear.bridges.loading, diffusers.pipelines.pipeline_utils; "
+        "pages = int(Path('/proc/self/statm').read_text().split()[0]); "
+        "limit = pages * resource.getpagesize() + 2**20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); "
+        f"sys.exit(main(['generate', '{MAN}', '--seeds', '0', '--outdir', {str(tmp_path / 'o')!r}]))"
+    )
+    assert resource.RLIMIT_AS is not None
+    done = ran("-c", script)
+    assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
+    assert done.stderr.startswith(FULL)

@@ -8,14 +8,16 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ..errors import SteerclearError, UnsupportedModel
+from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
 
 PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
 DIGEST_LENGTH = 16
-UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+UNLOADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
+)  # fmt: skip
 """What the libraries raise for files that are missing, damaged, or of another network."""
 
 
@@ -77,6 +79,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UnsupportedModel(f"{path} holds no settings: it is JSON, but not an object.")
     return values
+
+
+def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
+    """What to raise for an error of a library that loads files: they are not at fault where the memory is full.
+
+    Args:
+        what: is loaded, as "the model 'portraits'".
+        reason: what is wrong with it otherwise.
+        error: one of :data:`UNLOADABLE`.
+    """
+    if lacks_memory(error):
+        return NotEnoughMemory(f"to load {what}")
+    return UnsupportedModel(f"{what} cannot be loaded: {reason}")
 
 
 def first_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from .files import (
     from_hub,
     is_hub_id,
     read_json,
+    unloadable,
 )
 from .loras import LoRA, add_loras
 from .placement import place
@@ -110,7 +111,7 @@ def load_model(
         networks = _networks(name, folder, DTYPES[dtype])
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+        raise unloadable(f"the model {name!r}", first_line(error), error) from error
     _check_kind(name, pipe)
     _check_data(name, pipe)
     _check_tokenizers(name, folder, pipe)
@@ -177,14 +178,21 @@ def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         found = getattr(libraries.get(str(library)), str(kind), None)
         if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
-            networks[part] = _network(f"the model {name!r} cannot be loaded: its {part}", found, folder / part, dtype)
+            networks[part] = _network(f"the model {name!r}", f"its {part}", found, folder / part, dtype)
     return networks
 
 
-def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def _network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A network from its folder.
 
+    Args:
+        what, part: what is loaded, and which part of it this is, for the errors.
+        kind: its class.
+        folder: where its files are.
+        dtype: of its weights.
+
     Raises:
+        NotEnoughMemory: there is no room for it.
         UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
     """
     try:
@@ -194,10 +202,10 @@ def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
         else:
             reason = f"is damaged or incomplete: {first_line(error)}"
-        raise UnsupportedModel(f"{what} {reason}") from error
+        raise unloadable(what, f"{part} {reason}", error) from error
     # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
     parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
-    _refuse_lacking(what, parameters & set(found["missing_keys"]))
+    _refuse_lacking(f"{what} cannot be loaded: {part}", parameters & set(found["missing_keys"]))
     return network
 
 
@@ -328,7 +336,7 @@ def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
             f"and this model's network is a {type(own).__name__}."
         )
     OtherNetwork(_Described(settings, own)).check(pipe, own)
-    return _network(f"the weak network {name!r} cannot be loaded: it", type(own), folder, own.dtype).eval()
+    return _network(f"the weak network {name!r}", "it", type(own), folder, own.dtype).eval()
 
 
 class _Described(Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidSetting, UnsupportedModel
 from ..settings import finite
-from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id
+from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id, unloadable
 
 USUAL_NAME = "pytorch_lora_weights.safetensors"
 """The file that diffusers' own training scripts write."""
@@ -101,7 +101,7 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
                 str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
             )
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the LoRA {name!r} cannot be loaded: {first_line(error)}") from error
+        raise unloadable(f"the LoRA {name!r}", first_line(error), error) from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
         raise UnsupportedModel(
             f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was made for another kind of model."

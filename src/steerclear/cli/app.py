@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from .. import __version__
-from ..errors import SteerclearError, SteerclearWarning
+from ..errors import NotEnoughMemory, SteerclearError, SteerclearWarning, lacks_memory, on_command_line
 from . import benchmark, compare, generate, guidance, train
 from .streams import showable_streams
 
@@ -43,6 +43,7 @@ def options(
 
 
 @showable_streams()
+@on_command_line()
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -64,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(STOPPED, markup=False)
         return INTERRUPTED
     except Exception as error:
+        if lacks_memory(error):
+            console.print(f"steerclear: {NotEnoughMemory()}", style="bold", markup=False)
+            return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
         shown = getattr(error, "format_message", lambda: str(error))()
@@ -87,6 +91,8 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 def _os_sentence(error: OSError) -> str:
     place = error.filename2 or error.filename  # of a renaming, what it was to become
     where = f" {str(place)!r}" if place else ""
+    if lacks_memory(error):
+        return str(NotEnoughMemory())
     if error.errno == errno.ENOSPC:
         return f"the disk is full, so{where or ' a file'} could not be written; what was done is kept. Make room and run it again."
     if place and isinstance(error, IsADirectoryError):
