@@ -1,6 +1,7 @@
 """Models by name, end to end through the program: every family, LoRAs, weak networks, offload; and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_offload_changes_nothing_but_the_memory(
     arguments = ["--model", folders(name), "--guidance", "autoguidance", "--weak", tmp_path / "weak", "--seeds", "0"]
     assert generate(*arguments, "--outdir", tmp_path / "plain") == 0
     assert generate(*arguments, "--offload", offload, "--outdir", tmp_path / "offloaded") == 0
-    assert f"warning: offload='{offload}' saves no memory on the cpu" in printed(capsys)
+    assert f"warning: --offload {offload} saves no memory on the cpu" in printed(capsys)
     assert np.array_equal(pixels(tmp_path / "plain" / "00000.png"), pixels(tmp_path / "offloaded" / "00000.png"))
 
 
@@ -307,6 +308,51 @@ def test_what_cannot_be_loaded_is_one_sentence_and_exit_code_2(
     assert sentence in shown
     assert "Traceback" not in shown
     assert not (bad / "out").exists()  # no folder is claimed by what never began
+
+
+PYTHON = re.compile(r"\w\(|\w=['\"]|\bpipe\.|\.to\b|\bsteer\b|\b[a-z]+_[a-z_]*(offload|lora|adapters|prompt)\b")
+"""What is no word of the command line: a call, a keyword argument, a method, an argument's name."""
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "sentence"),
+    [
+        ("sd", ["--guidance", "negative"], "has no negative to push away from, so that part of it has no effect; give --negative-prompt"),
+        ("dit", ["--guidance", "negative"], "has no effect; give --negative-prompt"),
+        ("dit", ["--guidance", "dynamic-negative", "--negative-prompt", "2"], "such as --guidance dynamic-negative --set concept=negative"),
+        ("sd", ["--weak", "without-lora"], "the pipeline's network has no LoRA, or it is fused into the weights; add one with --lora"),
+        ("sd", ["--weak", "with-lora:adapter=lora_1", "--lora", "STYLE:0.5"], "switch it off there with scale 0, as in --lora FILE:0"),
+        ("sd", ["--weak", "without-lora", "--lora", "STYLE:0"], "give one a scale other than 0, as in --lora FILE:0.8"),
+        ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, where the weights wait anyway; give it together with --device cuda"),
+        ("sd", ["--weak", "noised:strength=0.1", "--offload", "group"], "take that off, or use --offload model to save memory"),
+        ("sd", [], "has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"),
+        ("flux-distilled", ["--guidance", "cfg"], "at the cost of further evaluations; take --guidance-scale 1, unless both are meant"),
+    ],
+)  # fmt: skip
+def test_the_command_line_speaks_its_own_words(
+    model: str, arguments: list[str], sentence: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    style = lora_file(tmp_path / "lora", tiny.family("sd")) if "STYLE" in " ".join(arguments) else ""
+    arguments = [argument.replace("STYLE", str(style)) for argument in arguments]
+    guidance = [] if "--guidance" in arguments else ["--guidance", "autoguidance"]
+    size = [] if model == "dit" else SMALL[2:]
+    prompt = "1" if model == "dit" else "a man"
+    main(["generate", prompt, "--model", str(folders(model)), *guidance, *arguments, "--seeds", "0", "--steps", "2",
+          *size, "--outdir", str(tmp_path / "o")])  # fmt: skip
+    said = printed(capsys).replace(str(tmp_path), "")
+    assert sentence in said
+    assert not PYTHON.search(said), PYTHON.search(said)
+
+
+def test_python_speaks_python(folders: Any) -> None:
+    """The same advice, for those who call."""
+    with pytest.raises(UnsupportedModel, match=r"pipe.load_lora_weights\(..., adapter_name=...\)"):
+        load_model(str(folders("sd")), weak="without-lora")
+    with pytest.warns(
+        SteerclearWarning, match=r"offload='model' saves no memory .* give it together with device='cuda'"
+    ):
+        load_model(str(folders("sd")), offload="model")
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,8 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     if model.weak is None and recipe.built_guidance().needs_weak():
         raise UnsupportedModel(
             f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
-            f"has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"
+            f"has none; give one with {in_words_of('load_model(..., weak=...)', '--weak')}, such as an earlier snapshot, or "
+            f"noised:strength=0.1"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
@@ -143,7 +144,7 @@ def _made(
                 if not lacks_memory(error):
                     raise
                 raise InvalidSetting(
-                    "batch_size", len(batch), f"small enough for the memory of {model.device}",
+                    in_words_of("batch_size", "--batch-size"), len(batch), f"small enough for the memory of {model.device}",
                     f"lower it, or the size of the images, or load with {in_words_of(*SAVES_MEMORY)}; images that were "
                     f"done are kept",
                 ) from error  # fmt: skip

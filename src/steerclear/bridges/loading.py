@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..models import shipped
 from .families import family_of
 from .files import (
@@ -156,7 +156,7 @@ def _check_parts(name: str, folder: Path) -> None:
     if not index.is_file():
         raise UnsupportedModel(
             f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
-            f"save one there with pipe.save_pretrained({name!r})."
+            f"{in_words_of(f'save one there with pipe.save_pretrained({name!r})', 'give the folder that has one')}."
         )
     parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
     missing = [part for part in parts if not (folder / part).is_dir()]
