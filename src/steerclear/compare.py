@@ -12,6 +12,7 @@ from typing import Any
 from . import __version__
 from .bridges.asking import takes_classes
 from .bridges.loading import Model
+from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
@@ -145,7 +146,7 @@ def _settings(model: Model) -> dict[str, Any]:
     """What a recipe and the results say of the model, in the same words."""
     return {
         "model": model.name, "model_digest": model.digest, "loras": model.loras,
-        "scheduler": type(model.pipe.scheduler).__name__, "dtype": str(model.pipe.dtype).removeprefix("torch."),
+        "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
         "device": model.device, "offload": model.offload,
     }  # fmt: skip
 

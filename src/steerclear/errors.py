@@ -112,8 +112,9 @@ class UnknownName(SteerclearError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        folded = {one.casefold(): one for one in known}
+        near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
         self.message = f"there is no {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 

@@ -27,6 +27,7 @@ from .files import (
 )
 from .loras import LoRA, add_loras
 from .placement import place
+from .samplers import scheduler_by_name
 from .weak.base import weak_networks
 from .weak.naming import is_weak_kind, parse_weak
 from .weak.other_network import OtherNetwork
@@ -93,7 +94,8 @@ def load_model(
         device: a torch device.
         dtype: "float32", "float16" or "bfloat16".
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.bridges.placement.place`.
-        scheduler: the class name of a diffusers scheduler to use in place of the pipeline's own.
+        scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
+            "euler a" or "dpm++ 2m karras", see :data:`~steerclear.bridges.samplers.SAMPLERS`.
 
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
@@ -260,10 +262,8 @@ def _check_kind(name: str, pipe: Any) -> None:
 def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
-    known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
-    if name not in known:
-        raise UnknownName("scheduler for this model", name, known)
-    return getattr(diffusers, name).from_config(current.config)
+    kind, settings = scheduler_by_name(name, current)
+    return getattr(diffusers, kind).from_config(current.config, **settings)
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
