@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
+from steerclear.bridges.files import located
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.loras import LoRA, file_digest
 from steerclear.cli.app import main
@@ -208,6 +209,58 @@ def cached_on_the_hub(cache: Path, repository: str, source: Path) -> None:
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text("0" * 40)
     shutil.copytree(source, home / "snapshots" / ("0" * 40))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("owner/model", "owner/model"),
+        ("./models/sd", "./models/sd"),
+        ("~/models/sd", "HOME/models/sd"),
+        ("https://huggingface.co/owner/model", "owner/model"),
+        ("https://huggingface.co/owner/model/", "owner/model"),
+        ("huggingface.co/owner/model", "owner/model"),
+        ("https://hf.co/owner/model?library=diffusers", "owner/model"),
+        ("https://huggingface.co/owner/model/tree/main", "owner/model"),
+        ("https://huggingface.co/owner/model/tree/main/unet", "owner/model/unet"),
+        ("https://huggingface.co/owner/model/tree/v1.1", "owner/model@v1.1"),
+        ("https://huggingface.co/owner/model/blob/main/a/style.safetensors", "owner/model/a/style.safetensors"),
+        ("https://huggingface.co/owner/model/resolve/main/style.safetensors?download=true", "owner/model/style.safetensors"),
+        ("https://huggingface.co/datasets/owner/model", "https://huggingface.co/datasets/owner/model"),
+        ("https://example.com/owner/model", "https://example.com/owner/model"),
+    ],
+)  # fmt: skip
+def test_places_as_people_copy_them(typed: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "HOME")
+    assert located(typed) == meant
+
+
+def test_addresses_are_found_as_names_are(
+    folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folders("sd"), tmp_path / "models" / "sd")
+    style = lora_file(tmp_path / "lora", tiny.family("sd"), "pytorch_lora_weights.safetensors")
+    cached_on_the_hub(tmp_path / "hub", "me/whole", folders("sd"))
+    cached_on_the_hub(tmp_path / "hub", "me/style", style.parent)
+    url = "https://huggingface.co/me"
+    expected = load_model(str(folders("sd")), weak=str(folders("sd")), loras=[f"{style}:0.5"])
+    for weak in (f"{url}/whole/tree/main/unet", f"{url}/whole"):
+        found = load_model("~/models/sd", weak=weak, loras=[f"{url}/style/blob/main/{style.name}:0.5"])
+        assert (found.weak_digest, found.loras[0].digest) == (expected.weak_digest, expected.loras[0].digest)
+        assert (found.digest, found.name) == (expected.digest, str(tmp_path / "models" / "sd"))
+    fetched = []
+    monkeypatch.setattr(
+        "diffusers.DiffusionPipeline.download", lambda name, **more: fetched.append((name, more)) or folders("sd")
+    )
+    assert load_model(f"{url}/whole/tree/v2").name == "me/whole@v2"
+    assert load_model(f"{url}/whole").name == "me/whole"
+    assert [(name, more["revision"]) for name, more in fetched] == [("me/whole", "v2"), ("me/whole", None)]
+    assert generate("--model", f"{url}/whole/tree/main/unet", "--outdir", tmp_path / "o") == 2
+    assert "'me/whole/unet' is a part of 'me/whole'; give that alone." in printed(capsys)
+    assert generate("--model", folders("sd"), "--weak", f"{url}/whole/tree/main/vae", "--outdir", tmp_path / "o") == 2
+    assert "'me/whole/vae' is a part of 'me/whole'; give that alone." in printed(capsys)
 
 
 def test_names_on_the_hub_are_found_where_it_was_fetched_before(

@@ -22,7 +22,9 @@ from .files import (
     folder_digest,
     from_hub,
     is_hub_id,
+    located,
     read_json,
+    repository_of,
     unloadable,
 )
 from .loras import LoRA, add_loras
@@ -37,6 +39,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
 
+NETWORKS = ("unet", "transformer")
+"""Folders of a repository that an address of a weak network may name."""
+
 SHOWN = 3
 """Of missing tensors, how many are named."""
 
@@ -49,7 +54,7 @@ class Model:
     """A pipeline, ready to be steered.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
@@ -85,7 +90,8 @@ def load_model(
     """Load a text-to-image pipeline, what is added to it, and its weak network.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model".
+        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
+            "owner/model@revision", or its address).
         weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
             network with its settings, see :func:`~steerclear.bridges.weak.naming.parse_weak`. None takes the model's own
             ``weak`` folder when it has one.
@@ -106,6 +112,7 @@ def load_model(
 
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
     quiet()
@@ -148,7 +155,8 @@ def _folder(name: str) -> Path:
     def fetch() -> str:
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.download(name, use_safetensors=True)
+        repository, revision = repository_of(name)
+        return DiffusionPipeline.download(repository, revision=revision, use_safetensors=True)
 
     return from_hub("model", name, fetch)
 
@@ -314,12 +322,15 @@ def _fetched(weak: str, part: str) -> str:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    repository, revision = repository_of(weak)
     try:
-        hf_hub_download(weak, PIPELINE_INDEX)
+        hf_hub_download(repository, PIPELINE_INDEX, revision=revision)
         wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
     except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
         wanted = ["*.json", "*.safetensors"]
-    return snapshot_download(weak, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+    return snapshot_download(
+        repository, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]
+    )
 
 
 def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
