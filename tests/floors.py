@@ -12,7 +12,7 @@ FLOORS = (
     ("models", "bridges"),
     ("recipe", "results", "gallery", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
      "generate", "measure", "compare", "report", "summary", "benchmark", "training"),
-    ("cli",),
+    ("cli", "__main__"),
 )  # fmt: skip
 SHELVES = ("guidance", "evidence", "testbeds", "features", "metrics")
 SHARED_IN_SHELF = {

@@ -12,7 +12,8 @@ from typing import Any
 from . import __version__
 from .bridges.asking import takes_classes
 from .bridges.loading import Model
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from .bridges.samplers import scheduler_text
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
@@ -145,7 +146,7 @@ def _settings(model: Model) -> dict[str, Any]:
     """What a recipe and the results say of the model, in the same words."""
     return {
         "model": model.name, "model_digest": model.digest, "loras": model.loras,
-        "scheduler": type(model.pipe.scheduler).__name__, "dtype": str(model.pipe.dtype).removeprefix("torch."),
+        "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
         "device": model.device, "offload": model.offload,
     }  # fmt: skip
 
@@ -260,7 +261,8 @@ def _notes(
     if laboratory is None and (model.folder / CLASSIFIER).is_file():
         notes.append(
             f"The classifier of this model sees images of {SIZE} x {SIZE} alone, so nothing says whether the concept is gone or "
-            f"what else changed: only how far the pixels moved and what it cost. Leave out height and width to measure."
+            f"what else changed: only how far the pixels moved and what it cost. Leave out "
+            f"{in_words_of('height and width', '--height and --width')} to measure."
         )  # fmt: skip
     elif laboratory is None:
         notes.append(
@@ -270,7 +272,8 @@ def _notes(
     else:
         notes.extend(laboratory.notes)
     if question.methods is None and model.weak is None:
-        notes.append("Autoguidance is left out: there is no weak network. Give one with --weak.")
+        give = in_words_of("load_model(..., weak=...)", "--weak")
+        notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
     if len(question.seeds) < 1000:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import in_words_of
 from ..guidance.base import Guidance
 from .families import Family, is_distilled
 from .negatives import Negatives
@@ -48,7 +49,7 @@ def of_call(
         setting = "negative_prompt" if family.class_labels is None else "negative_class_labels"
         yield (
             f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
-            f"steer(..., {setting}=...)"
+            f"{in_words_of(f'steer(..., {setting}=...)', '--negative-prompt')}"
         )
     yield from _scales(family, getattr(pipe, family.network), guidance, given)
     if (scale_of(guidance) != 1 or len(negatives)) and given.get("guidance_scale", 2.0) <= 1:
@@ -124,6 +125,6 @@ def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str
     if distilled and (own != 1 or guidance.needs_weak()):
         yield (
             f"this network is distilled: it takes the guidance_scale of the pipeline's call as input and answers as if "
-            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; set one of "
-            f"the two scales to 1, unless both are meant"
+            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; "
+            f"{in_words_of('set one of the two scales to 1', 'take --guidance-scale 1')}, unless both are meant"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..models import shipped
 from .families import family_of
 from .files import (
@@ -22,10 +22,14 @@ from .files import (
     folder_digest,
     from_hub,
     is_hub_id,
+    located,
     read_json,
+    repository_of,
+    unloadable,
 )
 from .loras import LoRA, add_loras
 from .placement import place
+from .samplers import scheduler_by_name
 from .weak.base import weak_networks
 from .weak.naming import is_weak_kind, parse_weak
 from .weak.other_network import OtherNetwork
@@ -34,6 +38,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
+
+NETWORKS = ("unet", "transformer")
+"""Folders of a repository that an address of a weak network may name."""
 
 SHOWN = 3
 """Of missing tensors, how many are named."""
@@ -47,7 +54,7 @@ class Model:
     """A pipeline, ready to be steered.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
@@ -83,7 +90,8 @@ def load_model(
     """Load a text-to-image pipeline, what is added to it, and its weak network.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model".
+        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
+            "owner/model@revision", or its address).
         weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
             network with its settings, see :func:`~steerclear.bridges.weak.naming.parse_weak`. None takes the model's own
             ``weak`` folder when it has one.
@@ -92,7 +100,8 @@ def load_model(
         device: a torch device.
         dtype: "float32", "float16" or "bfloat16".
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.bridges.placement.place`.
-        scheduler: the class name of a diffusers scheduler to use in place of the pipeline's own.
+        scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
+            "euler a" or "dpm++ 2m karras", see :data:`~steerclear.bridges.samplers.SAMPLERS`.
 
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
@@ -103,6 +112,7 @@ def load_model(
 
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
     quiet()
@@ -110,7 +120,7 @@ def load_model(
         networks = _networks(name, folder, DTYPES[dtype])
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+        raise unloadable(f"the model {name!r}", first_line(error), error) from error
     _check_kind(name, pipe)
     _check_data(name, pipe)
     _check_tokenizers(name, folder, pipe)
@@ -145,7 +155,8 @@ def _folder(name: str) -> Path:
     def fetch() -> str:
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.download(name, use_safetensors=True)
+        repository, revision = repository_of(name)
+        return DiffusionPipeline.download(repository, revision=revision, use_safetensors=True)
 
     return from_hub("model", name, fetch)
 
@@ -155,7 +166,7 @@ def _check_parts(name: str, folder: Path) -> None:
     if not index.is_file():
         raise UnsupportedModel(
             f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
-            f"save one there with pipe.save_pretrained({name!r})."
+            f"{in_words_of(f'save one there with pipe.save_pretrained({name!r})', 'give the folder that has one')}."
         )
     parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
     missing = [part for part in parts if not (folder / part).is_dir()]
@@ -177,14 +188,21 @@ def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         found = getattr(libraries.get(str(library)), str(kind), None)
         if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
-            networks[part] = _network(f"the model {name!r} cannot be loaded: its {part}", found, folder / part, dtype)
+            networks[part] = _network(f"the model {name!r}", f"its {part}", found, folder / part, dtype)
     return networks
 
 
-def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def _network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A network from its folder.
 
+    Args:
+        what, part: what is loaded, and which part of it this is, for the errors.
+        kind: its class.
+        folder: where its files are.
+        dtype: of its weights.
+
     Raises:
+        NotEnoughMemory: there is no room for it.
         UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
     """
     try:
@@ -194,10 +212,10 @@ def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
         else:
             reason = f"is damaged or incomplete: {first_line(error)}"
-        raise UnsupportedModel(f"{what} {reason}") from error
+        raise unloadable(what, f"{part} {reason}", error) from error
     # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
     parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
-    _refuse_lacking(what, parameters & set(found["missing_keys"]))
+    _refuse_lacking(f"{what} cannot be loaded: {part}", parameters & set(found["missing_keys"]))
     return network
 
 
@@ -252,10 +270,8 @@ def _check_kind(name: str, pipe: Any) -> None:
 def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
-    known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
-    if name not in known:
-        raise UnknownName("scheduler for this model", name, known)
-    return getattr(diffusers, name).from_config(current.config)
+    kind, settings = scheduler_by_name(name, current)
+    return getattr(diffusers, kind).from_config(current.config, **settings)
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
@@ -306,12 +322,15 @@ def _fetched(weak: str, part: str) -> str:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    repository, revision = repository_of(weak)
     try:
-        hf_hub_download(weak, PIPELINE_INDEX)
+        hf_hub_download(repository, PIPELINE_INDEX, revision=revision)
         wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
     except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
         wanted = ["*.json", "*.safetensors"]
-    return snapshot_download(weak, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+    return snapshot_download(
+        repository, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]
+    )
 
 
 def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
@@ -328,7 +347,7 @@ def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
             f"and this model's network is a {type(own).__name__}."
         )
     OtherNetwork(_Described(settings, own)).check(pipe, own)
-    return _network(f"the weak network {name!r} cannot be loaded: it", type(own), folder, own.dtype).eval()
+    return _network(f"the weak network {name!r}", "it", type(own), folder, own.dtype).eval()
 
 
 class _Described(Module):

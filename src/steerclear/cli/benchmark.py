@@ -20,6 +20,7 @@ from .options import (
     show_methods,
     show_stages,
 )  # fmt: skip
+from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
 Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
@@ -157,7 +158,7 @@ def bridge(
 
 def _print(result: Any, format: Format) -> None:
     if format is Format.JSON:
-        typer.echo(result.model_dump_json(indent=1))
+        print_json(result.model_dump_json(indent=1))
         return
     table = Table("claim", "figure", "interval", "bound", "met")
     for claim in result.claims:

@@ -26,6 +26,7 @@ from .options import (
     console,
     progress_bars,
 )  # fmt: skip
+from .streams import print_json
 
 
 def command(
@@ -93,6 +94,6 @@ def command(
         bars.update(task, total=1, completed=1)
     if format is Format.JSON:
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
-        typer.echo(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
+        print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
         return
-    typer.echo(f"{len(pictures)} images in {outdir}")
+    print(f"{len(pictures)} images in {outdir}")

@@ -57,14 +57,14 @@ def is_weak_kind(text: str) -> bool:
 
 
 def parse_weak(text: str) -> WeakNetwork:
-    """``kind:key=value,key=value`` -> the weak network.
+    """``kind:key=value,key=value`` -> the weak network; a value without its key in front is the kind's first setting.
 
     Raises:
         UnknownName: a kind or a parameter that there is not; the message names the nearest.
-        InvalidSetting: a pair without ``=``, a parameter given twice or missing, or a value out of range.
+        InvalidSetting: a parameter given twice or missing, or a value out of range.
 
-    >>> parse_weak("noised:strength=0.2,seed=3")
-    NoisedWeights(strength=0.2, seed=3)
+    >>> parse_weak("noised:strength=0.2,seed=3"), parse_weak("noised:0.2")
+    (NoisedWeights(strength=0.2, seed=3), NoisedWeights(strength=0.2, seed=0))
     >>> parse_weak("dropped-layers:layers=mid_block,up_blocks.0.attentions.*")
     DroppedLayers(layers=('mid_block', 'up_blocks.0.attentions.*'))
     """
@@ -76,8 +76,8 @@ def parse_weak(text: str) -> WeakNetwork:
     settings: dict[str, Any] = {}
     for pair in re.split(r",(?=\s*\w+=)", pairs) if pairs else ():  # a comma that no key follows belongs to a value
         key, equals, value = pair.strip().partition("=")
-        if not equals:
-            raise InvalidSetting(f"the weak network {name}", pair, "key=value pairs with commas between them")
+        if not equals:  # only the first can be: what follows it belongs to its value
+            key, value = next(iter(kind.parameters())), pair.strip()
         if key in settings:
             raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
         settings[key] = _value(kind, key, value)
