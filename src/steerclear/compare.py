@@ -22,6 +22,7 @@ from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
 from .settings import finite
+from .table import UNSURE
 from .testbeds.portraits import SIZE
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
@@ -30,6 +31,9 @@ MOVED = Column(
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
 COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+
+UNSURE_NAMED = 6
+"""Images that a note names."""
 
 Started = Callable[[Method, int, int], None]
 """Called as each method begins, with its place and how many there are."""
@@ -211,6 +215,7 @@ def _results(
         cost = sum(picture.evaluations for picture in pictures) / len(pictures)
         measurements["evaluations"] = Measurement(value=cost, better="lower")
         shown = {} if laboratory is None or seen is None else laboratory.shown(seen)
+        sure = {} if laboratory is None or seen is None else laboratory.sure(seen)
         rows.append(MethodResult(
             name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
             guidance=recipes[method.name].guidance, recipe_digest=recipes[method.name].digest(), evaluations=cost,
@@ -218,7 +223,9 @@ def _results(
             images=[
                 ImageResult(
                     seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
-                    shown={name: int(values[row]) for name, values in shown.items()}, trace=picture.trace,
+                    shown={name: int(values[row]) for name, values in shown.items()},
+                    probability={name: round(float(values[row]), 4) for name, values in sure.items()},
+                    trace=picture.trace,
                 )
                 for row, picture in enumerate(pictures)
             ],
@@ -231,7 +238,7 @@ def _results(
         weak_digest=model.weak_digest, num_inference_steps=question.num_inference_steps, height=question.height,
         width=question.width, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
-        target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
+        target=None if laboratory is None else laboratory.target, notes=[*_notes(model, methods, laboratory, question), *unsure_notes(rows)],
         methods=rows,
     )  # fmt: skip
 
@@ -240,6 +247,22 @@ def method_warnings(method: Method) -> list[str]:
     """What of this method has no effect, and why."""
     reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
     return [f"the negative prompt has no effect: {reason}"] if reason else []
+
+
+def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
+    """Which images the classifier is unsure of; nothing where it is sure of all."""
+    low, high = UNSURE
+    images = [(method.label, image) for method in methods for image in method.images]
+    notes = []
+    for name in dict.fromkeys(name for _, image in images for name in image.probability):
+        found = [f"{label} seed {image.seed}" for label, image in images if low <= image.probability[name] <= high]
+        if found:
+            more = f" and {len(found) - UNSURE_NAMED} more" * (len(found) > UNSURE_NAMED)
+            notes.append(
+                f"The classifier is unsure of {name!r} ({100 * low:.0f} to {100 * high:.0f} %) in {len(found)} of {len(images)} "
+                f"images: {', '.join(found[:UNSURE_NAMED])}{more}. They count as what is likelier; look at them."
+            )
+    return notes
 
 
 def _notes(
