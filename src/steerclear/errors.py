@@ -83,6 +83,25 @@ def lacks_memory(error: BaseException | None) -> bool:
     return False
 
 
+LONGEST_SHOWN, SHOWN_END = 300, 60
+"""Characters of a value that an error shows, and how many of them are its end."""
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: numbers plain, texts in quotes, and the middle left out of what is long.
+
+    >>> shown(0.5), shown("mustache"), len(shown("a" * 100_000))
+    ('0.5', "'mustache'", 303)
+    """
+    try:
+        text = str(value) if isinstance(value, (int, float)) else repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deep
+        return f"of type {type(value).__name__} and too large to print"
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[: LONGEST_SHOWN - SHOWN_END]}...{text[-SHOWN_END:]}"
+
+
 class SteerclearError(Exception):
     """Something that the user can act on. The command line prints it as one sentence, with exit code 2."""
 
@@ -99,8 +118,7 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        shown = value if isinstance(value, (int, float)) else repr(value)
-        super().__init__(f"{name} is {shown}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+        super().__init__(f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
 
 
 class UnknownName(SteerclearError, KeyError):
@@ -115,7 +133,7 @@ class UnknownName(SteerclearError, KeyError):
         folded = {one.casefold(): one for one in known}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-        self.message = f"there is no {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}."
+        self.message = f"there is no {kind} {shown(name)}{hint} There are: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from ..belief import Circumstances, Evidence
+from ..errors import InvalidSetting
 from ..records import Guided, State, Step
-from ..settings import Configurable
+from ..settings import Configurable, read_object
 from ..shelf import entries, find, from_config
 
 CONFIG_NAME = "guider_config.json"
@@ -103,9 +104,17 @@ class Guidance(Configurable, ABC):
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> "Guidance":
-        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote."""
-        config = json.loads((Path(folder) / CONFIG_NAME).read_text())
-        return from_config(config.get("guidance", config))
+        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
+
+        Raises:
+            InvalidSetting: the file is damaged, or holds something else than a guidance.
+            UnknownName: a guidance or a parameter that does not exist.
+        """
+        config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
+        found = from_config(config.get("guidance", config))
+        if not isinstance(found, Guidance):
+            raise InvalidSetting(str(Path(folder) / CONFIG_NAME), type(found).__name__, "a guidance")
+        return found
 
 
 class Wrapper(Guidance):
