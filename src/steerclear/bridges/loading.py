@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel
 from ..models import shipped
+from ..schedulers import preconditions
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
@@ -255,7 +256,13 @@ def _scheduler(name: str, current: Any) -> Any:
     known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
     if name not in known:
         raise UnknownName("scheduler for this model", name, known)
-    return getattr(diffusers, name).from_config(current.config)
+    scheduler = getattr(diffusers, name).from_config(current.config)
+    if preconditions(scheduler) and not preconditions(current):
+        raise UnsupportedModel(
+            f"{name} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
+            f"without that, so its images would be noise; use another scheduler, such as {type(current).__name__}"
+        )
+    return scheduler
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
