@@ -211,6 +211,14 @@ def test_the_bold_line_is_the_median_of_its_group(results: Results) -> None:
         assert np.isnan(bold.get_ydata()[0])
 
 
+def test_levels_that_no_scheduler_said_are_not_drawn(results: Results) -> None:
+    untold = [
+        method.model_copy(update={"noise_levels": [None] * len(method.noise_levels)}) for method in results.methods
+    ]
+    for axes in trace(results.model_copy(update={"methods": untold})).axes:
+        assert all(label.get_text().isdecimal() for label in axes.get_xticklabels())
+
+
 def test_nothing_leaves_its_panel(results: Results) -> None:
     for axes in trace(results).axes:
         low, high = axes.get_ylim()

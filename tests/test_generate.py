@@ -215,7 +215,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
 
 
 def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
-    guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.5)
+    guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.7)
     picture = generate(model, recipe(model, guidance, negatives=("hat",)), [0], tmp_path)[0]
     assert [value is None for value in picture.trace["weight"]] == [False, False, True]
     assert picture.branches == [["positive", "conjunction"], ["positive", "conjunction"], ["positive"]]

@@ -1,5 +1,6 @@
 """Every law of every guidance on the shelf is measured; and broken guidances are caught."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,6 +12,8 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 import laws
 import skeleton_guidance
 from steerclear.denoiser import Branch, Point, numbered
+from steerclear.engine import GUIDANCE_NORM, GuidedDenoiser
+from steerclear.errors import UnsupportedModel
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.published import PublishedEvidence
@@ -97,6 +100,25 @@ def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
             assert laws.largest(pushed - off - value * (one - off)) < laws.EXACT
 
 
+@pytest.mark.parametrize(
+    "guidance", [*(cls() for cls in SHELF), *COMPOSED, DynamicNegativeGuidance(2.0, negative_scale=0.0)], ids=str
+)
+def test_a_guidance_declares_whether_it_needs_the_noise_level(guidance: Guidance) -> None:
+    """With points that do not say their level it runs, or asks for the level at some step."""
+    run = GuidedDenoiser(laws.Told(laws.denoiser()), guidance, len(laws.SEEDS), laws.negatives_of(guidance))
+    asked = False
+    for index in range(laws.STEPS):
+        try:
+            run.predict(laws.untold(index))
+        except UnsupportedModel:
+            asked = True
+            break
+    assert guidance.needs_noise_level() == asked
+    if not asked:
+        assert all(math.isnan(level) for level in run.trace.levels)
+        assert GUIDANCE_NORM not in run.trace.names
+
+
 def test_every_number_that_is_called_a_scale_has_a_meaning() -> None:
     for cls in guidances().values():
         named = {name for name in cls.parameters() if name.endswith("_scale")}
@@ -128,7 +150,7 @@ def test_each_negative_has_its_own_scale_and_prior(which: int, concept: Literal[
     expected, own = laws.trajectory(one, alone)
     assert torch.equal(found, expected)
     assert torch.equal(trace.table(numbered("posterior", which)), own.table("posterior"))
-    assert {"weight", "weight_2"}.intersection(trace.names()) == {numbered("weight", which)}
+    assert {"weight", "weight_2"}.intersection(trace.names) == {numbered("weight", which)}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +10,42 @@ from torch import Tensor
 
 from .belief import Circumstances
 from .denoiser import Branch, Denoiser, Point
-from .errors import NotFiniteError
+from .errors import NotFiniteError, UnsupportedModel
 from .guidance.base import Guidance
 from .numerics import norm
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
+from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
 
 GUIDANCE_NORM = "guidance_norm"
-"""In the trace of every guidance, at steps that evaluate the prompt's branch."""
+"""In the trace of every guidance, at steps that evaluate the prompt's branch at a known noise level."""
+
+
+def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
+    """Refuse a scheduler that does not say its noise level to a guidance that needs it, before anything runs.
+
+    Raises:
+        UnsupportedModel: says what the scheduler lacks.
+    """
+    reason = unreadable(scheduler) if guidance.needs_noise_level() else None
+    if reason is not None:
+        raise UnsupportedModel(
+            f"{guidance.name} needs the noise level of every step, and {reason}; {ANOTHER_SCHEDULER}, or a guidance that "
+            f"needs no noise level, such as cfg"
+        )
+
+
+def of_schedule(guidance: Guidance, scheduler: Any, evaluations: int) -> Iterator[str]:
+    """What has no effect on a schedule: one sentence each, with the reason.
+
+    Args:
+        guidance: the guidance.
+        scheduler: after ``set_timesteps``, before the first step.
+        evaluations: how many there will be.
+    """
+    reason = guidance.has_no_step(noise_to_signal(scheduler, evaluations))
+    if reason is not None:
+        yield f"the guidance has no effect: {reason}"
+
 
 UNGUIDED_REMEDY = (
     "No guidance has acted yet, so it comes from the network or its inputs. Try float32 instead of a half precision, or "
@@ -62,9 +92,8 @@ class GuidedDenoiser:
         self.state = guided.state
         shown = {**evaluation.norms(step, guided.prediction), **guided.info}
         info = {name: values.detach().float().cpu() for name, values in shown.items()}
-        self.trace.steps.append(
-            TraceStep(point.index, step.noise_to_signal, tuple(evaluation.asked), evaluation.count.cpu(), info)
-        )
+        level = step.noise_to_signal if step.has_noise_level else math.nan
+        self.trace.add(TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info))
         return guided.prediction
 
     def _remedy(self) -> str:
@@ -112,7 +141,7 @@ class _Evaluation:
     def norms(self, step: Step, guided: Tensor) -> PerStep:
         """How far the guidance moved the prompt's own prediction, as noise: ``||e_guided - e_positive||``."""
         positive = self.known.get("positive")
-        if positive is None:
+        if positive is None or not step.has_noise_level:
             return {}
         if guided is positive:
             return {GUIDANCE_NORM: self.count.new_zeros(len(guided))}

@@ -25,7 +25,7 @@ class Picture:
         seed: its seed.
         path: where it is.
         trace: name -> the guidance's number at every step (None at steps that did not show it).
-        levels: sigma / alpha at every step (None at pure noise, where it is infinite).
+        levels: sigma / alpha at every step (None at pure noise, where it is infinite, and where it is unknown).
         branches: which branches ran at every step.
         evaluations: network evaluations that it took.
     """

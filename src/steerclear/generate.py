@@ -14,6 +14,7 @@ from .bridges.call import Run
 from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
+from .engine import check_noise_level
 from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel, in_words_of, lacks_memory
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
@@ -68,13 +69,15 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     """Refuse what the model cannot do, before anything is made.
 
     Raises:
-        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or the guidance asks for a weak network,
-            and there is none, or none that can run beside the pipeline's own as it is placed.
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or does not say the noise level to a
+            guidance that needs it; or the guidance asks for a weak network, and there is none, or none that can run beside
+            the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
         InvalidSetting, UnknownName: a size or a class that the pipeline does not have.
     """
     pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
+    check_noise_level(recipe.built_guidance(), pipe.scheduler)
     check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
         check_prompt(pipe, "negative prompt", negative)
@@ -167,8 +170,8 @@ def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
     return Picture(
         seed,
         path,
-        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names()},
-        plain(trace.levels()),
+        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names},
+        plain(trace.levels),
         [list(names) for names in trace.branches],
         float(trace.evaluations[row]),
     )

@@ -64,7 +64,8 @@ class MethodResult(_Frozen):
         guidance: the guidance's plain values.
         recipe_digest: the hash of all settings.
         evaluations: network evaluations an image, on average.
-        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite.
+        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite, and where the scheduler does
+            not say it.
         branches: which branches ran at every step.
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
         images: one a seed.

@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..models import shipped
+from ..schedulers import preconditions
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
@@ -271,7 +272,13 @@ def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
     kind, settings = scheduler_by_name(name, current)
-    return getattr(diffusers, kind).from_config(current.config, **settings)
+    scheduler = getattr(diffusers, kind).from_config(current.config, **settings)
+    if preconditions(scheduler) and not preconditions(current):
+        raise UnsupportedModel(
+            f"{kind} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
+            f"without that, so its images would be noise; use another scheduler, such as {type(current).__name__}"
+        )
+    return scheduler
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:

@@ -1,5 +1,6 @@
 """Autoguidance: away from a bad version of the model itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,6 +62,12 @@ class AutoGuidance(Guidance):
 
     def needs_weak(self) -> bool:
         return self.auto_scale != 1 or (self.inner is not None and self.inner.needs_weak())
+
+    def needs_noise_level(self) -> bool:
+        return self.inner is not None and self.inner.needs_noise_level()
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        return None if self.inner is None else self.inner.has_no_step(levels)
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)

@@ -18,6 +18,7 @@ states as :class:`Law` objects, and one test measures every law of every guidanc
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -95,6 +96,21 @@ class Guidance(Configurable, ABC):
         """Whether these settings ask the weak network for anything."""
         return self.uses_weak
 
+    def needs_noise_level(self) -> bool:
+        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+
+        Some schedulers do not say it, and are then refused before the first evaluation.
+        """
+        return False
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        """Why these settings leave the guidance no step of a schedule, or None where there is one.
+
+        Args:
+            levels: sigma / alpha at the beginning of every step; NaN where the scheduler does not say.
+        """
+        return None
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``guider_config.json`` into a folder, as diffusers does for its guiders."""
         path = Path(folder) / CONFIG_NAME
@@ -138,6 +154,12 @@ class Wrapper(Guidance):
 
     def needs_weak(self) -> bool:
         return self.inner.needs_weak()
+
+    def needs_noise_level(self) -> bool:
+        return self.inner.needs_noise_level()
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        return self.inner.has_no_step(levels)
 
 
 def guidances() -> dict[str, type[Guidance]]:

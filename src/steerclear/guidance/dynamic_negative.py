@@ -105,6 +105,9 @@ class DynamicNegativeGuidance(Guidance):
     def negative_has_no_effect(self) -> str | None:
         return None if any_weight(self.negative_scale) else "negative_scale is 0"
 
+    def needs_noise_level(self) -> bool:
+        return self.negative_has_no_effect() is None
+
     def check_negatives(self, count: int) -> None:
         one_each("negative_scale", self.negative_scale, count)
         self.evidence.for_concepts(count)
