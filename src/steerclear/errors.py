@@ -65,6 +65,26 @@ def in_words_of(python: str, command_line: str) -> str:
     return command_line if _on_command_line.get() else python
 
 
+def shortened(text: str, longest: int = 500) -> str:
+    """A text without its middle, if it is longer than so many characters.
+
+    >>> shortened("very " * 3, longest=10)
+    'very v ...  (15 characters)'
+    """
+    if len(text) <= longest:
+        return text
+    head, tail = longest * 3 // 5, longest // 5
+    return f"{text[:head]} ... {text[len(text) - tail :]} ({len(text):,} characters)"
+
+
+def shown(value: object) -> str:
+    """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length."""
+    try:
+        return shortened(str(value) if isinstance(value, (int, float)) else repr(value))
+    except ValueError:  # Python does not write whole numbers of any length
+        return "a number of more than 4,300 digits"
+
+
 def lacks_memory(error: BaseException | None) -> bool:
     """Whether an error, or one that it hides, says that the memory is full.
 
@@ -99,8 +119,7 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        shown = value if isinstance(value, (int, float)) else repr(value)
-        super().__init__(f"{name} is {shown}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+        super().__init__(f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
 
 
 class UnknownName(SteerclearError, KeyError):
@@ -115,7 +134,7 @@ class UnknownName(SteerclearError, KeyError):
         folded = {one.casefold(): one for one in known}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-        self.message = f"there is no {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}."
+        self.message = f"there is no {kind} {shown(name)}{hint} There are: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -174,9 +193,9 @@ class UnknownWords(PromptError):
 
     def __init__(self, prompt: str, words: Sequence[str], known: str) -> None:
         self.words = tuple(words)
-        quoted = ", ".join(repr(word) for word in words)
+        quoted = shortened(", ".join(repr(word) for word in words))
         super().__init__(
-            f"the prompt {prompt!r} says {quoted}, which this world knows nothing of; it knows {known}. "
+            f"the prompt {shown(prompt)} says {quoted}, which this world knows nothing of; it knows {known}. "
             f"Say it in these words, or leave it out."
         )
 
@@ -185,7 +204,7 @@ class ImpossiblePrompt(PromptError):
     """A prompt of probability 0 in a testbed's world: there is no truth to compare with."""
 
     def __init__(self, prompt: str, without: str | None) -> None:
-        wish = repr(prompt) if without is None else f"{prompt!r} without {without!r}"
+        wish = shown(prompt) if without is None else f"{shown(prompt)} without {shown(without)}"
         super().__init__(
             f"nothing in this world is {wish}: its probability is 0, so there is no truth to compare with. "
             f"Ask for less, or take back what excludes it."

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .errors import PromptError
+from .errors import PromptError, shown
 
 Convert = Callable[[str], str]
 """What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
@@ -45,7 +45,7 @@ def check_length(
     if lost:
         raise PromptError(
             f"the {what} is longer than the {longest or int(tokenizer.model_max_length)} tokens that this model reads; "
-            f"these words fall off: {lost!r}. Shorten it, or put what matters first."
+            f"these words fall off: {shown(lost)}. Shorten it, or put what matters first."
         )
 
 

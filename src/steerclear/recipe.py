@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from . import __version__
 from .bridges.loras import LoRA
-from .errors import InvalidSetting, PromptError
+from .errors import InvalidSetting, PromptError, shown
 from .guidance.base import Guidance
 from .seeds import LARGEST_SEED
 from .shelf import from_config
@@ -95,12 +95,12 @@ def checked_prompt(what: str, prompt: str) -> str:
         prompt.encode()
     except UnicodeEncodeError:
         raise PromptError(
-            f"the {what} {prompt!r} has bytes that are no UTF-8; say it in a terminal or a file that is."
+            f"the {what} {shown(prompt)} has bytes that are no UTF-8; say it in a terminal or a file that is."
         ) from None
     stripped = prompt.strip()
     if not stripped:
         shall = "shall not" if "negative" in what else "shall"
-        raise PromptError(f"the {what} is empty ({prompt!r}); say in a few words what the image {shall} show.")
+        raise PromptError(f"the {what} is empty ({shown(prompt)}); say in a few words what the image {shall} show.")
     return stripped
 
 

@@ -1,6 +1,7 @@
 """Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
 
 import inspect
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
 from ..models import shipped
 from .families import family_of
 from .files import (
@@ -147,7 +148,7 @@ def load_model(
 def _folder(name: str) -> Path:
     if name in shipped():
         return shipped()[name]
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # pathlib's raises for names that are too long
         return Path(name)
     if not is_hub_id(name):
         raise UnknownName("model folder or shipped model", name, shipped())
@@ -282,7 +283,7 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
         raise InvalidSetting(
             "--weak", weak, "a folder, a hub id or a kind of weak network", "leave it out for the model's own"
         )
-    if weak is not None and is_weak_kind(weak) and not Path(weak).is_dir():
+    if weak is not None and is_weak_kind(weak) and not os.path.isdir(weak):
         kind = parse_weak(weak)
         kind.check(pipe, own)
         return kind, None
@@ -306,10 +307,10 @@ def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
         own = model / WEAK_FOLDER
         return own if own.is_dir() else None
     folder = Path(weak)
-    if not folder.is_dir():
+    if not os.path.isdir(weak):
         if not is_hub_id(weak):
             raise UnsupportedModel(
-                f"the weak network {weak!r} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
+                f"the weak network {shown(weak)} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
                 f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
                 f"earlier snapshot."
             )
