@@ -19,7 +19,8 @@ from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
 from .records import Trace
-from .seeds import image_generators
+from .seeds import checked_seeds, image_generators
+from .settings import folder_path, whole
 
 OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
@@ -34,7 +35,7 @@ def generate(
     model: Model,
     recipe: Recipe,
     seeds: Sequence[int],
-    folder: Path,
+    folder: Path | str,
     *,
     batch_size: int = 16,
     on_progress: OnProgress | None = None,
@@ -44,7 +45,7 @@ def generate(
     Args:
         model: the pipeline that the recipe names.
         recipe: everything but the seeds.
-        seeds: one an image; image k depends on its own alone.
+        seeds: one per image, each once; image k depends on its own alone.
         folder: where the PNGs are. One that is there and was made by this recipe is not made again.
         batch_size: images in one forward.
         on_progress: see :data:`OnProgress`.
@@ -52,9 +53,14 @@ def generate(
     Raises:
         SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
-        InvalidSetting: a batch does not fit into the memory of the device; likewise.
+        InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
         OSError: an image could not be written; those before it are kept.
     """
+    check_model(model)
+    if not isinstance(recipe, Recipe):
+        raise InvalidSetting("recipe", recipe, "a Recipe")
+    seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
+    whole("batch_size", batch_size, low=1)
     check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
@@ -62,6 +68,12 @@ def generate(
         batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
         pictures |= _made(model, recipe, batches, folder, on_progress or (lambda done, total: None))
     return [pictures[seed] for seed in seeds]
+
+
+def check_model(model: object) -> None:
+    """Raises :class:`InvalidSetting` for what is no loaded model."""
+    if not isinstance(model, Model):
+        raise InvalidSetting("model", model, "a Model", "load one with load_model")
 
 
 def check_recipe(model: Model, recipe: Recipe) -> None:

@@ -37,6 +37,27 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
     return " ".join(words[low:])
 
 
+def check_text(what: str, text: object) -> str:
+    """The text itself.
+
+    Args:
+        what: what it is, for the message.
+        text: anything.
+
+    Raises:
+        PromptError: it is no text, or has halves of characters, as bytes that are no UTF-8 leave them.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"the {what} is {shown(text)}, but must be a text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PromptError(
+            f"the {what} {shown(text)} has bytes that are no UTF-8; say it in a terminal or a file that is."
+        ) from None
+    return text
+
+
 def check_length(
     tokenizer: Any, what: str, prompt: str, convert: Convert | None = None, longest: int | None = None
 ) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -79,9 +79,9 @@ class Model:
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
-    weak: str | None = None,
+    weak: str | os.PathLike[str] | None = None,
     loras: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
@@ -111,8 +111,9 @@ def load_model(
     """
     from diffusers import DiffusionPipeline
 
-    if dtype not in DTYPES:
+    if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
+    name, weak, device = _checked(name, weak, loras, device)
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
@@ -143,6 +144,21 @@ def load_model(
         device=device,
         offload=offload,
     )
+
+
+def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
+    """Refuse what is no text; paths and torch's devices become one."""
+    name, weak = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, weak))
+    if not isinstance(name, str):
+        raise InvalidSetting("the model", name, "a name, a folder or a hub id")
+    if not isinstance(weak, (str, NoneType)):
+        allowed = "a folder, a hub id or a kind of weak network, as text"
+        raise InvalidSetting("the weak network", weak, allowed, "give a network to steer")
+    if not isinstance(loras, (list, tuple)) or not all(isinstance(lora, str) for lora in loras):
+        raise InvalidSetting(
+            "loras", loras, "a sequence of texts", "one alone goes into a list, as ['style.safetensors']"
+        )
+    return name, weak, str(device) if isinstance(device, torch.device) else device
 
 
 def _folder(name: str) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import PromptError, in_words_of, shown
-from ..prompts import check_length
+from ..prompts import check_length, check_text
 from .families import Family
 
 EMBEDDED = None
@@ -111,12 +111,13 @@ def _texts(name: str, given: Any, prompts: int | None = None) -> tuple[str, ...]
     if given is None:
         return ()
     if isinstance(given, str):
-        return (given,)
+        return (check_text("negative prompt", given),)
     if not isinstance(given, (list, tuple)):
         raise PromptError(f"{name} is {shown(given)}, but must be a text or a list of texts")
     for text in given:
         if not isinstance(text, str):
             raise PromptError(f"a negative prompt must be a text, but one of them is {shown(text)}")
+        check_text("negative prompt", text)
     if prompts is not None and len(given) != prompts:
         raise PromptError(
             f"{name} of the pipeline's call has {len(given)} texts, and its prompt has {prompts}; give one text for "

@@ -85,10 +85,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callable[..., None]:
-    """Ours as a sentence, without the line of code; everybody else's as ever."""
+    """Ours as a sentence, once and without the line of code; everybody else's as ever."""
+
+    said: set[str] = set()  # several methods may have the same to say
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, SteerclearWarning):
+            if str(message) in said:
+                return
+            said.add(str(message))
             console.print(f"steerclear: warning: {message}", markup=False)
         else:
             other(message, category, *place, **more)
