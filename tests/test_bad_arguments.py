@@ -257,7 +257,7 @@ def sampled(**changed: Any) -> Any:
         ({"denoiser": None}, "denoiser is None, but must be a denoiser"),
         ({"scheduler": None}, "scheduler is None, but must be a scheduler of diffusers"),
         ({"scheduler": "ddim"}, "scheduler is 'ddim', but must be a scheduler of diffusers"),
-        ({"seeds": []}, r"seeds is \[\], but must be at least one"),
+        ({"seeds": []}, r"seeds is \(\), but must be at least one"),
         ({"seeds": 5}, "seeds is 5, but must be a sequence of whole numbers"),
         ({"seeds": [0.5]}, "a seed is 0.5, but must be a whole number"),
         ({"seeds": [-1]}, "a seed is -1, but must be a whole number"),

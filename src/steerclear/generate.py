@@ -19,6 +19,7 @@ from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
 from .records import Trace
+from .schedulers import check_steps
 from .seeds import checked_seeds, image_generators
 from .settings import folder_path, whole
 
@@ -83,10 +84,11 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
         UnsupportedModel: the scheduler draws noise that cannot be an image's own, or the guidance asks for a weak network,
             and there is none, or none that can run beside the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
-        InvalidSetting, UnknownName: a size or a class that the pipeline does not have.
+        InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
     """
     pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
+    check_steps(pipe.scheduler, recipe.num_inference_steps)
     check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
         check_prompt(pipe, "negative prompt", negative)

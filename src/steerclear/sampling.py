@@ -12,7 +12,7 @@ from .engine import GuidedDenoiser
 from .errors import InvalidSetting
 from .guidance.base import Guidance
 from .records import Trace
-from .schedulers import check_repeatable, is_substep, noise_level, prediction_type, step_arguments
+from .schedulers import check_repeatable, check_steps, is_substep, noise_level, prediction_type, step_arguments
 from .seeds import checked_seeds, image_generators
 from .settings import whole
 
@@ -62,6 +62,7 @@ def sample(
         raise InvalidSetting(
             "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
         )
+    check_steps(scheduler, num_inference_steps)
     scheduler.set_timesteps(num_inference_steps)
     generators = image_generators(seeds)
     guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)
