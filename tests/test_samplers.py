@@ -91,7 +91,15 @@ def test_the_nearest_name_is_named(name: str, near: str) -> None:
 
 def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> None:
     text = {}
-    for name in ("DPMSolverMultistepScheduler", "dpm++ 2m sde", "dpm++ 2m", "dpm++ 2m normal", "euler", "deis"):
+    for name in (
+        "DPMSolverMultistepScheduler",
+        "dpm++ 2m sde",
+        "dpm++ 2m",
+        "dpm++ 2m normal",
+        "euler",
+        "unipc",
+        "deis",
+    ):
         kind, settings = scheduler_by_name(name, own())
         text[name] = scheduler_text(getattr(diffusers, kind).from_config(own().config, **settings), FOLDER)
     own_class = "DPMSolverMultistepScheduler"
@@ -101,6 +109,7 @@ def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> N
         "dpm++ 2m": f'{own_class}(algorithm_type="dpmsolver++")',
         "dpm++ 2m normal": f'{own_class}(algorithm_type="dpmsolver++", use_karras_sigmas=false)',
         "euler": "EulerDiscreteScheduler",
+        "unipc": "UniPCMultistepScheduler",  # which rewrites solver_type by itself
         "deis": 'DEISMultistepScheduler(algorithm_type="deis", solver_type="logrho")',
     }
 
