@@ -398,6 +398,19 @@ def test_the_command_line_speaks_its_own_words(
     assert not PYTHON.search(said), PYTHON.search(said)
 
 
+def test_weak_networks_and_negatives_that_do_nothing_new_are_said_once(
+    folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["compare", "a man", "--model", str(folders("sd")), "--seeds", "0", *SMALL]
+    twice = ["--negative-prompt", "hat", "--negative-prompt", "hat"]
+    for weak, reason in (("noised:0", "its strength is 0"), (str(folders("sd")), "it is the pipeline's own network")):
+        assert main([*common, *twice, "--weak", weak, "--outdir", str(tmp_path / reason)]) == 0
+        said = printed(capsys)
+        assert said.count(f"warning: the weak network has no effect: {reason}, so autoguidance has nothing") == 1
+        assert "give one that is worse, such as --weak noised:0.1" in said
+        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each pushes by itself") == 1
+
+
 def test_python_speaks_python(folders: Any) -> None:
     """The same advice, for those who call."""
     with pytest.raises(UnsupportedModel, match=r"pipe.load_lora_weights\(..., adapter_name=...\)"):

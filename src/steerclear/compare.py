@@ -4,24 +4,26 @@ import platform
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .bridges.asking import takes_classes
+from .bridges.effects import of_repeated
 from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
 from .gallery import Picture, claim_folder, write_text
-from .generate import check_recipe, generate, warn_of_idle_weak
+from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
-from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
+from .recipe import MOST_STEPS, NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
-from .settings import finite
+from .seeds import checked_seeds
+from .settings import finite, folder_path, whole
 from .table import UNSURE
 from .testbeds.portraits import SIZE
 
@@ -64,11 +66,42 @@ class Question:
     height: int | None = None
     width: int | None = None
 
+    def checked(self) -> "Question":
+        """The same question with plain values.
+
+        Raises:
+            InvalidSetting, PromptError: a value of another kind, or out of range.
+        """
+        prompt = checked_prompt("prompt", self.prompt)
+        if not isinstance(self.negative_prompts, (tuple, list)):
+            remedy = "one alone has a comma behind it, as ('hat',)"
+            raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
+        whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
+        for name in TAKE_SCALE:
+            finite(name, getattr(self, name))
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), low=8)
+        return replace(
+            self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
+            negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
+        )  # fmt: skip
+
+
+def _checked_names(methods: object) -> tuple[str, ...] | None:
+    if methods is None:
+        return None
+    if not isinstance(methods, (tuple, list)) or not all(isinstance(name, str) for name in methods):
+        raise InvalidSetting("methods", methods, "a tuple of names, or None for the standard ones")
+    if not methods:
+        raise InvalidSetting("methods", methods, "at least one name, or None for the standard ones")
+    return tuple(methods)
+
 
 def compare(
     model: Model,
     question: Question,
-    folder: Path,
+    folder: Path | str,
     *,
     batch_size: int = 16,
     command: str = "",
@@ -87,22 +120,26 @@ def compare(
 
     Raises:
         PromptError: an empty or overlong prompt.
+        InvalidSetting: an argument or a value of the question of another kind, or out of range.
         FolderConflict: the folder holds another run.
         UnknownName: a method that there is not.
         UnsupportedModel: a model that takes classes for prompts, or that :func:`~steerclear.generate.check_recipe` refuses.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
-    prompt = checked_prompt("prompt", question.prompt)
-    negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
-    if not question.seeds:
-        raise InvalidSetting("seeds", "", "at least one")
+    check_model(model)
+    if not isinstance(question, Question):
+        raise InvalidSetting("question", question, "a Question")
+    folder = folder_path("folder", folder)
+    whole("batch_size", batch_size, low=1)
+    question = question.checked()
+    prompt, negatives = question.prompt, question.negative_prompts
+    for message in of_repeated(negatives):
+        warnings.warn(message, SteerclearWarning, stacklevel=2)
     if takes_classes(model.pipe):
         raise UnsupportedModel(
             f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
             f"of saying no in words; make its images with steerclear generate"
         )
-    for name in TAKE_SCALE:
-        finite(name, getattr(question, name))
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale

@@ -20,7 +20,9 @@ from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
 from .records import Trace
-from .seeds import image_generators
+from .schedulers import check_steps
+from .seeds import checked_seeds, image_generators
+from .settings import folder_path, whole
 
 OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
@@ -35,7 +37,7 @@ def generate(
     model: Model,
     recipe: Recipe,
     seeds: Sequence[int],
-    folder: Path,
+    folder: Path | str,
     *,
     batch_size: int = 16,
     on_progress: OnProgress | None = None,
@@ -45,7 +47,7 @@ def generate(
     Args:
         model: the pipeline that the recipe names.
         recipe: everything but the seeds.
-        seeds: one an image; image k depends on its own alone.
+        seeds: one per image, each once; image k depends on its own alone.
         folder: where the PNGs are. One that is there and was made by this recipe is not made again.
         batch_size: images in one forward.
         on_progress: see :data:`OnProgress`.
@@ -53,9 +55,14 @@ def generate(
     Raises:
         SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
-        InvalidSetting: a batch does not fit into the memory of the device; likewise.
+        InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
         OSError: an image could not be written; those before it are kept.
     """
+    check_model(model)
+    if not isinstance(recipe, Recipe):
+        raise InvalidSetting("recipe", recipe, "a Recipe")
+    seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
+    whole("batch_size", batch_size, low=1)
     check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
@@ -63,6 +70,12 @@ def generate(
         batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
         pictures |= _made(model, recipe, batches, folder, on_progress or (lambda done, total: None))
     return [pictures[seed] for seed in seeds]
+
+
+def check_model(model: object) -> None:
+    """Raises :class:`InvalidSetting` for what is no loaded model."""
+    if not isinstance(model, Model):
+        raise InvalidSetting("model", model, "a Model", "load one with load_model")
 
 
 def check_recipe(model: Model, recipe: Recipe) -> None:
@@ -73,11 +86,12 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
             guidance that needs it; or the guidance asks for a weak network, and there is none, or none that can run beside
             the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
-        InvalidSetting, UnknownName: a size or a class that the pipeline does not have.
+        InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
     """
     pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
     check_noise_level(recipe.built_guidance(), pipe.scheduler)
+    check_steps(pipe.scheduler, recipe.num_inference_steps)
     check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
         check_prompt(pipe, "negative prompt", negative)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -51,6 +52,13 @@ def whole(name: str, value: object, *, low: int, high: int | None = None) -> Non
         return
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InvalidSetting(name, value, f"a whole number {bounds}")
+
+
+def folder_path(name: str, value: object) -> Path:
+    """A path from a text or a path; raises :class:`InvalidSetting` for anything else."""
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise InvalidSetting(name, value, "a path")
+    return Path(value)
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:

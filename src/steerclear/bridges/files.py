@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from safetensors import SafetensorError
 
-from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory
+from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
@@ -114,7 +114,7 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
         raise
     except Exception as error:
         raise UnsupportedModel(
-            f"the {what} {name!r} is neither here nor to be had from the hub ({first_line(error)})."
+            f"the {what} {shown(name)} is neither here nor to be had from the hub ({first_line(error)})."
         ) from error
 
 
@@ -148,4 +148,4 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, as far as it fits into a sentence."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return shortened(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__

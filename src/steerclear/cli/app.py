@@ -11,7 +11,15 @@ import typer
 from rich.console import Console
 
 from .. import __version__
-from ..errors import NotEnoughMemory, SteerclearError, SteerclearWarning, lacks_memory, on_command_line
+from ..errors import (
+    NotEnoughMemory,
+    SteerclearError,
+    SteerclearWarning,
+    lacks_memory,
+    on_command_line,
+    shortened,
+    shown,
+)
 from . import benchmark, compare, generate, guidance, train
 from .streams import showable_streams
 
@@ -70,17 +78,22 @@ def main(arguments: list[str] | None = None) -> int:
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
-        shown = getattr(error, "format_message", lambda: str(error))()
-        if shown:  # nothing is wrong where there were no arguments: the help is printed
-            console.print(f"steerclear: {shown}", style="bold", markup=False)
+        message = getattr(error, "format_message", lambda: str(error))()
+        if message:  # nothing is wrong where there were no arguments: the help is printed
+            console.print(f"steerclear: {shortened(message)}", style="bold", markup=False)
         return USER_ERROR
 
 
 def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callable[..., None]:
-    """Ours as a sentence, without the line of code; everybody else's as ever."""
+    """Ours as a sentence, once and without the line of code; everybody else's as ever."""
+
+    said: set[str] = set()  # several methods may have the same to say
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, SteerclearWarning):
+            if str(message) in said:
+                return
+            said.add(str(message))
             console.print(f"steerclear: warning: {message}", markup=False)
         else:
             other(message, category, *place, **more)
@@ -90,7 +103,7 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 
 def _os_sentence(error: OSError) -> str:
     place = error.filename2 or error.filename  # of a renaming, what it was to become
-    where = f" {str(place)!r}" if place else ""
+    where = f" {shown(str(place))}" if place else ""
     if lacks_memory(error):
         return str(NotEnoughMemory())
     if error.errno == errno.ENOSPC:

@@ -56,6 +56,10 @@ class Guider(BaseGuidance):
     ) -> None:
         for name, share in (("start", start), ("stop", stop)):
             finite(name, share, low=0, high=1)
+        if start > stop:
+            raise InvalidSetting("start", start, f"at most stop ({stop:g})")
+        if not isinstance(enabled, bool):
+            raise InvalidSetting("enabled", enabled, "True or False")
         super().__init__(start, stop, enabled)
         self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
