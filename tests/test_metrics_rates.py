@@ -45,7 +45,7 @@ def test_wilson_interval_covers_as_it_says() -> None:
 
 def test_a_rate_takes_zeros_and_ones_only() -> None:
     assert rate(torch.tensor([1, 0, 1])) == rate(torch.tensor([1.0, 0.0, 1.0])) == rate(torch.tensor([1, 0, 1]).bool())
-    with pytest.raises(UnfitFeatures, match=r"takes 0 or 1 an image and was given 0\.5"):
+    with pytest.raises(UnfitFeatures, match=r"takes 0 or 1 per image and was given 0\.5"):
         rate(torch.tensor([1.0, 0.5]))
     with pytest.raises(UnfitFeatures, match=r"shape \[n\], and was given \[2, 1\]"):
         rate(torch.ones(2, 1))

@@ -29,7 +29,7 @@ MOVED = Column(
     name="moved", label="moved", percent=True,
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
-COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+COST = Column(name="evaluations", label="network calls", meaning="network evaluations per image")
 
 UNSURE_NAMED = 6
 """Images that a note names."""
@@ -45,7 +45,7 @@ class Question:
     Attributes:
         prompt: what the image shall show.
         negative_prompts: what it shall not.
-        seeds: one an image, the same for every method.
+        seeds: one per image, the same for every method.
         num_inference_steps: of every method.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
