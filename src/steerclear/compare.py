@@ -17,6 +17,7 @@ from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
+from .metrics.estimates import INTERVAL_NEEDS
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
@@ -296,9 +297,13 @@ def _notes(
         notes.append("Autoguidance is left out: there is no weak network. Give one with --weak.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
+    if laboratory is not None and len(question.seeds) < INTERVAL_NEEDS:
+        notes.append(
+            f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
+        )
     if len(question.seeds) < 1000:
         notes.append(
-            f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."
+            f"{len(question.seeds)} images per method: read the intervals. A published figure needs at least 1,000."
         )
     return notes
 
