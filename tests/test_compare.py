@@ -283,6 +283,11 @@ def test_one_image_is_measured_as_far_as_one_can_be(tmp_path: Path, capsys: pyte
     assert found.columns[0].name == "hat"  # the world knows hats; it says that it does not know ties
     assert any("'tie'" in note for note in found.notes)
     assert "frechet" not in found.methods[0].measurements
+    assert [method.measurements["moved"].low for method in found.methods] == [None, None]
+    assert (
+        "Fewer than 8 images say nothing of their spread: only rates, precision and recall have intervals."
+        in found.notes
+    )
 
 
 def test_another_dtype_or_other_methods_are_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from .gallery import Picture, claim_folder, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
+from .metrics.estimates import INTERVAL_NEEDS
 from .recipe import MOST_STEPS, NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
@@ -32,7 +33,7 @@ MOVED = Column(
     name="moved", label="moved", percent=True,
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
-COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+COST = Column(name="evaluations", label="network calls", meaning="network evaluations per image")
 
 UNSURE_NAMED = 6
 """Images that a note names."""
@@ -48,7 +49,7 @@ class Question:
     Attributes:
         prompt: what the image shall show.
         negative_prompts: what it shall not.
-        seeds: one an image, the same for every method.
+        seeds: one per image, the same for every method.
         num_inference_steps: of every method.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
@@ -336,9 +337,13 @@ def _notes(
         notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
+    if laboratory is not None and len(question.seeds) < INTERVAL_NEEDS:
+        notes.append(
+            f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
+        )
     if len(question.seeds) < 1000:
         notes.append(
-            f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."
+            f"{len(question.seeds)} images per method: read the intervals. A published figure needs at least 1,000."
         )
     return notes
 
