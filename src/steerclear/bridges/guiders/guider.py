@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...guidance.unguided import Unguided
 from ...records import Trace
-from ...settings import finite
+from ...settings import finite, read_object
 from ...shelf import from_config
 from ..effects import of_block, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
@@ -67,6 +68,11 @@ class Guider(BaseGuidance):
         if isinstance(config, Mapping) and "guidance" not in config:
             config = {"guidance": dict(config)}
         return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
+        """diffusers' reader, which has no sentence for a file that is nested too deep or holds no object."""
+        return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
         """A copy, with some settings changed; a weak network is the same one."""
