@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..models import shipped
+from .configs import check_configs, converted_scheduler
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
@@ -115,6 +116,7 @@ def load_model(
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
     quiet()
     try:
         networks = _networks(name, folder, DTYPES[dtype])
@@ -248,6 +250,11 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
             raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
         encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
         limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise UnsupportedModel(
+                f"{what} has model_max_length {tokenizer.model_max_length!r}, which is not a number; the file "
+                f"{folder / part / 'tokenizer_config.json'} is damaged. Copy it again."
+            )
         if isinstance(tokenizer, CLIPTokenizer) and limit is not None and tokenizer.model_max_length > limit:
             raise UnsupportedModel(
                 f"{what} has model_max_length {tokenizer.model_max_length:g}, and its text encoder reads {limit} tokens "
@@ -271,7 +278,7 @@ def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
     kind, settings = scheduler_by_name(name, current)
-    return getattr(diffusers, kind).from_config(current.config, **settings)
+    return converted_scheduler(getattr(diffusers, kind), current, settings)
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
