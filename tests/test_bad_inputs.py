@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
@@ -23,6 +24,7 @@ from steerclear.cli.app import main
 from steerclear.errors import InvalidSetting, NotFiniteError, SteerclearError, SteerclearWarning, UnsupportedModel
 from steerclear.gallery import SETTINGS_KEY, read_settings
 from steerclear.guidance.base import guidances
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.models import shipped
 from steerclear.shelf import entries
 
@@ -370,3 +372,26 @@ def test_a_damaged_file_of_a_guider_is_a_sentence(content: bytes, tmp_path: Path
         InvalidSetting, match=r"the content of .*guider_config.json is 'damaged', but must be a JSON object"
     ):
         Guider.from_pretrained(tmp_path)
+
+
+def test_numbers_of_all_libraries_bound_a_guider(tmp_path: Path) -> None:
+    from steerclear.bridges.guiders.guider import guider
+
+    bounded = guider(ClassifierFreeGuidance(), start=np.float32(0.25), stop=torch.tensor(0.5))
+    bounded.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "guider_config.json").read_text())
+    assert (saved["start"], saved["stop"]) == (0.25, 0.5)
+
+
+# a training run's folder
+
+
+def test_damaged_captions_are_a_sentence(tmp_path: Path) -> None:
+    from steerclear.training.portraits import Workshop
+    from steerclear.training.presets import PRESETS
+
+    (tmp_path / "captions.json").write_text(DEEP)
+    with pytest.raises(
+        InvalidSetting, match="must be a list of captions per portrait; it is nested more than 64 levels"
+    ):
+        _ = Workshop(tmp_path, PRESETS["cpu"], 0, "cpu", lambda progress: None).captions

@@ -25,8 +25,9 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance_docs import documentation, plain
 from steerclear.guidance_settings import build_guidance
-from steerclear.settings import MOST_NESTED, Configurable, described, parse_json, read_setting
+from steerclear.settings import MOST_NESTED, Configurable
 from steerclear.shelf import entries, from_config
+from steerclear.values import described, parse_json, read_setting
 
 EVIDENCES = {name: cls for name, cls in entries("evidence", Evidence).items() if name != "oracle"}
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from .errors import FolderConflict
 from .recipe import Recipe
 from .saving import PARTIAL, save_whole
-from .settings import parse_object
+from .values import parse_object
 
 SETTINGS_KEY = "steerclear"
 RUN_FILE = "run.json"

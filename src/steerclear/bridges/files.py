@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory
-from ..settings import parse_json
+from ..values import parse_json
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""

@@ -21,8 +21,8 @@ from ..errors import InvalidSetting
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..measure import CLASSIFIER
 from ..saving import save_whole
-from ..settings import parse_json
 from ..testbeds.portraits.drawing import draw_from_seeds
+from ..values import parse_json
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
 from .loop import Progress, Report, Schedule, train

@@ -286,5 +286,6 @@ def guider(
         SteerclearWarning: a setting has no effect; says which, and why.
     """
     return Guider(
-        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=start, stop=stop, enabled=enabled
-    )
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        stop=finite("stop", stop, low=0, high=1), enabled=enabled,
+    )  # fmt: skip
