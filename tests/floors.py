@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLOORS = (
-    ("errors", "shapes", "numerics", "seeds", "settings", "shelf", "saving", "__init__"),
+    ("errors", "shapes", "numerics", "seeds", "values", "settings", "shelf", "saving", "__init__"),
     ("noise", "denoiser", "prompts", "records", "belief", "schedulers"),
     ("guidance", "evidence", "testbeds", "features", "metrics"),
     ("engine", "sampling"),

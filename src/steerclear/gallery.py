@@ -6,15 +6,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .errors import FolderConflict
 from .recipe import Recipe
 from .saving import PARTIAL, save_whole
+from .values import parse_object
 
 SETTINGS_KEY = "steerclear"
-SAID_OF_ITSELF = {"digest", "seed", "trace", "levels", "branches", "evaluations"}
 RUN_FILE = "run.json"
+UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for bad files, and the reading of what they say."""
+
+
+class Said(BaseModel):
+    """The types of what a PNG says of itself, as far as it is read again; see :class:`Picture`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    digest: str
+    seed: int
+    trace: dict[str, list[float | None]]
+    levels: list[float | None]
+    branches: list[list[str]]
+    evaluations: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _a_row_per_step(self) -> "Said":
+        if {len(self.branches), *map(len, self.trace.values())} != {len(self.levels)}:
+            raise ValueError("the trace, the levels and the branches have different numbers of steps")
+        return self
 
 
 @dataclass(frozen=True)
@@ -64,10 +86,11 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     try:
         with Image.open(path) as image:
             image.load()
-            settings = json.loads(image.info[SETTINGS_KEY])
-    except (OSError, KeyError, UnidentifiedImageError, ValueError, SyntaxError):  # Pillow's own for bad files
+            settings = parse_object(image.info[SETTINGS_KEY])
+        Said.model_validate(settings)
+    except UNREADABLE:
         return None
-    return settings if isinstance(settings, dict) and settings.keys() >= SAID_OF_ITSELF else None
+    return settings
 
 
 def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
@@ -95,8 +118,8 @@ def claim_folder(folder: Path, settings: dict[str, Any], option: str = "--outdir
     path = folder / RUN_FILE
     if path.exists():
         try:
-            before = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            before = parse_object(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise FolderConflict(
                 f"{path} is damaged ({error}); give another {option}, or remove the folder."
             ) from error

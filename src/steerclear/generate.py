@@ -11,6 +11,7 @@ import numpy as np
 
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from .bridges.call import Run
+from .bridges.configs import failures_of_libraries
 from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
@@ -78,6 +79,7 @@ def check_model(model: object) -> None:
         raise InvalidSetting("model", model, "a Model", "load one with load_model")
 
 
+@failures_of_libraries()
 def check_recipe(model: Model, recipe: Recipe) -> None:
     """Refuse what the model cannot do, before anything is made.
 
@@ -136,6 +138,7 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
 
 
+@failures_of_libraries()
 def _made(
     model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, on_progress: OnProgress
 ) -> dict[int, Picture]:

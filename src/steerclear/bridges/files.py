@@ -1,7 +1,6 @@
 """Where a model's files are, by what people call them, and what they are: local paths and the hub; safetensors only."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,9 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
+from ..values import parse_json
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
@@ -19,7 +20,8 @@ WEAK_FOLDER = "weak"
 PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
 DIGEST_LENGTH = 16
 UNLOADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError,
+    MemoryError, SafetensorError, StrictDataclassError,
 )  # fmt: skip
 """What the libraries raise for files that are missing, damaged, or of another network."""
 
@@ -122,10 +124,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """A configuration file.
 
     Raises:
-        UnsupportedModel: it is no JSON object.
+        UnsupportedModel: it is no JSON object, or nested too deep to be one.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):

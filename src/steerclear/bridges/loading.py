@@ -14,6 +14,7 @@ from torch.nn import Module
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
 from ..models import shipped
 from ..schedulers import preconditions
+from .configs import check_configs, converted_scheduler
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
@@ -118,6 +119,7 @@ def load_model(
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
     quiet()
     try:
         networks = _networks(name, folder, DTYPES[dtype])
@@ -266,6 +268,11 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
             raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
         encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
         limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise UnsupportedModel(
+                f"{what} has model_max_length {tokenizer.model_max_length!r}, which is not a number; the file "
+                f"{folder / part / 'tokenizer_config.json'} is damaged. Copy it again."
+            )
         if isinstance(tokenizer, CLIPTokenizer) and limit is not None and tokenizer.model_max_length > limit:
             raise UnsupportedModel(
                 f"{what} has model_max_length {tokenizer.model_max_length:g}, and its text encoder reads {limit} tokens "
@@ -289,7 +296,7 @@ def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
     kind, settings = scheduler_by_name(name, current)
-    scheduler = getattr(diffusers, kind).from_config(current.config, **settings)
+    scheduler = converted_scheduler(getattr(diffusers, kind), current, settings)
     if preconditions(scheduler) and not preconditions(current):
         raise UnsupportedModel(
             f"{kind} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
