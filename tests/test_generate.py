@@ -65,11 +65,36 @@ def test_what_is_there_is_not_made_again(model: Model, tmp_path: Path) -> None:
     stamps = [picture.path.stat().st_mtime_ns for picture in first]
     steps: list[tuple[int, int]] = []
     again = generate(
-        model, recipe(model), [0, 1, 2], tmp_path, on_progress=lambda done, total: steps.append((done, total))
-    )
+        model, recipe(model), [0, 1, 2], tmp_path, batch_size=2,
+        on_progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
     assert [picture.path.stat().st_mtime_ns for picture in again[:2]] == stamps
     assert steps == [(step + 1, STEPS) for step in range(STEPS)]  # one image's worth
     assert again[:2] == first
+
+
+def test_a_batch_that_lacks_an_image_is_made_again_as_it_was(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, rows = [9, 3, 0, 5, 7], []
+    whole = {
+        picture.seed: picture.path.read_bytes()
+        for picture in generate(model, recipe(model), seeds, tmp_path / "a", batch_size=2)
+    }
+    generate(model, recipe(model), seeds, tmp_path / "b", batch_size=2)
+    lacking, stays = picture_path(tmp_path / "b", 7), picture_path(tmp_path / "b", 5)
+    lacking.unlink()
+    stamp, forward = stays.stat().st_mtime_ns, model.pipe.unet.forward
+
+    def counted(sample: torch.Tensor, *arguments: object, **settings: object) -> object:
+        rows.append(len(sample))
+        return forward(sample, *arguments, **settings)
+
+    monkeypatch.setattr(model.pipe.unet, "forward", counted)
+    generate(model, recipe(model), seeds, tmp_path / "b", batch_size=2)
+    assert rows == [2 * 2] * STEPS  # seeds 5 and 7 together, empty and positive
+    assert stays.stat().st_mtime_ns == stamp
+    assert {seed: picture_path(tmp_path / "b", seed).read_bytes() for seed in seeds} == whole
 
 
 def test_other_settings_and_damaged_files_are_made_again(model: Model, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ def generate(
     Args:
         model: the pipeline that the recipe names.
         recipe: everything but the seeds.
-        seeds: one an image; image k depends on its own alone.
-        folder: where the PNGs are. One that is there and was made by this recipe is not made again.
-        batch_size: images in one forward.
+        seeds: one per image; image k depends on its own alone, up to the rounding of a forward of another batch size.
+        folder: where the PNGs are. One that is there and was made by this recipe stays as it is.
+        batch_size: images in one forward, see :func:`batches_of`.
         on_progress: see :data:`OnProgress`.
 
     Raises:
@@ -57,9 +57,28 @@ def generate(
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
     if missing:
-        batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-        pictures |= _made(model, recipe, batches, folder, on_progress or (lambda done, total: None))
+        pictures |= _made(
+            model,
+            recipe,
+            batches_of(seeds, batch_size),
+            set(missing),
+            folder,
+            on_progress or (lambda done, total: None),
+        )
     return [pictures[seed] for seed in seeds]
+
+
+def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The seeds of each forward: a function of what is asked for and not of what is there.
+
+    A batch that lacks an image is made again as it was, because the same image in a batch of another size may differ in its
+    last bits. Ordered, so that a longer list begins with the batches of a shorter one wherever those are full.
+
+    >>> batches_of([5, 1, 0, 9], 2)
+    [[0, 1], [5, 9]]
+    """
+    ordered = sorted(seeds)
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
 
 
 def check_recipe(model: Model, recipe: Recipe) -> None:
@@ -117,11 +136,17 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
 
 
 def _made(
-    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, on_progress: OnProgress
+    model: Model,
+    recipe: Recipe,
+    batches: Sequence[Sequence[int]],
+    missing: Set[int],
+    folder: Path,
+    on_progress: OnProgress,
 ) -> dict[int, Picture]:
-    """Make the images of these seeds and write them, batch after batch."""
+    """Make every batch that lacks an image, and write the images that are missing, batch after batch."""
+    batches = [batch for batch in batches if not missing.isdisjoint(batch)]
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
-    made = {}
+    made: dict[int, Picture] = {}
     # one block for all batches: a weak network that is made of the pipeline's own is made once
     with _steered(model, recipe) as run:
         for batch in batches:
@@ -146,6 +171,8 @@ def _made(
                     "done are kept",
                 ) from error  # fmt: skip
             for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
+                if seed not in missing:
+                    continue
                 if not np.isfinite(decoded).all():
                     raise NotFiniteError(
                         "the image that the autoencoder decoded", f"for seed {seed}",
