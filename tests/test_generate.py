@@ -2,6 +2,8 @@
 
 import errno
 import json
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,16 @@ import tiny
 from steerclear import gallery
 from steerclear.bridges.loading import Model, folder_digest
 from steerclear.compare import recipe_of
-from steerclear.errors import FolderConflict, InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
-from steerclear.gallery import claim_folder, find_picture, picture_path, read_settings
+from steerclear.errors import (
+    FolderConflict,
+    InvalidSetting,
+    NotFiniteError,
+    PromptError,
+    SteerclearWarning,
+    UnsupportedModel,
+)
+from steerclear.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
+from steerclear.gallery import find_picture, picture_path, read_settings
 from steerclear.generate import generate
 from steerclear.guidance.base import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -23,6 +33,7 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.methods import Method
 from steerclear.recipe import Recipe
+from steerclear.saving import save_whole
 
 STEPS = 3
 
@@ -221,9 +232,12 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     claim_folder(folder, {"prompt": "a man", "steps": 3})
     claim_folder(folder, {"prompt": "a man", "steps": 3})
+    claim_folder(folder, {"prompt": "a man", "steps": 2})  # nothing was done
+    claim_folder(folder, {"prompt": "a man", "steps": 3})
+    (folder / "00000.png").write_bytes(b"")
     with pytest.raises(FolderConflict, match=r"holds another run \(steps: 3 there, 4 now\)"):
         claim_folder(folder, {"prompt": "a man", "steps": 4})
-    (folder / gallery.RUN_FILE).write_text("{")
+    (folder / RUN_FILE).write_text("{")
     with pytest.raises(FolderConflict, match="is damaged"):
         claim_folder(folder, {"prompt": "a man", "steps": 3})
     (tmp_path / "letters").mkdir()
@@ -231,12 +245,118 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     with pytest.raises(FolderConflict, match="is not empty and holds no run of steerclear"):
         claim_folder(tmp_path / "letters", {})
     (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / f"{gallery.RUN_FILE}.partial").write_text('{"pro')  # while it wrote its claim
+    (tmp_path / "killed" / f"{RUN_FILE}.0123abcd.partial").write_text('{"pro')  # while it wrote its claim
     claim_folder(tmp_path / "killed", {"steps": 3})
-    assert json.loads((tmp_path / "killed" / gallery.RUN_FILE).read_text()) == {"steps": 3}
+    assert json.loads((tmp_path / "killed" / RUN_FILE).read_text()) == {"steps": 3}
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderConflict, match="is a file, not a folder"):
         claim_folder(tmp_path / "file", {})
+
+
+def test_two_processes_never_share_a_half_written_file(tmp_path: Path) -> None:
+    def first(to: Path) -> None:
+        to.write_text("first")
+        save_whole(tmp_path / "file", lambda other: other.write_text("second"))
+        assert (tmp_path / "file").read_text() == "second"
+
+    save_whole(tmp_path / "file", first)
+    assert (tmp_path / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    images = tmp_path / "images" / "cfg"
+    images.mkdir(parents=True)
+    (images / "00000.png").touch()
+    claim = {"steps": 3}
+    (tmp_path / RUN_FILE).write_text(json.dumps(claim))
+    for name in ("00001.png.0123abcd.partial", "film.partial", "notes.txt"):
+        (images / name).touch()
+    (tmp_path / "vae.89abcdef.partial").mkdir()
+    (tmp_path / "vae.89abcdef.partial" / "config.json").touch()
+    with run_folder(tmp_path, claim):
+        assert sorted(path.name for path in images.iterdir()) == ["00000.png", "film.partial", "notes.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "images", RUN_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", RUN_FILE]
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with only_process(tmp_path):
+        with pytest.raises(FolderConflict) as raised, only_process(tmp_path):
+            pass
+        assert str(raised.value) == (
+            f"another process is at work in the folder {str(tmp_path)!r}. Wait until it has ended, or give another --outdir."
+        )
+    with only_process(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a man",
+        "../../etc/passwd",
+        "/",
+        "C:\\x",
+        "con",
+        "ein Mädchen",
+        "猫",
+        "\x00\n",
+        "x" * 100_000,
+        "~",
+        ".",
+        "a*?<>|b",
+    ],
+)
+def test_a_question_names_a_folder_that_is_safe_and_its_own(text: str) -> None:
+    folder = default_folder("generate", [text, "hat"], {"steps": 3})
+    assert folder.parent == Path("out/generate")
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,67}[a-z0-9]", folder.name)
+    assert default_folder("generate", [text, "hat"], {"steps": 3}) == folder
+    others = [
+        default_folder("compare", [text, "hat"], {"steps": 3}),
+        default_folder("generate", [text + "!", "hat"], {"steps": 3}),
+        default_folder("generate", [text, "hat"], {"steps": 4}),
+        default_folder("generate", [text + " without hat"], {"steps": 3}),
+    ]
+    assert len({folder, *others}) == 5
+
+
+def test_each_bit_that_flips_in_an_image_is_noticed(model: Model, tmp_path: Path) -> None:
+    path = generate(model, recipe(model), [0], tmp_path)[0].path
+    whole, draw = path.read_bytes(), random.Random(19)
+    positions = draw.sample(range(8 * len(whole)), 500)
+    unnoticed = []
+    for position in positions:
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << position % 8
+        path.write_bytes(changed)
+        if find_picture(tmp_path, 0, recipe(model)) is not None:
+            unnoticed.append(position)
+    assert unnoticed == []
+    with pytest.warns(SteerclearWarning, match=r"changed after they were made, .* made again: 00000\.png$"):
+        generate(model, recipe(model), [0], tmp_path)
+    assert path.read_bytes() == whole
+
+
+def test_an_image_that_was_edited_is_made_again(model: Model, tmp_path: Path) -> None:
+    """Every checksum of the file is right, and its settings are still there."""
+    from PIL import PngImagePlugin
+
+    path = generate(model, recipe(model), [0], tmp_path)[0].path
+    whole = path.read_bytes()
+    with Image.open(path) as image:
+        image.load()
+        info = PngImagePlugin.PngInfo()
+        info.add_text(gallery.SETTINGS_KEY, image.info[gallery.SETTINGS_KEY])
+        image.putpixel((3, 5), tuple(value ^ 1 for value in image.getpixel((3, 5))))
+        image.save(path, pnginfo=info)
+    assert gallery.is_whole_png(path.read_bytes())
+    assert find_picture(tmp_path, 0, recipe(model)) is None
+    with pytest.warns(SteerclearWarning, match="00000"):
+        generate(model, recipe(model), [0], tmp_path)
+    assert path.read_bytes() == whole
 
 
 def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import kills
-from steerclear.bridges import loading
 from steerclear.cli.app import main
 
 MAN = "portrait photo of a man"
@@ -25,20 +23,7 @@ PROGRAM = "import sys; from steerclear.cli.app import main; sys.exit(main(sys.ar
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def loaded_once() -> Any:
-    """Load the shipped model once for all runs of this file; a forked run inherits it."""
-    load, known = loading.load_model, {}
-
-    def load_model(name: str, **settings: Any) -> loading.Model:
-        key = (name, *sorted(settings.items(), key=str))
-        if repr(key) not in known:
-            known[repr(key)] = load(name, **settings)
-        return known[repr(key)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_model", load_model)
-        yield
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 def command(folder: Path) -> list[str]:

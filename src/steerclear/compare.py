@@ -12,17 +12,20 @@ from typing import Any
 from . import __version__
 from .bridges.asking import takes_classes
 from .bridges.loading import Model
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from .gallery import Picture, claim_folder, write_text
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, keeping
+from .folders import run_folder
+from .gallery import Picture, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
+from .saving import stays_if_unwritable
 from .schedulers import is_flow, is_stochastic
 from .settings import finite
 from .testbeds.portraits import SIZE
 
+RESULTS_FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 MOVED = Column(
     name="moved", label="moved", percent=True,
@@ -72,6 +75,9 @@ def compare(
 ) -> Results:
     """Make the images that are missing, measure all of them, write ``results.json``.
 
+    A folder that holds the images of other seeds or other methods of the same question is extended; ``results.json`` is
+    about the seeds and methods of this call.
+
     Args:
         model: the pipeline.
         question: what is compared.
@@ -82,22 +88,17 @@ def compare(
 
     Raises:
         PromptError: an empty or overlong prompt.
-        FolderConflict: the folder holds another run.
-        UnknownName: a method that there is not.
+        FolderConflict: the folder holds another run, or another process is at work in it.
+        UnknownName, InvalidSetting: see :func:`check_question`.
         UnsupportedModel: a model that takes classes for prompts, or that :func:`~steerclear.generate.check_recipe` refuses.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
-    prompt = checked_prompt("prompt", question.prompt)
-    negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
-    if not question.seeds:
-        raise InvalidSetting("seeds", "", "at least one")
+    prompt, negatives = check_question(question)
     if takes_classes(model.pipe):
         raise UnsupportedModel(
             f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
             f"of saying no in words; make its images with steerclear generate"
         )
-    for name in TAKE_SCALE:
-        finite(name, getattr(question, name))
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
@@ -114,18 +115,42 @@ def compare(
         check_recipe(model, recipe)
     warn_of_idle_weak(model, list(recipes.values()))
     _warn_of_idle_scales(question, methods)
-    claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
+    places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        made[method.name] = generate(
-            model, recipes[method.name], question.seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-    results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
-    write_text(folder / "results.json", results.model_dump_json(indent=1) + "\n")
+    settings = _identity(model, question, prompt, negatives)
+    with run_folder(folder, settings, recipes=places), keeping(lambda: made):
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            made[method.name] = generate(
+                model, recipes[method.name], question.seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+        results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
+        with stays_if_unwritable(folder / RESULTS_FILE):
+            write_text(folder / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
     return results
+
+
+def check_question(question: Question) -> tuple[str, tuple[str, ...]]:
+    """Refuse what needs no model to be refused; returns the prompt and the negative prompts without surrounding blanks.
+
+    Raises:
+        PromptError: an empty prompt.
+        InvalidSetting: no seeds, or a scale that is not finite.
+        UnknownName: a method that there is not.
+    """
+    prompt = checked_prompt("prompt", question.prompt)
+    negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
+    if not question.seeds:
+        raise InvalidSetting("seeds", "", "at least one")
+    for name in TAKE_SCALE:
+        finite(name, getattr(question, name))
+    standard = standard_methods(
+        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale, prior=0.5
+    )
+    chosen_methods(question.methods, standard, prompt, negatives)
+    return prompt, negatives
 
 
 def recipe_of(
@@ -150,17 +175,21 @@ def _settings(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _identity(
-    model: Model, question: Question, prompt: str, negatives: tuple[str, ...], names: list[str]
-) -> dict[str, Any]:
-    """What two runs in one folder must share: everything that results.json is made of."""
-    asked = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
-    return asked | {
-        "command": "compare", "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name,
-        "weak_digest": model.weak_digest, "prompt": prompt, "negative_prompts": list(negatives),
+def asked_of(question: Question, prompt: str, negatives: Sequence[str]) -> dict[str, Any]:
+    """What two runs in one folder must share, as far as it can be told without a model. Seeds and methods are not of it:
+    the images of each method are its own, and results.json speaks of those that were asked for last."""
+    return {
+        "command": "compare", "prompt": prompt, "negative_prompts": list(negatives),
         "num_inference_steps": question.num_inference_steps, "height": question.height, "width": question.width,
         "guidance_scale": question.guidance_scale, "auto_scale": question.auto_scale,
-        "seeds": format_seeds(question.seeds), "methods": names,
+    }  # fmt: skip
+
+
+def _identity(model: Model, question: Question, prompt: str, negatives: Sequence[str]) -> dict[str, Any]:
+    """What two runs in one folder must share."""
+    of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    return of_model | asked_of(question, prompt, negatives) | {
+        "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name, "weak_digest": model.weak_digest,
     }  # fmt: skip
 
 

@@ -17,7 +17,27 @@ SteerclearWarning         what was asked for has no effect; says why
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+KEPT = "what was done is kept"
+"""The note on an exception that stops a run of which something is done."""
+
+
+@contextmanager
+def keeping(done: Callable[[], object]) -> Iterator[None]:
+    """Note on whatever stops the block, Ctrl-C included, that what was done is kept: if ``done()`` says that something was."""
+    try:
+        yield
+    except BaseException as error:
+        if done() and not keeps(error):
+            error.add_note(KEPT)
+        raise
+
+
+def keeps(error: BaseException) -> bool:
+    """Whether an exception carries the note :data:`KEPT`."""
+    return KEPT in getattr(error, "__notes__", ())
 
 
 class SteerclearError(Exception):
@@ -74,11 +94,11 @@ class NotFiniteError(SteerclearError, ArithmeticError):
     """A network or a guidance gave NaN or infinity.
 
     >>> print(NotFiniteError("the decoded image", "for seed 3", "Try float32."))
-    the decoded image is not finite for seed 3. Images that were done are kept. Try float32.
+    the decoded image is not finite for seed 3. Try float32.
     """
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what} is not finite {where}. Images that were done are kept. {remedy}")
+        super().__init__(f"{what} is not finite {where}. {remedy}")
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):
@@ -86,7 +106,7 @@ class TrainingDiverged(SteerclearError, ArithmeticError):
 
     def __init__(self, stage: str, step: int, value: float, what: str = "loss") -> None:
         super().__init__(
-            f"the {what} of stage {stage!r} became {value} at step {step}; the last checkpoint is kept. "
+            f"the {what} of stage {stage!r} became {value} at step {step}. "
             f"Resume with a lower learning rate, or start again with another seed."
         )
 

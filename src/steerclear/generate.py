@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .bridges.call import Run
 from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
-from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel
+from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel, keeping
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -57,14 +57,9 @@ def generate(
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
     if missing:
-        pictures |= _made(
-            model,
-            recipe,
-            batches_of(seeds, batch_size),
-            set(missing),
-            folder,
-            on_progress or (lambda done, total: None),
-        )
+        batches = [batch for batch in batches_of(seeds, batch_size) if not pictures.keys() >= set(batch)]
+        with keeping(lambda: pictures):
+            _make(model, recipe, batches, folder, pictures, on_progress or (lambda done, total: None))
     return [pictures[seed] for seed in seeds]
 
 
@@ -135,18 +130,12 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
 
 
-def _made(
-    model: Model,
-    recipe: Recipe,
-    batches: Sequence[Sequence[int]],
-    missing: Set[int],
-    folder: Path,
+def _make(
+    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, pictures: dict[int, Picture],
     on_progress: OnProgress,
-) -> dict[int, Picture]:
-    """Make every batch that lacks an image, and write the images that are missing, batch after batch."""
-    batches = [batch for batch in batches if not missing.isdisjoint(batch)]
+) -> None:  # fmt: skip
+    """Make these batches one after the other, write the images that ``pictures`` lacks, and add them to it."""
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
-    made: dict[int, Picture] = {}
     # one block for all batches: a weak network that is made of the pipeline's own is made once
     with _steered(model, recipe) as run:
         for batch in batches:
@@ -167,11 +156,10 @@ def _made(
                     raise
                 raise InvalidSetting(
                     "batch_size", len(batch), f"small enough for the memory of {model.device}",
-                    "lower it, or the size of the images, or load with offload='model' or dtype='float16'; images that were "
-                    "done are kept",
+                    "lower it, or the size of the images, or load with offload='model' or dtype='float16'",
                 ) from error  # fmt: skip
             for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
-                if seed not in missing:
+                if seed in pictures:
                     continue
                 if not np.isfinite(decoded).all():
                     raise NotFiniteError(
@@ -179,9 +167,9 @@ def _made(
                         "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
                     )  # fmt: skip
                 image = model.pipe.numpy_to_pil(decoded)[0]
-                made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
-                write_picture(image, recipe, made[seed])
-    return made
+                picture = _picture(seed, picture_path(folder, seed), run.trace, row)
+                write_picture(image, recipe, picture)
+                pictures[seed] = picture
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -35,6 +35,7 @@ from .table import (
 )  # fmt: skip
 
 TEMPLATE = "report.html.j2"
+REPORT_FILE = "report.html"
 SEEDS_SHOWN = 8
 THUMBNAIL = 192
 
@@ -110,7 +111,7 @@ def write_report(results: Results, folder: Path) -> Path:
         parts=[parts(method.guidance) for method in results.methods],
         branches=[_branches(method) for method in results.methods],
     )
-    path = folder / "report.html"
+    path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path

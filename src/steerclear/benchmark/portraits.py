@@ -7,7 +7,8 @@ import torch
 
 from ..bridges.loading import Model
 from ..compare import Started, recipe_of
-from ..errors import InvalidSetting, UnsupportedModel
+from ..errors import InvalidSetting, UnsupportedModel, keeping
+from ..folders import working_folder
 from ..generate import generate
 from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
 from ..methods import Method
@@ -37,6 +38,7 @@ def measured_methods(
     Raises:
         UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
         InvalidSetting: too few seeds for a Fréchet distance.
+        FolderConflict: another process is at work in the folder.
     """
     if not (model.folder / CLASSIFIER).is_file():
         raise UnsupportedModel(
@@ -49,17 +51,18 @@ def measured_methods(
         )
     laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
     found: dict[str, dict[str, Measurement]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        pictures = generate(
-            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-        laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
-        seen = laboratory.see(pixels(pictures))
-        rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
-        found[method.name] = laboratory.measure(seen) | rates
+    with working_folder(folder), keeping(lambda: found):
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            pictures = generate(
+                model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+            laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
+            seen = laboratory.see(pixels(pictures))
+            rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
+            found[method.name] = laboratory.measure(seen) | rates
     return found
 
 

@@ -16,13 +16,16 @@ from .options import (
     Output,
     Seeds,
     Steps,
+    expanded,
     progress_bars,
     show_methods,
     show_stages,
 )  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
-Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
+Folder = Annotated[
+    Path, typer.Option("--outdir", callback=expanded, help="Where images and figures go; running again goes on.")
+]
 
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
 LargePairs = Annotated[

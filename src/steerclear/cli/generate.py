@@ -1,7 +1,6 @@
 """steerclear generate: images of one prompt under one guidance."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,13 +46,13 @@ def command(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = "none",
-    outdir: Outdir = Path("out/images"),
+    outdir: Outdir = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Make images; running again makes only those that are missing."""
     from ..bridges.loading import load_model
     from ..compare import recipe_of
-    from ..gallery import claim_folder
+    from ..folders import default_folder, refuse_early, run_folder
     from ..generate import check_recipe, generate, warn_of_idle_weak
     from ..guidance_settings import build_guidance
     from ..methods import Method
@@ -62,18 +61,25 @@ def command(
     built = build_guidance(guidance, guidance_scale, set or [])
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
     wanted = parse_seeds(seeds)
-    method = Method(guidance, guidance, checked_prompt("prompt", prompt), negatives, built)
+    text = checked_prompt("prompt", prompt)
+    method = Method(guidance, guidance, text, negatives, built)
+    asked = {
+        "command": "generate", "prompt": text, "negative_prompts": list(negatives), "guidance": built.to_config(),
+        "num_inference_steps": steps, "height": height, "width": width,
+    }  # fmt: skip
+    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    folder = outdir or default_folder("generate", [text, *negatives], asked | loading)
+    refuse_early(folder, asked)
     loaded = load_model(
         model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
     )
     recipe = recipe_of(loaded, method, steps, height, width)
     check_recipe(loaded, recipe)
     warn_of_idle_weak(loaded, [recipe])
-    claim_folder(outdir, {"command": "generate"} | recipe.asked())
-    with progress_bars() as bars:
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
         task = bars.add_task("images", total=None)
         pictures = generate(
-            loaded, recipe, wanted, outdir, batch_size=batch_size,
+            loaded, recipe, wanted, folder, batch_size=batch_size,
             on_progress=lambda done, total: bars.update(task, completed=done, total=total),
         )  # fmt: skip
         bars.update(task, total=1, completed=1)
@@ -81,4 +87,4 @@ def command(
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
         typer.echo(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
         return
-    typer.echo(f"{len(pictures)} images in {outdir}")
+    typer.echo(f"{len(pictures)} images in {folder}")
