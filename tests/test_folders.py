@@ -16,6 +16,7 @@ import pytest
 import kills
 from steerclear.bridges import loading
 from steerclear.cli.app import main
+from steerclear.folders import only_process
 from steerclear.gallery import write_text
 
 MAN, WOMAN = "portrait photo of a man", "portrait photo of a woman"
@@ -131,6 +132,13 @@ def test_the_second_process_in_a_folder_is_told(tmp_path: Path, capsys: pytest.C
     assert "steerclear: another process is at work in the folder" in said
     assert names(tmp_path / "o") == [*(f"{seed:05d}.png" for seed in range(4)), "run.json"]
     assert generate(tmp_path / "o", MAN, "--seeds", "0-4") == 0
+
+
+def test_a_benchmark_has_its_images_to_itself_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images").mkdir()
+    with only_process(tmp_path / "images"):
+        assert main(["benchmark", "autoguidance", "--seeds", "0-47", "--outdir", str(tmp_path)]) == 2
+    assert f"another process is at work in the folder {str(tmp_path / 'images')!r}" in printed(capsys)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import re
 from pathlib import Path
@@ -278,6 +279,10 @@ def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) 
         assert sorted(path.name for path in images.iterdir()) == ["00000.png", "film.partial", "notes.txt"]
         assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "images", RUN_FILE]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", RUN_FILE]
+    (images / "00001.png.0123abcd.partial").touch()
+    with pytest.raises(FolderConflict), run_folder(tmp_path, {"steps": 4}):
+        pass
+    assert (images / "00001.png.0123abcd.partial").exists()  # the folder is another run's
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -290,6 +295,16 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with only_process(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    with run_folder(tmp_path / "run", {"steps": 3}), only_process(tmp_path / "run"):
+        (tmp_path / "run" / "00000.png").touch()
+    assert (tmp_path / "run" / RUN_FILE).exists()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ KEPT = "what was done is kept"
 
 @contextmanager
 def keeping(done: Callable[[], object]) -> Iterator[None]:
-    """Note on whatever stops the block, Ctrl-C included, that what was done is kept: if ``done()`` says that something was."""
+    """Add the note :data:`KEPT` to an exception that leaves the block, Ctrl-C included, if ``done()`` is true then."""
     try:
         yield
     except BaseException as error:

@@ -25,7 +25,7 @@ IMAGES = ("*.png", "images/*/*.png")
 NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")  # not every system has them all
 UNLOCKABLE = UNWRITABLE | {getattr(errno, name) for name in NO_LOCKS if hasattr(errno, name)}
 """Errors of the system where a file cannot be locked: on a disk that can only be read, or a file system without locks."""
-LONGEST_SLUG = 60
+LONGEST_SLUG = 48
 HASH_LENGTH = 8
 
 
@@ -51,7 +51,9 @@ def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any])
 def run_folder(
     folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
 ) -> Iterator[None]:
-    """A block that has the folder to itself, claimed for this run. The claim of a run that does nothing is taken back.
+    """A block that has the folder to itself, claimed for this run, without what a killed process left half-written there.
+
+    A run that ends before anything is done gives the folder back.
 
     Args:
         folder, settings, option, recipes: see :func:`claim_folder`.
@@ -61,6 +63,7 @@ def run_folder(
     """
     with working_folder(folder, option):
         claim_folder(folder, settings, option, recipes)
+        clear_partials(folder)
         try:
             yield
         finally:
@@ -69,10 +72,10 @@ def run_folder(
 
 @contextmanager
 def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
-    """A block that has a folder to itself, without what a killed process left half-written there.
+    """A block that has a folder to itself.
 
     Args:
-        folder: created when missing; if it is empty in the end, it is gone again.
+        folder: created when missing, and removed again if it stays empty.
         option: of the command that chose the folder, for the errors.
 
     Raises:
@@ -83,10 +86,9 @@ def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with only_process(folder, option):
-            clear_partials(folder)
             yield
     finally:
-        with suppress(OSError):  # one that is not empty stays
+        with suppress(OSError):  # a folder that is not empty stays
             for path in made:
                 path.rmdir()
 
@@ -116,7 +118,9 @@ def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
 
 
 def _release(lock: FileLock, path: Path) -> None:
-    with suppress(OSError):  # Windows removes it on release; who opens it now finds it locked, and then gone
+    with suppress(
+        OSError
+    ):  # while it is locked, so that nobody locks a file that is gone; Windows removes it on release
         path.unlink()
     lock.release()
 
@@ -247,9 +251,9 @@ def _images_agree(folder: Path, recipes: Mapping[str, Recipe]) -> bool:
 
 
 def _give_back(folder: Path) -> None:
-    """Take away the claim of a run that ends before anything is done, and the empty folders that it made."""
+    """Remove the claim of a run that ends before anything is done, and the empty folders that it made."""
     if not holds_run(folder):
-        with suppress(OSError):  # what cannot be removed is in nobody's way
+        with suppress(OSError):  # what cannot be removed does no harm
             (folder / RUN_FILE).unlink(missing_ok=True)
             for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
                 path.rmdir()

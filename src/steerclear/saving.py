@@ -62,7 +62,7 @@ def is_partial(path: Path) -> bool:
 
 
 def clear_partials(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left half-written, where no other process is writing.
+    """Remove what killed processes left half-written. No other process may be writing there.
 
     Args:
         folder: of one run, with everything in it.
@@ -71,13 +71,13 @@ def clear_partials(folder: Path, name: str | None = None) -> None:
     found = folder.rglob(f"*{PARTIAL}") if name is None else folder.glob(f"{glob.escape(name)}.*{PARTIAL}")
     for path in list(found):
         if is_partial(path):
-            with suppress(OSError):  # it is in nobody's way: on a disk that cannot be written it stays
+            with suppress(OSError):  # it does no harm: on a disk that cannot be written it stays
                 _remove(path)
 
 
 @contextmanager
 def stays_if_unwritable(path: Path) -> Iterator[None]:
-    """A block that writes a file anew which is there already: where the disk may only be read, the file stays as it is.
+    """A block that rewrites a file: if the file is there and its disk can only be read, it stays as it was.
 
     Warns:
         SteerclearWarning: it stays as it was.

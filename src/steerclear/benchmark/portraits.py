@@ -15,6 +15,7 @@ from ..methods import Method
 from ..metrics.rates import rate
 from ..recipe import format_seeds
 from ..results import Measurement
+from ..saving import clear_partials
 from ..testbeds.portraits import indicators
 
 MAN = "portrait photo of a man"
@@ -51,7 +52,8 @@ def measured_methods(
         )
     laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
     found: dict[str, dict[str, Measurement]] = {}
-    with working_folder(folder), keeping(lambda: found):
+    with working_folder(folder / "images"), keeping(lambda: found):
+        clear_partials(folder / "images")
         for place, method in enumerate(methods):
             if on_method is not None:
                 on_method(method, place, len(methods))

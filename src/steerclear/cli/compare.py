@@ -98,4 +98,4 @@ def command(
         console.print("", table)
     for note in results.notes:
         console.print(f"note: {note}", markup=False)
-    console.print(f"report: {folder / REPORT_FILE}", markup=False)
+    console.print(f"report: {folder / REPORT_FILE}", markup=False, soft_wrap=True)  # a path stays in one piece
