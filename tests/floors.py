@@ -10,7 +10,7 @@ FLOORS = (
     ("guidance", "evidence", "testbeds", "features", "metrics"),
     ("engine", "sampling"),
     ("models", "bridges"),
-    ("recipe", "results", "gallery", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
+    ("recipe", "results", "gallery", "folders", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
      "generate", "measure", "compare", "report", "summary", "benchmark", "training"),
     ("cli", "__main__"),
 )  # fmt: skip

@@ -37,6 +37,7 @@ from .table import (
 )  # fmt: skip
 
 TEMPLATE = "report.html.j2"
+REPORT_FILE = "report.html"
 SEEDS_SHOWN = 8
 THUMBNAIL = 192
 
@@ -114,7 +115,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
         parts=[parts(method.guidance) for method in results.methods],
         branches=[_branches(method) for method in results.methods],
     )
-    path = folder / "report.html"
+    path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path

@@ -21,6 +21,7 @@ from .files import (
     PIPELINE_INDEX,
     UNLOADABLE,
     WEAK_FOLDER,
+    check_sums,
     first_line,
     folder_digest,
     from_hub,
@@ -109,7 +110,7 @@ def load_model(
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
-        UnsupportedModel: nothing there, parts are missing, or what is there cannot be steered by a text; says why.
+        UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
 
@@ -120,6 +121,7 @@ def load_model(
     folder = _folder(name)
     _check_parts(name, folder)
     check_configs(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
     quiet()
     try:
         networks = _networks(name, folder, DTYPES[dtype])
