@@ -12,12 +12,12 @@ FLOORS = (
     ("models", "bridges"),
     ("recipe", "results", "gallery", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
      "generate", "measure", "compare", "report", "summary", "benchmark", "training"),
-    ("cli",),
+    ("cli", "__main__"),
 )  # fmt: skip
 SHELVES = ("guidance", "evidence", "testbeds", "features", "metrics")
 SHARED_IN_SHELF = {
     "guidance": {"base"},
-    "evidence": set(),
+    "evidence": {"base"},
     "testbeds": set(),
     "features": set(),
     "metrics": {"estimates"},

@@ -29,7 +29,7 @@ METHODS = {
     "autoguidance": ("autoguidance", PROMPT, [], built("AutoGuidance"), {}),
     "autoguidance-dynamic": (
         "autoguidance + dynamic negative", PROMPT, [NEGATIVE],
-        built("AutoGuidance", inner=built("DynamicNegativeGuidance", strength=2.0)), {"mustache": 0},
+        built("AutoGuidance", inner=built("DynamicNegativeGuidance", negative_scale=2.0)), {"mustache": 0},
     ),
 }  # fmt: skip
 

@@ -199,7 +199,7 @@ def test_guidance_list_and_show_are_readable_by_people(capsys: pytest.CaptureFix
     assert main(["guidance", "show", "negative"]) == 0
     printed = capsys.readouterr().out
     assert "D = D_neg + w (D_prompt - D_neg)" in printed
-    assert "guidance_scale = 3: w; 1 is the plain conditional prediction" in " ".join(printed.split())
+    assert "guidance_scale = 3: w, the classifier-free scale of the prompt; 1 is off" in " ".join(printed.split())
     assert "arXiv 2206.01714" in " ".join(printed.split())
     assert main(["guidance", "list"]) == 0
     assert "autoguidance" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from steerclear.denoiser import Branch, Point, numbered
 from steerclear.engine import GuidedDenoiser
 from steerclear.errors import InvalidSetting, NotFiniteError, UnknownName
 from steerclear.guidance.base import Guidance, Law
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.records import Guided, State, Step, Trace, TraceStep
 from steerclear.sampling import Sampled
@@ -108,9 +109,47 @@ def test_nan_names_the_branch_the_step_and_the_images() -> None:
         run(Asks((("empty",), ("negative",))), Recorder(poison="negative"))
     assert str(raised.value) == (
         "the prediction of branch 'negative' is not finite at step 1 of 4 (images [1] of the batch; branches evaluated: "
-        "positive, empty, negative). Images that were done are kept. Try a lower guidance_scale, or float32 instead of a "
-        "half precision."
+        "positive, empty, negative). Images that were done are kept. No guidance has acted yet, so it comes from the "
+        "network or its inputs. Try float32 instead of a half precision, or load the weights again."
     )
+
+
+@dataclass(frozen=True)
+class Scaled(Asks):
+    """Has scales, and another guidance inside."""
+
+    auto_scale: float = 2.0
+    negative_scale: tuple[float, ...] = (1.0, -30.0)
+    guidance_scale: float = 1.0
+    inner: Guidance = field(default_factory=lambda: ClassifierFreeGuidance(7.5))
+    name: ClassVar[str] = "scaled"
+
+
+ALL_SCALES = (
+    "Try a lower negative_scale (now 30) or inner.guidance_scale (now 7.5) or auto_scale (now 2), or float32 instead of a "
+    "half precision."
+)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "remedy"), [(Scaled((("empty",),)), ALL_SCALES), (Asks((("empty",),)), "Try float32.")]
+)
+def test_nan_on_the_way_names_the_scales_that_the_guidance_has(guidance: Guidance, remedy: str) -> None:
+    network = Recorder()
+    guided = GuidedDenoiser(network, guidance, 2)
+    sample = torch.zeros(2, 4)
+    guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4))
+    network.poison = "empty"
+    with pytest.raises(NotFiniteError) as raised:
+        guided.predict(Point(sample, 0.6, 0.8, 400, 1, 4))
+    assert str(raised.value).endswith(f"kept. {remedy}")
+
+
+def test_a_guidance_that_overflows_at_the_first_step_is_told_of_its_scale() -> None:
+    with pytest.raises(NotFiniteError) as raised:
+        run(ClassifierFreeGuidance(1e39), Recorder())
+    assert str(raised.value).startswith("the guided prediction is not finite at step 1 of 4")
+    assert str(raised.value).endswith("Try a lower guidance_scale (now 1e+39), or float32 instead of a half precision.")
 
 
 def test_nan_in_some_rows_names_the_images_of_the_batch() -> None:

@@ -44,7 +44,7 @@ from steerclear.records import Guided, State, Step
 SCALE = 3.0
 CFG = ClassifierFreeGuidance(SCALE)
 NEGATIVE = NegativePromptGuidance(SCALE)
-THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 DYNAMIC = DynamicNegativeGuidance(SCALE)
 AUTO = AutoGuidance(2.0)
 NAMES = tuple(tiny_modular.CALLS)
@@ -357,7 +357,7 @@ STEERED = {
     "three branches": (THREE_BRANCHES, "beard"),
     "two negatives": (THREE_BRANCHES, ["beard", "glasses"]),
     "dynamic": (DYNAMIC, "beard"),
-    "dynamic, two": (DynamicNegativeGuidance(1.0, 2.0, "negative"), ["beard", "glasses"]),
+    "dynamic, two": (DynamicNegativeGuidance(1.0, negative_scale=2.0, concept="negative"), ["beard", "glasses"]),
     "autoguidance": (AUTO, None),
     "autoguidance and a negative": (AutoGuidance(2.0, THREE_BRANCHES), "beard"),
     "interval": (IntervalGuidance(DYNAMIC, 0.0, 0.5), "beard"),

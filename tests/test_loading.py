@@ -1,6 +1,7 @@
 """Models by name, end to end through the program: every family, LoRAs, weak networks, offload; and what is refused."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
+from steerclear.bridges.files import located
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.loras import LoRA, file_digest
 from steerclear.cli.app import main
@@ -130,7 +132,7 @@ def test_offload_changes_nothing_but_the_memory(
     arguments = ["--model", folders(name), "--guidance", "autoguidance", "--weak", tmp_path / "weak", "--seeds", "0"]
     assert generate(*arguments, "--outdir", tmp_path / "plain") == 0
     assert generate(*arguments, "--offload", offload, "--outdir", tmp_path / "offloaded") == 0
-    assert f"warning: offload='{offload}' saves no memory on the cpu" in printed(capsys)
+    assert f"warning: --offload {offload} saves no memory on the cpu" in printed(capsys)
     assert np.array_equal(pixels(tmp_path / "plain" / "00000.png"), pixels(tmp_path / "offloaded" / "00000.png"))
 
 
@@ -207,6 +209,58 @@ def cached_on_the_hub(cache: Path, repository: str, source: Path) -> None:
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text("0" * 40)
     shutil.copytree(source, home / "snapshots" / ("0" * 40))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("owner/model", "owner/model"),
+        ("./models/sd", "./models/sd"),
+        ("~/models/sd", "HOME/models/sd"),
+        ("https://huggingface.co/owner/model", "owner/model"),
+        ("https://huggingface.co/owner/model/", "owner/model"),
+        ("huggingface.co/owner/model", "owner/model"),
+        ("https://hf.co/owner/model?library=diffusers", "owner/model"),
+        ("https://huggingface.co/owner/model/tree/main", "owner/model"),
+        ("https://huggingface.co/owner/model/tree/main/unet", "owner/model/unet"),
+        ("https://huggingface.co/owner/model/tree/v1.1", "owner/model@v1.1"),
+        ("https://huggingface.co/owner/model/blob/main/a/style.safetensors", "owner/model/a/style.safetensors"),
+        ("https://huggingface.co/owner/model/resolve/main/style.safetensors?download=true", "owner/model/style.safetensors"),
+        ("https://huggingface.co/datasets/owner/model", "https://huggingface.co/datasets/owner/model"),
+        ("https://example.com/owner/model", "https://example.com/owner/model"),
+    ],
+)  # fmt: skip
+def test_places_as_people_copy_them(typed: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "HOME")
+    assert located(typed) == meant
+
+
+def test_addresses_are_found_as_names_are(
+    folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(folders("sd"), tmp_path / "models" / "sd")
+    style = lora_file(tmp_path / "lora", tiny.family("sd"), "pytorch_lora_weights.safetensors")
+    cached_on_the_hub(tmp_path / "hub", "me/whole", folders("sd"))
+    cached_on_the_hub(tmp_path / "hub", "me/style", style.parent)
+    url = "https://huggingface.co/me"
+    expected = load_model(str(folders("sd")), weak=str(folders("sd")), loras=[f"{style}:0.5"])
+    for weak in (f"{url}/whole/tree/main/unet", f"{url}/whole"):
+        found = load_model("~/models/sd", weak=weak, loras=[f"{url}/style/blob/main/{style.name}:0.5"])
+        assert (found.weak_digest, found.loras[0].digest) == (expected.weak_digest, expected.loras[0].digest)
+        assert (found.digest, found.name) == (expected.digest, str(tmp_path / "models" / "sd"))
+    fetched = []
+    monkeypatch.setattr(
+        "diffusers.DiffusionPipeline.download", lambda name, **more: fetched.append((name, more)) or folders("sd")
+    )
+    assert load_model(f"{url}/whole/tree/v2").name == "me/whole@v2"
+    assert load_model(f"{url}/whole").name == "me/whole"
+    assert [(name, more["revision"]) for name, more in fetched] == [("me/whole", "v2"), ("me/whole", None)]
+    assert generate("--model", f"{url}/whole/tree/main/unet", "--outdir", tmp_path / "o") == 2
+    assert "'me/whole/unet' is a part of 'me/whole'; give that alone." in printed(capsys)
+    assert generate("--model", folders("sd"), "--weak", f"{url}/whole/tree/main/vae", "--outdir", tmp_path / "o") == 2
+    assert "'me/whole/vae' is a part of 'me/whole'; give that alone." in printed(capsys)
 
 
 def test_names_on_the_hub_are_found_where_it_was_fetched_before(
@@ -307,6 +361,51 @@ def test_what_cannot_be_loaded_is_one_sentence_and_exit_code_2(
     assert sentence in shown
     assert "Traceback" not in shown
     assert not (bad / "out").exists()  # no folder is claimed by what never began
+
+
+PYTHON = re.compile(r"\w\(|\w=['\"]|\bpipe\.|\.to\b|\bsteer\b|\b[a-z]+_[a-z_]*(offload|lora|adapters|prompt)\b")
+"""What is no word of the command line: a call, a keyword argument, a method, an argument's name."""
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "sentence"),
+    [
+        ("sd", ["--guidance", "negative"], "has no negative to push away from, so that part of it has no effect; give --negative-prompt"),
+        ("dit", ["--guidance", "negative"], "has no effect; give --negative-prompt"),
+        ("dit", ["--guidance", "dynamic-negative", "--negative-prompt", "2"], "such as --guidance dynamic-negative --set concept=negative"),
+        ("sd", ["--weak", "without-lora"], "the pipeline's network has no LoRA, or it is fused into the weights; add one with --lora"),
+        ("sd", ["--weak", "with-lora:adapter=lora_1", "--lora", "STYLE:0.5"], "switch it off there with scale 0, as in --lora FILE:0"),
+        ("sd", ["--weak", "without-lora", "--lora", "STYLE:0"], "give one a scale other than 0, as in --lora FILE:0.8"),
+        ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, where the weights wait anyway; give it together with --device cuda"),
+        ("sd", ["--weak", "noised:strength=0.1", "--offload", "group"], "take that off, or use --offload model to save memory"),
+        ("sd", [], "has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"),
+        ("flux-distilled", ["--guidance", "cfg"], "at the cost of further evaluations; take --guidance-scale 1, unless both are meant"),
+    ],
+)  # fmt: skip
+def test_the_command_line_speaks_its_own_words(
+    model: str, arguments: list[str], sentence: str, folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    style = lora_file(tmp_path / "lora", tiny.family("sd")) if "STYLE" in " ".join(arguments) else ""
+    arguments = [argument.replace("STYLE", str(style)) for argument in arguments]
+    guidance = [] if "--guidance" in arguments else ["--guidance", "autoguidance"]
+    size = [] if model == "dit" else SMALL[2:]
+    prompt = "1" if model == "dit" else "a man"
+    main(["generate", prompt, "--model", str(folders(model)), *guidance, *arguments, "--seeds", "0", "--steps", "2",
+          *size, "--outdir", str(tmp_path / "o")])  # fmt: skip
+    said = printed(capsys).replace(str(tmp_path), "")
+    assert sentence in said
+    assert not PYTHON.search(said), PYTHON.search(said)
+
+
+def test_python_speaks_python(folders: Any) -> None:
+    """The same advice, for those who call."""
+    with pytest.raises(UnsupportedModel, match=r"pipe.load_lora_weights\(..., adapter_name=...\)"):
+        load_model(str(folders("sd")), weak="without-lora")
+    with pytest.warns(
+        SteerclearWarning, match=r"offload='model' saves no memory .* give it together with device='cuda'"
+    ):
+        load_model(str(folders("sd")), offload="model")
 
 
 @pytest.fixture(scope="module")

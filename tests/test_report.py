@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from sample_results import sample_results
+from steerclear.compare import unsure_notes
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.base import guidances
 from steerclear.guidance_docs import documentation
@@ -313,6 +314,24 @@ def test_every_image_is_described(results: Results, page: str) -> None:
     assert all(attributes.get("scope") in ("col", "row") for attributes in headings)
 
 
+def test_an_image_that_the_classifier_is_unsure_of_is_told(results: Results, folder: Path, tmp_path: Path) -> None:
+    method = results.methods[3]
+    images = [
+        image.model_copy(update={"file": str(folder / image.file), "probability": {"mustache": sure}})
+        for image, sure in zip(method.images[:2], (0.724, 0.001), strict=True)
+    ]
+    unsure = results.model_copy(update={"methods": [method.model_copy(update={"images": images})]})
+    page = write_report(unsure, tmp_path).read_text(encoding="utf-8")
+    drawn = [attributes for tag, attributes in Reader(page).elements if tag == "img"][:2]
+    assert [one["alt"].rpartition(", ")[2] for one in drawn] == ["may show the concept", "does not show the concept"]
+    assert [one.get("class") for one in drawn] == ["unsure", None]
+    assert " ".join(unsure_notes(unsure.methods)) == (
+        "The classifier is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
+        "They count as what is likelier; look at them."
+    )
+    assert unsure_notes(results.methods) == []
+
+
 def test_the_page_is_the_same_every_time(results: Results, folder: Path) -> None:
     short = results.model_copy(update={"methods": results.methods[4:5]})
     first = write_report(short, folder).read_bytes()
@@ -418,7 +437,7 @@ def test_documentation_is_exact() -> None:
     )
     assert doc.parameters[2] == doc.parameters[1]._replace(name="stop", default="1")
     assert len(documentation(guidances()["negative"]).equation.splitlines()) == 2
-    assert documentation(TransitionEvidence).equation.startswith("log-odds:    L +=")
+    assert documentation(TransitionEvidence).equation.startswith("L += -((1 + w) / s'^2)")
 
 
 def test_parts_reach_into_nested_settings(results: Results) -> None:
@@ -426,7 +445,7 @@ def test_parts_reach_into_nested_settings(results: Results) -> None:
     assert [(part.where, part.class_name) for part in found] == [
         ("", "AutoGuidance"), ("inner", "DynamicNegativeGuidance"), ("inner.evidence", "TransitionEvidence"),
     ]  # fmt: skip
-    assert ("strength", "2") in [setting[:2] for setting in found[1].settings]
+    assert ("negative_scale", "2") in [setting[:2] for setting in found[1].settings]
 
 
 def test_a_guidance_that_is_not_installed_still_shows_its_settings() -> None:

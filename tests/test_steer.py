@@ -40,7 +40,7 @@ SCALE = 3.0
 PROMPT = "a red hat"
 CFG = ClassifierFreeGuidance(SCALE)
 NEGATIVE = NegativePromptGuidance(SCALE)
-THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have ta>=t0")  # torchsde, under DPMSolverSDE
 
@@ -436,7 +436,7 @@ def test_conjunction_by_hand(pipe):
         p, c = (pipe.unet(sample, timestep, text).sample for text in (positive, both))
         return p - (c - p)
 
-    found, run = steered(pipe, DynamicNegativeGuidance(evidence=ConstantEvidence(0.5)), "beard")
+    found, run = steered(pipe, DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.5)), "beard")
     assert close(found, by_hand(pipe, guide))
     assert run.trace.branches == [("positive", "conjunction")] * STEPS
 
@@ -553,7 +553,11 @@ def test_a_text_that_is_asked_for_late_is_refused_before_the_first_evaluation():
 
 
 def on_the_shelf():
-    extra = [THREE_BRANCHES, AutoGuidance(2.0, THREE_BRANCHES), DynamicNegativeGuidance(SCALE, 2.0, "negative")]
+    extra = [
+        THREE_BRANCHES,
+        AutoGuidance(2.0, THREE_BRANCHES),
+        DynamicNegativeGuidance(SCALE, negative_scale=2.0, concept="negative"),
+    ]
     return [*(kind() for kind in guidances().values()), *extra]
 
 
@@ -797,7 +801,9 @@ def test_settings_without_effect_are_said(pipe):
     with pytest.warns(SteerclearWarning, match=r"negative has no negative to push away from.*negative_prompt=") as said:
         steered(pipe, IntervalGuidance(NEGATIVE))
     assert len(said) == 1
-    with pytest.warns(SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance unguided .* has no scale"):
+    with pytest.warns(
+        SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance unguided .* has no guidance_scale"
+    ):
         steered(pipe, Unguided(), guidance_scale=9.0)
     with pytest.warns(SteerclearWarning, match="the weak network has no effect: cfg with these settings never asks"):
         steered(pipe, CFG, weak=weak)

@@ -28,7 +28,7 @@ from steerclear.bridges.weak.other_network import OtherNetwork
 from steerclear.bridges.weak.quantized_weights import QuantizedWeights
 from steerclear.bridges.weak.with_lora import WithLora
 from steerclear.bridges.weak.without_lora import WithoutLora
-from steerclear.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel
+from steerclear.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.seeds import mixed
@@ -189,6 +189,21 @@ def test_layers_that_cannot_be_dropped(layers, message):
     with pytest.raises(UnsupportedModel) as caught:
         DroppedLayers(layers).check(None, fresh("sd"))
     assert message in str(caught.value)
+
+
+def test_a_network_without_a_middle_block_names_some_of_its_layers():
+    with pytest.raises(UnsupportedModel) as caught:
+        parse_weak("dropped-layers").check(None, fresh("sd3"))
+    assert str(caught.value) == (
+        "SD3Transformer2DModel has no mid_block, which dropped layers are by default; name some of its own, such as "
+        "layers=('transformer_blocks.0', 'transformer_blocks.0.attn', 'transformer_blocks.0.ff')"
+    )
+    with (
+        on_command_line(),
+        pytest.raises(UnsupportedModel, match=r"such as dropped-layers:transformer_blocks\.0,transf"),
+    ):
+        parse_weak("dropped-layers").check(None, fresh("sd3"))
+    parse_weak("dropped-layers").check(None, fresh("sd"))
 
 
 # changed weights
@@ -738,6 +753,15 @@ def test_a_module_is_another_network():
         ("quantized:bits=3", QuantizedWeights(3)),
         ("dropout:probability=0.2,layers=mid_block.*,up_blocks.*,seed=4", SeededDropout(0.2, 4, ("mid_block.*", "up_blocks.*"))),
         ("dropped-layers:layers=mid_block", DroppedLayers(("mid_block",))),
+        ("noised:0.1", NoisedWeights(0.1)),
+        ("noised:0.2,seed=3", NoisedWeights(0.2, 3)),
+        ("quantized:3", QuantizedWeights(3)),
+        ("dropout:0.2", SeededDropout(0.2)),
+        ("narrow-context:4", NarrowContext(4)),
+        ("with-lora:lora_1,scale=0.5", WithLora("lora_1", 0.5)),
+        ("without-lora:lora_1,lora_2", WithoutLora(("lora_1", "lora_2"))),
+        ("dropped-layers:mid_block,up_blocks.0.*", DroppedLayers(("mid_block", "up_blocks.0.*"))),
+        ("dropped-layers", DroppedLayers(("mid_block",))),
         ("narrow-context:tokens=4", NarrowContext(4)),
         ("without-lora", WithoutLora()),
         ("Without_Lora:adapters=style", WithoutLora(("style",))),
@@ -755,14 +779,14 @@ def test_a_weak_network_from_what_people_type(text, expected):
     [
         ("quantised:bits=3", UnknownName, "there is no kind of weak network 'quantised'; did you mean 'quantized'?"),
         ("noised:strenght=0.1", UnknownName, "there is no parameter of noised 'strenght'; did you mean 'strength'?"),
-        ("noised:0.1", InvalidSetting, "the weak network noised is '0.1', but must be key=value pairs with commas"),
+        ("noised:0.1,0.2", InvalidSetting, "strength is (0.1, 0.2), but must be a finite number of at least 0."),
+        ("noised:0.1,strength=0.2", InvalidSetting, "strength is '0.2', but must be given once; it is 0.1 already."),
         ("noised:seed=1,seed=2", InvalidSetting, "seed is '2', but must be given once; it is 1 already."),
         ("noised:strength=loud", InvalidSetting, "strength is 'loud', but must be a finite number of at least 0."),
         ("noised:seed=1.5", InvalidSetting, "seed is 1.5, but must be a whole number of at least 0."),
         ("quantized:bits=1", InvalidSetting, "bits is 1, but must be a whole number from 2 to 16."),
         ("narrow-context:tokens=0", InvalidSetting, "tokens is 0, but must be a whole number of at least 1."),
-        ("dropout:probability=1", InvalidSetting, "probability is 1, but must be above 0 and below 1."),
-        ("dropped-layers", InvalidSetting, "layers of the weak network dropped-layers is None, but must be given."),
+        ("dropout:probability=1", InvalidSetting, "probability is 1.0, but must be above 0 and below 1."),
         ("dropped-layers:layers=", InvalidSetting, "layers is ('',), but must be a tuple of paths of layers;"),
         ("without-lora:adapters=", InvalidSetting, "adapters is ('',), but must be a tuple of names of LoRA adapters;"),
         ("noised:strength=" + "9" * 400, InvalidSetting, "9, but must be a finite number of at least 0."),

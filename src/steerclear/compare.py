@@ -12,15 +12,17 @@ from typing import Any
 from . import __version__
 from .bridges.asking import takes_classes
 from .bridges.loading import Model
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from .bridges.samplers import scheduler_text
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
 from .gallery import Picture, claim_folder, write_text
 from .generate import check_recipe, generate, warn_of_idle_weak
-from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
+from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
 from .settings import finite
+from .table import UNSURE
 from .testbeds.portraits import SIZE
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
@@ -29,6 +31,9 @@ MOVED = Column(
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
 COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+
+UNSURE_NAMED = 6
+"""Images that a note names."""
 
 Started = Callable[[Method, int, int], None]
 """Called as each method begins, with its place and how many there are."""
@@ -100,9 +105,8 @@ def compare(
         finite(name, getattr(question, name))
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
-        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
-        prior=0.5 if laboratory is None else laboratory.prior(),
-    )  # fmt: skip
+        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale
+    )
     methods = chosen_methods(question.methods, standard, prompt, negatives)
     if question.methods is None and model.weak is None:
         methods = [method for method in methods if not method.guidance.needs_weak()]
@@ -131,11 +135,12 @@ def compare(
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look."""
+    """Everything that decides how this method's images look; what its guidance left open is settled here."""
     weak = method.guidance.needs_weak()
+    guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=method.guidance.to_config(), weak=model.weak_name if weak else None,
+        guidance=guidance.to_config(), weak=model.weak_name if weak else None,
         weak_digest=model.weak_digest if weak else None, num_inference_steps=num_inference_steps,
         height=height, width=width,
     )  # fmt: skip
@@ -145,7 +150,7 @@ def _settings(model: Model) -> dict[str, Any]:
     """What a recipe and the results say of the model, in the same words."""
     return {
         "model": model.name, "model_digest": model.digest, "loras": model.loras,
-        "scheduler": type(model.pipe.scheduler).__name__, "dtype": str(model.pipe.dtype).removeprefix("torch."),
+        "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
         "device": model.device, "offload": model.offload,
     }  # fmt: skip
 
@@ -210,14 +215,17 @@ def _results(
         cost = sum(picture.evaluations for picture in pictures) / len(pictures)
         measurements["evaluations"] = Measurement(value=cost, better="lower")
         shown = {} if laboratory is None or seen is None else laboratory.shown(seen)
+        sure = {} if laboratory is None or seen is None else laboratory.sure(seen)
         rows.append(MethodResult(
             name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
-            guidance=method.guidance.to_config(), recipe_digest=recipes[method.name].digest(), evaluations=cost,
+            guidance=recipes[method.name].guidance, recipe_digest=recipes[method.name].digest(), evaluations=cost,
             noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
             images=[
                 ImageResult(
                     seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
-                    shown={name: int(values[row]) for name, values in shown.items()}, trace=picture.trace,
+                    shown={name: int(values[row]) for name, values in shown.items()},
+                    probability={name: round(float(values[row]), 4) for name, values in sure.items()},
+                    trace=picture.trace,
                 )
                 for row, picture in enumerate(pictures)
             ],
@@ -230,7 +238,7 @@ def _results(
         weak_digest=model.weak_digest, num_inference_steps=question.num_inference_steps, height=question.height,
         width=question.width, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
-        target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
+        target=None if laboratory is None else laboratory.target, notes=[*_notes(model, methods, laboratory, question), *unsure_notes(rows)],
         methods=rows,
     )  # fmt: skip
 
@@ -239,6 +247,22 @@ def method_warnings(method: Method) -> list[str]:
     """What of this method has no effect, and why."""
     reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
     return [f"the negative prompt has no effect: {reason}"] if reason else []
+
+
+def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
+    """Which images the classifier is unsure of; nothing where it is sure of all."""
+    low, high = UNSURE
+    images = [(method.label, image) for method in methods for image in method.images]
+    notes = []
+    for name in dict.fromkeys(name for _, image in images for name in image.probability):
+        found = [f"{label} seed {image.seed}" for label, image in images if low <= image.probability[name] <= high]
+        if found:
+            more = f" and {len(found) - UNSURE_NAMED} more" * (len(found) > UNSURE_NAMED)
+            notes.append(
+                f"The classifier is unsure of {name!r} ({100 * low:.0f} to {100 * high:.0f} %) in {len(found)} of {len(images)} "
+                f"images: {', '.join(found[:UNSURE_NAMED])}{more}. They count as what is likelier; look at them."
+            )
+    return notes
 
 
 def _notes(
@@ -260,7 +284,8 @@ def _notes(
     if laboratory is None and (model.folder / CLASSIFIER).is_file():
         notes.append(
             f"The classifier of this model sees images of {SIZE} x {SIZE} alone, so nothing says whether the concept is gone or "
-            f"what else changed: only how far the pixels moved and what it cost. Leave out height and width to measure."
+            f"what else changed: only how far the pixels moved and what it cost. Leave out "
+            f"{in_words_of('height and width', '--height and --width')} to measure."
         )  # fmt: skip
     elif laboratory is None:
         notes.append(
@@ -270,7 +295,8 @@ def _notes(
     else:
         notes.extend(laboratory.notes)
     if question.methods is None and model.weak is None:
-        notes.append("Autoguidance is left out: there is no weak network. Give one with --weak.")
+        give = in_words_of("load_model(..., weak=...)", "--weak")
+        notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
     if len(question.seeds) < 1000:

@@ -94,7 +94,7 @@ class Point:
 
 
 class Denoiser(Protocol):
-    """Anything that predicts under conditions: a pipeline being steered, or an exact world."""
+    """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
 
     prediction_type: str
 

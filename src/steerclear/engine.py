@@ -1,13 +1,14 @@
 """Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .belief import Circumstances
 from .denoiser import Branch, Denoiser, Point
 from .errors import NotFiniteError, UnsupportedModel
 from .guidance.base import Guidance
@@ -46,6 +47,12 @@ def of_schedule(guidance: Guidance, scheduler: Any, evaluations: int) -> Iterato
         yield f"the guidance has no effect: {reason}"
 
 
+UNGUIDED_REMEDY = (
+    "No guidance has acted yet, so it comes from the network or its inputs. Try float32 instead of a half precision, or "
+    "load the weights again."
+)
+
+
 @dataclass
 class GuidedDenoiser:
     """A denoiser under a guidance, for one batch from its first step to its last.
@@ -68,6 +75,8 @@ class GuidedDenoiser:
 
     def __post_init__(self) -> None:
         self.guidance.check_negatives(self.negatives)
+        # the exact denoisers of testbeds say so; everything else is learned
+        self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
         self.state: State = self.guidance.begin(self.batch_size)
 
     def predict(self, point: Point) -> Tensor:
@@ -76,10 +85,10 @@ class GuidedDenoiser:
         Raises:
             NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
         """
-        evaluation = _Evaluation(self.denoiser, point)
+        evaluation = _Evaluation(self.denoiser, point, self._remedy() if self.trace.steps else UNGUIDED_REMEDY)
         step = Step(point, self.denoiser.prediction_type, self.negatives, evaluation.ask)
         guided: Guided = self.guidance(step, self.state)
-        evaluation.check_finite("the guided prediction", guided.prediction)
+        evaluation.check_finite("the guided prediction", guided.prediction, self._remedy())
         self.state = guided.state
         shown = {**evaluation.norms(step, guided.prediction), **guided.info}
         info = {name: values.detach().float().cpu() for name, values in shown.items()}
@@ -87,12 +96,36 @@ class GuidedDenoiser:
         self.trace.add(TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info))
         return guided.prediction
 
+    def _remedy(self) -> str:
+        """What may help where the guidance has acted."""
+        scales = sorted(_amplifying(self.guidance.to_config()).items(), key=lambda scale: -scale[1])
+        lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
+        return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
+
+
+def _amplifying(config: Mapping[str, Any], where: str = "") -> dict[str, float]:
+    """The scales of a guidance, and of what it holds, that are above 1 in size: only these can blow a prediction up."""
+    found: dict[str, float] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= _amplifying(value, f"{where}{name}.")
+        elif name.endswith("scale") and value is not None:
+            largest = max((abs(one) for one in (value if isinstance(value, list | tuple) else [value])), default=0)
+            found |= {f"{where}{name}": largest} if largest > 1 else {}
+    return found
+
 
 class _Evaluation:
-    """The branches of one step: evaluated when first asked for, remembered, counted, checked."""
+    """The branches of one step: evaluated when first asked for, remembered, counted, checked.
 
-    def __init__(self, denoiser: Denoiser, point: Point) -> None:
-        self.denoiser, self.point = denoiser, point
+    Args:
+        denoiser: what is guided.
+        point: where.
+        remedy: what may help against a branch that is not finite.
+    """
+
+    def __init__(self, denoiser: Denoiser, point: Point, remedy: str) -> None:
+        self.denoiser, self.point, self.remedy = denoiser, point, remedy
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
         self.count = torch.zeros(len(point.sample), device=point.sample.device)
@@ -122,10 +155,10 @@ class _Evaluation:
         self.asked.extend(name for name in names if name not in self.asked)
         self.count[slice(None) if rows is None else rows] += len(names)
         for name, prediction in zip(names, predictions, strict=True):
-            self.check_finite(f"the prediction of branch {name!r}", prediction, rows)
+            self.check_finite(f"the prediction of branch {name!r}", prediction, self.remedy, rows)
         return dict(zip(names, predictions, strict=True))
 
-    def check_finite(self, what: str, prediction: Tensor, rows: Tensor | None = None) -> None:
+    def check_finite(self, what: str, prediction: Tensor, remedy: str, rows: Tensor | None = None) -> None:
         if torch.isfinite(prediction.sum()):
             return
         bad = ~torch.isfinite(prediction).flatten(1).all(1)
@@ -136,5 +169,5 @@ class _Evaluation:
             what,
             f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
             f"{', '.join(self.asked)})",
-            "Try a lower guidance_scale, or float32 instead of a half precision.",
+            remedy,
         )

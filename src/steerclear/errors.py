@@ -10,14 +10,96 @@ SteerclearError
 ├── UnfitFeatures         numbers that a metric cannot take (also a ValueError)
 ├── UnsupportedModel      a pipeline, network or scheduler that cannot be steered
 ├── FolderConflict        an output folder that holds something else
+├── NotEnoughMemory       of the machine or its accelerator (also a MemoryError)
 ├── NotFiniteError        a network or a guidance gave NaN or infinity
 └── TrainingDiverged      a loss that is not finite
 
 SteerclearWarning         what was asked for has no effect; says why
+
+What to do is said in the words of the door that was used: ``in_words_of(python, command_line)``.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
+
+NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "std::bad_alloc",
+    "Storage size calculation overflowed",
+    "failed to map segment from shared object",
+    "can't start new thread",
+)
+"""How torch, safetensors and the loader of libraries tell of too little memory; only for accelerators is there a class."""
+
+NO_MEMORY_WHOLE = "could not create a primitive"
+"""How oneDNN does; with more words behind it, it is about something else."""
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Inside, errors and warnings name options of the command line and not arguments of Python."""
+    token = _on_command_line.set(True)
+    try:
+        yield
+    finally:
+        _on_command_line.reset(token)
+
+
+def in_words_of(python: str, command_line: str) -> str:
+    """One of two wordings of the same advice: for Python, or for the command line.
+
+    >>> in_words_of("give steer(..., weak=...)", "give --weak")
+    'give steer(..., weak=...)'
+    >>> with on_command_line():
+    ...     in_words_of("give steer(..., weak=...)", "give --weak")
+    'give --weak'
+    """
+    return command_line if _on_command_line.get() else python
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it hides, says that the memory is full.
+
+    >>> lacks_memory(MemoryError()), lacks_memory(RuntimeError("std::bad_alloc")), lacks_memory(RuntimeError("damaged"))
+    (True, True, False)
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        text = str(error)
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or text == NO_MEMORY_WHOLE:
+            return True
+        if getattr(error, "errno", None) == errno.ENOMEM or any(words in text for words in NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+LONGEST_SHOWN, SHOWN_END = 300, 60
+"""Characters of a value that an error shows, and how many of them are its end."""
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: numbers plain, texts in quotes, and the middle left out of what is long.
+
+    >>> shown(0.5), shown("mustache"), len(shown("a" * 100_000))
+    ('0.5', "'mustache'", 303)
+    """
+    try:
+        text = str(value) if isinstance(value, (int, float)) else repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deep
+        return f"of type {type(value).__name__} and too large to print"
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[: LONGEST_SHOWN - SHOWN_END]}...{text[-SHOWN_END:]}"
 
 
 class SteerclearError(Exception):
@@ -36,8 +118,7 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        shown = value if isinstance(value, (int, float)) else repr(value)
-        super().__init__(f"{name} is {shown}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+        super().__init__(f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
 
 
 class UnknownName(SteerclearError, KeyError):
@@ -49,9 +130,10 @@ class UnknownName(SteerclearError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        self.message = f"there is no {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}."
+        folded = {one.casefold(): one for one in known}
+        near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+        self.message = f"there is no {kind} {shown(name)}{hint} There are: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -68,6 +150,20 @@ class UnsupportedModel(SteerclearError):
 
 class FolderConflict(SteerclearError):
     """An output folder that holds the results of other settings."""
+
+
+class NotEnoughMemory(SteerclearError, MemoryError):
+    """The memory is full.
+
+    >>> print(NotEnoughMemory("to load the model 'm'"))
+    there is not enough memory to load the model 'm'; lower batch_size, or free memory, and run it again.
+    """
+
+    def __init__(self, purpose: str = "") -> None:
+        what = "there is not enough memory" + (f" {purpose}" if purpose else "")
+        super().__init__(
+            f"{what}; lower {in_words_of('batch_size', '--batch-size')}, or free memory, and run it again."
+        )
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from .bridges.call import Run
@@ -16,7 +15,7 @@ from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
 from .engine import check_noise_level
-from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel
+from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel, in_words_of, lacks_memory
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -27,6 +26,9 @@ OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
 
 TRACE_DIGITS = 6
+
+SAVES_MEMORY = ("offload='model' or dtype='float16'", "--offload model or --dtype float16")
+"""In Python, and on the command line."""
 
 
 def generate(
@@ -85,7 +87,8 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     if model.weak is None and recipe.built_guidance().needs_weak():
         raise UnsupportedModel(
             f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
-            f"has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"
+            f"has none; give one with {in_words_of('load_model(..., weak=...)', '--weak')}, such as an earlier snapshot, or "
+            f"noised:strength=0.1"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
@@ -141,12 +144,12 @@ def _made(
             try:
                 output = model.pipe(**arguments)
             except (RuntimeError, MemoryError) as error:
-                if not _lacks_memory(error):
+                if not lacks_memory(error):
                     raise
                 raise InvalidSetting(
-                    "batch_size", len(batch), f"small enough for the memory of {model.device}",
-                    "lower it, or the size of the images, or load with offload='model' or dtype='float16'; images that were "
-                    "done are kept",
+                    in_words_of("batch_size", "--batch-size"), len(batch), f"small enough for the memory of {model.device}",
+                    f"lower it, or the size of the images, or load with {in_words_of(*SAVES_MEMORY)}; images that were "
+                    f"done are kept",
                 ) from error  # fmt: skip
             for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
                 if not np.isfinite(decoded).all():
@@ -158,12 +161,6 @@ def _made(
                 made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
                 write_picture(image, recipe, made[seed])
     return made
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Only for accelerators has torch an error of its own."""
-    words = ("can't allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(some in str(error) for some in words)
 
 
 def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:

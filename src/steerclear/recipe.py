@@ -31,7 +31,7 @@ class Recipe(BaseModel):
         weak: the weak network's folder, hub id or kind; None when the guidance asks for none.
         weak_digest: what the weak network's files are; None for a kind, which is made from the model itself.
         loras: what was added to the model, in order.
-        scheduler: the scheduler's class name.
+        scheduler: the scheduler's class name, and its settings where they are not the model's own.
         num_inference_steps: at least 1.
         height, width: of the image in pixels; None for the model's own.
         dtype: of the network's weights.

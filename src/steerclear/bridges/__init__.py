@@ -12,6 +12,7 @@ effects.py      settings of a call that have no effect, or another than it seems
 call.py         one call of a steered pipeline, from its first step to its last
 weak/           what a guidance pushes away from, made from what people have
 loading.py      a model by its name, with what is added to it
+samplers.py     schedulers by the names that people type
 files.py        where a model's files are, and what they are
 loras.py        LoRAs by name
 placement.py    where networks run, and where they wait

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import in_words_of
 from ..guidance.base import Guidance
 from ..schedulers import altered_denoised
 from .families import Family, is_distilled
@@ -49,7 +50,7 @@ def of_call(
         setting = "negative_prompt" if family.class_labels is None else "negative_class_labels"
         yield (
             f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
-            f"steer(..., {setting}=...)"
+            f"{in_words_of(f'steer(..., {setting}=...)', '--negative-prompt')}"
         )
     if getattr(pipe, "vae", None) is not None:
         yield from of_latents(pipe.scheduler)
@@ -86,7 +87,7 @@ def of_latents(scheduler: Any) -> Iterator[str]:
 
 
 def scale_of(guidance: Guidance) -> float:
-    """The scale of a guidance, or of the one that it wraps; 1 where there is none."""
+    """The classifier-free scale of a guidance, or of the one that it wraps; 1 where there is none."""
     return getattr(_innermost(guidance), "guidance_scale", 1.0)
 
 
@@ -124,7 +125,7 @@ def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negat
 def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str, Any]) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
-        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no scale"
+        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no guidance_scale"
         yield (
             f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
             f"{guidance.name} {its}"
@@ -137,6 +138,6 @@ def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str
     if distilled and (own != 1 or guidance.needs_weak()):
         yield (
             f"this network is distilled: it takes the guidance_scale of the pipeline's call as input and answers as if "
-            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; set one of "
-            f"the two scales to 1, unless both are meant"
+            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; "
+            f"{in_words_of('set one of the two scales to 1', 'take --guidance-scale 1')}, unless both are meant"
         )

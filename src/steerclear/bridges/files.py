@@ -2,21 +2,34 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from safetensors import SafetensorError
 
-from ..errors import SteerclearError, UnsupportedModel
+from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
 
 PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
 DIGEST_LENGTH = 16
-UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+UNLOADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
+)  # fmt: skip
 """What the libraries raise for files that are missing, damaged, or of another network."""
+
+
+MAIN = "main"
+ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)(?P<id>[^/?#]+/[^/?#@]+)"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)(?:/(?P<inside>[^?#]*))?)?/?(?:[?#].*)?"
+)
+"""Of a model on the hub, as a browser shows it."""
 
 
 def folder_digest(folder: Path) -> str:
@@ -48,6 +61,47 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and all(name.split("/"))
 
 
+def located(name: str, parts: Sequence[str] | None = None) -> str:
+    """A name as people copy it, as it is looked for: ``~`` written out, an address on the hub as the hub's id.
+
+    Args:
+        name: a folder, a file, a hub id, an address, or any other text, which stays as it is.
+        parts: folders of a repository that an address may name; they are left out. None for anything, which is kept.
+
+    Returns:
+        For an address ``owner/model``, with ``@revision`` behind it if that is not "main", and what is kept of the rest.
+
+    Raises:
+        UnsupportedModel: an address within a repository that is not one of ``parts``.
+
+    >>> located("https://huggingface.co/owner/model/tree/main"), located("owner/model"), located("portraits")
+    ('owner/model', 'owner/model', 'portraits')
+    """
+    if name.startswith("~"):
+        return os.path.expanduser(name)
+    found = ADDRESS.fullmatch(name)
+    if found is None:
+        return name
+    repository, revision, inside = found["id"], found["revision"] or MAIN, (found["inside"] or "").strip("/")
+    if revision != MAIN:
+        repository += f"@{revision}"
+    if not inside or (parts is not None and inside in parts):
+        return repository
+    if parts is not None:
+        raise UnsupportedModel(f"{f'{repository}/{inside}'!r} is a part of {repository!r}; give that alone.")
+    return f"{repository}/{inside}"
+
+
+def repository_of(hub_id: str) -> tuple[str, str | None]:
+    """A hub id without its revision, and the revision; None for the main one.
+
+    >>> repository_of("owner/model@v2"), repository_of("owner/model")
+    (('owner/model', 'v2'), ('owner/model', None))
+    """
+    repository, _, revision = hub_id.partition("@")
+    return repository, unquote(revision) or None
+
+
 def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
     """What the hub's client fetches.
 
@@ -71,12 +125,25 @@ def read_json(path: Path) -> dict[str, Any]:
         UnsupportedModel: it is no JSON object.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise UnsupportedModel(f"{path} holds no settings: it is JSON, but not an object.")
     return values
+
+
+def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
+    """What to raise for an error of a library that loads files: they are not at fault where the memory is full.
+
+    Args:
+        what: is loaded, as "the model 'portraits'".
+        reason: what is wrong with it otherwise.
+        error: one of :data:`UNLOADABLE`.
+    """
+    if lacks_memory(error):
+        return NotEnoughMemory(f"to load {what}")
+    return UnsupportedModel(f"{what} cannot be loaded: {reason}")
 
 
 def first_line(error: BaseException) -> str:

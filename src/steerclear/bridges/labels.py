@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..denoiser import kind_and_index
-from ..errors import InvalidSetting, PromptError, UnknownName
+from ..errors import InvalidSetting, PromptError, UnknownName, in_words_of
 from .branches import Inputs, NetworkCall
 from .families import Family
 from .negatives import Negatives
@@ -80,7 +80,9 @@ class Labels:
             raise PromptError(
                 f"the guidance asks for the prompt and the negative prompt together, and {type(self.pipe).__name__} has "
                 f"classes, of which an image has one; use a guidance that takes the negative as it is, such as "
-                f'DynamicNegativeGuidance(concept="negative")'
+                + in_words_of(
+                    'DynamicNegativeGuidance(concept="negative")', "--guidance dynamic-negative --set concept=negative"
+                )
             )
         label = null_class(self.pipe, self.family) if kind == "empty" else self._negative(condition, index)
         assert self.family.class_labels is not None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..models import shipped
 from ..schedulers import preconditions
 from .families import family_of
@@ -23,10 +23,14 @@ from .files import (
     folder_digest,
     from_hub,
     is_hub_id,
+    located,
     read_json,
+    repository_of,
+    unloadable,
 )
 from .loras import LoRA, add_loras
 from .placement import place
+from .samplers import scheduler_by_name
 from .weak.base import weak_networks
 from .weak.naming import is_weak_kind, parse_weak
 from .weak.other_network import OtherNetwork
@@ -35,6 +39,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
+
+NETWORKS = ("unet", "transformer")
+"""Folders of a repository that an address of a weak network may name."""
 
 SHOWN = 3
 """Of missing tensors, how many are named."""
@@ -48,7 +55,7 @@ class Model:
     """A pipeline, ready to be steered.
 
     Attributes:
-        name: as the user gave it.
+        name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
@@ -84,7 +91,8 @@ def load_model(
     """Load a text-to-image pipeline, what is added to it, and its weak network.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model".
+        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
+            "owner/model@revision", or its address).
         weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
             network with its settings, see :func:`~steerclear.bridges.weak.naming.parse_weak`. None takes the model's own
             ``weak`` folder when it has one.
@@ -93,7 +101,8 @@ def load_model(
         device: a torch device.
         dtype: "float32", "float16" or "bfloat16".
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.bridges.placement.place`.
-        scheduler: the class name of a diffusers scheduler to use in place of the pipeline's own.
+        scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
+            "euler a" or "dpm++ 2m karras", see :data:`~steerclear.bridges.samplers.SAMPLERS`.
 
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
@@ -104,6 +113,7 @@ def load_model(
 
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
     quiet()
@@ -111,7 +121,7 @@ def load_model(
         networks = _networks(name, folder, DTYPES[dtype])
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the model {name!r} cannot be loaded: {first_line(error)}") from error
+        raise unloadable(f"the model {name!r}", first_line(error), error) from error
     _check_kind(name, pipe)
     _check_data(name, pipe)
     _check_tokenizers(name, folder, pipe)
@@ -146,7 +156,8 @@ def _folder(name: str) -> Path:
     def fetch() -> str:
         from diffusers import DiffusionPipeline
 
-        return DiffusionPipeline.download(name, use_safetensors=True)
+        repository, revision = repository_of(name)
+        return DiffusionPipeline.download(repository, revision=revision, use_safetensors=True)
 
     return from_hub("model", name, fetch)
 
@@ -156,7 +167,7 @@ def _check_parts(name: str, folder: Path) -> None:
     if not index.is_file():
         raise UnsupportedModel(
             f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
-            f"save one there with pipe.save_pretrained({name!r})."
+            f"{in_words_of(f'save one there with pipe.save_pretrained({name!r})', 'give the folder that has one')}."
         )
     parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
     missing = [part for part in parts if not (folder / part).is_dir()]
@@ -178,14 +189,21 @@ def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         found = getattr(libraries.get(str(library)), str(kind), None)
         if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
-            networks[part] = _network(f"the model {name!r} cannot be loaded: its {part}", found, folder / part, dtype)
+            networks[part] = _network(f"the model {name!r}", f"its {part}", found, folder / part, dtype)
     return networks
 
 
-def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def _network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A network from its folder.
 
+    Args:
+        what, part: what is loaded, and which part of it this is, for the errors.
+        kind: its class.
+        folder: where its files are.
+        dtype: of its weights.
+
     Raises:
+        NotEnoughMemory: there is no room for it.
         UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
     """
     try:
@@ -195,10 +213,10 @@ def _network(what: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
         else:
             reason = f"is damaged or incomplete: {first_line(error)}"
-        raise UnsupportedModel(f"{what} {reason}") from error
+        raise unloadable(what, f"{part} {reason}", error) from error
     # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
     parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
-    _refuse_lacking(what, parameters & set(found["missing_keys"]))
+    _refuse_lacking(f"{what} cannot be loaded: {part}", parameters & set(found["missing_keys"]))
     return network
 
 
@@ -253,13 +271,11 @@ def _check_kind(name: str, pipe: Any) -> None:
 def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
-    known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
-    if name not in known:
-        raise UnknownName("scheduler for this model", name, known)
-    scheduler = getattr(diffusers, name).from_config(current.config)
+    kind, settings = scheduler_by_name(name, current)
+    scheduler = getattr(diffusers, kind).from_config(current.config, **settings)
     if preconditions(scheduler) and not preconditions(current):
         raise UnsupportedModel(
-            f"{name} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
+            f"{kind} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
             f"without that, so its images would be noise; use another scheduler, such as {type(current).__name__}"
         )
     return scheduler
@@ -313,12 +329,15 @@ def _fetched(weak: str, part: str) -> str:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    repository, revision = repository_of(weak)
     try:
-        hf_hub_download(weak, PIPELINE_INDEX)
+        hf_hub_download(repository, PIPELINE_INDEX, revision=revision)
         wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
     except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
         wanted = ["*.json", "*.safetensors"]
-    return snapshot_download(weak, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"])
+    return snapshot_download(
+        repository, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]
+    )
 
 
 def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
@@ -335,7 +354,7 @@ def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
             f"and this model's network is a {type(own).__name__}."
         )
     OtherNetwork(_Described(settings, own)).check(pipe, own)
-    return _network(f"the weak network {name!r} cannot be loaded: it", type(own), folder, own.dtype).eval()
+    return _network(f"the weak network {name!r}", "it", type(own), folder, own.dtype).eval()
 
 
 class _Described(Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidSetting, UnsupportedModel
 from ..settings import finite
-from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id
+from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id, located, repository_of, unloadable
 
 USUAL_NAME = "pytorch_lora_weights.safetensors"
 """The file that diffusers' own training scripts write."""
@@ -49,7 +49,7 @@ def parse_lora(text: str) -> tuple[str, float]:
     if not name.strip():
         raise InvalidSetting("--lora", text, "a file, a folder or a hub id, with :SCALE behind it if not all of it")
     finite(f"the scale of --lora {name}", scale)
-    return name, scale
+    return located(name), scale
 
 
 def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
@@ -101,7 +101,7 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
                 str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
             )
     except UNLOADABLE as error:
-        raise UnsupportedModel(f"the LoRA {name!r} cannot be loaded: {first_line(error)}") from error
+        raise unloadable(f"the LoRA {name!r}", first_line(error), error) from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
         raise UnsupportedModel(
             f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was made for another kind of model."
@@ -110,7 +110,7 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
 
 
 def _file(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = Path(name)
     if path.is_dir():
         return path / _chosen(name, [file.name for file in path.iterdir()])
     if not path.exists():
@@ -125,25 +125,26 @@ def _file(name: str) -> Path:
 
 def _hub_file(name: str) -> Path:
     owner, _, rest = name.partition("/")
-    repository, _, inside = rest.partition("/")
-    if not is_hub_id(f"{owner}/{repository}"):
+    model, _, inside = rest.partition("/")
+    if not is_hub_id(f"{owner}/{model}"):
         raise UnsupportedModel(
             f"there is no LoRA {name!r} here; give a {WEIGHTS} file, a folder that holds one, or a hub id like "
             f"owner/model or owner/model/file{WEIGHTS}."
         )
 
-    model = f"{owner}/{repository}"
+    repository, revision = repository_of(f"{owner}/{model}")
 
     def fetch() -> str:
         from huggingface_hub import hf_hub_download, list_repo_files
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
-            return hf_hub_download(model, inside or USUAL_NAME)
+            return hf_hub_download(repository, inside or USUAL_NAME, revision=revision)
         except EntryNotFoundError:
             if inside:
                 raise
-            return hf_hub_download(model, _chosen(name, list_repo_files(model)))
+            found = list_repo_files(repository, revision=revision)
+            return hf_hub_download(repository, _chosen(name, found), revision=revision)
 
     return from_hub("LoRA", name, fetch)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PromptError
+from ..errors import PromptError, in_words_of
 from ..prompts import check_length
 from .families import Family
 
@@ -40,7 +40,8 @@ class Negatives:
         if index >= len(self):
             there = "is 1 negative" if len(self) == 1 else f"are {len(self)} negatives"
             raise PromptError(
-                f"the guidance asks for the branch {condition!r}, but there {there}; give {setting} to steer"
+                f"the guidance asks for the branch {condition!r}, but there {there}; give "
+                f"{in_words_of(f'{setting} to steer', '--negative-prompt')}"
             )
 
     def all_texts(self) -> list[str]:
@@ -216,5 +217,6 @@ def check_encoders(
     what = "a further prompt" if text is None else repr(text)
     raise PromptError(
         f"{type(pipe).__name__} has no tokenizer or no text encoder, so it cannot read {what}; load it with its text "
-        f"encoders, or give the call negative_prompt_embeds and a guidance that needs no other branch"
+        f"encoders"
+        + in_words_of(", or give the call negative_prompt_embeds and a guidance that needs no other branch", "")
     )

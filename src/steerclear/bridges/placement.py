@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel
+from ..errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, in_words_of
 from .files import first_line
 
 OFFLOADS = ("none", "model", "sequential", "group")
@@ -72,6 +72,7 @@ def usable(device: str) -> torch.device:
 
 
 def _offload(pipe: Any, target: torch.device, offload: str) -> None:
+    asked = in_words_of(f"offload={offload!r}", f"--offload {offload}")
     if target.type == "cpu" and offload == "sequential":
         raise InvalidSetting(
             "offload",
@@ -81,15 +82,14 @@ def _offload(pipe: Any, target: torch.device, offload: str) -> None:
         )
     if target.type == "cpu":
         warnings.warn(
-            f"offload={offload!r} saves no memory on the cpu, where the weights wait anyway; give it together with "
-            f"--device cuda",
+            f"{asked} saves no memory on the cpu, where the weights wait anyway; give it together with "
+            f"{in_words_of('device=' + repr('cuda'), '--device cuda')}",
             SteerclearWarning,
             stacklevel=2,
         )
     if find_spec("accelerate") is None and offload != "group":
         raise UnsupportedModel(
-            f"offload={offload!r} needs the package accelerate, which is not installed here; install it: pip install "
-            f"accelerate"
+            f"{asked} needs the package accelerate, which is not installed here; install it: pip install accelerate"
         )
     try:
         if offload == "model":

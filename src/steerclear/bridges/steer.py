@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..engine import check_noise_level
-from ..errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
+from ..errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
 from ..guidance.base import Guidance
 from ..guidance.rescaled import RescaledGuidance
 from ..settings import whole
@@ -154,8 +154,8 @@ def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: WeakNetwork
     if weak is None:
         if guidance.needs_weak():
             raise UnsupportedModel(
-                f"{guidance.name} pushes away from a weak network, and none is given; give steer(..., weak=...) a "
-                f"smaller or less trained network of the same shape"
+                f"{guidance.name} pushes away from a weak network, and none is given; give "
+                f"{in_words_of('steer(..., weak=...)', '--weak')} a smaller or less trained network of the same shape"
             )
         return
     weak.check(pipe, getattr(pipe, family.network))

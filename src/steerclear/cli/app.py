@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from .. import __version__
-from ..errors import SteerclearError, SteerclearWarning
+from ..errors import NotEnoughMemory, SteerclearError, SteerclearWarning, lacks_memory, on_command_line
 from . import benchmark, compare, generate, guidance, train
+from .streams import showable_streams
 
 USER_ERROR, INTERRUPTED = 2, 130
 STOPPED = "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
@@ -41,6 +42,8 @@ def options(
     """Guidance for diffusion models that says what it changed."""
 
 
+@showable_streams()
+@on_command_line()
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -62,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(STOPPED, markup=False)
         return INTERRUPTED
     except Exception as error:
+        if lacks_memory(error):
+            console.print(f"steerclear: {NotEnoughMemory()}", style="bold", markup=False)
+            return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
         shown = getattr(error, "format_message", lambda: str(error))()
@@ -85,6 +91,8 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 def _os_sentence(error: OSError) -> str:
     place = error.filename2 or error.filename  # of a renaming, what it was to become
     where = f" {str(place)!r}" if place else ""
+    if lacks_memory(error):
+        return str(NotEnoughMemory())
     if error.errno == errno.ENOSPC:
         return f"the disk is full, so{where or ' a file'} could not be written; what was done is kept. Make room and run it again."
     if place and isinstance(error, IsADirectoryError):

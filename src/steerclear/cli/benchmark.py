@@ -20,6 +20,7 @@ from .options import (
     show_methods,
     show_stages,
 )  # fmt: skip
+from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
 Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
@@ -89,6 +90,36 @@ def _portraits(
     _print(result, format)
 
 
+@app.command("tracking")
+def tracking(
+    model: ModelName = "portraits",
+    schedulers: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; default: those that people use.")
+    ] = None,
+    seeds: Seeds = "0-255",
+    steps: Steps = 30,
+    guidance_scale: Annotated[float, typer.Option(help="Of all three methods; 1 is off.")] = 3.0,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    outdir: Folder = Path("out/benchmark"),
+    format: Output = Format.TEXT,
+) -> None:
+    """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults."""
+    from ..benchmark.tracking import SCHEDULERS, benchmark_tracking
+    from ..bridges.loading import load_model
+    from ..recipe import parse_seeds
+
+    names = SCHEDULERS if schedulers is None else tuple(name.strip() for name in schedulers.split(","))
+    with progress_bars() as bars:
+        on_method, on_progress = show_methods(bars)
+        result = benchmark_tracking(
+            lambda name: load_model(model, device=device, scheduler=name), names, parse_seeds(seeds), outdir,
+            guidance_scale=guidance_scale, num_inference_steps=steps, batch_size=batch_size, on_method=on_method,
+            on_progress=on_progress,
+        )  # fmt: skip
+    _print(result, format)
+
+
 @app.command("overhead")
 def overhead(
     model: ModelName = "portraits",
@@ -127,7 +158,7 @@ def bridge(
 
 def _print(result: Any, format: Format) -> None:
     if format is Format.JSON:
-        typer.echo(result.model_dump_json(indent=1))
+        print_json(result.model_dump_json(indent=1))
         return
     table = Table("claim", "figure", "interval", "bound", "met")
     for claim in result.claims:

@@ -27,6 +27,7 @@ from .options import (
     progress_bars,
     show_methods,
 )  # fmt: skip
+from .streams import print_json
 
 DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
@@ -84,7 +85,7 @@ def command(
     write_figures(results, outdir)
     page = write_report(results, outdir)
     if format is Format.JSON:
-        typer.echo(results.model_dump_json(indent=1))
+        print_json(results.model_dump_json(indent=1))
         return
     console = Console()
     for table in terminal_tables(results, width=console.width):

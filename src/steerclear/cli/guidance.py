@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .options import Format, Output
+from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation, parameters, paper, cost.")
 
@@ -20,7 +21,7 @@ def list_all(format: Output = Format.TEXT) -> None:
 
     pages = {name: documentation(cls) for name, cls in guidances().items()}
     if format is Format.JSON:
-        typer.echo(
+        print_json(
             json.dumps(
                 [{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()], indent=1
             )
@@ -43,7 +44,7 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     cls = find_guidance(name)
     page = documentation(cls)
     if format is Format.JSON:
-        typer.echo(json.dumps({"name": cls.name, "class": cls.__name__} | asdict(page), indent=1))
+        print_json(json.dumps({"name": cls.name, "class": cls.__name__} | asdict(page), indent=1))
         return
     console = Console(highlight=False)
     console.print(f"{cls.name} ({cls.__name__}): {page.summary}\n", markup=False)

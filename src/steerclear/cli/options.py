@@ -46,7 +46,11 @@ Offload = Annotated[
     str, typer.Option("--offload", help="none, model, sequential or group: what waits in main memory; saves the GPU's.")
 ]
 SchedulerName = Annotated[
-    str | None, typer.Option("--scheduler", help="A diffusers scheduler's class name; default: the model's own.")
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Such as euler_a or 'dpm++ 2m karras', or a diffusers scheduler's class name; default: the model's own.",
+    ),
 ]
 
 

@@ -59,4 +59,4 @@ def portraits(
 
         train_portraits(preset, folder, outdir, seed=seed, device=device, resume=resume, report=report,
                         start_from=start_from)  # fmt: skip
-    typer.echo(f"the pipeline is in {outdir}")
+    print(f"the pipeline is in {outdir}")

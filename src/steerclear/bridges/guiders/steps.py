@@ -58,11 +58,12 @@ class GuiderRun:
     ) -> None:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
-        self.guidance, self.negatives, self.weak, self.trace = guidance, negatives, weak, trace
+        self.negatives, self.weak, self.trace = negatives, weak, trace
         self.texts = Texts(loop, negatives)
         images = len(loop.block.latents)
         self.seeds = seeds_of_images(loop.state.get("generator"), images)
         self.engine = GuidedDenoiser(self, guidance, images, len(negatives), trace)
+        self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
         self.running: Evaluation | None = None
         self.guided: Tensor | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import Module
 
-from ...errors import UnknownName, UnsupportedModel
+from ...errors import UnknownName, UnsupportedModel, in_words_of
 from .base import WeakCall, WeakRunner
 from .copies import beside, copied, plain
 
@@ -27,8 +27,10 @@ def adapted_layers(network: Any) -> dict[str, Any]:
     layers = {path: module for path, module in layers.items() if hasattr(module, "get_base_layer")}
     if not layers:
         raise UnsupportedModel(
-            "the pipeline's network has no LoRA, or it is fused into the weights; load one with "
-            "pipe.load_lora_weights(..., adapter_name=...), and do not fuse it"
+            "the pipeline's network has no LoRA, or it is fused into the weights; "
+            + in_words_of(
+                "load one with pipe.load_lora_weights(..., adapter_name=...), and do not fuse it", "add one with --lora"
+            )
         )
     if any(layer.merged for layer in layers.values()):
         raise UnsupportedModel(

@@ -12,7 +12,7 @@ from torch.nn import Module, Parameter
 from ...errors import UnsupportedModel
 from ...numerics import wide
 from .base import WeakCall, WeakRunner
-from .copies import beside, bring, copied, is_adapter, on_device_of, plain
+from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading
 
 WEIGHT = "weight"
 
@@ -65,7 +65,7 @@ def check_weights(network: Any) -> None:
         if weight.is_meta:
             raise UnsupportedModel(
                 f"the weights of {path} are fetched anew for every forward (sequential offloading), so there can be no "
-                f"second set of them; use enable_model_cpu_offload"
+                f"second set of them; use {whole_offloading()}"
             )
         if type(weight) is not Parameter or not weight.is_floating_point():
             raise UnsupportedModel(

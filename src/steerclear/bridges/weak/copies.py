@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ...errors import UnsupportedModel
+from ...errors import UnsupportedModel, in_words_of
 
 OFFLOADING = "_hf_hook"
 """Where accelerate keeps what moves a module's weights before its forward."""
@@ -23,6 +23,11 @@ GROUP_OFFLOADING = "_diffusers_hook"
 
 _OF_ONE_MODULE = ("_compiled_call_impl", "forward", "_old_forward", OFFLOADING)
 """Attributes that are bound to the module that has them, and would lead a copy back to it."""
+
+
+def whole_offloading() -> str:
+    """What saves memory and goes together with a weak network, in words."""
+    return in_words_of("enable_model_cpu_offload", "--offload model")
 
 
 def plain(network: Any) -> Module:
@@ -82,7 +87,7 @@ def _offloaded(module: Module, copy: Module, name: str) -> Callable[..., Any]:
         raise UnsupportedModel(
             f"the forward of {name} ({type(module).__name__}) was replaced (diffusers' group offloading, layerwise "
             f"casting and caches do so), so there can be no weak network beside it; take that off, or use "
-            f"enable_model_cpu_offload to save memory"
+            f"{whole_offloading()} to save memory"
         )
     forward = functools.partial(type(module).forward, copy)
 

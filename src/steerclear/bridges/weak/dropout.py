@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Dropout, Module
 
-from ...errors import InvalidSetting, UnsupportedModel
+from ...errors import InvalidSetting, UnsupportedModel, in_words_of
 from ...seeds import MIXING, STRIDE, mixed
 from ...settings import finite, texts, whole
 from .base import WeakCall, WeakNetwork, WeakRunner
@@ -77,7 +77,8 @@ class SeededDropout(WeakNetwork):
     def _places(self, network: Any) -> list[str]:
         if not any(isinstance(module, Dropout) for module in plain(network).modules()):
             raise UnsupportedModel(
-                f"{type(plain(network)).__name__} has no dropout layers; use DroppedLayers or NoisedWeights"
+                f"{type(plain(network)).__name__} has no dropout layers; use "
+                f"{in_words_of('DroppedLayers or NoisedWeights', 'dropped-layers or noised')}"
             )
         return [path for path in chosen(network, self.layers, Dropout) if not is_adapter(path)]
 

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ...errors import InvalidSetting, UnsupportedModel
+from ...errors import InvalidSetting, UnsupportedModel, in_words_of
 from ...settings import texts
 from .base import WeakCall, WeakNetwork, WeakRunner
-from .copies import beside, chosen, copied
+from .copies import beside, chosen, copied, plain
+
+MIDDLE = ("mid_block",)
+"""What is left out by default."""
+
+SHOWN = 3
+"""Of the layers of a network without it, how many are named."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,13 @@ class DroppedLayers(WeakNetwork):
 
     Args:
         layers: their paths in the network, as ``mid_block.attentions.0`` or ``transformer_blocks.7.attn``; ``*`` stands
-            for anything.
+            for anything. The middle block of a UNet by default; transformers have none.
 
     Raises:
         InvalidSetting: none, or no tuple of paths.
     """
 
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] = MIDDLE
 
     name: ClassVar[str] = "dropped-layers"
     memory: ClassVar[str] = "none"
@@ -49,6 +55,8 @@ class DroppedLayers(WeakNetwork):
 
     @contextmanager
     def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+        if self.layers == MIDDLE and getattr(plain(network), *MIDDLE, None) is None:
+            self._refuse_default(plain(network))
         layers = chosen(network, self.layers)
         outermost = {path: layer for path, layer in layers.items() if not _is_inside(path, layers)}
         weak = beside(network, {path: _left_out(path, layer) for path, layer in outermost.items()})
@@ -57,6 +65,13 @@ class DroppedLayers(WeakNetwork):
             return weak(*call.args, **call.kwargs)
 
         yield run
+
+    def _refuse_default(self, network: Module) -> None:
+        some = [path for path, layer in network.named_modules() if type(layer).__name__ in PASSING][:SHOWN]
+        raise UnsupportedModel(
+            f"{type(network).__name__} has no {MIDDLE[0]}, which dropped layers are by default; name some of its own, such "
+            f"as {in_words_of(f'layers={tuple(some)!r}', self.name + ':' + ','.join(some))}"
+        )
 
 
 def _is_inside(path: str, others: Mapping[str, Module]) -> bool:

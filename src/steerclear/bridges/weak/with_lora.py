@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...errors import InvalidSetting, UnsupportedModel
+from ...errors import InvalidSetting, UnsupportedModel, in_words_of
 from ...settings import finite
 from .adapters import Scales, check_known, running, switched_on, with_adapters
 from .base import WeakNetwork, WeakRunner
@@ -40,7 +40,10 @@ class WithLora(WeakNetwork):
         if self.adapter in switched_on(network):
             raise UnsupportedModel(
                 f"the LoRA adapter {self.adapter!r} is on in the pipeline itself, and the weak network differs by "
-                f"having it; switch it off there with pipe.set_adapters([...]) of the others, or pipe.disable_lora()"
+                f"having it; switch it off there with "
+                + in_words_of(
+                    "pipe.set_adapters([...]) of the others, or pipe.disable_lora()", "scale 0, as in --lora FILE:0"
+                )
             )
         with_adapters(network, self._wanted)
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...errors import UnsupportedModel
+from ...errors import UnsupportedModel, in_words_of
 from ...settings import texts
 from .adapters import Scales, check_known, running, switched_on, with_adapters
 from .base import WeakNetwork, WeakRunner
@@ -39,7 +39,10 @@ class WithoutLora(WeakNetwork):
         if not on or (self.adapters and not on.intersection(self.adapters)):
             raise UnsupportedModel(
                 f"the pipeline's network has {', '.join(self.adapters) or 'all its LoRA adapters'} switched off "
-                f"already, so the weak network would be the network itself; switch on with pipe.set_adapters"
+                f"already, so the weak network would be the network itself; "
+                + in_words_of(
+                    "switch on with pipe.set_adapters", "give one a scale other than 0, as in --lora FILE:0.8"
+                )
             )
         with_adapters(network, self._wanted)
 

@@ -1,0 +1,211 @@
+"""The program where people really run it: any backend, any encoding, little memory; and its words."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+import steerclear
+from steerclear.bridges.files import unloadable
+from steerclear.cli.app import main
+from steerclear.errors import NotEnoughMemory, UnsupportedModel, lacks_memory
+from steerclear.results import Results
+
+MAN = "portrait photo of a man"
+SMALL = ["--methods", "unguided", "--seeds", "0-1", "--steps", "1"]
+
+pytestmark = pytest.mark.usefixtures("few_references")
+
+
+@pytest.fixture(scope="module")
+def run(few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished comparison."""
+    folder = tmp_path_factory.mktemp("doors") / "run"
+    assert main(["compare", MAN, *SMALL, "--outdir", str(folder)]) == 0
+    return folder
+
+
+def shown(encoding: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    """Exit code, output and errors of the program on streams of an encoding."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=how) for how in ("strict", "backslashreplace")]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    code = main(arguments)
+    assert [stream.errors for stream in streams] == ["strict", "backslashreplace"]  # as they were
+    texts = []
+    for stream in streams:
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode(encoding))
+    return code, texts[0], texts[1]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_what_a_stream_cannot_show_is_shown_in_its_letters(
+    encoding: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = shown(encoding, ["compare", MAN, *SMALL, "--outdir", str(run)], monkeypatch)
+    assert (code, err.count("Traceback")) == (0, 0)
+    frechet = "Frechet" if encoding == "ascii" else "Fréchet"
+    assert f"note: The {frechet} distance is left out: it needs at least" in out
+    assert "moved" in out
+    assert "?" not in out + err
+    assert "\\u" not in out + err
+    code, out, err = shown(encoding, ["guidance", "list"], monkeypatch)
+    assert (code, err) == (0, "")
+    assert "autoguidance" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_help_is_shown_on_any_stream(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--help"], ["compare", "--help"], ["generate", "--help"], ["guidance", "show", "negative"]):
+        code, out, err = shown(encoding, arguments, monkeypatch)
+        assert (code, err) == (0, "")
+        assert len(out) > 100
+
+
+def test_json_is_exact_on_any_stream(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["compare", MAN, *SMALL, "--outdir", str(run), "--format", "json"]
+    for encoding in ("ascii", "cp1252", "utf-8"):
+        code, out, _ = shown(encoding, arguments, monkeypatch)
+        assert code == 0
+        assert json.loads(out) == json.loads((run / "results.json").read_text(encoding="utf-8"))
+        assert (
+            Results.model_validate_json(out).notes[-1]
+            == "2 images a method: read the intervals. A published figure needs at least 1,000."
+        )
+        assert ("é" in out, "\\u00e9" in out) == ((False, True) if encoding == "ascii" else (True, False))
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Fréchet", "Frechet"),
+        ("56 % – 60 %", "56 % - 60 %"),
+        ("↓ ↑ ◎", "v ^ o"),
+        ("a → b", "a -> b"),
+        ("σ² ≤ ∞", "sigma2 <= inf"),
+        ("“hat” … ‘tie’", "\"hat\" ~ 'tie'"),
+        ("Straße, Øre, Łódź", "Strasse, Ore, Lodz"),
+        ("帽子", "??"),
+        ("\udcff", "?"),
+    ],
+)
+def test_letters_that_ascii_lacks(text: str, plain: str) -> None:
+    from steerclear.cli.streams import SHOWABLE
+
+    assert text.encode("ascii", SHOWABLE).decode() == plain
+    assert text.encode("utf-8", SHOWABLE).decode() == text.replace("\udcff", "?")
+
+
+def test_an_answer_of_people_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONIOENCODING=ascii:xmlcharrefreplace says itself what is wanted."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="xmlcharrefreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["--help"]) == 0
+    assert stream.errors == "xmlcharrefreplace"
+
+
+def ran(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh process, in which modules are loaded anew."""
+    own = {"PYTHONPATH": str(Path(steerclear.__file__).parents[1])}  # this source tree's
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, env=os.environ | own | environment
+    )
+
+
+def test_the_backend_of_a_notebook_does_not_matter_and_stays_its_own() -> None:
+    script = (
+        "import os, steerclear.figures.base as base, matplotlib; "
+        "print(len(base.png(base.sentence('a', base.LIGHT))) > 100, os.environ['MPLBACKEND'], matplotlib.get_backend())"
+    )
+    unknown = "module://matplotlib_inline.backend_inline"
+    done = ran("-c", script, MPLBACKEND=unknown)
+    assert (done.stderr, done.stdout.split()[:2]) == ("", ["True", unknown])
+    assert ran("-c", script, MPLBACKEND="svg").stdout.split() == ["True", "svg", "svg"]
+
+
+def test_python_m_steerclear_is_the_program() -> None:
+    done = ran("-m", "steerclear", "--version")
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "steerclear", "")
+
+
+FULL = "steerclear: there is not enough memory"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to ..."
+        ),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        SafetensorError("Cannot allocate memory (os error 12)"),
+    ],
+)
+@pytest.mark.parametrize("told", ["alone", "in another's words"])
+def test_too_little_memory_is_a_sentence_wherever_it_comes(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While loading, where libraries hide it behind errors of their own, as well as outside of it."""
+
+    def full(*arguments: object, **settings: object) -> None:
+        if told == "alone":
+            raise error
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("Failed to import diffusers (look up to see its traceback)") from cause
+
+    # the first is outside, the second inside of what turns errors of libraries into sentences about files
+    for place in ("_check_parts", "_networks"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"steerclear.bridges.loading.{place}", full)
+            assert main(["generate", MAN, "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]) == 2
+        printed = " ".join(capsys.readouterr().err.split())
+        assert printed.startswith(FULL)
+        assert "Traceback" not in printed
+        assert "damaged" not in printed
+
+
+def test_an_error_that_is_not_about_memory_stays_itself() -> None:
+    for error in (
+        RuntimeError("could not create a primitive descriptor for a matmul"),
+        OSError("damaged"),
+        KeyError(1),
+    ):
+        assert not lacks_memory(error)
+
+
+def test_a_network_for_which_there_is_no_memory_is_not_called_damaged() -> None:
+    with pytest.raises(NotEnoughMemory, match="model 'm'"):
+        raise unloadable("the model 'm'", "its unet is damaged", MemoryError())
+    with pytest.raises(UnsupportedModel, match="the model 'm' cannot be loaded: its unet is damaged"):
+        raise unloadable("the model 'm'", "its unet is damaged", KeyError("conv_in"))
+
+
+def test_a_limit_of_memory_is_a_sentence(tmp_path: Path) -> None:
+    """Where loading itself has too little."""
+    resource = pytest.importorskip("resource")
+    script = (
+        "import resource, sys, torch, diffusers, transformers; from pathlib import Path; "
+        "from steerclear.cli.app import main; import steerclear.bridges.loading, diffusers.pipelines.pipeline_utils; "
+        "pages = int(Path('/proc/self/statm').read_text().split()[0]); "
+        "limit = pages * resource.getpagesize() + 2**20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); "
+        f"sys.exit(main(['generate', '{MAN}', '--seeds', '0', '--outdir', {str(tmp_path / 'o')!r}]))"
+    )
+    assert resource.RLIMIT_AS is not None
+    done = ran("-c", script)
+    assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
+    assert done.stderr.startswith(FULL)

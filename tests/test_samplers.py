@@ -1,0 +1,124 @@
+"""Schedulers by the names that people type, and recipes that tell them apart."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+
+from steerclear.bridges.loading import load_model
+from steerclear.bridges.samplers import SAMPLERS, scheduler_by_name, scheduler_text
+from steerclear.compare import recipe_of
+from steerclear.errors import InvalidSetting, UnknownName
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.methods import Method
+from steerclear.models import shipped
+
+FOLDER = shipped()["portraits"]
+SDE, ODE = "sde-dpmsolver++", "dpmsolver++"
+
+
+def own() -> Any:
+    """The shipped model's scheduler."""
+    return diffusers.DPMSolverMultistepScheduler.from_pretrained(FOLDER, subfolder="scheduler")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "settings"),
+    [
+        (["euler", "Euler", "EULER", "k_euler", "EulerDiscrete"], "EulerDiscreteScheduler", {}),
+        (["euler_a", "euler a", "Euler A", "euler_ancestral", "eulera"], "EulerAncestralDiscreteScheduler", {}),
+        (["dpm++ 2m", "DPM++ 2M", "dpmpp_2m", "dpm++2m"], "DPMSolverMultistepScheduler", {"algorithm_type": ODE, "solver_order": 2}),
+        (["dpm++ 2m sde", "DPM++ 2M SDE", "dpmpp_2m_sde"], "DPMSolverMultistepScheduler", {"algorithm_type": SDE, "solver_order": 2}),
+        (["dpm++ 3m sde"], "DPMSolverMultistepScheduler", {"algorithm_type": SDE, "solver_order": 3}),
+        (["dpm++ sde", "dpmpp_sde"], "DPMSolverSinglestepScheduler", {"algorithm_type": SDE, "solver_order": 2}),
+        (["unipc", "UniPC", "uni_pc"], "UniPCMultistepScheduler", {}),
+        (["ddim", "DDIM", "DDIMScheduler", "ddimscheduler"], "DDIMScheduler", {}),
+        (["ddpm"], "DDPMScheduler", {}),
+        (["heun"], "HeunDiscreteScheduler", {}),
+        (["lms"], "LMSDiscreteScheduler", {}),
+        (["pndm"], "PNDMScheduler", {}),
+        (["plms"], "PNDMScheduler", {"skip_prk_steps": True}),
+        (["deis"], "DEISMultistepScheduler", {"algorithm_type": "deis"}),
+        (["lcm"], "LCMScheduler", {}),
+        (["tcd"], "TCDScheduler", {}),
+        (["sa-solver"], "SASolverScheduler", {"algorithm_type": "data_prediction"}),
+        (["dpm2", "dpm_2"], "KDPM2DiscreteScheduler", {}),
+        (["dpm2 a", "dpm_2_ancestral"], "KDPM2AncestralDiscreteScheduler", {}),
+    ],
+)  # fmt: skip
+def test_short_names(names: list[str], expected: str, settings: dict[str, Any]) -> None:
+    assert {name: scheduler_by_name(name, own()) for name in names} == dict.fromkeys(names, (expected, settings))
+
+
+def test_a_spacing_of_the_noise_levels_is_a_word_behind_the_name() -> None:
+    spacings = {"karras": (True, False, False), "exponential": (False, True, False), "normal": (False, False, False)}
+    for word, expected in spacings.items():
+        kind, settings = scheduler_by_name(f"DPM++ 2M {word}", own())
+        assert kind == "DPMSolverMultistepScheduler"
+        assert tuple(settings[f"use_{name}_sigmas"] for name in ("karras", "exponential", "beta")) == expected
+    with pytest.raises(InvalidSetting, match="must be without 'karras': the noise levels of DDIMScheduler have one"):
+        scheduler_by_name("ddim karras", own())
+
+
+def test_every_short_name_is_a_scheduler_that_can_be_made() -> None:
+    for sampler in SAMPLERS:
+        current = diffusers.FlowMatchEulerDiscreteScheduler() if "Flow" in sampler.scheduler else own()
+        for name in sampler.names:
+            kind, settings = scheduler_by_name(name, current)
+            assert (kind, settings) == (sampler.scheduler, sampler.settings)
+            made = getattr(diffusers, kind).from_config(current.config, **settings)
+            assert {key: made.config[key] for key in settings} == settings
+
+
+def test_euler_of_a_flow_model_is_its_own() -> None:
+    flow = diffusers.FlowMatchEulerDiscreteScheduler()
+    assert scheduler_by_name("euler", flow) == ("FlowMatchEulerDiscreteScheduler", {})
+    with pytest.raises(UnknownName, match=r"'heun'.* There are: FlowMatchEulerDiscreteScheduler, euler\."):
+        scheduler_by_name("heun", flow)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("eulr", "euler"), ("dpm++ 2mm", "dpm\\+\\+ 2m"), ("DDIMSchedular", "DDIMScheduler"), ("UNIPK", "unipc")],
+)
+def test_the_nearest_name_is_named(name: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=f"there is no scheduler for this model '.*'; did you mean '{near}'"):
+        scheduler_by_name(name, own())
+
+
+def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> None:
+    text = {}
+    for name in ("DPMSolverMultistepScheduler", "dpm++ 2m sde", "dpm++ 2m", "dpm++ 2m normal", "euler", "deis"):
+        kind, settings = scheduler_by_name(name, own())
+        text[name] = scheduler_text(getattr(diffusers, kind).from_config(own().config, **settings), FOLDER)
+    own_class = "DPMSolverMultistepScheduler"
+    assert text == {
+        own_class: own_class,
+        "dpm++ 2m sde": own_class,  # which it is
+        "dpm++ 2m": f'{own_class}(algorithm_type="dpmsolver++")',
+        "dpm++ 2m normal": f'{own_class}(algorithm_type="dpmsolver++", use_karras_sigmas=false)',
+        "euler": "EulerDiscreteScheduler",
+        "deis": 'DEISMultistepScheduler(algorithm_type="deis", solver_type="logrho")',
+    }
+
+
+def test_other_settings_are_another_recipe() -> None:
+    cfg = Method("cfg", "cfg", "a man", (), ClassifierFreeGuidance())
+    model = load_model("portraits")
+    recipes = [recipe_of(model, cfg, 4)]
+    for settings in ({}, {"algorithm_type": ODE}, {"algorithm_type": ODE, "use_karras_sigmas": False}):
+        model.pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(own().config, **settings)
+        recipes.append(recipe_of(model, cfg, 4))
+    digests = [recipe.digest() for recipe in recipes]
+    assert (digests[0] == digests[1], len(set(digests))) == (True, 3)
+    assert recipes[0].scheduler == "DPMSolverMultistepScheduler"
+
+
+def test_settings_that_were_changed_in_python_are_told_apart_too() -> None:
+    changed = diffusers.DDIMScheduler.from_config(own().config, eta=0.0, timestep_spacing="leading", clip_sample=False)
+    assert scheduler_text(changed, FOLDER) in (
+        'DDIMScheduler(clip_sample=false, timestep_spacing="leading")',
+        'DDIMScheduler(timestep_spacing="leading")',  # where the model says itself that nothing is clipped
+    )
+    assert scheduler_text(changed, Path("nowhere")) == "DDIMScheduler"
