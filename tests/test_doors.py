@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 import steerclear
 from steerclear.bridges.files import unloadable
 from steerclear.cli.app import main
-from steerclear.errors import NotEnoughMemory, UnsupportedModel, lacks_memory
+from steerclear.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
 from steerclear.results import Results
 
 MAN = "portrait photo of a man"
@@ -209,3 +209,48 @@ def test_a_limit_of_memory_is_a_sentence(tmp_path: Path) -> None:
     done = ran("-c", script)
     assert (done.returncode, done.stderr.count("Traceback")) == (2, 0)
     assert done.stderr.startswith(FULL)
+
+
+LONG = "very " * 20_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "end"),
+    [
+        (["compare", MAN + " " + LONG], "steerclear: the prompt is longer than the ", "Shorten it, or put what matters first."),
+        (["generate", MAN, "--negative-prompt", LONG], "steerclear: the negative prompt is longer than the", "put what matters first."),
+        (["compare", " " * 100_000], "steerclear: the prompt is empty (' ", "say in a few words what the image shall show."),
+        (["compare", MAN, "--methods", LONG], "steerclear: there is no method 'very very", "rescaled, unguided."),
+        (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "There are: portraits."),
+        (["compare", MAN, "--weak", LONG], "steerclear: the weak network 'very ", "snapshot."),
+        (["compare", MAN, "--lora", "a" * 100_000], "steerclear: there is no LoRA 'aaaa", "owner/model/file.safetensors."),
+        (["compare", MAN, "--scheduler", LONG], "steerclear: there is no scheduler for this model 'very very", "unipc."),
+        (["generate", MAN, "--set", "guidance_scale=" + LONG], "steerclear: guidance_scale is 'very very", "a finite number."),
+        (["compare", MAN, "--seeds", "9," * 50_000], "steerclear: seeds is '9,9,9", "seeds are whole numbers of at least 0."),
+        (["compare", MAN, "--device", LONG], "steerclear: device is 'very very", "."),
+        (["compare", MAN, "--outdir", "a" * 100_000], "steerclear: File name too long 'aaaa", "what was done is kept."),
+    ],
+)  # fmt: skip
+def test_what_is_long_is_not_echoed_whole(
+    arguments: list[str], start: str, end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert printed.startswith(start)
+    assert printed.endswith(end)
+    assert len(printed) < 2500
+
+
+def test_a_number_of_more_digits_than_python_writes() -> None:
+    assert (
+        str(InvalidSetting("seed", 10**5000, "a seed"))
+        == "seed is a number of more than 4,300 digits, but must be a seed."
+    )
+    assert str(InvalidSetting("seed", -3, "a seed")) == "seed is -3, but must be a seed."
+
+
+def test_shortened_texts_say_how_long_they_are() -> None:
+    assert shortened("a" * 500) == "a" * 500
+    assert shortened("a" * 501) == "a" * 300 + " ... " + "a" * 100 + " (501 characters)"

@@ -109,8 +109,8 @@ def test_nan_names_the_branch_the_step_and_the_images() -> None:
         run(Asks((("empty",), ("negative",))), Recorder(poison="negative"))
     assert str(raised.value) == (
         "the prediction of branch 'negative' is not finite at step 1 of 4 (images [1] of the batch; branches evaluated: "
-        "positive, empty, negative). Images that were done are kept. No guidance has acted yet, so it comes from the "
-        "network or its inputs. Try float32 instead of a half precision, or load the weights again."
+        "positive, empty, negative). No guidance has acted yet, so it comes from the network or its inputs. Try float32 "
+        "instead of a half precision, or load the weights again."
     )
 
 

@@ -21,6 +21,7 @@ from steerclear.cli.app import main
 from steerclear.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.features.portrait_classifier import PortraitClassifier, read
 from steerclear.gallery import read_settings
+from steerclear.models import shipped
 from steerclear.results import Results
 
 TEXT_TO_IMAGE = ("sd", "sdxl", "sd3", "flux", "flux-distilled", "pixart", "pixart-sigma")
@@ -398,6 +399,19 @@ def test_the_command_line_speaks_its_own_words(
     assert not PYTHON.search(said), PYTHON.search(said)
 
 
+def test_weak_networks_and_negatives_that_do_nothing_new_are_said_once(
+    folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["compare", "a man", "--model", str(folders("sd")), "--seeds", "0", *SMALL]
+    twice = ["--negative-prompt", "hat", "--negative-prompt", "hat"]
+    for weak, reason in (("noised:0", "its strength is 0"), (str(folders("sd")), "it is the pipeline's own network")):
+        assert main([*common, *twice, "--weak", weak, "--outdir", str(tmp_path / reason)]) == 0
+        said = printed(capsys)
+        assert said.count(f"warning: the weak network has no effect: {reason}, so autoguidance has nothing") == 1
+        assert "give one that is worse, such as --weak noised:0.1" in said
+        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each pushes by itself") == 1
+
+
 def test_python_speaks_python(folders: Any) -> None:
     """The same advice, for those who call."""
     with pytest.raises(UnsupportedModel, match=r"pipe.load_lora_weights\(..., adapter_name=...\)"):
@@ -644,3 +658,25 @@ def test_a_classifier_that_gives_nan_reads_nothing(broken: str) -> None:
     classifier.state_dict()[broken].fill_(float("nan"))
     with pytest.raises(NotFiniteError, match=r"the classifier's output is not finite for these images\."):
         read(classifier, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_damaged_weights_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(shipped()["portraits"], folder)
+    for name in ("unet/diffusion_pytorch_model.safetensors", "weak/diffusion_pytorch_model.safetensors"):
+        weights = bytearray((folder / name).read_bytes())
+        weights[len(weights) // 2] ^= 4
+        (folder / name).write_bytes(weights)
+        capsys.readouterr()
+        assert generate("--model", folder, "--seeds", "0", "--outdir", tmp_path / "o") == 2
+        assert printed(capsys) == (
+            f"steerclear: the model {str(folder)!r} is damaged: {name} in {folder} is not the file whose digest SHA256SUMS "
+            f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
+        )
+        shutil.copyfile(shipped()["portraits"] / name, folder / name)
+
+
+def test_all_weights_that_ship_have_their_digest() -> None:
+    for folder in shipped().values():
+        named = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        assert named == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from scipy.stats import binom
 
 from steerclear.errors import TooFewSamples, UnfitFeatures
 from steerclear.metrics import collateral_shift, rate
-from steerclear.metrics.collateral import _expected_deviation
+from steerclear.metrics.collateral import BALANCE, LARGEST_BIAS, _expected_deviation
 from steerclear.metrics.estimates import Rate, bootstrap_counts, percentile_interval
 
 
@@ -45,7 +46,7 @@ def test_wilson_interval_covers_as_it_says() -> None:
 
 def test_a_rate_takes_zeros_and_ones_only() -> None:
     assert rate(torch.tensor([1, 0, 1])) == rate(torch.tensor([1.0, 0.0, 1.0])) == rate(torch.tensor([1, 0, 1]).bool())
-    with pytest.raises(UnfitFeatures, match=r"takes 0 or 1 an image and was given 0\.5"):
+    with pytest.raises(UnfitFeatures, match=r"takes 0 or 1 per image and was given 0\.5"):
         rate(torch.tensor([1.0, 0.5]))
     with pytest.raises(UnfitFeatures, match=r"shape \[n\], and was given \[2, 1\]"):
         rate(torch.ones(2, 1))
@@ -174,6 +175,35 @@ def test_the_excess_estimates_the_true_shift(total: int, by: float) -> None:
     deviation = sum(math.sqrt(p * (1 - p) / total) for p in RATES.values()) / 3
     # sums below 0 are shown as 0, which at 0 adds to the bias: 0.35 s for three attributes instead of 0.2 s
     assert -0.26 * deviation - 3 * error < mean - by < (0.4 if by < deviation else 0.05) * deviation + 3 * error
+
+
+def test_the_bias_is_what_the_documentation_says() -> None:
+    """In the limit of many images, where a rate is normal: shifts and biases in its standard deviations."""
+    places = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+
+    def bias(correct: Callable[[torch.Tensor], torch.Tensor], shift: float) -> float:
+        density = torch.exp(-((places - shift) ** 2) / 2) / math.sqrt(2 * math.pi) * (places[1] - places[0])
+        return float((density * correct(places)).sum()) - shift
+
+    def corrected(share: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        floor = math.sqrt(2 / math.pi)
+        return lambda d: d.abs() - share * floor * torch.exp(-(d**2)) * math.sqrt(3)
+
+    shifts = [place / 20 for place in range(121)]
+    ours = [bias(corrected(BALANCE), shift) for shift in shifts]
+    assert ours[0] == pytest.approx(0.20, abs=0.005)
+    assert min(ours) == pytest.approx(-LARGEST_BIAS, abs=0.005)
+    assert max(ours) == ours[0]
+    assert max(abs(one) for one, shift in zip(ours, shifts, strict=True) if shift >= 3) < 0.05
+    assert min(bias(corrected(1.0), shift) for shift in shifts) == pytest.approx(-0.41, abs=0.005)
+    quadrature = [bias(lambda d: (d**2 - 1).clamp(min=0).sqrt(), shift) for shift in shifts]
+    assert max(map(abs, quadrature)) == pytest.approx(0.34, abs=0.01)
+    # and the program's numbers are these
+    total, truth = 10_000, 0.5
+    for count in (5060, 5100, 5400):
+        found = collateral_shift({"a": torch.arange(total) < count}, {"a": truth}, resamples=2).excess.value
+        place = torch.tensor((count / total - truth) / 0.005, dtype=torch.float64)
+        assert found / 0.005 == pytest.approx(max(0.0, float(corrected(BALANCE)(place))), abs=0.01)
 
 
 @pytest.mark.parametrize(("total", "by"), [(50, 0.05), (50, 0.2), (200, 0.0), (200, 0.05), (200, 0.1), (1000, 0.02)])

@@ -175,7 +175,7 @@ def test_the_answer_to_the_sample(results: Results) -> None:
         "Of these, the lowest collateral shift measured is that of "
         "“autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); "
         "it is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from "
-        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 4.1 %."
+        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 0 %."
     )
 
 
@@ -184,6 +184,32 @@ def test_overlap_is_told_as_overlap(results: Results) -> None:
     assert only == (
         "“mustache” shows in 50 % [30, 70] of the unguided images, "
         "and with no other method can fewer be claimed: the intervals overlap."
+    )
+
+
+def test_one_method_that_removes_is_told_with_its_side_effect(results: Results) -> None:
+    found = told(
+        results,
+        mustache=[share(0.5, 0.3, 0.7), share(0.1, 0.0, 0.2)],
+        collateral_shift=[distance(0.01, 0.0, 0.02), distance(0.2, 0.1, 0.3)],
+    )
+    assert summary(found)[1] == "The collateral shift of “M1” is 20 % [10, 30]."
+
+
+def test_a_few_images_are_told_without_a_claim(results: Results) -> None:
+    """Of one image the bootstrap had no width, so that the lower of any two numbers was clearly below the other."""
+    found = told(
+        results,
+        mustache=[share(1.0, 0.21, 1.0), share(0.0, 0.0, 0.79), share(0.0, 0.0, 0.79)],
+        collateral_shift=[distance(0.45, None, None), distance(0.52, None, None), distance(0.31, None, None)],
+    )
+    first, second = summary(found)
+    assert first == (
+        "“mustache” shows in 100 % [21, 100] of the unguided images, and with no other method can fewer be claimed: the "
+        "intervals overlap."
+    )
+    assert second == (
+        "The lowest collateral shift measured is that of “M2” (31 %); it cannot be told apart from “M0” (45 %) and “M1” (52 %)."
     )
 
 

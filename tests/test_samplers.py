@@ -8,11 +8,13 @@ import pytest
 
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.samplers import SAMPLERS, scheduler_by_name, scheduler_text
+from steerclear.cli.app import main
 from steerclear.compare import recipe_of
 from steerclear.errors import InvalidSetting, UnknownName
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.methods import Method
 from steerclear.models import shipped
+from steerclear.schedulers import check_steps
 
 FOLDER = shipped()["portraits"]
 SDE, ODE = "sde-dpmsolver++", "dpmsolver++"
@@ -89,7 +91,15 @@ def test_the_nearest_name_is_named(name: str, near: str) -> None:
 
 def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> None:
     text = {}
-    for name in ("DPMSolverMultistepScheduler", "dpm++ 2m sde", "dpm++ 2m", "dpm++ 2m normal", "euler", "deis"):
+    for name in (
+        "DPMSolverMultistepScheduler",
+        "dpm++ 2m sde",
+        "dpm++ 2m",
+        "dpm++ 2m normal",
+        "euler",
+        "unipc",
+        "deis",
+    ):
         kind, settings = scheduler_by_name(name, own())
         text[name] = scheduler_text(getattr(diffusers, kind).from_config(own().config, **settings), FOLDER)
     own_class = "DPMSolverMultistepScheduler"
@@ -99,6 +109,7 @@ def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> N
         "dpm++ 2m": f'{own_class}(algorithm_type="dpmsolver++")',
         "dpm++ 2m normal": f'{own_class}(algorithm_type="dpmsolver++", use_karras_sigmas=false)',
         "euler": "EulerDiscreteScheduler",
+        "unipc": "UniPCMultistepScheduler",  # which rewrites solver_type by itself
         "deis": 'DEISMultistepScheduler(algorithm_type="deis", solver_type="logrho")',
     }
 
@@ -122,3 +133,57 @@ def test_settings_that_were_changed_in_python_are_told_apart_too() -> None:
         'DDIMScheduler(timestep_spacing="leading")',  # where the model says itself that nothing is clipped
     )
     assert scheduler_text(changed, Path("nowhere")) == "DDIMScheduler"
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "fits"),
+    [
+        ("lcm", 60, False),
+        ("lcm", 50, True),
+        ("tcd", 51, False),
+        ("pndm", 3, False),
+        ("pndm", 4, True),
+        ("plms", 1, True),
+    ],
+)
+def test_steps_that_a_scheduler_cannot_make_are_a_sentence(name: str, steps: int, fits: bool) -> None:
+    kind, settings = scheduler_by_name(name, own())
+    scheduler = getattr(diffusers, kind).from_config(own().config, **settings)
+    before = dict(vars(scheduler))
+    if fits:
+        check_steps(scheduler, steps)
+    else:
+        with pytest.raises(
+            InvalidSetting, match=f"num_inference_steps is {steps}, but must be a number of steps that {kind}"
+        ):
+            check_steps(scheduler, steps)
+    assert vars(scheduler) == before  # it was asked without a change
+
+
+def test_steps_are_checked_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "generate",
+        "a man",
+        "--scheduler",
+        "lcm",
+        "--steps",
+        "60",
+        "--seeds",
+        "0",
+        "--outdir",
+        str(tmp_path / "o"),
+    ]
+    assert main(asked) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith(
+        "steerclear: --steps is 60, but must be a number of steps that LCMScheduler can make; The comb"
+    )
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_page_has_every_short_name() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "names.md").read_text(encoding="utf-8")
+    for sampler in SAMPLERS:
+        names = ", ".join(f"`{name}`" for name in sampler.names)
+        settings = ", ".join(f"`{key}={value!r}`" for key, value in sampler.settings.items())
+        assert f"| {names} | `{sampler.scheduler}` | {settings} |" in page

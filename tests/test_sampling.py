@@ -87,7 +87,7 @@ def test_progress_is_told() -> None:
 
 
 def test_what_cannot_be_sampled() -> None:
-    with pytest.raises(InvalidSetting, match="num_inference_steps is 0, but must be at least 1"):
+    with pytest.raises(InvalidSetting, match="num_inference_steps is 0, but must be a whole number of at least 1"):
         sample(network("ddim"), ClassifierFreeGuidance(), scheduler("ddim"), (0,), SHAPE, num_inference_steps=0)
     with pytest.raises(
         InvalidSetting, match="prediction_type is 'flow_prediction', but must be the scheduler's, epsilon"

@@ -25,8 +25,9 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance_docs import documentation, plain
 from steerclear.guidance_settings import build_guidance
-from steerclear.settings import MOST_NESTED, Configurable, described, parse_json, read_setting
+from steerclear.settings import MOST_NESTED, Configurable
 from steerclear.shelf import entries, from_config
+from steerclear.values import described, parse_json, read_setting
 
 EVIDENCES = {name: cls for name, cls in entries("evidence", Evidence).items() if name != "oracle"}
 
@@ -122,7 +123,7 @@ def test_none_is_a_value_where_the_setting_has_it(word: str) -> None:
         ("dynamic-negative", "evidence.volume=abc", "volume is 'abc', but must be a tuple of tuples of 2 numbers."),
         ("dynamic-negative", "evidence.volume=1,2", "volume is '1,2', but must be a tuple of tuples of 2 numbers."),
         ("dynamic-negative", "evidence.volume=[1,2,3]", "volume is '[1,2,3]', but must be a tuple of tuples of 2 numbers."),
-        ("dynamic-negative", "evidence.prior=none", "prior is None, but must be between 0 and 1, both excluded."),
+        ("dynamic-negative", "evidence=constant(posterior=none)", "posterior is None, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", "evidence=cfg(", "evidence is 'cfg(', but must be a name, or name(key=value, key=value);"),
         ("dynamic-negative", "evidence=constant(posterior)", "--set is 'posterior', but must be key=value"),
         ("dynamic-negative", "evidence=constant(posterior=2)", "posterior is 2.0, but must be between 0 and 1"),
@@ -312,7 +313,7 @@ def test_a_damaged_file_of_a_guidance_is_a_sentence(text: str, message: str, tmp
 def test_what_is_stored_keeps_its_bits() -> None:
     evidence = TransitionEvidence(volume=((1.0, 0.5), (2.0, 0.25)), prior=(0.3, 0.4))
     assert from_config(json.loads(json.dumps(evidence.to_config()))) == evidence
-    assert replace(evidence, prior=0.5) == TransitionEvidence(volume=((1.0, 0.5), (2.0, 0.25)))
+    assert replace(evidence, prior=(0.3, 0.4)) == evidence
 
 
 def test_types_in_words() -> None:

@@ -19,6 +19,7 @@ import tiny
 from mutants import Mutant
 from steerclear.bridges.call import current
 from steerclear.bridges.steer import steer
+from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.errors import (
     InvalidSetting,
     NotFiniteError,
@@ -1011,3 +1012,43 @@ def test_the_run_tells_of_the_last_call(pipe):
     assert run.evaluations.tolist() == [4.0, 4.0]
     assert run.forwards == 2
     assert [step.index for step in run.trace.steps] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("weak", "reason"),
+    [
+        (lambda pipe: NoisedWeights(strength=0.0), "its strength is 0"),
+        (lambda pipe: pipe.unet, "it is the pipeline's own network"),
+        (lambda pipe: copy.deepcopy(pipe.unet), "it is the pipeline's own network"),
+        (lambda pipe: NoisedWeights(strength=0.1), None),
+        (lambda pipe: tiny.unet(seed=9), None),
+    ],
+)
+def test_a_weak_network_that_is_the_network_itself_is_said(pipe, weak, reason):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with steer(pipe, AutoGuidance(2.0), weak=weak(pipe)):
+            pass
+        with steer(pipe, Unguided(), weak=weak(pipe)):
+            pass
+    found = [str(one.message) for one in said if "nothing to push away from" in str(one.message)]
+    expected = (
+        f"the weak network has no effect: {reason}, so autoguidance has nothing to push away from; give one that is worse, "
+        f"such as NoisedWeights(strength=0.1)"
+    )
+    assert found == ([expected] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("negatives", "times"), [(["hat", "hat"], 1), (["hat", "beard", " hat"], 1), (["hat", "beard"], 0)]
+)
+def test_a_negative_that_is_given_twice_is_said(pipe, negatives, times):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with steer(pipe, DynamicNegativeGuidance(3.0), negatives):
+            pass
+    expected = (
+        "the negative prompt 'hat' is given 2 times, and each pushes by itself, so the push away from it is too strong; give "
+        "it once"
+    )
+    assert [str(one.message) for one in said] == [expected] * times

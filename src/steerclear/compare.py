@@ -4,33 +4,39 @@ import platform
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .bridges.asking import takes_classes
+from .bridges.effects import of_repeated
 from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
-from .gallery import Picture, claim_folder, write_text
-from .generate import check_recipe, generate, warn_of_idle_weak
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from .folders import run_folder
+from .gallery import Picture, write_text
+from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
-from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
+from .metrics.estimates import INTERVAL_NEEDS
+from .recipe import MOST_STEPS, NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
+from .saving import stays_if_unwritable
 from .schedulers import is_flow, is_stochastic
-from .settings import finite
+from .seeds import checked_seeds
+from .settings import finite, folder_path, whole
 from .table import UNSURE
 from .testbeds.portraits import SIZE
 
+RESULTS_FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 MOVED = Column(
     name="moved", label="moved", percent=True,
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
-COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+COST = Column(name="evaluations", label="network calls", meaning="network evaluations per image")
 
 UNSURE_NAMED = 6
 """Images that a note names."""
@@ -46,7 +52,7 @@ class Question:
     Attributes:
         prompt: what the image shall show.
         negative_prompts: what it shall not.
-        seeds: one an image, the same for every method.
+        seeds: one per image, the same for every method.
         num_inference_steps: of every method.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
@@ -64,11 +70,42 @@ class Question:
     height: int | None = None
     width: int | None = None
 
+    def checked(self) -> "Question":
+        """The same question with plain values.
+
+        Raises:
+            InvalidSetting, PromptError: a value of another kind, or out of range.
+        """
+        prompt = checked_prompt("prompt", self.prompt)
+        if not isinstance(self.negative_prompts, (tuple, list)):
+            remedy = "one alone has a comma behind it, as ('hat',)"
+            raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
+        whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
+        for name in TAKE_SCALE:
+            finite(name, getattr(self, name))
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), low=8)
+        return replace(
+            self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
+            negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
+        )  # fmt: skip
+
+
+def _checked_names(methods: object) -> tuple[str, ...] | None:
+    if methods is None:
+        return None
+    if not isinstance(methods, (tuple, list)) or not all(isinstance(name, str) for name in methods):
+        raise InvalidSetting("methods", methods, "a tuple of names, or None for the standard ones")
+    if not methods:
+        raise InvalidSetting("methods", methods, "at least one name, or None for the standard ones")
+    return tuple(methods)
+
 
 def compare(
     model: Model,
     question: Question,
-    folder: Path,
+    folder: Path | str,
     *,
     batch_size: int = 16,
     command: str = "",
@@ -76,6 +113,9 @@ def compare(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Results:
     """Make the images that are missing, measure all of them, write ``results.json``.
+
+    A folder that holds the images of other seeds or other methods of the same question is extended; ``results.json`` is
+    about the seeds and methods of this call.
 
     Args:
         model: the pipeline.
@@ -87,22 +127,23 @@ def compare(
 
     Raises:
         PromptError: an empty or overlong prompt.
-        FolderConflict: the folder holds another run.
-        UnknownName: a method that there is not.
+        FolderConflict: the folder holds another run, or another process is at work in it.
+        UnknownName, InvalidSetting: see :func:`check_question`.
         UnsupportedModel: a model that takes classes for prompts, or that :func:`~steerclear.generate.check_recipe` refuses.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
-    prompt = checked_prompt("prompt", question.prompt)
-    negatives = tuple(checked_prompt("negative prompt", text) for text in question.negative_prompts)
-    if not question.seeds:
-        raise InvalidSetting("seeds", "", "at least one")
+    check_model(model)
+    folder = folder_path("folder", folder)
+    whole("batch_size", batch_size, low=1)
+    question = check_question(question)
+    prompt, negatives = question.prompt, question.negative_prompts
+    for message in of_repeated(negatives):
+        warnings.warn(message, SteerclearWarning, stacklevel=2)
     if takes_classes(model.pipe):
         raise UnsupportedModel(
             f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
             f"of saying no in words; make its images with steerclear generate"
         )
-    for name in TAKE_SCALE:
-        finite(name, getattr(question, name))
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale
@@ -118,18 +159,40 @@ def compare(
         check_recipe(model, recipe)
     warn_of_idle_weak(model, list(recipes.values()))
     _warn_of_idle_scales(question, methods)
-    claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
+    places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        made[method.name] = generate(
-            model, recipes[method.name], question.seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-    results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
-    write_text(folder / "results.json", results.model_dump_json(indent=1) + "\n")
+    settings = _identity(model, question)
+    with run_folder(folder, settings, recipes=places), keeping(lambda: made):
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            made[method.name] = generate(
+                model, recipes[method.name], question.seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+        results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
+        with stays_if_unwritable(folder / RESULTS_FILE):
+            write_text(folder / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
     return results
+
+
+def check_question(question: Question) -> Question:
+    """Refuse what needs no model to be refused; returns the same question with plain values.
+
+    Raises:
+        PromptError: an empty prompt.
+        InvalidSetting: a value of another kind, or out of range.
+        UnknownName: a method that there is not.
+    """
+    if not isinstance(question, Question):
+        raise InvalidSetting("question", question, "a Question")
+    question = question.checked()
+    standard = standard_methods(
+        question.prompt, question.negative_prompts, guidance_scale=question.guidance_scale,
+        auto_scale=question.auto_scale,
+    )  # fmt: skip
+    chosen_methods(question.methods, standard, question.prompt, question.negative_prompts)
+    return question
 
 
 def recipe_of(
@@ -155,17 +218,21 @@ def _settings(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _identity(
-    model: Model, question: Question, prompt: str, negatives: tuple[str, ...], names: list[str]
-) -> dict[str, Any]:
-    """What two runs in one folder must share: everything that results.json is made of."""
-    asked = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
-    return asked | {
-        "command": "compare", "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name,
-        "weak_digest": model.weak_digest, "prompt": prompt, "negative_prompts": list(negatives),
+def asked_of(question: Question) -> dict[str, Any]:
+    """What two runs in one folder must share, as far as it can be told without a model. Seeds and methods are not of it:
+    the images of each method are its own, and results.json speaks of those that were asked for last."""
+    return {
+        "command": "compare", "prompt": question.prompt, "negative_prompts": list(question.negative_prompts),
         "num_inference_steps": question.num_inference_steps, "height": question.height, "width": question.width,
         "guidance_scale": question.guidance_scale, "auto_scale": question.auto_scale,
-        "seeds": format_seeds(question.seeds), "methods": names,
+    }  # fmt: skip
+
+
+def _identity(model: Model, question: Question) -> dict[str, Any]:
+    """What two runs in one folder must share."""
+    of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    return of_model | asked_of(question) | {
+        "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name, "weak_digest": model.weak_digest,
     }  # fmt: skip
 
 
@@ -299,9 +366,13 @@ def _notes(
         notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
+    if laboratory is not None and len(question.seeds) < INTERVAL_NEEDS:
+        notes.append(
+            f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
+        )
     if len(question.seeds) < 1000:
         notes.append(
-            f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."
+            f"{len(question.seeds)} images per method: read the intervals. A published figure needs at least 1,000."
         )
     return notes
 

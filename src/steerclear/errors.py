@@ -21,7 +21,7 @@ What to do is said in the words of the door that was used: ``in_words_of(python,
 
 import difflib
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -65,6 +65,28 @@ def in_words_of(python: str, command_line: str) -> str:
     return command_line if _on_command_line.get() else python
 
 
+def shortened(text: str, longest: int = 500) -> str:
+    """A text without its middle, if it is longer than so many characters.
+
+    >>> shortened("very " * 3, longest=10)
+    'very v ...  (15 characters)'
+    """
+    if len(text) <= longest:
+        return text
+    head, tail = longest * 3 // 5, longest // 5
+    return f"{text[:head]} ... {text[len(text) - tail :]} ({len(text):,} characters)"
+
+
+def shown(value: object) -> str:
+    """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length."""
+    try:
+        return shortened(str(value) if isinstance(value, (int, float)) else repr(value))
+    except ValueError:  # Python does not write whole numbers of any length
+        return "a number of more than 4,300 digits"
+    except RecursionError:
+        return f"of type {type(value).__name__} and nested too deep to print"
+
+
 def lacks_memory(error: BaseException | None) -> bool:
     """Whether an error, or one that it hides, says that the memory is full.
 
@@ -83,23 +105,24 @@ def lacks_memory(error: BaseException | None) -> bool:
     return False
 
 
-LONGEST_SHOWN, SHOWN_END = 300, 60
-"""Characters of a value that an error shows, and how many of them are its end."""
+KEPT = "what was done is kept"
+"""The note on an exception that stops a run of which something is done."""
 
 
-def shown(value: object) -> str:
-    """A value as an error shows it: numbers plain, texts in quotes, and the middle left out of what is long.
-
-    >>> shown(0.5), shown("mustache"), len(shown("a" * 100_000))
-    ('0.5', "'mustache'", 303)
-    """
+@contextmanager
+def keeping(done: Callable[[], object]) -> Iterator[None]:
+    """Add the note :data:`KEPT` to an exception that leaves the block, Ctrl-C included, if ``done()`` is true then."""
     try:
-        text = str(value) if isinstance(value, (int, float)) else repr(value)
-    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deep
-        return f"of type {type(value).__name__} and too large to print"
-    if len(text) <= LONGEST_SHOWN:
-        return text
-    return f"{text[: LONGEST_SHOWN - SHOWN_END]}...{text[-SHOWN_END:]}"
+        yield
+    except BaseException as error:
+        if done() and not keeps(error):
+            error.add_note(KEPT)
+        raise
+
+
+def keeps(error: BaseException) -> bool:
+    """Whether an exception carries the note :data:`KEPT`."""
+    return KEPT in getattr(error, "__notes__", ())
 
 
 class SteerclearError(Exception):
@@ -170,11 +193,11 @@ class NotFiniteError(SteerclearError, ArithmeticError):
     """A network or a guidance gave NaN or infinity.
 
     >>> print(NotFiniteError("the decoded image", "for seed 3", "Try float32."))
-    the decoded image is not finite for seed 3. Images that were done are kept. Try float32.
+    the decoded image is not finite for seed 3. Try float32.
     """
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what} is not finite {where}. Images that were done are kept. {remedy}")
+        super().__init__(f"{what} is not finite {where}. {remedy}")
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):
@@ -182,7 +205,7 @@ class TrainingDiverged(SteerclearError, ArithmeticError):
 
     def __init__(self, stage: str, step: int, value: float, what: str = "loss") -> None:
         super().__init__(
-            f"the {what} of stage {stage!r} became {value} at step {step}; the last checkpoint is kept. "
+            f"the {what} of stage {stage!r} became {value} at step {step}. "
             f"Resume with a lower learning rate, or start again with another seed."
         )
 
@@ -192,9 +215,9 @@ class UnknownWords(PromptError):
 
     def __init__(self, prompt: str, words: Sequence[str], known: str) -> None:
         self.words = tuple(words)
-        quoted = ", ".join(repr(word) for word in words)
+        quoted = shortened(", ".join(repr(word) for word in words))
         super().__init__(
-            f"the prompt {prompt!r} says {quoted}, which this world knows nothing of; it knows {known}. "
+            f"the prompt {shown(prompt)} says {quoted}, which this world knows nothing of; it knows {known}. "
             f"Say it in these words, or leave it out."
         )
 
@@ -203,7 +226,7 @@ class ImpossiblePrompt(PromptError):
     """A prompt of probability 0 in a testbed's world: there is no truth to compare with."""
 
     def __init__(self, prompt: str, without: str | None) -> None:
-        wish = repr(prompt) if without is None else f"{prompt!r} without {without!r}"
+        wish = shown(prompt) if without is None else f"{shown(prompt)} without {shown(without)}"
         super().__init__(
             f"nothing in this world is {wish}: its probability is 0, so there is no truth to compare with. "
             f"Ask for less, or take back what excludes it."

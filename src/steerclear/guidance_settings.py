@@ -7,8 +7,9 @@ from typing import Any, get_args
 from .belief import Evidence
 from .errors import InvalidSetting, UnknownName
 from .guidance.base import find_guidance, guidances
-from .settings import MOST_NESTED, NO_VALUE, Configurable, read_setting, split_pairs
+from .settings import MOST_NESTED, Configurable
 from .shelf import entries, find
+from .values import NO_VALUE, read_setting, split_pairs
 
 VALUE = ""
 """Key of an assignment's own text in the tree of assignments; the other keys are what lies behind a dot."""
@@ -20,7 +21,7 @@ def build_guidance(name: str, guidance_scale: float | None = None, assignments: 
     Args:
         name: of the guidance.
         guidance_scale: None for the guidance's own default.
-        assignments: ``key=value``, each value read by the type of its setting (:func:`~steerclear.settings.read_setting`).
+        assignments: ``key=value``, each value read by the type of its setting (:func:`~steerclear.values.read_setting`).
             ``evidence.prior=0.3`` and ``inner.evidence.prior=0.3`` reach into parts. A part takes the name of a guidance or an
             evidence with its defaults (``inner=cfg``), or with settings: ``inner=cfg(guidance_scale=4)``.
 

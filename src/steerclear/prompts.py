@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .errors import PromptError
+from .errors import PromptError, shown
 
 Convert = Callable[[str], str]
 """What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
@@ -37,6 +37,27 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
     return " ".join(words[low:])
 
 
+def check_text(what: str, text: object) -> str:
+    """The text itself.
+
+    Args:
+        what: what it is, for the message.
+        text: anything.
+
+    Raises:
+        PromptError: it is no text, or has halves of characters, as bytes that are no UTF-8 leave them.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"the {what} is {shown(text)}, but must be a text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PromptError(
+            f"the {what} {shown(text)} has bytes that are no UTF-8; say it in a terminal or a file that is."
+        ) from None
+    return text
+
+
 def check_length(
     tokenizer: Any, what: str, prompt: str, convert: Convert | None = None, longest: int | None = None
 ) -> None:
@@ -45,7 +66,7 @@ def check_length(
     if lost:
         raise PromptError(
             f"the {what} is longer than the {longest or int(tokenizer.model_max_length)} tokens that this model reads; "
-            f"these words fall off: {lost!r}. Shorten it, or put what matters first."
+            f"these words fall off: {shown(lost)}. Shorten it, or put what matters first."
         )
 
 

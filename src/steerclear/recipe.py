@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from . import __version__
 from .bridges.loras import LoRA
-from .errors import InvalidSetting, PromptError
+from .errors import InvalidSetting, PromptError, shown
 from .guidance.base import Guidance
+from .prompts import check_text
 from .seeds import LARGEST_SEED
 from .shelf import from_config
 
 HASH_LENGTH = 16
+MOST_STEPS = 1000
 NOT_ASKED = frozenset({"device", "offload", "version"})
 """Fields that say where and by what an image was made, and not what was asked for."""
 
@@ -50,7 +52,7 @@ class Recipe(BaseModel):
     weak_digest: str | None = None
     loras: tuple[LoRA, ...] = ()
     scheduler: str
-    num_inference_steps: int = Field(default=30, ge=1, le=1000)
+    num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)
     height: int | None = Field(default=None, ge=8)
     width: int | None = Field(default=None, ge=8)
     dtype: str = "float32"
@@ -91,16 +93,10 @@ def checked_prompt(what: str, prompt: str) -> str:
     Raises:
         PromptError: nothing is left, or it is no text.
     """
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise PromptError(
-            f"the {what} {prompt!r} has bytes that are no UTF-8; say it in a terminal or a file that is."
-        ) from None
-    stripped = prompt.strip()
+    stripped = check_text(what, prompt).strip()
     if not stripped:
         shall = "shall not" if "negative" in what else "shall"
-        raise PromptError(f"the {what} is empty ({prompt!r}); say in a few words what the image {shall} show.")
+        raise PromptError(f"the {what} is empty ({shown(prompt)}); say in a few words what the image {shall} show.")
     return stripped
 
 

@@ -19,6 +19,7 @@ from .figures.trace import trace, traced
 from .gallery import write_text
 from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
 from .results import MethodResult, Results
+from .settings import folder_path
 from .summary import question, summary
 from .table import (
     DIRECTIONS,
@@ -36,6 +37,7 @@ from .table import (
 )  # fmt: skip
 
 TEMPLATE = "report.html.j2"
+REPORT_FILE = "report.html"
 SEEDS_SHOWN = 8
 THUMBNAIL = 192
 
@@ -66,24 +68,26 @@ class Thumbnail:
     frame: str
 
 
-def write_figures(results: Results, folder: Path) -> list[Path]:
+def write_figures(results: Results, folder: Path | str) -> list[Path]:
     """Write ``grid.png``, ``shift.png`` and ``trace.png``; returns their paths.
 
     Args:
         results: what ``compare`` found.
         folder: where results.json lies.
     """
+    folder = folder_path("folder", folder)
     figures = {"grid": grid(results, folder), "shift": shift(results), "trace": trace(results)}
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def write_report(results: Results, folder: Path) -> Path:
+def write_report(results: Results, folder: Path | str) -> Path:
     """Write ``report.html``; returns its path.
 
     Args:
         results: what ``compare`` found.
         folder: where results.json lies; the images' paths are relative to it.
     """
+    folder = folder_path("folder", folder)
     environment = Environment(
         loader=PackageLoader("steerclear", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -111,7 +115,7 @@ def write_report(results: Results, folder: Path) -> Path:
         parts=[parts(method.guidance) for method in results.methods],
         branches=[_branches(method) for method in results.methods],
     )
-    path = folder / "report.html"
+    path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path

@@ -13,8 +13,9 @@ from .engine import GuidedDenoiser, check_noise_level, of_schedule
 from .errors import InvalidSetting, SteerclearWarning
 from .guidance.base import Guidance
 from .records import Trace
-from .schedulers import check_repeatable, point, prediction_type, step_arguments, steps_begun
-from .seeds import image_generators
+from .schedulers import check_repeatable, check_steps, point, prediction_type, step_arguments, steps_begun
+from .seeds import checked_seeds, image_generators
+from .settings import whole
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +47,7 @@ def sample(
         denoiser: what predicts; its ``prediction_type`` must be the scheduler's.
         guidance: how predictions become one.
         scheduler: a diffusers scheduler; its state is reset.
-        seeds: one an image. Image k depends on its seed alone: start and step noise come from its own generator.
+        seeds: one per image, each once. Image k depends on its seed alone: start and step noise come from its own generator.
         shape: of one sample, without the batch.
         num_inference_steps: at least 1.
         negatives: how many negative prompts the denoiser knows.
@@ -54,20 +55,23 @@ def sample(
         on_step: called with (steps done, steps in all).
 
     Raises:
-        InvalidSetting: no steps, or a denoiser that predicts in another space than the scheduler takes.
+        InvalidSetting: an argument of another kind or out of range, or a denoiser that predicts in another space than the
+            scheduler takes.
         UnsupportedModel: a guidance that needs the noise level, and a scheduler that does not say it.
 
     Warns:
         SteerclearWarning: a guidance that has no step of this schedule to act in.
     """
+    seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
+    whole("num_inference_steps", num_inference_steps, low=1)
+    whole("negatives", negatives, low=0)
     check_repeatable(scheduler)
-    if num_inference_steps < 1:
-        raise InvalidSetting("num_inference_steps", num_inference_steps, "at least 1")
     if prediction_type(scheduler) != denoiser.prediction_type:
         raise InvalidSetting(
             "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
         )
     check_noise_level(guidance, scheduler)
+    check_steps(scheduler, num_inference_steps)
     scheduler.set_timesteps(num_inference_steps)
     generators = image_generators(seeds)
     guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)
@@ -89,3 +93,20 @@ def sample(
             on_step(done, total)
         before = done
     return Sampled(samples, guided.trace)
+
+
+def _checked(
+    denoiser: Any, guidance: Any, scheduler: Any, seeds: Any, shape: Any, dtype: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Refuse what is of another kind; returns the seeds and the shape as plain numbers."""
+    if not hasattr(denoiser, "predict") or not hasattr(denoiser, "prediction_type"):
+        raise InvalidSetting("denoiser", denoiser, "a denoiser, which has predict and prediction_type")
+    if not isinstance(guidance, Guidance):
+        raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
+    if not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
+        raise InvalidSetting("scheduler", scheduler, "a scheduler of diffusers")
+    if not isinstance(shape, Sequence) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise InvalidSetting("shape", shape, "a sequence of whole numbers of at least 1")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidSetting("dtype", dtype, "a floating-point dtype of torch")
+    return checked_seeds(seeds), tuple(shape)

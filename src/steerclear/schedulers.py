@@ -11,6 +11,7 @@ Each is checked in the tests against what the scheduler's own ``add_noise`` or `
 denoised image that its own ``step`` works with.
 """
 
+import copy
 import inspect
 import math
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Point
-from .errors import UnsupportedModel
+from .errors import InvalidSetting, UnsupportedModel, in_words_of, shortened
 from .noise import PREDICTION_TYPES, check_prediction_type
 
 FLOW_NAMES = ("FlowMatch",)
@@ -288,3 +289,24 @@ def step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[st
     """Keyword arguments of ``scheduler.step`` that make its noise the images' own."""
     takes = inspect.signature(scheduler.step).parameters
     return {"generator": generators} if "generator" in takes else {}
+
+
+def check_steps(scheduler: Any, num_inference_steps: int) -> None:
+    """Refuse a number of steps that a scheduler cannot make: few have bounds, and each says so in its own way.
+
+    Args:
+        scheduler: a diffusers scheduler; it is left as it is.
+        num_inference_steps: of a run.
+
+    Raises:
+        InvalidSetting: with the scheduler's reason.
+    """
+    if getattr(scheduler.config, "use_dynamic_shifting", False):
+        return  # set by the pipeline, from the size of the image
+    try:
+        copy.deepcopy(scheduler).set_timesteps(num_inference_steps)
+    except (ValueError, TypeError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise InvalidSetting(
+            in_words_of("num_inference_steps", "--steps"), num_inference_steps,
+            f"a number of steps that {type(scheduler).__name__} can make", shortened(str(error).rstrip(".")),
+        ) from error  # fmt: skip

@@ -1,10 +1,14 @@
 """One generator per image: image k is the same at any batch size, in any order, on any worker."""
 
-from collections.abc import Sequence
+import operator
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import torch
 from torch import Tensor
+
+from .errors import InvalidSetting
 
 LARGEST_SEED = 2**32 - 1
 """torch's CPU generator reads the low 32 bits of a seed; larger ones would repeat smaller ones."""
@@ -53,6 +57,39 @@ def _finalised(state: int) -> int:
     for shift, factor in MIXING:
         state = (state ^ (state >> shift)) * factor % 2**64
     return state ^ (state >> 31)
+
+
+def checked_seeds(seeds: object, *, some: bool = True) -> tuple[int, ...]:
+    """Seeds of images as plain numbers.
+
+    Args:
+        seeds: whole numbers of any library, each from 0 to :data:`LARGEST_SEED` and once: an image depends on its seed alone.
+        some: refuse to have none.
+
+    Raises:
+        InvalidSetting: anything else.
+
+    >>> checked_seeds(range(3)), checked_seeds(torch.tensor([7]))
+    ((0, 1, 2), (7,))
+    """
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
+        raise InvalidSetting("seeds", seeds, "a sequence of whole numbers, such as range(64)")
+    given = tuple(seeds)
+    if some and not given:
+        raise InvalidSetting("seeds", given, "at least one")
+    numbers = []
+    for seed in given:
+        try:
+            number = -1 if isinstance(seed, bool) else operator.index(seed)
+        except TypeError:
+            number = -1
+        if not 0 <= number <= LARGEST_SEED:
+            raise InvalidSetting("a seed", seed, f"a whole number from 0 to {LARGEST_SEED}")
+        numbers.append(number)
+    again = [number for number, times in Counter(numbers).items() if times > 1]
+    if again:
+        raise InvalidSetting("seeds", tuple(numbers), "each seed once", f"{again[0]} is there again")
+    return tuple(numbers)
 
 
 def image_generators(

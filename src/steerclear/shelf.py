@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from .errors import InvalidSetting, UnknownName
-from .settings import Configurable, check_depth, frozen
+from .settings import MOST_NESTED, Configurable
+from .values import frozen, is_too_deep
 
 CONFIGURABLE_SHELVES = ("guidance", "evidence")
 
@@ -77,12 +78,10 @@ def from_config(config: Mapping[str, Any]) -> Any:
     allowed = f"one of {', '.join(sorted(known))}"
     if not isinstance(config, Mapping):
         raise InvalidSetting("the guidance", config, f"a mapping with a _class_name, {allowed}")
-    try:
-        check_depth(config)
-    except RecursionError as error:
+    if is_too_deep(config):
         raise InvalidSetting(
-            "the guidance", "too deep", "parts inside one another to a sensible depth", f"it is {error}"
-        ) from error
+            "the depth of the guidance", "too large", f"at most {MOST_NESTED} parts inside one another"
+        )
     settings = dict(config)
     class_name = settings.pop("_class_name", None)
     if not isinstance(class_name, str):

@@ -7,13 +7,15 @@ import torch
 
 from ..bridges.loading import Model
 from ..compare import Started, recipe_of
-from ..errors import InvalidSetting, UnsupportedModel
+from ..errors import InvalidSetting, UnsupportedModel, keeping
+from ..folders import working_folder
 from ..generate import generate
 from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
 from ..methods import Method
 from ..metrics.rates import rate
 from ..recipe import format_seeds
 from ..results import Measurement
+from ..saving import clear_partials
 from ..testbeds.portraits import indicators
 
 MAN = "portrait photo of a man"
@@ -37,6 +39,7 @@ def measured_methods(
     Raises:
         UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
         InvalidSetting: too few seeds for a Fréchet distance.
+        FolderConflict: another process is at work in the folder.
     """
     laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
     made = made_images(
@@ -66,13 +69,18 @@ def made_images(
         raise InvalidSetting(
             "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
         )
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        yield pixels(generate(
-            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        ))  # fmt: skip
+    done: list[str] = []
+    with working_folder(folder / "images"), keeping(lambda: done):
+        clear_partials(folder / "images")
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            pictures = generate(
+                model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+            done.append(method.name)
+            yield pixels(pictures)
 
 
 def measured_rate(indicator: torch.Tensor) -> Measurement:

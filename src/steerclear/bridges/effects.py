@@ -1,13 +1,15 @@
 """Settings of a steered call that have no effect, or another than it seems: one sentence each, with reason and remedy."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import in_words_of
+from ..errors import in_words_of, shown
 from ..guidance.base import Guidance
 from ..schedulers import altered_denoised
 from .families import Family, is_distilled
-from .negatives import Negatives
+from .negatives import EMBEDDED, Negatives
+from .weak.base import WeakNetwork
 
 NEGATIVE_SIZES = (
     "negative_original_size",
@@ -25,11 +27,38 @@ def of_block(guidance: Guidance, negatives: Negatives, weak: Any) -> Iterator[st
         yield f"the weak network has no effect: {guidance.name} with these settings never asks for it"
 
 
+def of_weak(guidance: Guidance, weak: WeakNetwork, network: Any) -> Iterator[str]:
+    """A weak network that does not differ from the network."""
+    reason = weak.idle(network) if guidance.needs_weak() else None
+    if reason is not None:
+        yield (
+            f"the weak network has no effect: {reason}, so {guidance.name} has nothing to push away from; give one that is "
+            f"worse, such as {in_words_of('NoisedWeights(strength=0.1)', '--weak noised:0.1')}"
+        )
+
+
 def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:
-    """A negative that the guidance does not look at."""
+    """A negative that the guidance does not look at, or that is given again."""
     reason = guidance.negative_has_no_effect() if len(negatives) else None
     if reason is not None:
         yield f"the negative prompt has no effect: {reason}"
+    else:
+        yield from of_repeated(negatives.texts or negatives.labels)
+
+
+def of_repeated(negatives: Sequence[Any]) -> Iterator[str]:
+    """A negative that is given more than once.
+
+    >>> list(of_repeated(("hat", "beard"))), len(list(of_repeated(("hat", " hat"))))
+    ([], 1)
+    """
+    same = Counter(" ".join(one.split()) if isinstance(one, str) else one for one in negatives if one is not EMBEDDED)
+    for negative, times in same.items():
+        if times > 1:
+            yield (
+                f"the negative prompt {shown(negative)} is given {times} times, and each pushes by itself, so the push away "
+                f"from it is too strong; give it once"
+            )
 
 
 def of_call(

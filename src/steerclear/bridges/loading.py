@@ -1,24 +1,27 @@
 """Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
 
 import inspect
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch.nn import Module
 
-from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
+from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
 from ..models import shipped
 from ..schedulers import preconditions
+from .configs import check_configs, converted_scheduler
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
     PIPELINE_INDEX,
     UNLOADABLE,
     WEAK_FOLDER,
+    check_sums,
     first_line,
     folder_digest,
     from_hub,
@@ -79,9 +82,9 @@ class Model:
 
 
 def load_model(
-    name: str,
+    name: str | os.PathLike[str],
     *,
-    weak: str | None = None,
+    weak: str | os.PathLike[str] | None = None,
     loras: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
@@ -107,15 +110,18 @@ def load_model(
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
-        UnsupportedModel: nothing there, parts are missing, or what is there cannot be steered by a text; says why.
+        UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
 
-    if dtype not in DTYPES:
+    if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
+    name, weak, device = _checked(name, weak, loras, device)
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
     quiet()
     try:
         networks = _networks(name, folder, DTYPES[dtype])
@@ -145,10 +151,25 @@ def load_model(
     )
 
 
+def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
+    """Refuse what is no text; paths and torch's devices become one."""
+    name, weak = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, weak))
+    if not isinstance(name, str):
+        raise InvalidSetting("the model", name, "a name, a folder or a hub id")
+    if not isinstance(weak, (str, NoneType)):
+        allowed = "a folder, a hub id or a kind of weak network, as text"
+        raise InvalidSetting("the weak network", weak, allowed, "give a network to steer")
+    if not isinstance(loras, (list, tuple)) or not all(isinstance(lora, str) for lora in loras):
+        raise InvalidSetting(
+            "loras", loras, "a sequence of texts", "one alone goes into a list, as ['style.safetensors']"
+        )
+    return name, weak, str(device) if isinstance(device, torch.device) else device
+
+
 def _folder(name: str) -> Path:
     if name in shipped():
         return shipped()[name]
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # pathlib's raises for names that are too long
         return Path(name)
     if not is_hub_id(name):
         raise UnknownName("model folder or shipped model", name, shipped())
@@ -249,6 +270,11 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
             raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
         encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
         limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise UnsupportedModel(
+                f"{what} has model_max_length {tokenizer.model_max_length!r}, which is not a number; the file "
+                f"{folder / part / 'tokenizer_config.json'} is damaged. Copy it again."
+            )
         if isinstance(tokenizer, CLIPTokenizer) and limit is not None and tokenizer.model_max_length > limit:
             raise UnsupportedModel(
                 f"{what} has model_max_length {tokenizer.model_max_length:g}, and its text encoder reads {limit} tokens "
@@ -272,7 +298,7 @@ def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
     kind, settings = scheduler_by_name(name, current)
-    scheduler = getattr(diffusers, kind).from_config(current.config, **settings)
+    scheduler = converted_scheduler(getattr(diffusers, kind), current, settings)
     if preconditions(scheduler) and not preconditions(current):
         raise UnsupportedModel(
             f"{kind} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
@@ -289,7 +315,7 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
         raise InvalidSetting(
             "--weak", weak, "a folder, a hub id or a kind of weak network", "leave it out for the model's own"
         )
-    if weak is not None and is_weak_kind(weak) and not Path(weak).is_dir():
+    if weak is not None and is_weak_kind(weak) and not os.path.isdir(weak):
         kind = parse_weak(weak)
         kind.check(pipe, own)
         return kind, None
@@ -313,10 +339,10 @@ def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
         own = model / WEAK_FOLDER
         return own if own.is_dir() else None
     folder = Path(weak)
-    if not folder.is_dir():
+    if not os.path.isdir(weak):
         if not is_hub_id(weak):
             raise UnsupportedModel(
-                f"the weak network {weak!r} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
+                f"the weak network {shown(weak)} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
                 f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
                 f"earlier snapshot."
             )

@@ -1,5 +1,6 @@
 """LoRAs by name: a safetensors file, a folder that holds one, or a hub id; each with its scale."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidSetting, UnsupportedModel
+from ..errors import InvalidSetting, UnsupportedModel, shown
 from ..settings import finite
 from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id, located, repository_of, unloadable
 
@@ -111,9 +112,9 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
 
 def _file(name: str) -> Path:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):  # pathlib's raises for names that are too long
         return path / _chosen(name, [file.name for file in path.iterdir()])
-    if not path.exists():
+    if not os.path.exists(name):
         path = _hub_file(name)
     if path.suffix != WEIGHTS:
         raise UnsupportedModel(
@@ -128,7 +129,7 @@ def _hub_file(name: str) -> Path:
     model, _, inside = rest.partition("/")
     if not is_hub_id(f"{owner}/{model}"):
         raise UnsupportedModel(
-            f"there is no LoRA {name!r} here; give a {WEIGHTS} file, a folder that holds one, or a hub id like "
+            f"there is no LoRA {shown(name)} here; give a {WEIGHTS} file, a folder that holds one, or a hub id like "
             f"owner/model or owner/model/file{WEIGHTS}."
         )
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PromptError, in_words_of
-from ..prompts import check_length
+from ..errors import PromptError, in_words_of, shown
+from ..prompts import check_length, check_text
 from .families import Family
 
 EMBEDDED = None
@@ -79,7 +79,7 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
     texts = _texts("negative_prompt", negative_prompt)
     if not texts or not all(text.strip() for text in texts):
         raise PromptError(
-            f"negative_prompt is {negative_prompt!r}, and an empty text names no concept; say what shall not be there, "
+            f"negative_prompt is {shown(negative_prompt)}, and an empty text names no concept; say what shall not be there, "
             f"or leave negative_prompt out"
         )
     return Negatives(texts)
@@ -111,12 +111,13 @@ def _texts(name: str, given: Any, prompts: int | None = None) -> tuple[str, ...]
     if given is None:
         return ()
     if isinstance(given, str):
-        return (given,)
+        return (check_text("negative prompt", given),)
     if not isinstance(given, (list, tuple)):
-        raise PromptError(f"{name} is {given!r}, but must be a text or a list of texts")
+        raise PromptError(f"{name} is {shown(given)}, but must be a text or a list of texts")
     for text in given:
         if not isinstance(text, str):
-            raise PromptError(f"a negative prompt must be a text, but one of them is {text!r}")
+            raise PromptError(f"a negative prompt must be a text, but one of them is {shown(text)}")
+        check_text("negative prompt", text)
     if prompts is not None and len(given) != prompts:
         raise PromptError(
             f"{name} of the pipeline's call has {len(given)} texts, and its prompt has {prompts}; give one text for "
@@ -185,7 +186,7 @@ def check_read_whole(pipe: Any, tokenizer: Any, text: str, longest: int | None, 
     """
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
     own = convert and (lambda words: convert(words, tokenizer))
-    check_length(tokenizer, what or f"prompt {text!r}", text, own, longest)
+    check_length(tokenizer, what or f"prompt {shown(text)}", text, own, longest)
 
 
 def tokens_read(encoder: Any, longest: int | None) -> int | None:
@@ -193,7 +194,7 @@ def tokens_read(encoder: Any, longest: int | None) -> int | None:
 
     CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5.
     """
-    return None if "clip" in getattr(getattr(encoder, "config", None), "model_type", "") else longest
+    return None if "clip" in str(getattr(getattr(encoder, "config", None), "model_type", "")) else longest
 
 
 def check_encoders(

@@ -66,7 +66,7 @@ def usable(device: str) -> torch.device:
     try:
         target = torch.device(device)
         torch.empty(0, device=target).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         raise InvalidSetting("device", device, "one that torch can use here", first_line(error)) from error
     return target
 

@@ -140,15 +140,22 @@ def scheduler_text(scheduler: Any, folder: Path) -> str:
     kind = type(scheduler)
     if not (folder / SCHEDULER_CONFIG).is_file():
         return kind.__name__
-    given, _, _ = kind.extract_init_dict(read_json(folder / SCHEDULER_CONFIG))
-    defaults = {name: one.default for name, one in inspect.signature(kind).parameters.items()}
-    models = defaults | given
+    models = _as_the_model_has_it(kind, read_json(folder / SCHEDULER_CONFIG))
     different = [
         f"{name}={_plain(scheduler.config[name])}"
-        for name in sorted(models.keys() & scheduler.config.keys())
+        for name in sorted(inspect.signature(kind).parameters.keys() & models.keys() & scheduler.config.keys())
         if _plain(scheduler.config[name]) != _plain(models[name])
     ]
     return f"{kind.__name__}({', '.join(different)})" if different else kind.__name__
+
+
+def _as_the_model_has_it(kind: Any, config: dict[str, Any]) -> Mapping[str, Any]:
+    """The settings of a scheduler that was made from the model's: a class rewrites some that are another class's."""
+    try:
+        return kind.from_config(config).config
+    except (NotImplementedError, ValueError, TypeError):  # it cannot be made without others
+        given, _, _ = kind.extract_init_dict(config)
+        return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | given
 
 
 def _plain(value: Any) -> str:

@@ -115,6 +115,8 @@ def _checked(
     negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
     _check_weak(pipe, family, guidance, weak)
     _warn(effects.of_block(guidance, negatives, weak), ENTERED)
+    if weak is not None:
+        _warn(effects.of_weak(guidance, weak, getattr(pipe, family.network)), ENTERED)
     return Steering(family, guidance, negatives, weak, max_batch, Run())
 
 

@@ -16,6 +16,7 @@ from .options import (
     Output,
     Seeds,
     Steps,
+    expanded,
     progress_bars,
     show_methods,
     show_stages,
@@ -23,7 +24,9 @@ from .options import (
 from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
-Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
+Folder = Annotated[
+    Path, typer.Option("--outdir", callback=expanded, help="Where images and figures go; running again goes on.")
+]
 
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
 LargePairs = Annotated[

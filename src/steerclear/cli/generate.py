@@ -1,7 +1,6 @@
 """steerclear generate: images of one prompt under one guidance."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,14 +55,14 @@ def command(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = "none",
-    outdir: Outdir = Path("out/images"),
+    outdir: Outdir = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Make images; running again makes only those that are missing."""
     from ..bridges.asking import takes_classes
     from ..bridges.loading import load_model
     from ..compare import recipe_of
-    from ..gallery import claim_folder
+    from ..folders import default_folder, refuse_early, run_folder
     from ..generate import check_recipe, generate, warn_of_idle_weak
     from ..guidance_settings import build_guidance
     from ..methods import WITH_NEGATIVE, WITH_NEGATIVE_CLASS, WITHOUT_NEGATIVE, Method
@@ -73,7 +72,15 @@ def command(
     name = guidance or (WITH_NEGATIVE if negatives else WITHOUT_NEGATIVE)
     built = build_guidance(name, guidance_scale, set or [])
     wanted = parse_seeds(seeds)
-    asked = checked_prompt("prompt", prompt)
+    text = checked_prompt("prompt", prompt)
+    asked = {
+        "command": "generate", "prompt": text, "negative_prompts": list(negatives), "num_inference_steps": steps,
+        "height": height, "width": width,
+    }  # fmt: skip
+    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    chosen = asked | loading | {"guidance": built.to_config()}
+    folder = outdir or default_folder("generate", [text, *negatives], chosen)
+    refuse_early(folder, asked)
     loaded = load_model(
         model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
     )
@@ -81,14 +88,13 @@ def command(
         if takes_classes(loaded.pipe):
             name, built = WITH_NEGATIVE_CLASS, build_guidance(WITH_NEGATIVE_CLASS, guidance_scale, set or [])
         console().print(f"guidance: {name}, which uses the negative prompt; --guidance takes another.", markup=False)
-    recipe = recipe_of(loaded, Method(name, name, asked, negatives, built), steps, height, width)
+    recipe = recipe_of(loaded, Method(name, name, text, negatives, built), steps, height, width)
     check_recipe(loaded, recipe)
     warn_of_idle_weak(loaded, [recipe])
-    claim_folder(outdir, {"command": "generate"} | recipe.asked())
-    with progress_bars() as bars:
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
         task = bars.add_task("images", total=None)
         pictures = generate(
-            loaded, recipe, wanted, outdir, batch_size=batch_size,
+            loaded, recipe, wanted, folder, batch_size=batch_size,
             on_progress=lambda done, total: bars.update(task, completed=done, total=total),
         )  # fmt: skip
         bars.update(task, total=1, completed=1)
@@ -96,4 +102,4 @@ def command(
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
         return
-    print(f"{len(pictures)} images in {outdir}")
+    print(f"{len(pictures)} images in {folder}")

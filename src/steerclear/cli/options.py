@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id.")]
+ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 WeakName = Annotated[
     str | None,
     typer.Option(
         "--weak",
-        help="A folder or hub id of a weak network, or of a pipeline that has one; or a kind like noised:strength=0.1; "
+        help="A folder or hub id of a weak network, or of a pipeline that has one; or a kind like noised:0.1; "
         "default: the model's own.",
     ),
 ]
@@ -32,13 +32,32 @@ Width = Annotated[
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
 ]
-Seeds = Annotated[str, typer.Option("--seeds", help="One an image: 0-63 or 1,5,9.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
 Steps = Annotated[int, typer.Option("--steps", "--num-inference-steps", help="Sampler steps.", min=1, max=1000)]
-OptionalSeeds = Annotated[str | None, typer.Option("--seeds", help="One an image; default 0-63.")]
+OptionalSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image; default 0-63.")]
 OptionalSteps = Annotated[
     int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default 30.", min=1, max=1000)
 ]
-Outdir = Annotated[Path, typer.Option("--outdir", help="Folder of this run; running again goes on in it.")]
+
+
+def expanded(path: Path | None) -> Path | None:
+    """A folder as people type it: ``~`` is the home folder, also where the shell left it as it is."""
+    try:
+        return None if path is None else path.expanduser()
+    except RuntimeError as error:  # of an unknown user
+        raise typer.BadParameter(
+            f"{str(path)!r} names no home folder that is known here; write the path in full."
+        ) from error
+
+
+Outdir = Annotated[
+    Path | None,
+    typer.Option(
+        "--outdir",
+        callback=expanded,
+        help="Folder of this run; running again goes on in it; default: one in out, named after the question.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")]

@@ -129,7 +129,7 @@ def collateral_shift(
     exceeds the value.
 
     Args:
-        shown: attribute -> one bool, or 0 or 1, an image, ``[n]``.
+        shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
         truth: attribute -> its exact rate under the same prompt and with the concept absent, in [0, 1].
         exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
         level: confidence of the interval, in (0, 1).

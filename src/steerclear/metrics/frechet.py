@@ -104,7 +104,7 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
     Args:
         first: features of one set, ``[n, width]``.
         second: features of the other, ``[m, width]``.
-        groups: G, at least 2; each set needs 2 samples a group.
+        groups: G, at least 2, and for an interval at least 8; each set needs 2 samples per group.
         level: confidence, in (0, 1).
 
     Raises:

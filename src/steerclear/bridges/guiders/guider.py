@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...records import Trace
 from ...schedulers import steps_begun
-from ...settings import finite
+from ...settings import finite, read_object
 from ...shelf import from_config
 from ..effects import of_block, of_latents, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
@@ -56,6 +57,10 @@ class Guider(BaseGuidance):
     ) -> None:
         for name, share in (("start", start), ("stop", stop)):
             finite(name, share, low=0, high=1)
+        if start > stop:
+            raise InvalidSetting("start", start, f"at most stop ({stop:g})")
+        if not isinstance(enabled, bool):
+            raise InvalidSetting("enabled", enabled, "True or False")
         super().__init__(start, stop, enabled)
         self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
@@ -70,6 +75,11 @@ class Guider(BaseGuidance):
         if isinstance(config, Mapping) and "guidance" not in config:
             config = {"guidance": dict(config)}
         return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
+        """diffusers' reader, which has no sentence for a file that is nested too deep or holds no object."""
+        return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
         """A copy, with some settings changed; a weak network is the same one."""
@@ -288,5 +298,6 @@ def guider(
         SteerclearWarning: a setting has no effect; says which, and why.
     """
     return Guider(
-        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=start, stop=stop, enabled=enabled
-    )
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        stop=finite("stop", stop, low=0, high=1), enabled=enabled,
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """One run of a modular pipeline under a guider, from its first step to its last."""
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,13 +11,14 @@ from torch.nn import Module
 
 from ...denoiser import MAIN, Branch, Point
 from ...engine import GuidedDenoiser, check_noise_level
-from ...errors import UnsupportedModel
+from ...errors import SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...guidance.unguided import Unguided
 from ...records import Trace
 from ...schedulers import point, prediction_type
 from ..branches import map_tensors
 from ..call import seeds_of_images
+from ..effects import of_weak
 from ..negatives import Negatives
 from ..takeover import routed_call
 from ..weak.base import WeakCall, WeakNetwork, WeakRunner
@@ -205,6 +207,8 @@ class GuiderRun:
             return None
         if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
             self.weak.check(self.pipe, network)
+            for message in of_weak(self.guidance, self.weak, network):
+                warnings.warn(message, SteerclearWarning, stacklevel=2)
             self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
         return self._runners[id(network)]
 

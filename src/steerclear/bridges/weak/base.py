@@ -60,6 +60,14 @@ class WeakNetwork(Configurable, ABC):
             UnsupportedModel: says what is missing, and what to do.
         """
 
+    def idle(self, network: Any) -> str | None:
+        """Why this weak network is the network itself, so that there is no push away from it; None where it differs.
+
+        Args:
+            network: the pipeline's, see :meth:`check`.
+        """
+        return None
+
     @abstractmethod
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
         """Entered before the first weak pass of a network, and left at the end of the ``with steer`` block.

@@ -7,7 +7,7 @@ from typing import Any
 from torch.nn import Module
 
 from ...errors import InvalidSetting, UnknownName
-from ...settings import frozen, read_setting, split_pairs
+from ...values import frozen, read_setting, split_pairs
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
 

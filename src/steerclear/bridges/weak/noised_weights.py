@@ -47,6 +47,9 @@ class NoisedWeights(WeakNetwork):
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)
 
+    def idle(self, network: Any) -> str | None:
+        return "its strength is 0" if self.strength == 0 else None
+
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
         return running(network, self._noised)
 

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch.nn import Module
 
 from ...errors import InvalidSetting, UnsupportedModel
 from .base import WeakCall, WeakNetwork, WeakRunner
-from .copies import is_moved
+from .copies import is_moved, plain
 
 FITTING = (
     "in_channels",
@@ -82,9 +83,25 @@ class OtherNetwork(WeakNetwork):
                 f"the weak network is on {other} and the pipeline runs on {own}; bring it there with weak.to({str(own)!r})"
             )
 
+    def idle(self, network: Any) -> str | None:
+        return "it is the pipeline's own network" if _same(plain(network), plain(self.network)) else None
+
     @contextmanager
     def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
         def run(call: WeakCall) -> Any:
             return self.network(*call.args, **call.kwargs)
 
         yield run
+
+
+def _same(network: Module, other: Module) -> bool:
+    """Whether two networks have the same weights; ends at the first that differs, and at weights that are not here."""
+    own, others = dict(network.named_parameters()), dict(other.named_parameters())
+    return network is other or (
+        own.keys() == others.keys()
+        and not any(weight.is_meta for weight in (*own.values(), *others.values()))
+        and all(
+            weight.shape == others[path].shape and torch.equal(weight, others[path].to(weight.device))
+            for path, weight in own.items()
+        )
+    )

@@ -47,6 +47,9 @@ class WithLora(WeakNetwork):
             )
         with_adapters(network, self._wanted)
 
+    def idle(self, network: Any) -> str | None:
+        return "the scale of its adapter is 0" if self.scale == 0 else None
+
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
         return running(network, self._wanted)
 
