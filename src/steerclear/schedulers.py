@@ -14,6 +14,7 @@ denoised image that its own ``step`` works with.
 import copy
 import inspect
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -171,8 +172,14 @@ def own_settings(scheduler: Any) -> dict[str, Any]:
     config = getattr(scheduler, "config", None)
     if not hasattr(scheduler, "from_config"):
         return dict(vars(config)) if config is not None else {}
-    taken = {name for kind in type(scheduler).__mro__ for name in inspect.signature(kind).parameters}
+    kind: Any = type(scheduler)
+    taken = _settings_of(kind)
     return {name: value for name, value in scheduler.config.items() if name in taken}
+
+
+@cache
+def _settings_of(kind: Any) -> frozenset[str]:
+    return frozenset(name for own in kind.__mro__ for name in inspect.signature(own).parameters)
 
 
 def _is_named(scheduler: Any, beginnings: tuple[str, ...]) -> bool:
