@@ -219,7 +219,7 @@ class Guider(BaseGuidance):
         for message in (
             *of_block(self.guidance, negatives, self.weak),
             *of_latents(scheduler),
-            *of_schedule(self.guidance, scheduler, evaluations),
+            *of_schedule(self.guidance, scheduler, loop.block.timesteps[0], evaluations),
         ):
             _warn(message)
 
