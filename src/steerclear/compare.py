@@ -1,5 +1,6 @@
 """The main job: one question, several ways of saying "no", the same seeds; what each removed and what else it changed."""
 
+import math
 import platform
 import shlex
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 
 from . import __version__
 from .bridges.asking import takes_classes
-from .bridges.effects import of_repeated
+from .bridges.effects import of_latents, of_repeated
 from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
@@ -296,7 +297,7 @@ def _results(
                 )
                 for row, picture in enumerate(pictures)
             ],
-            warnings=method_warnings(method),
+            warnings=method_warnings(method, pictures[0].levels),
         ))  # fmt: skip
     columns = ([] if laboratory is None else laboratory.columns()) + [MOVED, COST]
     return Results(
@@ -310,10 +311,17 @@ def _results(
     )  # fmt: skip
 
 
-def method_warnings(method: Method) -> list[str]:
-    """What of this method has no effect, and why."""
-    reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
-    return [f"the negative prompt has no effect: {reason}"] if reason else []
+def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]:
+    """What of this method has no effect, and why.
+
+    Args:
+        method: the method.
+        levels: sigma / alpha of every step, as :class:`~steerclear.gallery.Picture` has them.
+    """
+    idle_negative = method.guidance.negative_has_no_effect() if method.negative_prompts else None
+    idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
+    reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
+    return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]
 
 
 def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
@@ -335,8 +343,8 @@ def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
 def _notes(
     model: Model, methods: Sequence[Method], laboratory: PortraitLaboratory | None, question: Question
 ) -> list[str]:
-    notes = []
     scheduler = model.pipe.scheduler
+    notes = [f"{sentence}." for sentence in of_latents(scheduler)]
     if not is_stochastic(scheduler) and any("dynamic" in method.name for method in methods):
         remedy = (
             "No scheduler of a flow-matching model draws an image's own noise; to push without tracking, hold the "
