@@ -179,6 +179,25 @@ def test_too_little_memory_is_a_sentence_wherever_it_comes(
         assert "damaged" not in printed
 
 
+def test_the_sentence_about_memory_needs_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The console loads modules when it first prints."""
+
+    def full(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rich.console.Console.print", full)
+    monkeypatch.setattr("steerclear.bridges.loading._check_parts", full)
+    assert main(["generate", MAN]) == 2
+    assert capsys.readouterr().err.startswith(FULL)
+
+
+def test_words_between_colons_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", MAN, "--guidance", ":cat:"]) == 2
+    assert "there is no guidance ':cat:'" in capsys.readouterr().err
+
+
 def test_an_error_that_is_not_about_memory_stays_itself() -> None:
     for error in (
         RuntimeError("could not create a primitive descriptor for a matmul"),

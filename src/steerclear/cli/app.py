@@ -54,7 +54,7 @@ def options(
 @on_command_line()
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", SteerclearWarning)
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         if lacks_memory(error):
-            console.print(f"steerclear: {NotEnoughMemory()}", style="bold", markup=False)
+            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # for the console's own there may be too little
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
