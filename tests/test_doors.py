@@ -271,5 +271,5 @@ def test_a_number_of_more_digits_than_python_writes() -> None:
 
 
 def test_shortened_texts_say_how_long_they_are() -> None:
-    assert shortened("a" * 500) == "a" * 500
-    assert shortened("a" * 501) == "a" * 300 + " ... " + "a" * 100 + " (501 characters)"
+    assert shortened("a" * 1000) == "a" * 1000
+    assert shortened("a" * 1001) == "a" * 600 + " ... " + "a" * 200 + " (1,001 characters)"
