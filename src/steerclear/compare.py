@@ -19,7 +19,7 @@ from .gallery import Picture, claim_folder, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
-from .recipe import MOST_STEPS, NOT_ASKED, Recipe, checked_prompt, format_seeds
+from .recipe import MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
 from .seeds import checked_seeds
@@ -72,16 +72,20 @@ class Question:
         if not isinstance(self.negative_prompts, (tuple, list)):
             remedy = "one alone has a comma behind it, as ('hat',)"
             raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
-        whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
         for name in TAKE_SCALE:
             finite(name, getattr(self, name))
-        for name in ("height", "width"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), low=8)
+        _check_numbers(self.num_inference_steps, self.height, self.width)
         return replace(
             self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
             negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
         )  # fmt: skip
+
+
+def _check_numbers(num_inference_steps: object, height: object, width: object) -> None:
+    whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS)
+    for name, size in (("height", height), ("width", width)):
+        if size is not None:
+            whole(name, size, low=SMALLEST)
 
 
 def _checked_names(methods: object) -> tuple[str, ...] | None:
@@ -169,7 +173,17 @@ def compare(
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look."""
+    """Everything that decides how this method's images look.
+
+    Raises:
+        PromptError: an empty prompt, or no text.
+        InvalidSetting: steps or a size of another kind, or out of range.
+    """
+    check_model(model)
+    _check_numbers(num_inference_steps, height, width)
+    checked_prompt("prompt", method.prompt)
+    for negative in method.negative_prompts:
+        checked_prompt("negative prompt", negative)
     weak = method.guidance.needs_weak()
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,

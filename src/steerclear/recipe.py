@@ -17,7 +17,8 @@ from .seeds import LARGEST_SEED
 from .shelf import from_config
 
 HASH_LENGTH = 16
-MOST_STEPS = 1000
+MOST_STEPS, SMALLEST = 1000, 8
+"""Of a run; and of the sides of an image, in pixels."""
 NOT_ASKED = frozenset({"device", "offload", "version"})
 """Fields that say where and by what an image was made, and not what was asked for."""
 
@@ -53,8 +54,8 @@ class Recipe(BaseModel):
     loras: tuple[LoRA, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)
-    height: int | None = Field(default=None, ge=8)
-    width: int | None = Field(default=None, ge=8)
+    height: int | None = Field(default=None, ge=SMALLEST)
+    width: int | None = Field(default=None, ge=SMALLEST)
     dtype: str = "float32"
     device: str = "cpu"
     offload: str = "none"
