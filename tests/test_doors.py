@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 import steerclear
 from steerclear.bridges.files import unloadable
 from steerclear.cli.app import main
+from steerclear.compare import repeat_command
 from steerclear.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
 from steerclear.results import Results
 
@@ -109,6 +110,26 @@ def test_an_answer_of_people_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["--help"]) == 0
     assert stream.errors == "xmlcharrefreplace"
+
+
+def test_bytes_of_another_locale(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """LC_ALL=POSIX: Python reads what is no ASCII as halves of characters, and what was typed is UTF-8."""
+    odd = tmp_path / "caf\udcc3\udca9 \udcff"
+    typed = "a caf\udcc3\udca9"
+    assert main(["compare", typed, *SMALL, "--outdir", str(odd), "--format", "json"]) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert found.prompt == "a café"
+    assert repeat_command(["compare", typed, "--outdir", "caf\udcc3\udca9 \udcff"]) == (
+        "steerclear compare 'a café' --outdir 'café \ufffd'"
+    )
+    assert (odd / "report.html").is_file()
+    for option, what in (("--model", "the model"), ("--weak", "the weak network"), ("--lora", "a LoRA")):
+        assert main(["generate", MAN, option, "n\udcff"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert (
+            said
+            == f"steerclear: {what} is 'n\\udcff', but must be a name in UTF-8; rename it, or set a locale of UTF-8."
+        )
 
 
 def ran(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from .gallery import Picture, claim_folder, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
-from .recipe import MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, format_seeds
+from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, decoded, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .schedulers import is_flow, is_stochastic
 from .seeds import checked_seeds
@@ -340,4 +340,5 @@ def repeat_command(arguments: Sequence[str]) -> str:
     >>> repeat_command(["compare", "a man", "--seeds", "0-3"])
     "steerclear compare 'a man' --seeds 0-3"
     """
-    return shlex.join(["steerclear", *arguments])
+    readable = [HALVES.sub("?", decoded(argument, errors="replace")) for argument in arguments]  # it is stored in UTF-8
+    return shlex.join(["steerclear", *readable])
