@@ -20,6 +20,24 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module")
+def loaded_once() -> Iterator[None]:
+    """Load each model once for all runs of a file; a forked run inherits it."""
+    from steerclear.bridges import loading
+
+    load, known = loading.load_model, {}
+
+    def load_model(name: str, **settings: object) -> loading.Model:
+        key = repr((name, sorted(settings.items())))
+        if key not in known:
+            known[key] = load(name, **settings)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_model", load_model)
+        yield
+
+
+@pytest.fixture(scope="module")
 def few_references() -> Iterator[None]:
     """Compare with 200 true portraits and not with 2,000, where what depends on them is not looked at; and read 256 held-out
     portraits through the autoencoder and not 1,024, whose claims are met by a wide margin."""

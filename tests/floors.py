@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLOORS = (
-    ("errors", "shapes", "numerics", "seeds", "settings", "shelf", "saving", "__init__"),
+    ("errors", "shapes", "numerics", "seeds", "values", "settings", "shelf", "saving", "__init__"),
     ("noise", "denoiser", "prompts", "records", "belief", "schedulers"),
     ("guidance", "evidence", "testbeds", "features", "metrics"),
     ("engine", "sampling"),
     ("models", "bridges"),
-    ("recipe", "results", "gallery", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
+    ("recipe", "results", "gallery", "folders", "methods", "guidance_settings", "guidance_docs", "table", "templates", "figures",
      "generate", "measure", "compare", "report", "summary", "benchmark", "training"),
     ("cli", "__main__"),
 )  # fmt: skip
 SHELVES = ("guidance", "evidence", "testbeds", "features", "metrics")
 SHARED_IN_SHELF = {
     "guidance": {"base"},
-    "evidence": set(),
+    "evidence": {"base"},
     "testbeds": set(),
     "features": set(),
     "metrics": {"estimates"},

@@ -4,7 +4,7 @@ The tests call them for every guidance on the shelf, and for guidances that are 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,26 @@ class Absent:
         same = {"negative": "positive", "conjunction": "positive"}
         asked = tuple(Branch(branch.network, same.get(branch.condition, branch.condition)) for branch in branches)
         return self.inner.predict(point, asked, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A network that knows the level of points that do not say it, as one that is told a timestep does."""
+
+    inner: MixtureDenoiser
+
+    @property
+    def prediction_type(self) -> str:
+        return self.inner.prediction_type
+
+    def predict(self, at: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        known = point(index=at.index)
+        return self.inner.predict(replace(at, alpha=known.alpha, sigma=known.sigma), branches, rows)
+
+
+def untold(index: int) -> Point:
+    """A point of a scheduler that does not say its noise level."""
+    return replace(point(index=index), alpha=math.nan, sigma=math.nan)
 
 
 def denoiser(prediction_type: str = "epsilon") -> MixtureDenoiser:
@@ -161,7 +181,7 @@ def check_per_image(guidance: Guidance) -> None:
     for row, seed in enumerate(SEEDS):
         alone, own = trajectory(guidance, network, (seed,))
         assert largest(together[:, row] - alone[:, 0]) < 1e-9 * max(1.0, largest(alone))
-        for name in trace.names():
+        for name in trace.names:
             assert torch.allclose(
                 trace.table(name)[:, row], own.table(name)[:, 0], rtol=1e-5, atol=1e-7, equal_nan=True
             )

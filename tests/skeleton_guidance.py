@@ -47,6 +47,9 @@ class LimitedGuidance(Guidance):
     def further_conditions(self, negatives: int) -> tuple[str, ...]:
         return () if self.guidance_scale == 1 else ("empty",)
 
+    def needs_noise_level(self) -> bool:
+        return self.guidance_scale != 1
+
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
         return (

@@ -39,7 +39,7 @@ def distances(guidance: Guidance | None, steps: int, count: int, repeats: int, s
 
 
 def dynamic(evidence: Any) -> DynamicNegativeGuidance:
-    return DynamicNegativeGuidance(1.0, 1.0, evidence=evidence)
+    return DynamicNegativeGuidance(1.0, evidence=evidence)
 
 
 def test_the_oracle_reaches_the_target_on_a_deterministic_sampler() -> None:

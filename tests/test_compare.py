@@ -79,10 +79,10 @@ def test_only_what_the_negative_names_changes(run: Path) -> None:
 
 
 def test_a_second_run_makes_no_image_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*/*.png")}
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.png")}  # and no figure
     arguments = ["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(run), *SMALL, "--format", "json"]
     assert main(arguments) == 0
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*/*.png")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.png")} == before
     printed = json.loads(capsys.readouterr().out)
     assert Results.model_validate(printed).methods == results(run).methods
 
@@ -199,7 +199,7 @@ def test_guidance_list_and_show_are_readable_by_people(capsys: pytest.CaptureFix
     assert main(["guidance", "show", "negative"]) == 0
     printed = capsys.readouterr().out
     assert "D = D_neg + w (D_prompt - D_neg)" in printed
-    assert "guidance_scale = 3: w; 1 is the plain conditional prediction" in " ".join(printed.split())
+    assert "guidance_scale = 3: w, the classifier-free scale of the prompt; 1 is off" in " ".join(printed.split())
     assert "arXiv 2206.01714" in " ".join(printed.split())
     assert main(["guidance", "list"]) == 0
     assert "autoguidance" in capsys.readouterr().out
@@ -283,12 +283,17 @@ def test_one_image_is_measured_as_far_as_one_can_be(tmp_path: Path, capsys: pyte
     assert found.columns[0].name == "hat"  # the world knows hats; it says that it does not know ties
     assert any("'tie'" in note for note in found.notes)
     assert "frechet" not in found.methods[0].measurements
+    assert [method.measurements["moved"].low for method in found.methods] == [None, None]
+    assert (
+        "Fewer than 8 images say nothing of their spread: only rates, precision and recall have intervals."
+        in found.notes
+    )
 
 
-def test_another_dtype_or_other_methods_are_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_dtype_or_scale_is_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     same = ["compare", MAN, "--negative-prompt", "mustache", "--outdir", str(run), *SMALL]
-    for change in (["--dtype", "bfloat16"], ["--methods", "cfg"]):
+    for change in (["--dtype", "bfloat16"], ["--guidance-scale", "4"]):
         assert main([*same, *change]) == 2
         assert "holds another run" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -337,32 +342,28 @@ def test_ctrl_c_is_a_sentence_and_exit_code_130(
     assert len(list((tmp_path / "o").glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize(("written", "kept"), [(0, ""), (2, "; what was done is kept")])
 def test_a_full_disk_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    written: int, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It says that something is kept only where something was done."""
     import errno
 
     from steerclear import generate
 
+    made: list[int] = []
+    write = generate.write_picture
+
     def full(image: object, recipe: object, picture: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "o/00000.png")
+        if len(made) == written:
+            raise OSError(errno.ENOSPC, "No space left on device", "o/00000.png")
+        made.append(1)
+        write(image, recipe, picture)
 
     monkeypatch.setattr(generate, "write_picture", full)
-    arguments = [
-        "generate",
-        MAN,
-        "--guidance",
-        "unguided",
-        "--seeds",
-        "0",
-        "--steps",
-        "2",
-        "--outdir",
-        str(tmp_path / "o"),
-    ]
+    folder = tmp_path / "o"
+    arguments = ["generate", MAN, "--guidance", "unguided", "--seeds", "0-3", "--steps", "2", "--outdir", str(folder)]
     assert main(arguments) == 2
     printed = " ".join(capsys.readouterr().err.split())
-    assert (
-        "the disk is full, so 'o/00000.png' could not be written; what was done is kept. Make room and run it again."
-        in printed
-    )
+    assert f"the disk is full, so 'o/00000.png' could not be written{kept}. Make room and run it again." in printed
+    assert folder.exists() == (written > 0)

@@ -50,9 +50,9 @@ def test_what_was_measured_again_stands_behind_the_first(tmp_path: Path) -> None
 
 def test_exported_names() -> None:
     assert steerclear.__all__ == [
-        "__version__", "AutoGuidance", "Belief", "ClassifierFreeGuidance", "ConstantEvidence", "DroppedLayers",
+        "__version__", "AutoGuidance", "Belief", "Circumstances", "ClassifierFreeGuidance", "ConstantEvidence", "DroppedLayers",
         "DynamicNegativeGuidance", "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NarrowContext",
-        "NegativePromptGuidance", "NoisedWeights", "OracleEvidence", "OtherNetwork", "QuantizedWeights", "RescaledGuidance",
+        "NegativePromptGuidance", "NoisedWeights", "OracleEvidence", "OtherNetwork", "PublishedEvidence", "QuantizedWeights", "RescaledGuidance",
         "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided",
         "WeakNetwork", "WithLora", "WithoutLora", "guidances", "guider", "load_model", "sample", "steer",
     ]  # fmt: skip

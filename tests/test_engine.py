@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from steerclear.bridges.call import Run
 from steerclear.denoiser import Branch, Point, numbered
 from steerclear.engine import GuidedDenoiser
 from steerclear.errors import InvalidSetting, NotFiniteError, UnknownName
 from steerclear.guidance.base import Guidance, Law
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.records import Guided, State, Step, Trace, TraceStep
+from steerclear.sampling import Sampled
 
 VALUES = {"positive": 1.0, "empty": 2.0, "negative": 3.0, "weak:positive": 4.0}
 
@@ -106,9 +109,47 @@ def test_nan_names_the_branch_the_step_and_the_images() -> None:
         run(Asks((("empty",), ("negative",))), Recorder(poison="negative"))
     assert str(raised.value) == (
         "the prediction of branch 'negative' is not finite at step 1 of 4 (images [1] of the batch; branches evaluated: "
-        "positive, empty, negative). Images that were done are kept. Try a lower guidance_scale, or float32 instead of a "
-        "half precision."
+        "positive, empty, negative). No guidance has acted yet, so it comes from the network or its inputs. Try float32 "
+        "instead of a half precision, or load the weights again."
     )
+
+
+@dataclass(frozen=True)
+class Scaled(Asks):
+    """Has scales, and another guidance inside."""
+
+    auto_scale: float = 2.0
+    negative_scale: tuple[float, ...] = (1.0, -30.0)
+    guidance_scale: float = 1.0
+    inner: Guidance = field(default_factory=lambda: ClassifierFreeGuidance(7.5))
+    name: ClassVar[str] = "scaled"
+
+
+ALL_SCALES = (
+    "Try a lower negative_scale (now 30) or inner.guidance_scale (now 7.5) or auto_scale (now 2), or float32 instead of a "
+    "half precision."
+)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "remedy"), [(Scaled((("empty",),)), ALL_SCALES), (Asks((("empty",),)), "Try float32.")]
+)
+def test_nan_on_the_way_names_the_scales_that_the_guidance_has(guidance: Guidance, remedy: str) -> None:
+    network = Recorder()
+    guided = GuidedDenoiser(network, guidance, 2)
+    sample = torch.zeros(2, 4)
+    guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4))
+    network.poison = "empty"
+    with pytest.raises(NotFiniteError) as raised:
+        guided.predict(Point(sample, 0.6, 0.8, 400, 1, 4))
+    assert str(raised.value).endswith(f"kept. {remedy}")
+
+
+def test_a_guidance_that_overflows_at_the_first_step_is_told_of_its_scale() -> None:
+    with pytest.raises(NotFiniteError) as raised:
+        run(ClassifierFreeGuidance(1e39), Recorder())
+    assert str(raised.value).startswith("the guided prediction is not finite at step 1 of 4")
+    assert str(raised.value).endswith("Try a lower guidance_scale (now 1e+39), or float32 instead of a half precision.")
 
 
 def test_nan_in_some_rows_names_the_images_of_the_batch() -> None:
@@ -130,9 +171,54 @@ def test_traces_of_batches_join_as_one() -> None:
     whole = Trace.joined(parts)
     assert whole.table("w").tolist() == [[0, 1, 0, 1, 2]]
     assert whole.evaluations.tolist() == [3, 3, 4, 4, 4]
-    assert whole.levels() == [2.0]
+    assert whole.levels == [2.0]
     with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. There are: w"):
         whole.table("weight")
+
+
+def evaluated(index: int, level: float, *branches: str, **info: list[float]) -> TraceStep:
+    count = torch.full((2,), float(len(branches)))
+    return TraceStep(index, level, branches, count, {name: torch.tensor(values) for name, values in info.items()})
+
+
+def heun() -> Trace:
+    """Two steps of a sampler that evaluates twice in its first."""
+    trace = Trace()
+    trace.add(evaluated(0, 8.0, "empty", "positive", weight=[1.0, 2.0]))
+    trace.add(evaluated(0, 2.0, "positive", weight=[3.0, 4.0]))
+    trace.add(evaluated(1, 2.0, "empty", "positive", "negative", posterior=[0.5, 0.25]))
+    return trace
+
+
+def test_a_row_is_a_step_and_its_further_evaluations_are_told_apart() -> None:
+    trace = heun()
+    assert [step.index for step in trace.steps] == [0, 1]
+    assert trace.levels == [8.0, 2.0]
+    assert trace.branches == [("empty", "positive"), ("empty", "positive", "negative")]
+    assert trace.table("weight")[0].tolist() == [1.0, 2.0]
+    assert [step.evaluations.tolist() for step in trace.steps] == [[3.0, 3.0], [3.0, 3.0]]
+    assert trace.evaluations.tolist() == [6.0, 6.0]
+    (further,) = trace.steps[0].further
+    assert (further.noise_to_signal, further.branches) == (2.0, ("positive",))
+    assert further.info["weight"].tolist() == [3.0, 4.0]
+    assert further.evaluations.tolist() == [1.0, 1.0]
+    assert trace.steps[1].further == ()
+
+
+def test_further_evaluations_of_batches_join_too() -> None:
+    whole = Trace.joined([heun(), heun()])
+    assert whole.evaluations.tolist() == [6.0] * 4
+    assert whole.steps[0].further[0].info["weight"].tolist() == [3.0, 4.0, 3.0, 4.0]
+
+
+def test_traces_show_themselves_in_one_line() -> None:
+    assert repr(heun()) == "Trace(2 steps, 2 images, 6 evaluations per image; shows weight, posterior)"
+    assert repr(heun().steps[0]) == "TraceStep(0: sigma/alpha 8, empty positive, 1 further; shows weight)"
+    assert repr(Trace()) == "Trace(no steps)"
+    uneven = TraceStep(0, 2.0, ("positive",), torch.tensor([1.0, 3.0]), {})
+    assert repr(Trace([uneven])) == "Trace(1 step, 2 images, 1 to 3 evaluations per image)"
+    assert repr(Run(heun(), 4)) == f"Run(4 forwards, {heun()!r})"
+    assert repr(Sampled(torch.zeros(2, 3), heun())) == f"Sampled([2, 3], {heun()!r})"
 
 
 def test_a_step_that_did_not_show_a_measurement_has_none() -> None:

@@ -25,7 +25,7 @@ from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
 from trajectories import CFG, NEGATIVE, PROMPT, SCALE, STEPS, equal, furthest, steered, trajectory
 
-THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 CLOSE = 1e-5
 
 quiet = pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
@@ -352,7 +352,7 @@ def test_a_conjunction_by_hand(name):
         prompt, both = ask(PROMPT, f"{PROMPT}, beard")
         return prompt - (both - prompt)
 
-    found, _ = steered(*pair, pipe, DynamicNegativeGuidance(evidence=ConstantEvidence(0.5)), "beard")
+    found, _ = steered(*pair, pipe, DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.5)), "beard")
     assert float((end(name, found) - hand.run(guide)).abs().max()) <= CLOSE
 
 

@@ -106,6 +106,32 @@ def test_frames_are_where_the_concept_is_seen(results: Results, folder: Path) ->
     assert framed
 
 
+def with_certainty(results: Results, sure: list[float]) -> Results:
+    """Of the first images of each method the classifier gives these probabilities of a mustache."""
+
+    def change(method: MethodResult) -> dict:
+        pairs = zip(method.images[: len(sure)], sure, strict=True)
+        images = [
+            image.model_copy(update={"shown": {"mustache": int(p > 0.5)}, "probability": {"mustache": p}})
+            for image, p in pairs
+        ]
+        return {"images": images}
+
+    return changed(results, change)
+
+
+def test_a_frame_is_dashed_where_the_classifier_is_unsure(results: Results, folder: Path) -> None:
+    unsure = with_certainty(results, [0.02, 0.3, 0.72, 0.97])
+    figure = grid(unsure, folder)
+    drawn = {name: [patch.get_linestyle() for patch in cell.patches] for name, cell in panels(figure).items()}
+    for method in results.methods:
+        dashes = [drawn[f"{method.name}/{seed}"] for seed in range(4)]
+        assert [len(one) for one in dashes] == [0, 1, 1, 1]
+        assert dashes[1] == dashes[2] != dashes[3] == ["solid"]
+    assert "dashed: the classifier is unsure (20 to 80 %)" in words(figure)
+    assert "dashed" not in words(grid(with_certainty(results, [0.02, 0.97]), folder))
+
+
 def test_a_grid_says_labels_prompts_and_rates(results: Results, folder: Path) -> None:
     said = words(grid(results, folder))
     for expected in (
@@ -183,6 +209,14 @@ def test_the_bold_line_is_the_median_of_its_group(results: Results) -> None:
         group = [image.trace["posterior"][1:] for image in method.images if image.shown["mustache"] == shown]
         assert np.allclose(bold.get_ydata()[1:], np.median(np.array(group, dtype=float), axis=0))
         assert np.isnan(bold.get_ydata()[0])
+
+
+def test_levels_that_no_scheduler_said_are_not_drawn(results: Results) -> None:
+    untold = [
+        method.model_copy(update={"noise_levels": [None] * len(method.noise_levels)}) for method in results.methods
+    ]
+    for axes in trace(results.model_copy(update={"methods": untold})).axes:
+        assert all(label.get_text().isdecimal() for label in axes.get_xticklabels())
 
 
 def test_nothing_leaves_its_panel(results: Results) -> None:

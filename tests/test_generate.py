@@ -2,6 +2,9 @@
 
 import errno
 import json
+import os
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,16 @@ import tiny
 from steerclear import gallery
 from steerclear.bridges.loading import Model, folder_digest
 from steerclear.compare import recipe_of
-from steerclear.errors import FolderConflict, InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
-from steerclear.gallery import claim_folder, find_picture, picture_path, read_settings
+from steerclear.errors import (
+    FolderConflict,
+    InvalidSetting,
+    NotFiniteError,
+    PromptError,
+    SteerclearWarning,
+    UnsupportedModel,
+)
+from steerclear.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
+from steerclear.gallery import find_picture, picture_path, read_settings
 from steerclear.generate import generate
 from steerclear.guidance.base import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -23,6 +34,7 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.methods import Method
 from steerclear.recipe import Recipe
+from steerclear.saving import save_whole
 
 STEPS = 3
 
@@ -65,11 +77,36 @@ def test_what_is_there_is_not_made_again(model: Model, tmp_path: Path) -> None:
     stamps = [picture.path.stat().st_mtime_ns for picture in first]
     steps: list[tuple[int, int]] = []
     again = generate(
-        model, recipe(model), [0, 1, 2], tmp_path, on_progress=lambda done, total: steps.append((done, total))
-    )
+        model, recipe(model), [0, 1, 2], tmp_path, batch_size=2,
+        on_progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
     assert [picture.path.stat().st_mtime_ns for picture in again[:2]] == stamps
     assert steps == [(step + 1, STEPS) for step in range(STEPS)]  # one image's worth
     assert again[:2] == first
+
+
+def test_a_batch_that_lacks_an_image_is_made_again_as_it_was(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, rows = [9, 3, 0, 5, 7], []
+    whole = {
+        picture.seed: picture.path.read_bytes()
+        for picture in generate(model, recipe(model), seeds, tmp_path / "a", batch_size=2)
+    }
+    generate(model, recipe(model), seeds, tmp_path / "b", batch_size=2)
+    lacking, stays = picture_path(tmp_path / "b", 7), picture_path(tmp_path / "b", 5)
+    lacking.unlink()
+    stamp, forward = stays.stat().st_mtime_ns, model.pipe.unet.forward
+
+    def counted(sample: torch.Tensor, *arguments: object, **settings: object) -> object:
+        rows.append(len(sample))
+        return forward(sample, *arguments, **settings)
+
+    monkeypatch.setattr(model.pipe.unet, "forward", counted)
+    generate(model, recipe(model), seeds, tmp_path / "b", batch_size=2)
+    assert rows == [2 * 2] * STEPS  # seeds 5 and 7 together, empty and positive
+    assert stays.stat().st_mtime_ns == stamp
+    assert {seed: picture_path(tmp_path / "b", seed).read_bytes() for seed in seeds} == whole
 
 
 def test_other_settings_and_damaged_files_are_made_again(model: Model, tmp_path: Path) -> None:
@@ -196,9 +233,12 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     claim_folder(folder, {"prompt": "a man", "steps": 3})
     claim_folder(folder, {"prompt": "a man", "steps": 3})
+    claim_folder(folder, {"prompt": "a man", "steps": 2})  # nothing was done
+    claim_folder(folder, {"prompt": "a man", "steps": 3})
+    (folder / "00000.png").write_bytes(b"")
     with pytest.raises(FolderConflict, match=r"holds another run \(steps: 3 there, 4 now\)"):
         claim_folder(folder, {"prompt": "a man", "steps": 4})
-    (folder / gallery.RUN_FILE).write_text("{")
+    (folder / RUN_FILE).write_text("{")
     with pytest.raises(FolderConflict, match="is damaged"):
         claim_folder(folder, {"prompt": "a man", "steps": 3})
     (tmp_path / "letters").mkdir()
@@ -206,16 +246,136 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     with pytest.raises(FolderConflict, match="is not empty and holds no run of steerclear"):
         claim_folder(tmp_path / "letters", {})
     (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / f"{gallery.RUN_FILE}.partial").write_text('{"pro')  # while it wrote its claim
+    (tmp_path / "killed" / f"{RUN_FILE}.0123abcd.partial").write_text('{"pro')  # while it wrote its claim
     claim_folder(tmp_path / "killed", {"steps": 3})
-    assert json.loads((tmp_path / "killed" / gallery.RUN_FILE).read_text()) == {"steps": 3}
+    assert json.loads((tmp_path / "killed" / RUN_FILE).read_text()) == {"steps": 3}
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderConflict, match="is a file, not a folder"):
         claim_folder(tmp_path / "file", {})
 
 
+def test_two_processes_never_share_a_half_written_file(tmp_path: Path) -> None:
+    def first(to: Path) -> None:
+        to.write_text("first")
+        save_whole(tmp_path / "file", lambda other: other.write_text("second"))
+        assert (tmp_path / "file").read_text() == "second"
+
+    save_whole(tmp_path / "file", first)
+    assert (tmp_path / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    images = tmp_path / "images" / "cfg"
+    images.mkdir(parents=True)
+    (images / "00000.png").touch()
+    claim = {"steps": 3}
+    (tmp_path / RUN_FILE).write_text(json.dumps(claim))
+    for name in ("00001.png.0123abcd.partial", "film.partial", "notes.txt"):
+        (images / name).touch()
+    (tmp_path / "vae.89abcdef.partial").mkdir()
+    (tmp_path / "vae.89abcdef.partial" / "config.json").touch()
+    with run_folder(tmp_path, claim):
+        assert sorted(path.name for path in images.iterdir()) == ["00000.png", "film.partial", "notes.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "images", RUN_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", RUN_FILE]
+    (images / "00001.png.0123abcd.partial").touch()
+    with pytest.raises(FolderConflict), run_folder(tmp_path, {"steps": 4}):
+        pass
+    assert (images / "00001.png.0123abcd.partial").exists()  # the folder is another run's
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with only_process(tmp_path):
+        with pytest.raises(FolderConflict) as raised, only_process(tmp_path):
+            pass
+        assert str(raised.value) == (
+            f"another process is at work in the folder {str(tmp_path)!r}. Wait until it has ended, or give another --outdir."
+        )
+    with only_process(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    with run_folder(tmp_path / "run", {"steps": 3}), only_process(tmp_path / "run"):
+        (tmp_path / "run" / "00000.png").touch()
+    assert (tmp_path / "run" / RUN_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a man",
+        "../../etc/passwd",
+        "/",
+        "C:\\x",
+        "con",
+        "ein Mädchen",
+        "猫",
+        "\x00\n",
+        "x" * 100_000,
+        "~",
+        ".",
+        "a*?<>|b",
+    ],
+)
+def test_a_question_names_a_folder_that_is_safe_and_its_own(text: str) -> None:
+    folder = default_folder("generate", [text, "hat"], {"steps": 3})
+    assert folder.parent == Path("out/generate")
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,67}[a-z0-9]", folder.name)
+    assert default_folder("generate", [text, "hat"], {"steps": 3}) == folder
+    others = [
+        default_folder("compare", [text, "hat"], {"steps": 3}),
+        default_folder("generate", [text + "!", "hat"], {"steps": 3}),
+        default_folder("generate", [text, "hat"], {"steps": 4}),
+        default_folder("generate", [text + " without hat"], {"steps": 3}),
+    ]
+    assert len({folder, *others}) == 5
+
+
+def test_each_bit_that_flips_in_an_image_is_noticed(model: Model, tmp_path: Path) -> None:
+    path = generate(model, recipe(model), [0], tmp_path)[0].path
+    whole, draw = path.read_bytes(), random.Random(19)
+    positions = draw.sample(range(8 * len(whole)), 500)
+    unnoticed = []
+    for position in positions:
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << position % 8
+        path.write_bytes(changed)
+        if find_picture(tmp_path, 0, recipe(model)) is not None:
+            unnoticed.append(position)
+    assert unnoticed == []
+    with pytest.warns(SteerclearWarning, match=r"changed after they were made, .* made again: 00000\.png$"):
+        generate(model, recipe(model), [0], tmp_path)
+    assert path.read_bytes() == whole
+
+
+def test_an_image_that_was_edited_is_made_again(model: Model, tmp_path: Path) -> None:
+    """Every checksum of the file is right, and its settings are still there."""
+    from PIL import PngImagePlugin
+
+    path = generate(model, recipe(model), [0], tmp_path)[0].path
+    whole = path.read_bytes()
+    with Image.open(path) as image:
+        image.load()
+        info = PngImagePlugin.PngInfo()
+        info.add_text(gallery.SETTINGS_KEY, image.info[gallery.SETTINGS_KEY])
+        image.putpixel((3, 5), tuple(value ^ 1 for value in image.getpixel((3, 5))))
+        image.save(path, pnginfo=info)
+    assert gallery.is_whole_png(path.read_bytes())
+    assert find_picture(tmp_path, 0, recipe(model)) is None
+    with pytest.warns(SteerclearWarning, match="00000"):
+        generate(model, recipe(model), [0], tmp_path)
+    assert path.read_bytes() == whole
+
+
 def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
-    guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.5)
+    guidance = IntervalGuidance(DynamicNegativeGuidance(1.0), 0.0, 0.7)
     picture = generate(model, recipe(model, guidance, negatives=("hat",)), [0], tmp_path)[0]
     assert [value is None for value in picture.trace["weight"]] == [False, False, True]
     assert picture.branches == [["positive", "conjunction"], ["positive", "conjunction"], ["positive"]]

@@ -17,15 +17,23 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.rescaled import RescaledGuidance
 
-SCALED = [cls for cls in guidances().values() if "guidance_scale" in cls.parameters()]
+SCALED = [
+    (cls, name) for cls in guidances().values() for name in ("guidance_scale", "auto_scale") if name in cls.parameters()
+]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "3", None, True], ids=str)
-@pytest.mark.parametrize("cls", SCALED, ids=lambda cls: cls.name)
-def test_a_scale_is_a_finite_number(cls, value) -> None:
+@pytest.mark.parametrize(("cls", "name"), SCALED, ids=lambda part: getattr(part, "name", part))
+def test_a_scale_is_a_finite_number(cls, name: str, value) -> None:
     with pytest.raises(InvalidSetting) as caught:
-        cls(guidance_scale=value)
-    assert str(caught.value) == f"guidance_scale is {value!r}, but must be a finite number."
+        cls(**{name: value})
+    assert str(caught.value) == f"{name} is {value!r}, but must be a finite number."
+
+
+@pytest.mark.parametrize("cls", [NegativePromptGuidance, DynamicNegativeGuidance])
+def test_only_the_scale_of_the_prompt_goes_without_its_name(cls) -> None:
+    with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments but 3 were given"):
+        cls(3.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -33,19 +41,19 @@ def test_a_scale_is_a_finite_number(cls, value) -> None:
     [
         (lambda: ClassifierFreeGuidance(3.0, 1.5), "guidance_rescale is 1.5, but must be a finite number from 0 to 1."),
         (lambda: ClassifierFreeGuidance(3.0, -0.1), "guidance_rescale is -0.1, but must be a finite number from 0 to 1."),
-        (lambda: NegativePromptGuidance(3.0, math.nan), "negative_scale is nan, but must be a finite number."),
-        (lambda: NegativePromptGuidance(3.0, 1.0, 2.0), "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
-        (lambda: NegativePromptGuidance(3.0, (1.0, math.inf)), "negative_scale[1] is inf, but must be a finite number."),
-        (lambda: NegativePromptGuidance(3.0, [1.0, 0.5]),
+        (lambda: NegativePromptGuidance(3.0, negative_scale=math.nan), "negative_scale is nan, but must be a finite number."),
+        (lambda: NegativePromptGuidance(3.0, negative_scale=1.0, guidance_rescale=2.0), "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
+        (lambda: NegativePromptGuidance(3.0, negative_scale=(1.0, math.inf)), "negative_scale[1] is inf, but must be a finite number."),
+        (lambda: NegativePromptGuidance(3.0, negative_scale=[1.0, 0.5]),
          "negative_scale is [1.0, 0.5], but must be a finite number, or a tuple with one for each negative prompt."),
-        (lambda: NegativePromptGuidance(3.0, ()),
+        (lambda: NegativePromptGuidance(3.0, negative_scale=()),
          "negative_scale is (), but must be a finite number, or a tuple with one for each negative prompt."),
-        (lambda: DynamicNegativeGuidance(1.0, (1.0, -1.0)), "strength[1] is -1.0, but must be a finite number of at least 0."),
+        (lambda: DynamicNegativeGuidance(1.0, negative_scale=(1.0, -1.0)), "negative_scale[1] is -1.0, but must be a finite number of at least 0."),
         (lambda: TransitionEvidence((0.5, 1.0)), "prior is (0.5, 1.0), but must be between 0 and 1, both excluded."),
         (lambda: RescaledGuidance(ClassifierFreeGuidance(), 1.5), "guidance_rescale is 1.5, but must be a finite number from 0 to 1."),
         (lambda: RescaledGuidance(0.5), "inner is 0.5, but must be a guidance."),
-        (lambda: AutoGuidance(math.inf), "guidance_scale is inf, but must be a finite number."),
-        (lambda: DynamicNegativeGuidance(1.0, -1.0), "strength is -1.0, but must be a finite number of at least 0."),
+        (lambda: AutoGuidance(math.inf), "auto_scale is inf, but must be a finite number."),
+        (lambda: DynamicNegativeGuidance(1.0, negative_scale=-1.0), "negative_scale is -1.0, but must be a finite number of at least 0."),
         (lambda: DynamicNegativeGuidance(concept="both"), "concept is 'both', but must be conjunction or negative."),
         (lambda: DynamicNegativeGuidance(evidence=0.5),
          "evidence is 0.5, but must be an evidence, such as TransitionEvidence()."),
@@ -70,10 +78,10 @@ def test_what_is_refused(build, message: str) -> None:
         (NegativePromptGuidance(3.0), 2,
          ("negative_scale is None, but must be a number when there are 2 negatives; the form without it has room for one: "
          "join them with commas.")),
-        (NegativePromptGuidance(3.0, (1.0, 0.5)), 1,
+        (NegativePromptGuidance(3.0, negative_scale=(1.0, 0.5)), 1,
          "negative_scale is (1.0, 0.5), but must be a number, or 1 of them for 1 negative prompt."),
-        (DynamicNegativeGuidance(1.0, (1.0, 0.5)), 3,
-         "strength is (1.0, 0.5), but must be a number, or 3 of them for 3 negative prompts."),
+        (DynamicNegativeGuidance(1.0, negative_scale=(1.0, 0.5)), 3,
+         "negative_scale is (1.0, 0.5), but must be a number, or 3 of them for 3 negative prompts."),
         (DynamicNegativeGuidance(evidence=TransitionEvidence((0.25, 0.1))), 0,
          "prior is (0.25, 0.1), but must be a number, or 0 of them for 0 negative prompts."),
         (DynamicNegativeGuidance(evidence=ConstantEvidence((0.25, 0.1))), 1,

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import re
 import warnings
 import weakref
@@ -34,14 +35,16 @@ from steerclear import (
 from steerclear.bridges.guiders.conditions import Field, Fields
 from steerclear.bridges.weak.dropout import SeededDropout
 from steerclear.bridges.weak.noised_weights import NoisedWeights
+from steerclear.denoiser import Point
 from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
 from steerclear.guidance.base import Guidance, guidances
-from steerclear.records import Guided
+from steerclear.guidance.interval import active_steps
+from steerclear.records import Guided, State, Step
 
 SCALE = 3.0
 CFG = ClassifierFreeGuidance(SCALE)
 NEGATIVE = NegativePromptGuidance(SCALE)
-THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 DYNAMIC = DynamicNegativeGuidance(SCALE)
 AUTO = AutoGuidance(2.0)
 NAMES = tuple(tiny_modular.CALLS)
@@ -130,6 +133,87 @@ def test_start_and_stop_are_those_of_diffusers(settings):
     assert torch.equal(guided(pipe, "sdxl", ours, num_inference_steps=6), expected)
     assert ("positive",) in ours.trace.branches
     assert ("empty", "positive") in ours.trace.branches
+
+
+SHARES = (0.0, 0.05, 0.1, 0.15, 0.25, 0.3, 1 / 3, 0.5, 0.55, 0.6, 2 / 3, 0.7, 0.75, 0.9, 0.95, 1.0)
+
+
+def asked_by(guidance, index, total):
+    """The branches that a guidance asks for at a step."""
+    asked, at = [], Point(torch.zeros(1, 1), 0.8, 0.6, 0, index, total)
+    guidance(Step(at, "epsilon", 0, lambda names, rows: asked.extend(names) or [at.sample] * len(names)), State())
+    return asked
+
+
+def test_an_interval_has_the_steps_that_diffusers_guiders_have():
+    """Every pair of bounds, every number of steps: the same steps in diffusers, in IntervalGuidance and in our guider."""
+    compared = different = 0
+    for start, stop in ((start, stop) for start in SHARES for stop in SHARES if start < stop):
+        theirs, ours = their_cfg(start=start, stop=stop), IntervalGuidance(CFG, start, stop)
+        for total in (1, 2, 3, 7, 10, 19, 20, 28, 30, 49, 50):
+            for index in range(total):
+                theirs.set_state(step=index, num_inference_steps=total, timestep=torch.tensor(0))
+                active = "empty" in asked_by(ours, index, total)
+                assert active == (index in active_steps(start, stop, total))
+                different += theirs._is_cfg_enabled() != active
+                compared += 1
+    assert (different, compared) == (0, 120 * 219)
+
+
+def test_an_interval_is_a_guider_that_starts_and_stops():
+    """The same images from diffusers' guider, from ours, and from steer on the classic pipeline."""
+    pipe, modular = classic_and_modular("sdxl")
+    for start, stop in ((0.0, 0.5), (0.2, 0.75), (0.4, 1.0)):
+        settings = {"num_inference_steps": 7, "seeds": (0, 1)}
+        expected = guided(modular, "sdxl", their_cfg(start=start, stop=stop), **settings)
+        ours = guider(IntervalGuidance(CFG, start, stop))
+        assert torch.equal(guided(modular, "sdxl", ours, **settings), expected)
+        assert torch.equal(guided(modular, "sdxl", guider(CFG, start=start, stop=stop), **settings), expected)
+        with steerclear.steer(pipe, IntervalGuidance(CFG, start, stop)) as run:
+            assert torch.allclose(run_classic(pipe, "sdxl", **settings), expected, rtol=0, atol=2e-5)
+        assert run.trace.branches == ours.trace.branches
+
+
+@pytest.mark.parametrize("door", ["start and stop", "interval"])
+def test_where_a_sampler_evaluates_twice_whole_steps_are_guided(door):
+    pipe = tiny_modular.pipeline("sdxl", tiny.scheduler("heun"))
+    by = guider(CFG, start=0.25, stop=0.75) if door == "start and stop" else guider(IntervalGuidance(CFG, 0.25, 0.75))
+    guided(pipe, "sdxl", by, num_inference_steps=4)
+    inside, outside = ("empty", "positive"), ("positive",)
+    assert by.trace.branches == [outside, inside, inside, outside]
+    assert [[further.branches for further in step.further] for step in by.trace.steps] == [
+        [outside],
+        [inside],
+        [inside],
+        [],
+    ]
+    assert by.trace.evaluations.tolist() == [11.0]
+    assert repr(by.trace) == "Trace(4 steps, 1 image, 11 evaluations per image; shows guidance_norm)"
+
+
+def test_an_interval_without_a_step_says_so():
+    pipe = tiny_modular.pipeline("sdxl")
+    with pytest.warns(SteerclearWarning, match=r"no effect: start=0\.5 and stop=0\.6 leave none of the 3 steps to cfg"):
+        guided(pipe, "sdxl", guider(IntervalGuidance(CFG, 0.5, 0.6)))
+    with pytest.warns(
+        SteerclearWarning, match=r"start=50 and stop=60 leave none of the 3 steps to cfg, whose noise levels"
+    ):
+        guided(pipe, "sdxl", guider(IntervalGuidance(CFG, 50.0, 60.0, by="sigma")))
+
+
+def test_a_scheduler_that_does_not_say_its_noise_level():
+    pipe = tiny_modular.pipeline("sdxl", diffusers.EDMEulerScheduler())
+    expected = guided(pipe, "sdxl", their_cfg())
+    ours = guider(CFG)
+    assert torch.equal(guided(pipe, "sdxl", ours), expected)
+    assert [math.isnan(level) for level in ours.trace.levels] == [True] * 3
+    assert ours.trace.names == []
+    counted = Counted(pipe.unet)
+    with pytest.raises(
+        UnsupportedModel, match="dynamic-negative needs the noise level of every step, and EDMEulerSched"
+    ):
+        guided(pipe, "sdxl", guider(DYNAMIC, "beard"))
+    assert counted.calls == 0
 
 
 def test_a_disabled_guider_leaves_the_plain_prediction():
@@ -265,7 +349,7 @@ STEERED = {
     "three branches": (THREE_BRANCHES, "beard"),
     "two negatives": (THREE_BRANCHES, ["beard", "glasses"]),
     "dynamic": (DYNAMIC, "beard"),
-    "dynamic, two": (DynamicNegativeGuidance(1.0, 2.0, "negative"), ["beard", "glasses"]),
+    "dynamic, two": (DynamicNegativeGuidance(1.0, negative_scale=2.0, concept="negative"), ["beard", "glasses"]),
     "autoguidance": (AUTO, None),
     "autoguidance and a negative": (AutoGuidance(2.0, THREE_BRANCHES), "beard"),
     "interval": (IntervalGuidance(DYNAMIC, 0.0, 0.5), "beard"),
@@ -286,7 +370,7 @@ def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
     assert torch.allclose(found, expected, rtol=0, atol=2e-5)
     assert ours.trace.branches == run.trace.branches
     assert torch.equal(ours.trace.evaluations, run.trace.evaluations)
-    for shown in run.trace.names():
+    for shown in run.trace.names:
         assert torch.allclose(ours.trace.table(shown), run.trace.table(shown), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
@@ -297,7 +381,7 @@ def test_it_does_so_for_samplers_that_draw_noise_or_evaluate_twice(sampler):
     found = guided(modular, "sdxl", ours, seeds=(0, 1))
     with steerclear.steer(pipe, DYNAMIC, "beard") as run:
         assert torch.allclose(found, run_classic(pipe, "sdxl"), rtol=0, atol=2e-5)
-    assert ours.trace.levels() == run.trace.levels()
+    assert ours.trace.levels == run.trace.levels
     assert [step.index for step in ours.trace.steps] == [step.index for step in run.trace.steps]
 
 

@@ -1,5 +1,6 @@
 """Every law of every guidance on the shelf is measured; and broken guidances are caught."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,8 +12,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 import laws
 import skeleton_guidance
 from steerclear.denoiser import Branch, Point, numbered
+from steerclear.engine import GUIDANCE_NORM, GuidedDenoiser
+from steerclear.errors import UnsupportedModel
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
+from steerclear.evidence.published import PublishedEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance import base
 from steerclear.guidance.auto import AutoGuidance
@@ -28,13 +32,13 @@ from steerclear.shelf import from_config
 SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
 COMPOSED = [
     ClassifierFreeGuidance(4.0, 0.7),
-    NegativePromptGuidance(3.0, 1.5, 0.5),
-    NegativePromptGuidance(3.0, (1.5, 0.25), 0.5),
-    DynamicNegativeGuidance(1.0, (1.0, 0.5), evidence=TransitionEvidence((0.25, 0.1))),
+    NegativePromptGuidance(3.0, negative_scale=1.5, guidance_rescale=0.5),
+    NegativePromptGuidance(3.0, negative_scale=(1.5, 0.25), guidance_rescale=0.5),
+    DynamicNegativeGuidance(1.0, negative_scale=(1.0, 0.5), evidence=TransitionEvidence((0.25, 0.1))),
     RescaledGuidance(DynamicNegativeGuidance(2.0)),
-    DynamicNegativeGuidance(2.0, 1.5, evidence=TransitionEvidence(0.3, stop_below=0.5)),
-    DynamicNegativeGuidance(1.0, concept="negative", evidence=TransitionEvidence(method="published")),
-    DynamicNegativeGuidance(1.0, 2.0, evidence=TransitionEvidence(temperature=2.0, innovation=False)),
+    DynamicNegativeGuidance(2.0, negative_scale=1.5, evidence=TransitionEvidence(0.3, stop_below=0.5)),
+    DynamicNegativeGuidance(1.0, concept="negative", evidence=PublishedEvidence()),
+    DynamicNegativeGuidance(1.0, negative_scale=2.0, evidence=TransitionEvidence(temperature=2.0, innovation=False)),
     DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.7)),
     DynamicNegativeGuidance(1.0, evidence=OracleEvidence(laws.WORLD.log_odds)),
     AutoGuidance(2.0, DynamicNegativeGuidance(1.5)),
@@ -74,10 +78,51 @@ def test_a_guidance_declares_the_conditions_that_it_asks_for(guidance: Guidance)
     assert asked == set(guidance.further_conditions(laws.negatives_of(guidance)))
 
 
-def test_every_scale_of_one_is_the_plain_prediction() -> None:
+@pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
+def test_every_guidance_with_its_scales_off_is_the_plain_prediction(guidance: Guidance) -> None:
+    laws.check_identity(base.Identity(base.switched_off(guidance)))
+
+
+@pytest.mark.parametrize("cls", SHELF, ids=lambda cls: cls.name)
+def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
+    """guidance_scale is the prompt's, against the empty prompt; negative_scale is a push, in proportion to its number."""
+    scales = base.OFF.keys() & cls.parameters().keys()
+    for value in (0.5, 2.0, 5.0):
+        if "guidance_scale" in scales:
+            others: dict = {name: base.OFF[name] for name in scales - {"guidance_scale"}}
+            with_scale = replace(cls(), guidance_scale=value, **others)
+            laws.check_linear(base.Linear(with_scale, (("positive", value), ("empty", 1 - value))))
+        if "negative_scale" in scales:
+            at, network = laws.point(), laws.denoiser()
+            off, one, pushed = (
+                laws.guided(replace(cls(), negative_scale=scale), at, network)[0] for scale in (0.0, 1.0, value)
+            )
+            assert laws.largest(pushed - off - value * (one - off)) < laws.EXACT
+
+
+@pytest.mark.parametrize(
+    "guidance", [*(cls() for cls in SHELF), *COMPOSED, DynamicNegativeGuidance(2.0, negative_scale=0.0)], ids=str
+)
+def test_a_guidance_declares_whether_it_needs_the_noise_level(guidance: Guidance) -> None:
+    """With points that do not say their level it runs, or asks for the level at some step."""
+    run = GuidedDenoiser(laws.Told(laws.denoiser()), guidance, len(laws.SEEDS), laws.negatives_of(guidance))
+    asked = False
+    for index in range(laws.STEPS):
+        try:
+            run.predict(laws.untold(index))
+        except UnsupportedModel:
+            asked = True
+            break
+    assert guidance.needs_noise_level() == asked
+    if not asked:
+        assert all(math.isnan(level) for level in run.trace.levels)
+        assert GUIDANCE_NORM not in run.trace.names
+
+
+def test_every_number_that_is_called_a_scale_has_a_meaning() -> None:
     for cls in guidances().values():
-        if "guidance_scale" in cls.parameters() and cls is not DynamicNegativeGuidance:
-            assert any(isinstance(law, base.Identity) for law in cls.laws()), cls.name
+        named = {name for name in cls.parameters() if name.endswith("_scale")}
+        assert named <= base.OFF.keys(), cls.name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -94,18 +139,18 @@ def test_rescaling_is_bit_equal_to_diffusers(shape: tuple[int, ...], dtype: torc
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("concept", ["conjunction", "negative"])
-def test_each_negative_has_its_own_strength_and_prior(which: int, concept: Literal["conjunction", "negative"]) -> None:
-    """With the strength of the other at 0 it is as if there were only this one."""
+def test_each_negative_has_its_own_scale_and_prior(which: int, concept: Literal["conjunction", "negative"]) -> None:
+    """With the scale of the other at 0 it is as if there were only this one."""
     network = laws.denoiser()
     alone = replace(network, negatives=network.negatives[which:], conjunctions=network.conjunctions[which:])
-    strengths, prior = tuple(1.5 * (index == which) for index in range(2)), (0.25, 0.1)
-    both = DynamicNegativeGuidance(2.0, strengths, concept, TransitionEvidence(prior))
-    one = DynamicNegativeGuidance(2.0, 1.5, concept, TransitionEvidence(prior[which]))
+    scales, prior = tuple(1.5 * (index == which) for index in range(2)), (0.25, 0.1)
+    both = DynamicNegativeGuidance(2.0, negative_scale=scales, concept=concept, evidence=TransitionEvidence(prior))
+    one = DynamicNegativeGuidance(2.0, negative_scale=1.5, concept=concept, evidence=TransitionEvidence(prior[which]))
     found, trace = laws.trajectory(both, network)
     expected, own = laws.trajectory(one, alone)
     assert torch.equal(found, expected)
     assert torch.equal(trace.table(numbered("posterior", which)), own.table("posterior"))
-    assert {"weight", "weight_2"}.intersection(trace.names()) == {numbered("weight", which)}
+    assert {"weight", "weight_2"}.intersection(trace.names) == {numbered("weight", which)}
 
 
 @dataclass(frozen=True)

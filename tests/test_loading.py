@@ -21,6 +21,7 @@ from steerclear.cli.app import main
 from steerclear.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.features.portrait_classifier import PortraitClassifier, read
 from steerclear.gallery import read_settings
+from steerclear.models import shipped
 from steerclear.results import Results
 
 TEXT_TO_IMAGE = ("sd", "sdxl", "sd3", "flux", "flux-distilled", "pixart", "pixart-sigma")
@@ -658,3 +659,25 @@ def test_a_classifier_that_gives_nan_reads_nothing(broken: str) -> None:
     classifier.state_dict()[broken].fill_(float("nan"))
     with pytest.raises(NotFiniteError, match=r"the classifier's output is not finite for these images\."):
         read(classifier, torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_damaged_weights_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(shipped()["portraits"], folder)
+    for name in ("unet/diffusion_pytorch_model.safetensors", "weak/diffusion_pytorch_model.safetensors"):
+        weights = bytearray((folder / name).read_bytes())
+        weights[len(weights) // 2] ^= 4
+        (folder / name).write_bytes(weights)
+        capsys.readouterr()
+        assert generate("--model", folder, "--seeds", "0", "--outdir", tmp_path / "o") == 2
+        assert printed(capsys) == (
+            f"steerclear: the model {str(folder)!r} is damaged: {name} in {folder} is not the file whose digest SHA256SUMS "
+            f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
+        )
+        shutil.copyfile(shipped()["portraits"] / name, folder / name)
+
+
+def test_all_weights_that_ship_have_their_digest() -> None:
+    for folder in shipped().values():
+        named = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+        assert named == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))

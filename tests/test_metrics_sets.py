@@ -4,12 +4,13 @@ import math
 
 import pytest
 import scipy.spatial
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.errors import TooFewSamples, UnfitFeatures
-from steerclear.metrics import mean_pairwise_distance, precision_recall, rate, vendi_of_kernel, vendi_score
+from steerclear.metrics import Estimate, mean_pairwise_distance, precision_recall, rate, vendi_of_kernel, vendi_score
 
 
 def normal(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -99,30 +100,41 @@ def test_mean_pairwise_distance_is_the_mean_over_pairs() -> None:
     assert (scaled.value, scaled.low) == pytest.approx((3 * exact, 3 * estimate.low), rel=1e-9)
 
 
-def test_pairwise_interval_is_that_of_resampled_pairs() -> None:
-    # the same bootstrap written out: resample, take all pairs of different originals, average
-    points, generator = normal(15, 2, 3), torch.Generator().manual_seed(0)
-    drawn = torch.randint(15, (200, 15), generator=generator)
-    again = []
-    for rows in drawn:
-        pairs = rows[:, None] != rows[None, :]
-        again.append(torch.cdist(points[rows], points[rows])[pairs].mean())
-    ends = torch.quantile(torch.stack(again), torch.tensor([0.025, 0.975], dtype=torch.float64))
-    estimate = mean_pairwise_distance(points, resamples=200)
-    assert (estimate.low, estimate.high) == pytest.approx(tuple(ends.tolist()), rel=1e-9)
+def test_pairwise_interval_is_that_of_sets_without_one_sample() -> None:
+    points = normal(15, 2, 3)
+    without = torch.stack([scipy_mean(points[torch.arange(15) != place]) for place in range(15)])
+    error = math.sqrt(14 / 15 * float((without - without.mean()).square().sum()))
+    reach = float(scipy.stats.t.ppf(0.975, 14)) * error
+    estimate = mean_pairwise_distance(points)
+    value = float(scipy_mean(points))
+    assert (estimate.low, estimate.high) == pytest.approx((value - reach, value + reach), rel=1e-9)
 
 
-def test_pairwise_interval_covers_the_truth() -> None:
-    # two normals in one dimension are 2 / sqrt(pi) apart on average
-    truth, covered = 2 / math.sqrt(math.pi), 0
-    for run in range(100):
-        estimate = mean_pairwise_distance(normal(100, 1, run), resamples=300, seed=run)
+def scipy_mean(points: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(scipy.spatial.distance.pdist(points).mean())
+
+
+@pytest.mark.parametrize("count", [8, 16, 64])
+@pytest.mark.parametrize("width", [1, 128])
+def test_pairwise_interval_covers_the_truth(count: int, width: int) -> None:
+    # normals are on average 2 Gamma((d + 1) / 2) / Gamma(d / 2) apart
+    truth = 2 * math.exp(math.lgamma((width + 1) / 2) - math.lgamma(width / 2))
+    runs, covered = 600, 0
+    for run in range(runs):
+        estimate = mean_pairwise_distance(normal(count, width, run))
         covered += estimate.low <= truth <= estimate.high
-    assert 87 <= covered <= 100
+    least = 0.91 if width == 1 and count == 8 else 0.945
+    assert covered / runs > least - 2.5 * math.sqrt(0.95 * 0.05 / runs)
+
+
+def test_a_few_samples_have_no_interval() -> None:
+    assert mean_pairwise_distance(torch.tensor([[0.0], [3.0]])) == Estimate(3.0, None, None)
+    assert mean_pairwise_distance(normal(7, 3, 1)).low is None
+    assert mean_pairwise_distance(normal(8, 3, 1)).low is not None
 
 
 def test_equal_points_have_no_distance() -> None:
-    estimate = mean_pairwise_distance(torch.ones(5, 3))
+    estimate = mean_pairwise_distance(torch.ones(8, 3))
     assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
     with pytest.raises(TooFewSamples, match="mean pairwise distance needs at least 2 samples and was given 1"):
         mean_pairwise_distance(torch.ones(1, 3))

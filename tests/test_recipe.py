@@ -63,7 +63,7 @@ def test_the_digest_sees_every_part_of_a_lora() -> None:
 
 
 def test_a_recipe_comes_back_from_json_with_its_guidance() -> None:
-    guidance = DynamicNegativeGuidance(2.0, strength=1.5)
+    guidance = DynamicNegativeGuidance(2.0, negative_scale=1.5)
     recipe = Recipe(**{**PLAIN, "guidance": guidance.to_config()})
     again = Recipe.model_validate_json(recipe.model_dump_json())
     assert again.digest() == recipe.digest()
@@ -78,8 +78,10 @@ def test_empty_prompts_are_refused() -> None:
 
 
 def test_settings_reach_into_parts() -> None:
-    built = build_guidance("autoguidance", 1.5, ["inner=dynamic-negative", "inner.strength=2"])
-    assert (built.guidance_scale, built.inner.strength) == (1.5, 2)
+    built = build_guidance("autoguidance", None, ["auto_scale=1.5", "inner=dynamic-negative", "inner.negative_scale=2"])
+    assert (built.auto_scale, built.inner.negative_scale) == (1.5, 2)
+    with pytest.raises(UnknownName, match="no parameter of autoguidance 'guidance_scale'; did you mean 'auto_scale'"):
+        build_guidance("autoguidance", 1.5)
     assert build_guidance("dynamic-negative", None, ["evidence.prior=0.3"]).evidence.prior == 0.3
     deep = build_guidance("interval", None, ["inner=dynamic-negative", "inner.evidence.prior=0.3"])
     assert deep.inner.evidence.prior == 0.3
@@ -101,13 +103,13 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
         ("cfg", ["guidance_scale"], InvalidSetting, "--set is 'guidance_scale', but must be key=value"),
         ("cfg", ["guidance_scale=NaN"], InvalidSetting, "guidance_scale is nan, but must be a finite number."),
         ("cfg", ["guidance_scale=fast"], InvalidSetting, "guidance_scale is 'fast', but must be a finite number."),
-        ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2, but must be a finite number from 0 to 1."),
-        ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0, but must be between 0 and 1, both excluded."),
+        ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
+        ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0.0, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", ["evidence.prio=0.2"], UnknownName, "there is no parameter of transition 'prio'; did you mean 'prior'?"),
         ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be a guidance or an evidence before"),
         ("cfg", ["guidance_scale=2", "guidance_scale=3"], InvalidSetting, "guidance_scale is '3', but must be given once; it is 2 already."),
         ("interval", ["inner=null"], InvalidSetting, "inner is None, but must be a guidance."),
-        ("dynamic-negative", ["evidence=oracle"], InvalidSetting, "oracle is 'nothing', but must be settings of the right kinds"),
+        ("dynamic-negative", ["evidence=oracle"], InvalidSetting, "log_odds is None, but must be a function of an exact testbed; networks have no oracle; use"),
         ("interval", ["inner=autoguidance", "inner.inner=cgf"], UnknownName, "there is no guidance 'cgf'; did you mean 'cfg'?"),
         ("interval", ["start=0.5", "stop=0.5"], InvalidSetting, "start is 0.5, but must be below stop (0.5)."),
     ],

@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from sample_results import sample_results
+from steerclear.compare import unsure_notes
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.base import guidances
 from steerclear.guidance_docs import documentation
@@ -174,7 +175,7 @@ def test_the_answer_to_the_sample(results: Results) -> None:
         "Of these, the lowest collateral shift measured is that of "
         "“autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); "
         "it is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from "
-        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 4.1 %."
+        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 0 %."
     )
 
 
@@ -183,6 +184,32 @@ def test_overlap_is_told_as_overlap(results: Results) -> None:
     assert only == (
         "“mustache” shows in 50 % [30, 70] of the unguided images, "
         "and with no other method can fewer be claimed: the intervals overlap."
+    )
+
+
+def test_one_method_that_removes_is_told_with_its_side_effect(results: Results) -> None:
+    found = told(
+        results,
+        mustache=[share(0.5, 0.3, 0.7), share(0.1, 0.0, 0.2)],
+        collateral_shift=[distance(0.01, 0.0, 0.02), distance(0.2, 0.1, 0.3)],
+    )
+    assert summary(found)[1] == "The collateral shift of “M1” is 20 % [10, 30]."
+
+
+def test_a_few_images_are_told_without_a_claim(results: Results) -> None:
+    """Of one image the bootstrap had no width, so that the lower of any two numbers was clearly below the other."""
+    found = told(
+        results,
+        mustache=[share(1.0, 0.21, 1.0), share(0.0, 0.0, 0.79), share(0.0, 0.0, 0.79)],
+        collateral_shift=[distance(0.45, None, None), distance(0.52, None, None), distance(0.31, None, None)],
+    )
+    first, second = summary(found)
+    assert first == (
+        "“mustache” shows in 100 % [21, 100] of the unguided images, and with no other method can fewer be claimed: the "
+        "intervals overlap."
+    )
+    assert second == (
+        "The lowest collateral shift measured is that of “M2” (31 %); it cannot be told apart from “M0” (45 %) and “M1” (52 %)."
     )
 
 
@@ -313,6 +340,24 @@ def test_every_image_is_described(results: Results, page: str) -> None:
     assert all(attributes.get("scope") in ("col", "row") for attributes in headings)
 
 
+def test_an_image_that_the_classifier_is_unsure_of_is_told(results: Results, folder: Path, tmp_path: Path) -> None:
+    method = results.methods[3]
+    images = [
+        image.model_copy(update={"file": str(folder / image.file), "probability": {"mustache": sure}})
+        for image, sure in zip(method.images[:2], (0.724, 0.001), strict=True)
+    ]
+    unsure = results.model_copy(update={"methods": [method.model_copy(update={"images": images})]})
+    page = write_report(unsure, tmp_path).read_text(encoding="utf-8")
+    drawn = [attributes for tag, attributes in Reader(page).elements if tag == "img"][:2]
+    assert [one["alt"].rpartition(", ")[2] for one in drawn] == ["may show the concept", "does not show the concept"]
+    assert [one.get("class") for one in drawn] == ["unsure", None]
+    assert " ".join(unsure_notes(unsure.methods)) == (
+        "The classifier is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
+        "They count as what is likelier; look at them."
+    )
+    assert unsure_notes(results.methods) == []
+
+
 def test_the_page_is_the_same_every_time(results: Results, folder: Path) -> None:
     short = results.model_copy(update={"methods": results.methods[4:5]})
     first = write_report(short, folder).read_bytes()
@@ -418,7 +463,7 @@ def test_documentation_is_exact() -> None:
     )
     assert doc.parameters[2] == doc.parameters[1]._replace(name="stop", default="1")
     assert len(documentation(guidances()["negative"]).equation.splitlines()) == 2
-    assert documentation(TransitionEvidence).equation.startswith("log-odds:    L +=")
+    assert documentation(TransitionEvidence).equation.startswith("L += -((1 + w) / s'^2)")
 
 
 def test_parts_reach_into_nested_settings(results: Results) -> None:
@@ -426,7 +471,7 @@ def test_parts_reach_into_nested_settings(results: Results) -> None:
     assert [(part.where, part.class_name) for part in found] == [
         ("", "AutoGuidance"), ("inner", "DynamicNegativeGuidance"), ("inner.evidence", "TransitionEvidence"),
     ]  # fmt: skip
-    assert ("strength", "2") in [setting[:2] for setting in found[1].settings]
+    assert ("negative_scale", "2") in [setting[:2] for setting in found[1].settings]
 
 
 def test_a_guidance_that_is_not_installed_still_shows_its_settings() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import pickle
 import threading
 import warnings
@@ -40,7 +41,7 @@ SCALE = 3.0
 PROMPT = "a red hat"
 CFG = ClassifierFreeGuidance(SCALE)
 NEGATIVE = NegativePromptGuidance(SCALE)
-THREE_BRANCHES = NegativePromptGuidance(SCALE, 1.5)
+THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have ta>=t0")  # torchsde, under DPMSolverSDE
 
@@ -115,6 +116,130 @@ def test_plain_guidance_is_bit_identical_to_diffusers(name, images, negative):
     assert torch.equal(found, expected)
     assert run.forwards == len(expected)
     assert is_untouched(pipe)
+
+
+UNREADABLE = {
+    "EDMEulerScheduler": {},
+    "EDMDPMSolverMultistepScheduler": {},
+    "CMStochasticIterativeScheduler": {"clip_denoised": False},
+    "IPNDMScheduler": {},
+}
+"""Schedulers that do not say the noise level of a step, or take another space than any that is converted."""
+
+
+def unreadable_pipeline(name):
+    pipe = tiny.stable_diffusion()
+    pipe.scheduler = getattr(diffusers, name)(**UNREADABLE[name])
+    return pipe
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_plain_guidance_needs_no_noise_level(name):
+    pipe = unreadable_pipeline(name)
+    settings = {"seeds": (0, 1), "num_images_per_prompt": 2, "num_inference_steps": 5}
+    expected = trajectory(pipe, guidance_scale=SCALE, **settings)
+    found, run = steered(pipe, CFG, **settings)
+    assert torch.equal(found, expected)
+    expected = trajectory(pipe, guidance_scale=SCALE, negative_prompt="beard", **settings)
+    found, run = steered(pipe, NEGATIVE, "beard", **settings)
+    assert torch.equal(found, expected)
+    assert run.trace.evaluations.tolist() == [10.0, 10.0]
+    assert [math.isnan(level) for level in run.trace.levels] == [True] * 5
+    assert run.trace.names == []
+    for guidance in (
+        AutoGuidance(2.0, NEGATIVE),
+        IntervalGuidance(THREE_BRANCHES, 0.2, 0.8),
+        DynamicNegativeGuidance(2.0, 0.0),
+    ):
+        weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+        _, run = steered(pipe, guidance, None if "dynamic" in guidance.name else "beard", weak=weak, **settings)
+        assert len(run.trace.steps) == 5
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        DynamicNegativeGuidance(SCALE),
+        IntervalGuidance(CFG, 0.5, 5.0, by="sigma"),
+        AutoGuidance(2.0, IntervalGuidance(DynamicNegativeGuidance(), 0.5)),
+    ],
+    ids=lambda guidance: guidance.name,
+)  # fmt: skip
+def test_a_guidance_that_needs_the_noise_level_is_refused_before_anything_runs(name, guidance):
+    pipe = unreadable_pipeline(name)
+    counted, encoded = Counted(pipe.unet), []
+    pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
+    weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+    with pytest.raises(UnsupportedModel) as raised:
+        steered(pipe, guidance, "beard", weak=weak)
+    assert str(raised.value).startswith(f"{guidance.name} needs the noise level of every step, and {name} ")
+    assert str(raised.value).endswith(
+        "; use another scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs no noise level, such as cfg"
+    )
+    assert counted.calls == len(encoded) == 0
+    assert is_untouched(pipe)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "settings", "rows", "evaluations"),
+    [
+        ("pndm", {}, 10, 11),
+        ("pndm", {"skip_prk_steps": False}, 10, 19),
+        ("heun", {}, 10, 19),
+        ("kdpm2", {}, 10, 19),
+        ("kdpm2-ancestral", {}, 10, 19),
+        ("dpm-sde", {}, 10, 19),
+        ("dpm++-singlestep", {}, 10, 10),
+        ("euler", {}, 10, 10),
+    ],
+)
+def test_a_row_of_the_trace_is_a_step(name, settings, rows, evaluations, images):
+    pipe = tiny.stable_diffusion(name, prediction_type="v_prediction", **settings)
+    _, run = steered(pipe, CFG, num_inference_steps=10, num_images_per_prompt=images, seeds=range(images))
+    assert [step.index for step in run.trace.steps] == list(range(rows))
+    assert run.trace.table("guidance_norm").shape == (rows, images)
+    assert run.evaluations.tolist() == [2.0 * evaluations] * images
+    assert len(run.trace.steps) + sum(len(step.further) for step in run.trace.steps) == evaluations
+    assert run.trace.levels == sorted(run.trace.levels, reverse=True)
+    assert repr(run) == (
+        f"Run({evaluations} forwards, Trace(10 steps, {images} image{'s' * (images > 1)}, {2 * evaluations} evaluations per "
+        f"image; shows guidance_norm))"
+    )
+
+
+def test_image_to_image_counts_its_own_steps():
+    """The last part of a schedule, also where a step has further evaluations."""
+    for name, evaluations in (("pndm", 6), ("heun", 9), ("euler", 5)):
+        pipe = tiny.stable_diffusion(name, diffusers.StableDiffusionImg2ImgPipeline)
+        settings = {"image": PIL.Image.new("RGB", (16, 16), "red"), "strength": 0.5, "num_inference_steps": 10}
+        _, run = steered(pipe, IntervalGuidance(CFG, 0.0, 0.61), **settings)
+        assert [step.index for step in run.trace.steps] == [0, 1, 2, 3, 4]
+        assert len(run.trace.steps) + sum(len(step.further) for step in run.trace.steps) == evaluations
+        assert run.trace.branches == [("empty", "positive")] * 3 + [("positive",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("guidance", "said"),
+    [
+        (IntervalGuidance(CFG, 0.5, 0.55), "start=0.5 and stop=0.55 leave none of the 6 steps to cfg; set them farther apart"),
+        (AutoGuidance(1.0, IntervalGuidance(CFG, 0.5, 0.55)), "start=0.5 and stop=0.55 leave none of the 6 steps to cfg"),
+        (IntervalGuidance(CFG, 30.0, 40.0, by="sigma"),
+         "start=30 and stop=40 leave none of the 6 steps to cfg, whose noise levels sigma / alpha fall from "),
+        (IntervalGuidance(CFG, 0.5, 0.7), None),
+        (IntervalGuidance(CFG, 0.0, 40.0, by="sigma"), None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_interval_without_a_step_has_no_effect_and_says_so(pipe, guidance, said):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SteerclearWarning)
+        _, run = steered(pipe, guidance, num_inference_steps=6)
+    found = [str(warning.message) for warning in caught if warning.category is SteerclearWarning]
+    assert len(found) == (said is not None)
+    assert all(message.startswith(f"the guidance has no effect: {said}") for message in found)
+    assert (("empty", "positive") in run.trace.branches) == (said is None)
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++", "unipc"])
@@ -229,8 +354,10 @@ def test_image_to_image(name):
     expected = trajectory(pipe, guidance_scale=SCALE, **settings)
     found, run = steered(pipe, CFG, **settings)
     assert torch.equal(found, expected)
-    assert len(run.trace.steps) == len(expected) < 6
-    assert run.trace.levels() == sorted(run.trace.levels(), reverse=True)
+    evaluations = len(run.trace.steps) + sum(len(step.further) for step in run.trace.steps)
+    assert evaluations == len(expected)
+    assert len(run.trace.steps) == 3
+    assert run.trace.levels == sorted(run.trace.levels, reverse=True)
 
 
 # against loops written by hand
@@ -290,7 +417,7 @@ def test_conjunction_by_hand(pipe):
         p, c = (pipe.unet(sample, timestep, text).sample for text in (positive, both))
         return p - (c - p)
 
-    found, run = steered(pipe, DynamicNegativeGuidance(evidence=ConstantEvidence(0.5)), "beard")
+    found, run = steered(pipe, DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.5)), "beard")
     assert close(found, by_hand(pipe, guide))
     assert run.trace.branches == [("positive", "conjunction")] * STEPS
 
@@ -387,9 +514,10 @@ def test_what_a_guidance_sees(name, space):
     start = torch.randn(1, 4, 8, 8, generator=tiny.generators(0)[0]) * pipe.scheduler.init_noise_sigma
     assert torch.equal(steps[0].sample, start)
     assert all(torch.equal(step.sample, before) for step, before in zip(steps[1:], latents, strict=False))
-    assert [step.index for step in steps] == list(range(len(latents)))
-    assert {step.total for step in steps} == {len(latents)}
-    assert any(step.substep for step in steps) == (name not in ("ddim", "euler"))
+    twice = name not in ("ddim", "euler")
+    assert [step.index for step in steps] == [k // 2 if twice else k for k in range(len(latents))]
+    assert {step.total for step in steps} == {STEPS}
+    assert any(step.substep for step in steps) == twice
     for (_, ours), theirs in zip(guidance.seen, reported, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
@@ -406,7 +534,11 @@ def test_a_text_that_is_asked_for_late_is_refused_before_the_first_evaluation():
 
 
 def on_the_shelf():
-    extra = [THREE_BRANCHES, AutoGuidance(2.0, THREE_BRANCHES), DynamicNegativeGuidance(SCALE, 2.0, "negative")]
+    extra = [
+        THREE_BRANCHES,
+        AutoGuidance(2.0, THREE_BRANCHES),
+        DynamicNegativeGuidance(SCALE, negative_scale=2.0, concept="negative"),
+    ]
     return [*(kind() for kind in guidances().values()), *extra]
 
 
@@ -423,7 +555,7 @@ def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
         alone, run_alone = steered(pipe, guidance, "beard", weak=weak, prompt=prompts[k], seeds=(k,))
         # of the largest latent: some of these random networks drive them to 40
         assert float((batch[:, k : k + 1] - alone).abs().max()) <= tolerance * max(1.0, float(alone.abs().max()))
-        for shown in run.trace.names():
+        for shown in run.trace.names:
             mine, whole = run_alone.trace.table(shown)[:, 0], run.trace.table(shown)[:, k]
             assert torch.allclose(mine, whole, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert not torch.allclose(batch[:, 0], batch[:, 7], atol=1e-2)  # one prompt, two seeds
@@ -603,7 +735,13 @@ def test_settings_that_are_none(pipe):
     with pytest.raises(InvalidSetting, match="max_batch is True, but must be a whole number"):
         steered(pipe, CFG, max_batch=True)
     pipe.scheduler = diffusers.EDMEulerScheduler()
-    refused(pipe, UnsupportedModel, "EDMEulerScheduler scales its network's output by itself", CFG)
+    refused(
+        pipe,
+        UnsupportedModel,
+        "EDMEulerScheduler scales its network's output by itself",
+        DynamicNegativeGuidance(),
+        "beard",
+    )
 
 
 @pytest.mark.parametrize("part", ["unet", "scheduler"])
@@ -644,7 +782,9 @@ def test_settings_without_effect_are_said(pipe):
     with pytest.warns(SteerclearWarning, match=r"negative has no negative to push away from.*negative_prompt=") as said:
         steered(pipe, IntervalGuidance(NEGATIVE))
     assert len(said) == 1
-    with pytest.warns(SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance unguided .* has no scale"):
+    with pytest.warns(
+        SteerclearWarning, match=r"guidance_scale=9\.0 .* the guidance unguided .* has no guidance_scale"
+    ):
         steered(pipe, Unguided(), guidance_scale=9.0)
     with pytest.warns(SteerclearWarning, match="the weak network has no effect: cfg with these settings never asks"):
         steered(pipe, CFG, weak=weak)

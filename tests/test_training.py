@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from steerclear.bridges.files import check_sums
 from steerclear.cli.app import _os_sentence, main
 from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.saving import save_whole
@@ -219,10 +220,12 @@ def test_a_training_stopped_before_its_last_stage_goes_on_with_the_same_command(
 def test_a_training_stopped_while_it_packs_goes_on_with_the_same_command(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    half = tmp_path / ("out/.partial.partial" if there else "out.partial")
+    half = "out/.partial.*.partial" if there else "out.*.partial"
 
     def stop(network: nn.Module) -> None:
-        if (half / "unet").exists():  # the pipeline is written, its weak network is not
+        if any(
+            (folder / "unet").exists() for folder in tmp_path.glob(half)
+        ):  # the pipeline is written, its weak network is not
             raise KeyboardInterrupt
         return stored(network)
 
@@ -243,6 +246,7 @@ def test_a_training_stopped_while_it_packs_goes_on_with_the_same_command(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {
+        "SHA256SUMS",
         "classifier.safetensors",
         "model_index.json",
         "scheduler",
@@ -252,6 +256,28 @@ def test_a_training_stopped_while_it_packs_goes_on_with_the_same_command(
         "vae",
         "weak",
     }
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_killed_packing_left_gives_way(tiny_preset: None, tmp_path: Path, there: bool) -> None:
+    out = tmp_path / "out"
+    left = [out / ".partial", out / ".partial.0123abcd.partial"] if there else [tmp_path / "out.0123abcd.partial"]
+    for folder in left:
+        (folder / "unet").mkdir(parents=True)
+        (folder / "unet" / "config.json").touch()
+    train_portraits(tmp_path / "work", out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "work"]
+    assert not any(folder.exists() for folder in left)
+    assert (out / "model_index.json").exists()
+
+
+def test_weights_that_were_packed_are_known_again(tiny_preset: None, tmp_path: Path) -> None:
+    train_portraits(tmp_path / "work", tmp_path / "out")
+    check_sums("the pipeline", tmp_path / "out")
+    weights = tmp_path / "out" / "classifier.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(UnsupportedModel, match=r"the pipeline is damaged: classifier\.safetensors in "):
+        check_sums("the pipeline", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -268,9 +294,10 @@ def test_a_full_disk_is_a_sentence(
     monkeypatch.setattr(module, "save_file", full)
     arguments = ["train", "portraits", "--folder", str(tmp_path / "work"), "--outdir", str(tmp_path / "out")]
     assert main(arguments) == 2
+    kept = "" if unwritten == "portraits.safetensors" else "; what was done is kept"  # it is the first
     assert (
-        f"steerclear: the disk is full, so {str(tmp_path / 'work' / unwritten)!r} could not be written; what was done is "
-        "kept. Make room and run it again."
+        f"steerclear: the disk is full, so {str(tmp_path / 'work' / unwritten)!r} could not be written{kept}. "
+        "Make room and run it again."
     ) in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "work" / unwritten).exists()
 
@@ -335,7 +362,8 @@ def test_a_run_does_not_go_on_under_other_code(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(progress: Progress) -> None:
-        raise KeyboardInterrupt
+        if progress.stage != "portraits":  # something is done
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
@@ -348,7 +376,8 @@ def test_a_run_does_not_go_on_in_another_arithmetic(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(progress: Progress) -> None:
-        raise KeyboardInterrupt
+        if progress.stage != "portraits":  # something is done
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     with pytest.raises(KeyboardInterrupt):
@@ -513,7 +542,7 @@ def test_what_is_in_the_way_is_said_with_a_remedy(tmp_path: Path) -> None:
     wants_file = f"{str(folder)!r} is in the way: a file is needed there, and it is a folder; {remedy}"
     assert said(lambda: folder.write_text("")) == wants_file
     assert said(lambda: file.replace(folder)) == wants_file
-    assert said(folder.mkdir) == f"File exists {str(folder)!r}; what was done is kept."
+    assert said(folder.mkdir) == f"File exists {str(folder)!r}."
     assert _os_sentence(OSError(errno.ENOSPC, "No space left on device")).startswith(
         "the disk is full, so a file could not"
     )

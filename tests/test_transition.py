@@ -84,13 +84,6 @@ def test_the_increment_is_the_ratio_of_two_gaussians(alpha: float) -> None:
     assert torch.allclose(after - before, expected, rtol=1e-10)
 
 
-def test_the_published_increment_compares_with_the_prompt_and_clamps() -> None:
-    reached = MADE.mean(MADE.target()) + math.sqrt(MADE.variance) * MADE.noise
-    before, after = MADE.change(TransitionEvidence(0.3, "published"), reached, MADE.target())
-    log_p = before.sigmoid().log() + MADE.log_normal(reached, MADE.concept) - MADE.log_normal(reached, MADE.prompt)
-    assert torch.allclose(after.sigmoid(), log_p.exp().clamp(1e-4, 0.99), rtol=1e-10)
-
-
 def test_the_innovation_form_takes_the_extra_push_out() -> None:
     """Whatever was pushed beyond the target: the log-odds are those of the same noise on the target's path."""
     noise, evidence = math.sqrt(MADE.variance) * MADE.noise, TransitionEvidence(0.3)
@@ -190,7 +183,7 @@ def test_the_tracked_posterior_converges_to_the_exact_one(scale: float, strength
     errors = []
     for steps in (25, 200):
         evidence = TransitionEvidence(WORLD.prior, innovation=innovation)
-        guidance = DynamicNegativeGuidance(scale, strength, evidence=evidence)
+        guidance = DynamicNegativeGuidance(scale, negative_scale=strength, evidence=evidence)
         sampled, points = run(WORLD, guidance, steps, 200, algorithm_type="sde-dpmsolver++", solver_order=1)
         exact = torch.stack([WORLD.log_odds(at.sample, at.alpha, at.sigma).sigmoid() for at in points])
         errors.append(float((sampled.trace.table("posterior") - exact).abs().mean(1).max()))
@@ -268,7 +261,7 @@ def test_the_table_repairs_a_deterministic_sampler() -> None:
     }
     exact, rate, distance = WORLD.target.sample(range(10**6, 10**6 + 800)), {}, {}
     for name, evidence in evidences.items():
-        samples = run(WORLD, DynamicNegativeGuidance(evidence=evidence), 30, 800)[0].samples
+        samples = run(WORLD, DynamicNegativeGuidance(1.0, evidence=evidence), 30, 800)[0].samples
         rate[name], distance[name] = WORLD.concept_rate(samples), energy_distance(samples, exact)
     assert rate["volume"] < 0.3 * rate["tracked"], rate
     assert distance["volume"] < distance["tracked"], distance
@@ -284,7 +277,6 @@ def test_the_table_repairs_a_deterministic_sampler() -> None:
         ({"omega": -1.0}, "omega is -1.0, but must be a finite number of at least 0"),
         ({"prior": 1.0}, "prior is 1.0, but must be between 0 and 1, both excluded"),
         ({"prior": math.nan}, "prior is nan, but must be between 0 and 1"),
-        ({"method": "bayes"}, "method is 'bayes', but must be log-odds or published"),
         ({"stop_below": -1.0}, "stop_below is -1.0, but must be a finite number of at least 0"),
         ({"temperature": 0.0}, "temperature is 0.0, but must be a finite number of at least 0.001"),
     ],

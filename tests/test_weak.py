@@ -786,7 +786,7 @@ def test_a_weak_network_from_what_people_type(text, expected):
         ("noised:seed=1.5", InvalidSetting, "seed is 1.5, but must be a whole number of at least 0."),
         ("quantized:bits=1", InvalidSetting, "bits is 1, but must be a whole number from 2 to 16."),
         ("narrow-context:tokens=0", InvalidSetting, "tokens is 0, but must be a whole number of at least 1."),
-        ("dropout:probability=1", InvalidSetting, "probability is 1, but must be above 0 and below 1."),
+        ("dropout:probability=1", InvalidSetting, "probability is 1.0, but must be above 0 and below 1."),
         ("dropped-layers:layers=", InvalidSetting, "layers is ('',), but must be a tuple of paths of layers;"),
         ("without-lora:adapters=", InvalidSetting, "adapters is ('',), but must be a tuple of names of LoRA adapters;"),
         ("noised:strength=" + "9" * 400, InvalidSetting, "9, but must be a finite number of at least 0."),

@@ -1,4 +1,4 @@
-"""What an evidence promises: is this image becoming the concept? Log-odds, one an image."""
+"""What an evidence promises: is this image becoming the concept? Log-odds, one per image."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Belief:
     """What an evidence says at a step.
 
     Attributes:
-        log_odds: L = log p(concept | x_t) - log p(not concept | x_t), one an image, ``[batch]``, float64.
+        log_odds: L = log p(concept | x_t) - log p(not concept | x_t), one per image, ``[batch]``, float64.
         state: what the evidence needs further on.
     """
 
@@ -29,8 +29,10 @@ class Push:
 
     Attributes:
         positive, concept: predictions under the prompt and under the concept, in the network's space.
-        guided: the prediction of "the prompt without the concept", before any classifier-free guidance on top.
-        weight: the theory's weight of the concept's direction, w = exp(L) clamped, without the user's strength, ``[batch]``.
+        guided: the prediction of "the prompt without the concept", before any classifier-free guidance on top, and with this
+            push alone: the pushes away from other negatives say nothing about this concept.
+        weight: the theory's weight of the concept's direction, w = exp(L) clamped, without the user's negative_scale,
+            ``[batch]``.
     """
 
     positive: Tensor
@@ -39,18 +41,41 @@ class Push:
     weight: Tensor
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of a run before its first step: settings that were left open (None) follow from it.
+
+    Attributes:
+        exact: the denoiser is that of a world whose truth is known, and not a learned network.
+        prior: how often the concept shows without guidance, in (0, 1); 0.5 where nobody knows.
+    """
+
+    exact: bool = False
+    prior: float = 0.5
+
+
 class Evidence(Configurable, ABC):
     """The contract: a frozen dataclass of one concept; log-odds in, log-odds out, per image, no hidden state.
 
     At each step ``update`` comes first (the sampler has moved: what does that say?), then ``remember``
     (this is what we pushed: keep what the next update needs).
+
+    Class attributes:
+        name: on the command line.
+        paper: title, authors, year, arXiv number.
+        trust_region: whether a guidance limits the push (its weight, and its length to that of noise).
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
+    trust_region = True
+
+    def fitted(self, known: Circumstances) -> "Evidence":
+        """The same evidence with what was left open (None) set to what fits the run."""
+        return self
 
     def for_concepts(self, count: int) -> tuple["Evidence", ...]:
-        """One evidence a negative prompt: where a setting has a number for each, every one gets its own.
+        """One evidence per negative prompt: where a setting has a number for each, every one gets its own.
 
         Raises:
             InvalidSetting: the setting has another number of entries.

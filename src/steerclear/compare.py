@@ -14,24 +14,32 @@ from .bridges.asking import takes_classes
 from .bridges.effects import of_repeated
 from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
-from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
-from .gallery import Picture, claim_folder, write_text
+from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from .folders import run_folder
+from .gallery import Picture, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
-from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixel_change, pixels
+from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
+from .metrics.estimates import INTERVAL_NEEDS
 from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, decoded, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
+from .saving import stays_if_unwritable
 from .schedulers import is_flow, is_stochastic
 from .seeds import checked_seeds
 from .settings import finite, folder_path, whole
+from .table import UNSURE
 from .testbeds.portraits import SIZE
 
+RESULTS_FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 MOVED = Column(
     name="moved", label="moved", percent=True,
     meaning="mean absolute difference of the pixels to the first method's image of the same seed",
 )  # fmt: skip
-COST = Column(name="evaluations", label="network calls", meaning="network evaluations an image")
+COST = Column(name="evaluations", label="network calls", meaning="network evaluations per image")
+
+UNSURE_NAMED = 6
+"""Images that a note names."""
 
 Started = Callable[[Method, int, int], None]
 """Called as each method begins, with its place and how many there are."""
@@ -44,7 +52,7 @@ class Question:
     Attributes:
         prompt: what the image shall show.
         negative_prompts: what it shall not.
-        seeds: one an image, the same for every method.
+        seeds: one per image, the same for every method.
         num_inference_steps: of every method.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
@@ -110,6 +118,9 @@ def compare(
 ) -> Results:
     """Make the images that are missing, measure all of them, write ``results.json``.
 
+    A folder that holds the images of other seeds or other methods of the same question is extended; ``results.json`` is
+    about the seeds and methods of this call.
+
     Args:
         model: the pipeline.
         question: what is compared.
@@ -120,18 +131,15 @@ def compare(
 
     Raises:
         PromptError: an empty or overlong prompt.
-        InvalidSetting: an argument or a value of the question of another kind, or out of range.
-        FolderConflict: the folder holds another run.
-        UnknownName: a method that there is not.
+        FolderConflict: the folder holds another run, or another process is at work in it.
+        UnknownName, InvalidSetting: see :func:`check_question`.
         UnsupportedModel: a model that takes classes for prompts, or that :func:`~steerclear.generate.check_recipe` refuses.
         NotFiniteError: a network gave NaN; what is done is kept.
     """
     check_model(model)
-    if not isinstance(question, Question):
-        raise InvalidSetting("question", question, "a Question")
     folder = folder_path("folder", folder)
     whole("batch_size", batch_size, low=1)
-    question = question.checked()
+    question = check_question(question)
     prompt, negatives = question.prompt, question.negative_prompts
     for message in of_repeated(negatives):
         warnings.warn(message, SteerclearWarning, stacklevel=2)
@@ -142,9 +150,8 @@ def compare(
         )
     laboratory = _laboratory(model, question, prompt, negatives)
     standard = standard_methods(
-        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale,
-        prior=0.5 if laboratory is None else laboratory.prior(),
-    )  # fmt: skip
+        prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale
+    )
     methods = chosen_methods(question.methods, standard, prompt, negatives)
     if question.methods is None and model.weak is None:
         methods = [method for method in methods if not method.guidance.needs_weak()]
@@ -156,24 +163,46 @@ def compare(
         check_recipe(model, recipe)
     warn_of_idle_weak(model, list(recipes.values()))
     _warn_of_idle_scales(question, methods)
-    claim_folder(folder, _identity(model, question, prompt, negatives, [method.name for method in methods]))
+    places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        made[method.name] = generate(
-            model, recipes[method.name], question.seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-    results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
-    write_text(folder / "results.json", results.model_dump_json(indent=1) + "\n")
+    settings = _identity(model, question)
+    with run_folder(folder, settings, recipes=places), keeping(lambda: made):
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            made[method.name] = generate(
+                model, recipes[method.name], question.seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+        results = _results(model, question, prompt, negatives, methods, recipes, made, laboratory, folder, command)
+        with stays_if_unwritable(folder / RESULTS_FILE):
+            write_text(folder / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
     return results
+
+
+def check_question(question: Question) -> Question:
+    """Refuse what needs no model to be refused; returns the same question with plain values.
+
+    Raises:
+        PromptError: an empty prompt.
+        InvalidSetting: a value of another kind, or out of range.
+        UnknownName: a method that there is not.
+    """
+    if not isinstance(question, Question):
+        raise InvalidSetting("question", question, "a Question")
+    question = question.checked()
+    standard = standard_methods(
+        question.prompt, question.negative_prompts, guidance_scale=question.guidance_scale,
+        auto_scale=question.auto_scale,
+    )  # fmt: skip
+    chosen_methods(question.methods, standard, question.prompt, question.negative_prompts)
+    return question
 
 
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look.
+    """Everything that decides how this method's images look; what its guidance left open is settled here.
 
     Raises:
         PromptError: an empty prompt, or no text.
@@ -185,9 +214,10 @@ def recipe_of(
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
     weak = method.guidance.needs_weak()
+    guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=method.guidance.to_config(), weak=model.weak_name if weak else None,
+        guidance=guidance.to_config(), weak=model.weak_name if weak else None,
         weak_digest=model.weak_digest if weak else None, num_inference_steps=num_inference_steps,
         height=height, width=width,
     )  # fmt: skip
@@ -202,17 +232,21 @@ def _settings(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _identity(
-    model: Model, question: Question, prompt: str, negatives: tuple[str, ...], names: list[str]
-) -> dict[str, Any]:
-    """What two runs in one folder must share: everything that results.json is made of."""
-    asked = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
-    return asked | {
-        "command": "compare", "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name,
-        "weak_digest": model.weak_digest, "prompt": prompt, "negative_prompts": list(negatives),
+def asked_of(question: Question) -> dict[str, Any]:
+    """What two runs in one folder must share, as far as it can be told without a model. Seeds and methods are not of it:
+    the images of each method are its own, and results.json speaks of those that were asked for last."""
+    return {
+        "command": "compare", "prompt": question.prompt, "negative_prompts": list(question.negative_prompts),
         "num_inference_steps": question.num_inference_steps, "height": question.height, "width": question.width,
         "guidance_scale": question.guidance_scale, "auto_scale": question.auto_scale,
-        "seeds": format_seeds(question.seeds), "methods": names,
+    }  # fmt: skip
+
+
+def _identity(model: Model, question: Question) -> dict[str, Any]:
+    """What two runs in one folder must share."""
+    of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    return of_model | asked_of(question) | {
+        "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name, "weak_digest": model.weak_digest,
     }  # fmt: skip
 
 
@@ -262,14 +296,17 @@ def _results(
         cost = sum(picture.evaluations for picture in pictures) / len(pictures)
         measurements["evaluations"] = Measurement(value=cost, better="lower")
         shown = {} if laboratory is None or seen is None else laboratory.shown(seen)
+        sure = {} if laboratory is None or seen is None else laboratory.sure(seen)
         rows.append(MethodResult(
             name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
-            guidance=method.guidance.to_config(), recipe_digest=recipes[method.name].digest(), evaluations=cost,
+            guidance=recipes[method.name].guidance, recipe_digest=recipes[method.name].digest(), evaluations=cost,
             noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
             images=[
                 ImageResult(
                     seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
-                    shown={name: int(values[row]) for name, values in shown.items()}, trace=picture.trace,
+                    shown={name: int(values[row]) for name, values in shown.items()},
+                    probability={name: round(float(values[row]), 4) for name, values in sure.items()},
+                    trace=picture.trace,
                 )
                 for row, picture in enumerate(pictures)
             ],
@@ -282,7 +319,7 @@ def _results(
         weak_digest=model.weak_digest, num_inference_steps=question.num_inference_steps, height=question.height,
         width=question.width, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
-        target=None if laboratory is None else laboratory.target, notes=_notes(model, methods, laboratory, question),
+        target=None if laboratory is None else laboratory.target, notes=[*_notes(model, methods, laboratory, question), *unsure_notes(rows)],
         methods=rows,
     )  # fmt: skip
 
@@ -291,6 +328,22 @@ def method_warnings(method: Method) -> list[str]:
     """What of this method has no effect, and why."""
     reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
     return [f"the negative prompt has no effect: {reason}"] if reason else []
+
+
+def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
+    """Which images the classifier is unsure of; nothing where it is sure of all."""
+    low, high = UNSURE
+    images = [(method.label, image) for method in methods for image in method.images]
+    notes = []
+    for name in dict.fromkeys(name for _, image in images for name in image.probability):
+        found = [f"{label} seed {image.seed}" for label, image in images if low <= image.probability[name] <= high]
+        if found:
+            more = f" and {len(found) - UNSURE_NAMED} more" * (len(found) > UNSURE_NAMED)
+            notes.append(
+                f"The classifier is unsure of {name!r} ({100 * low:.0f} to {100 * high:.0f} %) in {len(found)} of {len(images)} "
+                f"images: {', '.join(found[:UNSURE_NAMED])}{more}. They count as what is likelier; look at them."
+            )
+    return notes
 
 
 def _notes(
@@ -327,9 +380,13 @@ def _notes(
         notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")
+    if laboratory is not None and len(question.seeds) < INTERVAL_NEEDS:
+        notes.append(
+            f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
+        )
     if len(question.seeds) < 1000:
         notes.append(
-            f"{len(question.seeds)} images a method: read the intervals. A published figure needs at least 1,000."
+            f"{len(question.seeds)} images per method: read the intervals. A published figure needs at least 1,000."
         )
     return notes
 

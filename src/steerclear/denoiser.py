@@ -75,11 +75,13 @@ class Point:
 
     Args:
         sample: x_t, ``[batch, ...]``, in the sampler's own scaling: x_t = alpha * x_0 + sigma * noise.
-        alpha, sigma: the noise level, the same for all images of the batch.
+        alpha, sigma: the noise level, the same for all images of the batch; NaN where the scheduler does not say
+            (:func:`steerclear.schedulers.unreadable`).
         timestep: what the network is told of it.
-        index: how many steps were made, from 0.
-        total: how many there will be.
-        substep: True on the second evaluation of a two-evaluation sampler, at a point that is not kept.
+        index: how many steps were made, from 0: steps as ``num_inference_steps`` counts them. Samplers that evaluate more
+            than once per step have several points with the same index.
+        total: how many steps there will be.
+        substep: True at a point that is not kept, such as Heun's second evaluation.
     """
 
     sample: Tensor
@@ -92,7 +94,7 @@ class Point:
 
 
 class Denoiser(Protocol):
-    """Anything that predicts under conditions: a pipeline being steered, or an exact world."""
+    """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
 
     prediction_type: str
 

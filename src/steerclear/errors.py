@@ -21,7 +21,7 @@ What to do is said in the words of the door that was used: ``in_words_of(python,
 
 import difflib
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -83,6 +83,8 @@ def shown(value: object) -> str:
         return shortened(str(value) if isinstance(value, (int, float)) else repr(value))
     except ValueError:  # Python does not write whole numbers of any length
         return "a number of more than 4,300 digits"
+    except RecursionError:
+        return f"of type {type(value).__name__} and nested too deep to print"
 
 
 def lacks_memory(error: BaseException | None) -> bool:
@@ -101,6 +103,26 @@ def lacks_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+KEPT = "what was done is kept"
+"""The note on an exception that stops a run of which something is done."""
+
+
+@contextmanager
+def keeping(done: Callable[[], object]) -> Iterator[None]:
+    """Add the note :data:`KEPT` to an exception that leaves the block, Ctrl-C included, if ``done()`` is true then."""
+    try:
+        yield
+    except BaseException as error:
+        if done() and not keeps(error):
+            error.add_note(KEPT)
+        raise
+
+
+def keeps(error: BaseException) -> bool:
+    """Whether an exception carries the note :data:`KEPT`."""
+    return KEPT in getattr(error, "__notes__", ())
 
 
 class SteerclearError(Exception):
@@ -171,11 +193,11 @@ class NotFiniteError(SteerclearError, ArithmeticError):
     """A network or a guidance gave NaN or infinity.
 
     >>> print(NotFiniteError("the decoded image", "for seed 3", "Try float32."))
-    the decoded image is not finite for seed 3. Images that were done are kept. Try float32.
+    the decoded image is not finite for seed 3. Try float32.
     """
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what} is not finite {where}. Images that were done are kept. {remedy}")
+        super().__init__(f"{what} is not finite {where}. {remedy}")
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):
@@ -183,7 +205,7 @@ class TrainingDiverged(SteerclearError, ArithmeticError):
 
     def __init__(self, stage: str, step: int, value: float, what: str = "loss") -> None:
         super().__init__(
-            f"the {what} of stage {stage!r} became {value} at step {step}; the last checkpoint is kept. "
+            f"the {what} of stage {stage!r} became {value} at step {step}. "
             f"Resume with a lower learning rate, or start again with another seed."
         )
 

@@ -1,20 +1,52 @@
 """Images in a folder: each a PNG that carries its own settings and trace, written whole or not at all."""
 
+import hashlib
+import io
 import json
+import struct
+import warnings
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .errors import FolderConflict
+from .errors import SteerclearWarning
 from .recipe import Recipe
-from .saving import PARTIAL, save_whole
+from .saving import save_whole
+from .values import parse_object
 
 SETTINGS_KEY = "steerclear"
-SAID_OF_ITSELF = {"digest", "seed", "trace", "levels", "branches", "evaluations"}
-RUN_FILE = "run.json"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+DIGEST_LENGTH = 32
+SHOWN = 4
+"""Of damaged images, how many are named."""
+UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for bad files, and the reading of what they say."""
+
+
+class Said(BaseModel):
+    """The types of what a PNG says of itself, as far as it is read again; see :class:`Picture`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    digest: str
+    seed: int
+    trace: dict[str, list[float | None]]
+    levels: list[float | None]
+    branches: list[list[str]]
+    evaluations: float = Field(ge=0)
+    pixels: str
+
+    @model_validator(mode="after")
+    def _a_row_per_step(self) -> "Said":
+        if {len(self.branches), *map(len, self.trace.values())} != {len(self.levels)}:
+            raise ValueError("the trace, the levels and the branches have different numbers of steps")
+        return self
 
 
 @dataclass(frozen=True)
@@ -25,7 +57,7 @@ class Picture:
         seed: its seed.
         path: where it is.
         trace: name -> the guidance's number at every step (None at steps that did not show it).
-        levels: sigma / alpha at every step (None at pure noise, where it is infinite).
+        levels: sigma / alpha at every step (None at pure noise, where it is infinite, and where it is unknown).
         branches: which branches ran at every step.
         evaluations: network evaluations that it took.
     """
@@ -51,7 +83,7 @@ def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
     settings = {
         "recipe": recipe.model_dump(mode="json"), "digest": recipe.digest(), "seed": picture.seed,
         "trace": picture.trace, "levels": picture.levels, "branches": picture.branches,
-        "evaluations": picture.evaluations,
+        "evaluations": picture.evaluations, "pixels": pixel_digest(image),
     }  # fmt: skip
     info = PngImagePlugin.PngInfo()
     info.add_text(SETTINGS_KEY, json.dumps(settings))
@@ -59,76 +91,87 @@ def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
     save_whole(picture.path, lambda to: image.save(to, format="PNG", pnginfo=info))
 
 
+def pixel_digest(image: Image.Image) -> str:
+    """A short hash of what an image shows: its size and every pixel."""
+    shown = f"{image.mode} {image.size} ".encode() + image.tobytes()
+    return hashlib.sha256(shown).hexdigest()[:DIGEST_LENGTH]
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether every chunk of a PNG is there with its checksum right. Image libraries pass over the checksums of texts.
+
+    >>> is_whole_png(PNG_SIGNATURE), is_whole_png(b"GIF89a")
+    (False, False)
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return False
+    start, name = len(PNG_SIGNATURE), b""
+    while start < len(data):
+        length, name = struct.unpack_from(">I4s", data, start) if start + 12 <= len(data) else (len(data), b"")
+        end = start + 8 + length
+        checksum = data[end : end + 4]
+        if checksum != struct.pack(">I", zlib.crc32(data[start + 4 : end])):
+            return False
+        start = end + 4
+    return name == b"IEND"
+
+
 def read_settings(path: Path) -> dict[str, Any] | None:
-    """What a PNG says of itself; None when it is no image of ours, or damaged."""
+    """What a PNG says of itself; None when it is no image of ours, or changed by a single bit since it was made."""
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()
+        if not is_whole_png(data):
+            return None
+        with Image.open(io.BytesIO(data)) as image:
             image.load()
-            settings = json.loads(image.info[SETTINGS_KEY])
-    except (OSError, KeyError, UnidentifiedImageError, ValueError, SyntaxError):  # Pillow's own for bad files
+            settings = parse_object(image.info[SETTINGS_KEY])
+            unchanged = Said.model_validate(settings).pixels == pixel_digest(image)
+    except UNREADABLE:
         return None
-    return settings if isinstance(settings, dict) and settings.keys() >= SAID_OF_ITSELF else None
+    return settings if unchanged else None
 
 
 def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
     """The image of this seed if it is there and was made by this recipe."""
-    path = picture_path(folder, seed)
-    settings = read_settings(path) if path.exists() else None
-    if settings is None or settings.get("digest") != recipe.digest() or settings.get("seed") != seed:
+    return _picture(folder, seed, recipe, read_settings(picture_path(folder, seed)))
+
+
+def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
+    """The images that are there, and the seeds of those that are not.
+
+    Warns:
+        SteerclearWarning: images are there and damaged; their seeds count as missing.
+    """
+    said = {seed: read_settings(picture_path(folder, seed)) for seed in seeds}
+    damaged = [seed for seed in seeds if said[seed] is None and picture_path(folder, seed).exists()]
+    if damaged:
+        names = ", ".join(picture_path(folder, seed).name for seed in damaged[:SHOWN])
+        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+        warnings.warn(
+            f"images in {folder} changed after they were made, or are of an earlier version, and are made again: {names}{more}",
+            SteerclearWarning, stacklevel=3,
+        )  # fmt: skip
+    found = {seed: _picture(folder, seed, recipe, said[seed]) for seed in seeds}
+    return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]
+
+
+def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] | None) -> Picture | None:
+    if settings is None or settings["digest"] != recipe.digest() or settings["seed"] != seed:
         return None
     return Picture(
-        seed, path, settings["trace"], settings["levels"], settings["branches"], settings["evaluations"]
+        seed, picture_path(folder, seed), settings["trace"], settings["levels"], settings["branches"],
+        settings["evaluations"],
     )  # fmt: skip
 
 
-def claim_folder(folder: Path, settings: dict[str, Any], option: str = "--outdir") -> None:
-    """Make the folder this run's own, or find that it is.
-
-    Args:
-        folder: created when missing.
-        settings: what a run must have in common with what is there; written to ``run.json``.
-        option: of the command that chose the folder, for the errors.
-
-    Raises:
-        FolderConflict: the folder holds another run (says what differs), or files that are not ours.
-    """
-    path = folder / RUN_FILE
-    if path.exists():
-        try:
-            before = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise FolderConflict(
-                f"{path} is damaged ({error}); give another {option}, or remove the folder."
-            ) from error
-        different = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
-        if different:
-            shown = "; ".join(f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in different[:4])
-            raise FolderConflict(
-                f"the folder {str(folder)!r} holds another run ({shown}). Give another {option}, or remove the folder."
-            )
-        return
-    if folder.exists() and not folder.is_dir():
-        raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another {option}.")
-    cut_off = path.with_name(RUN_FILE + PARTIAL)  # the claim of a run that was killed while it wrote it
-    if folder.exists() and any(found != cut_off for found in folder.iterdir()):
-        raise FolderConflict(
-            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another {option}."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=2) + "\n")
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is there whole or not at all; one that says the same already is left alone."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is there whole or not at all; one that holds the same already is left alone."""
+    with suppress(OSError):  # what is not there, or cannot be read, is written
+        if path.read_bytes() == content:
+            return
     save_whole(path, lambda to: to.write_bytes(content))
-
-
-def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
-    """The images that are there, and the seeds of those that are not."""
-    found = {seed: find_picture(folder, seed, recipe) for seed in seeds}
-    return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]

@@ -11,10 +11,20 @@ import numpy as np
 
 from .bridges.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from .bridges.call import Run
+from .bridges.configs import failures_of_libraries
 from .bridges.files import WEAK_FOLDER
 from .bridges.loading import Model
 from .bridges.steer import steer
-from .errors import InvalidSetting, NotFiniteError, SteerclearWarning, UnsupportedModel, in_words_of, lacks_memory
+from .engine import check_noise_level
+from .errors import (
+    InvalidSetting,
+    NotFiniteError,
+    SteerclearWarning,
+    UnsupportedModel,
+    in_words_of,
+    keeping,
+    lacks_memory,
+)
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .prompts import conjunction
 from .recipe import Recipe
@@ -46,9 +56,10 @@ def generate(
     Args:
         model: the pipeline that the recipe names.
         recipe: everything but the seeds.
-        seeds: one per image, each once; image k depends on its own alone.
-        folder: where the PNGs are. One that is there and was made by this recipe is not made again.
-        batch_size: images in one forward.
+        seeds: one per image, each once; image k depends on its own alone, up to the rounding of a forward of another batch
+            size.
+        folder: where the PNGs are. One that is there and was made by this recipe stays as it is.
+        batch_size: images in one forward, see :func:`batches_of`.
         on_progress: see :data:`OnProgress`.
 
     Raises:
@@ -66,8 +77,9 @@ def generate(
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
     if missing:
-        batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-        pictures |= _made(model, recipe, batches, folder, on_progress or (lambda done, total: None))
+        batches = [batch for batch in batches_of(seeds, batch_size) if not pictures.keys() >= set(batch)]
+        with keeping(lambda: pictures):
+            _make(model, recipe, batches, folder, pictures, on_progress or (lambda done, total: None))
     return [pictures[seed] for seed in seeds]
 
 
@@ -77,17 +89,33 @@ def check_model(model: object) -> None:
         raise InvalidSetting("model", model, "a Model", "load one with load_model")
 
 
+def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The seeds of each forward: a function of what is asked for and not of what is there.
+
+    A batch that lacks an image is made again as it was, because the same image in a batch of another size may differ in its
+    last bits. Ordered, so that a longer list begins with the batches of a shorter one wherever those are full.
+
+    >>> batches_of([5, 1, 0, 9], 2)
+    [[0, 1], [5, 9]]
+    """
+    ordered = sorted(seeds)
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+
+
+@failures_of_libraries()
 def check_recipe(model: Model, recipe: Recipe) -> None:
     """Refuse what the model cannot do, before anything is made.
 
     Raises:
-        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or the guidance asks for a weak network,
-            and there is none, or none that can run beside the pipeline's own as it is placed.
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or does not say the noise level to a
+            guidance that needs it; or the guidance asks for a weak network, and there is none, or none that can run beside
+            the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
         InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
     """
     pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
+    check_noise_level(recipe.built_guidance(), pipe.scheduler)
     check_steps(pipe.scheduler, recipe.num_inference_steps)
     check_prompt(pipe, "prompt", recipe.prompt)
     for negative in recipe.negative_prompts:
@@ -133,12 +161,13 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
 
 
-def _made(
-    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, on_progress: OnProgress
-) -> dict[int, Picture]:
-    """Make the images of these seeds and write them, batch after batch."""
+@failures_of_libraries()
+def _make(
+    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, pictures: dict[int, Picture],
+    on_progress: OnProgress,
+) -> None:  # fmt: skip
+    """Make these batches one after the other, write the images that ``pictures`` lacks, and add them to it."""
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
-    made = {}
     # one block for all batches: a weak network that is made of the pipeline's own is made once
     with _steered(model, recipe) as run:
         for batch in batches:
@@ -159,19 +188,20 @@ def _made(
                     raise
                 raise InvalidSetting(
                     in_words_of("batch_size", "--batch-size"), len(batch), f"small enough for the memory of {model.device}",
-                    f"lower it, or the size of the images, or load with {in_words_of(*SAVES_MEMORY)}; images that were "
-                    f"done are kept",
+                    f"lower it, or the size of the images, or load with {in_words_of(*SAVES_MEMORY)}",
                 ) from error  # fmt: skip
             for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
+                if seed in pictures:
+                    continue
                 if not np.isfinite(decoded).all():
                     raise NotFiniteError(
                         "the image that the autoencoder decoded", f"for seed {seed}",
                         "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
                     )  # fmt: skip
                 image = model.pipe.numpy_to_pil(decoded)[0]
-                made[seed] = _picture(seed, picture_path(folder, seed), run.trace, row)
-                write_picture(image, recipe, made[seed])
-    return made
+                picture = _picture(seed, picture_path(folder, seed), run.trace, row)
+                write_picture(image, recipe, picture)
+                pictures[seed] = picture
 
 
 def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
@@ -181,8 +211,8 @@ def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
     return Picture(
         seed,
         path,
-        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names()},
-        plain(trace.levels()),
+        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names},
+        plain(trace.levels),
         [list(names) for names in trace.branches],
         float(trace.evaluations[row]),
     )

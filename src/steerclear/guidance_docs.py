@@ -127,10 +127,12 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting's value as a person writes it: nested guidances by their name and settings.
+    """A setting's value as a person writes it, and can type it back: nested guidances by their name and settings.
 
     >>> plain(3.0), plain(None), plain("negative")
     ('3', 'none', 'negative')
+    >>> plain((1.0, 0.5)), plain(((1.0, 0.0), (4.0, -2.0)))
+    ('1, 0.5', '[1, 0], [4, -2]')
     >>> plain({"_class_name": "TransitionEvidence", "prior": 0.5})
     'TransitionEvidence(prior=0.5)'
     """
@@ -140,7 +142,7 @@ def plain(value: Any) -> str:
         inside = ", ".join(f"{name}={plain(part)}" for name, part in value.items() if name != "_class_name")
         return f"{value.get('_class_name', '')}({inside})"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(plain, value)) or "none"
+        return ", ".join(f"[{plain(one)}]" if isinstance(one, (list, tuple)) else plain(one) for one in value) or "none"
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from .belief import Evidence
 from .errors import InvalidSetting, UnknownName
 from .guidance.base import find_guidance, guidances
-from .settings import Configurable, parse_value
+from .settings import MOST_NESTED, Configurable
 from .shelf import entries, find
+from .values import NO_VALUE, read_setting, split_pairs
 
 VALUE = ""
 """Key of an assignment's own text in the tree of assignments; the other keys are what lies behind a dot."""
@@ -20,17 +21,19 @@ def build_guidance(name: str, guidance_scale: float | None = None, assignments: 
     Args:
         name: of the guidance.
         guidance_scale: None for the guidance's own default.
-        assignments: ``key=value``. ``evidence.prior=0.3`` and ``inner.evidence.prior=0.3`` reach into parts; a part takes
-            the name of a guidance or an evidence (``inner=cfg``, ``evidence=constant``) with its defaults.
+        assignments: ``key=value``, each value read by the type of its setting (:func:`~steerclear.values.read_setting`).
+            ``evidence.prior=0.3`` and ``inner.evidence.prior=0.3`` reach into parts. A part takes the name of a guidance or an
+            evidence with its defaults (``inner=cfg``), or with settings: ``inner=cfg(guidance_scale=4)``.
 
     Raises:
         UnknownName: a guidance or a parameter that there is not; the message names the nearest.
-        InvalidSetting: an assignment without ``=``, a setting given twice, or a value out of range.
+        InvalidSetting: an assignment without ``=``, a setting given twice, a value of another type or out of range, or too
+            many parts inside one another.
 
     >>> build_guidance("cfg", 5.0).guidance_scale
     5.0
     >>> build_guidance("interval", None, ["inner=negative", "inner.guidance_scale=4", "stop=0.5"]).inner.guidance_scale
-    4
+    4.0
     """
     cls = find_guidance(name)
     scale = [] if guidance_scale is None else [f"guidance_scale={json.dumps(guidance_scale)}"]
@@ -44,8 +47,13 @@ def _tree(assignments: Sequence[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
             raise InvalidSetting("--set", assignment, "key=value, like guidance_scale=3")
+        names = key.split(".")
+        if len(names) > MOST_NESTED:
+            raise InvalidSetting(
+                f"the depth of --set {names[0]}...", len(names), f"at most {MOST_NESTED} parts inside one another"
+            )
         node = tree
-        for part in key.split("."):
+        for part in names:
             node = node.setdefault(part, {})
         if VALUE in node:
             raise InvalidSetting(key, text, f"given once; it is {node[VALUE]} already")
@@ -57,22 +65,37 @@ def _built(cls: type[Configurable], kept: dict[str, Any], tree: dict[str, Any]) 
     for name in tree:
         if name not in cls.parameters():
             raise UnknownName(f"parameter of {cls.name}", name, cls.parameters())
-    settings = kept | {name: _value(name, node[VALUE]) for name, node in tree.items() if VALUE in node}
+    settings = kept | {name: _value(cls.types()[name], node[VALUE]) for name, node in tree.items() if VALUE in node}
     for name, node in tree.items():
         inside = {key: value for key, value in node.items() if key != VALUE}
         if inside:
-            before = settings[name] if name in settings else getattr(_made(cls, settings), name)
+            before = settings[name] if name in settings else getattr(cls.with_settings(settings), name)
             settings[name] = _changed(name, before, inside)
-    return _made(cls, settings)
+    return cls.with_settings(settings)
 
 
-def _value(name: str, text: str) -> Any:
-    """The value of a setting; for a part, the guidance or evidence of that name with its defaults."""
-    if name == "inner" and text != "null":
-        return _made(find_guidance(text), {})
-    if name == "evidence":
-        return _made(find("evidence", Evidence, text), {})
-    return parse_value(text)
+def _value(kind: Any, text: str) -> Any:
+    """The value of a setting of this type; for a part, the guidance or evidence that the text names."""
+    part = next(
+        (one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Configurable)), None
+    )
+    if part is None:
+        return read_setting(text, kind)
+    return None if text.strip().lower() in NO_VALUE else _part(part, text.strip())
+
+
+def _part(kind: type[Configurable], text: str) -> Any:
+    """``name``, or ``name(key=value, key=value)``."""
+    name, opened, pairs = text.partition("(")
+    if opened and not pairs.endswith(")"):
+        raise InvalidSetting(
+            kind.__name__.lower(), text, "a name, or name(key=value, key=value)", "close the parenthesis"
+        )
+    depth = 1 + text.count("(")
+    if depth > MOST_NESTED:
+        raise InvalidSetting(f"the depth of {name}(...)", depth, f"at most {MOST_NESTED} parts inside one another")
+    found = find("evidence", Evidence, name.strip()) if issubclass(kind, Evidence) else find_guidance(name.strip())
+    return _built(found, {}, _tree(split_pairs(pairs[:-1])))
 
 
 def _changed(name: str, before: Any, inside: dict[str, Any]) -> Any:
@@ -82,11 +105,3 @@ def _changed(name: str, before: Any, inside: dict[str, Any]) -> Any:
         raise InvalidSetting(name, before, f"a guidance or an evidence before {name}.{next(iter(inside))} can be set",
                              f"add --set {name}=NAME, one of {parts}")  # fmt: skip
     return _built(type(before), {field: getattr(before, field) for field in before.parameters()}, inside)
-
-
-def _made(cls: type[Configurable], settings: dict[str, Any]) -> Any:
-    try:
-        return cls.with_settings(settings)
-    except (TypeError, AttributeError) as error:  # a value of another kind than the checks of its class expect
-        shown = ", ".join(f"{name}={value}" for name, value in settings.items()) or "nothing"
-        raise InvalidSetting(cls.name, shown, "settings of the right kinds", str(error)) from error

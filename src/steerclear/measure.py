@@ -10,17 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .belief import Circumstances
+from .bridges.loading import Model
 from .errors import SteerclearError
 from .features.portrait_classifier import PortraitClassifier, read
 from .gallery import Picture
 from .metrics.collateral import collateral_shift
 from .metrics.diversity import mean_pairwise_distance
-from .metrics.estimates import Estimate, bootstrap_counts, percentile_interval
+from .metrics.estimates import Estimate, mean_estimate
 from .metrics.frechet import frechet_estimate
 from .metrics.precision_recall import precision_recall
 from .metrics.rates import rate
 from .results import Column, Measurement
-from .testbeds.portraits import attribute_rates, indicators, posterior, read_prompt, shows, true_portraits
+from .testbeds.portraits import (
+    attribute_rates,
+    concept_probability,
+    indicators,
+    posterior,
+    read_prompt,
+    shows,
+    true_portraits,
+)
 
 CLASSIFIER = "classifier.safetensors"
 NEIGHBOURS = 3
@@ -38,10 +48,19 @@ class Seen:
     Attributes:
         attributes: integers by attribute, ``[n]``.
         features: the classifier's feature vectors, ``[n, 128]``.
+        probabilities: how sure the classifier is, by attribute: ``[n]`` of "yes", or ``[n, levels]``.
     """
 
     attributes: dict[str, Tensor]
     features: Tensor
+    probabilities: dict[str, Tensor]
+
+
+def circumstances(model: Model, prompt: str, negatives: Sequence[str]) -> Circumstances:
+    """What is known of a run with these prompts: on the portraits' model, how often true portraits show the negative."""
+    if not (model.folder / CLASSIFIER).is_file():
+        return Circumstances()
+    return Circumstances(prior=PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None).prior())
 
 
 def pixels(pictures: Sequence[Picture]) -> Tensor:
@@ -50,11 +69,9 @@ def pixels(pictures: Sequence[Picture]) -> Tensor:
 
 
 def pixel_change(images: Tensor, reference: Tensor) -> Measurement:
-    """Mean absolute difference to other images of the same seeds, as a fraction of the full range; bootstrap interval."""
+    """Mean absolute difference to other images of the same seeds, as a fraction of the full range; Student's interval."""
     each = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
-    resampled = bootstrap_counts(len(each)) @ each / len(each)
-    low, high = percentile_interval(resampled)
-    return Measurement(value=float(each.mean()), low=low, high=high, interval="bootstrap", better="lower")
+    return _measured(mean_estimate(each), "jackknife", better="lower")
 
 
 @dataclass(frozen=True)
@@ -151,8 +168,8 @@ class PortraitLaboratory:
         return [
             *columns,
             Column(name="collateral_shift", label="collateral shift", percent=True,
-                   meaning="mean absolute difference of all other attributes' rates from the exact truth; what as many "
-                           "true portraits would show by chance is the truth row"),
+                   meaning="mean absolute difference of all other attributes' rates from the exact truth, less what as many "
+                           "true portraits would show by chance; where the interval reaches 0, chance may be all of it"),
             Column(name="frechet", label="Fréchet distance",
                    meaning="distance of feature means and covariances to true portraits of the target, bias removed"),
             Column(name="precision", label="precision", percent=True,
@@ -165,6 +182,10 @@ class PortraitLaboratory:
     def shown(self, seen: Seen) -> dict[str, Tensor]:
         """What each image shows: every attribute, and yes or no for each concept ("red hat")."""
         return seen.attributes | {name: shows(name, seen.attributes) for name in self.concepts}
+
+    def sure(self, seen: Seen) -> dict[str, Tensor]:
+        """How sure the classifier is of each concept in each image: probabilities, ``[n]``."""
+        return {name: concept_probability(name, seen.probabilities) for name in self.concepts}
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
         """All columns for one set of images."""
@@ -187,9 +208,8 @@ class PortraitLaboratory:
 
     def _collateral(self, shown: Mapping[str, Tensor], truth: Mapping[str, float]) -> Measurement:
         shift = collateral_shift(shown, truth, exclude=self._named)
-        return Measurement(
-            value=shift.value, low=shift.low, high=shift.high, interval="bootstrap", truth=shift.floor, better="lower"
-        )
+        corrected = _measured(shift.excess, "bootstrap", truth=0.0, better="lower")
+        return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})
 
     def _against_reference(self, features: Tensor) -> dict[str, Measurement]:
         """Fréchet distance, precision, recall and diversity; each with what as many true portraits would give."""
@@ -201,7 +221,7 @@ class PortraitLaboratory:
         if count >= FEWEST_FOR_FRECHET:  # below, the bias cannot be removed and the number would mislead
             distance = frechet_estimate(features, reference)
             perfect = frechet_estimate(floor, reference)
-            found["frechet"] = _measured(distance, perfect.value, "lower", "jackknife")
+            found["frechet"] = _measured(distance, "jackknife", truth=perfect.value, better="lower")
         if count > NEIGHBOURS:
             ours, perfect_both = precision_recall(same_number, features), precision_recall(same_number, floor)
             for name in ("precision", "recall"):
@@ -212,13 +232,20 @@ class PortraitLaboratory:
                 )  # fmt: skip
         if count > 1:
             spread = mean_pairwise_distance(features)
-            found["diversity"] = _measured(spread, mean_pairwise_distance(floor).value, "truth", "bootstrap")
+            found["diversity"] = _measured(
+                spread, "jackknife", truth=mean_pairwise_distance(floor).value, better="truth"
+            )
         return found
 
 
 def _measured(
-    estimate: Estimate, truth: float, better: Literal["lower", "truth"], interval: Literal["bootstrap", "jackknife"]
+    estimate: Estimate,
+    interval: Literal["bootstrap", "jackknife"],
+    *,
+    truth: float | None = None,
+    better: Literal["lower", "truth"],
 ) -> Measurement:
     return Measurement(
-        value=estimate.value, low=estimate.low, high=estimate.high, interval=interval, truth=truth, better=better
-    )
+        value=estimate.value, low=estimate.low, high=estimate.high,
+        interval=None if estimate.low is None else interval, truth=truth, better=better,
+    )  # fmt: skip

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidSetting, UnknownName
-from .evidence.transition import TransitionEvidence
 from .guidance.auto import AutoGuidance
 from .guidance.base import Guidance, guidances
 from .guidance.classifier_free import ClassifierFreeGuidance
@@ -12,8 +11,8 @@ from .guidance.dynamic_negative import DynamicNegativeGuidance
 from .guidance.negative_prompt import NegativePromptGuidance
 from .guidance.unguided import Unguided
 
-NETWORK_STOP_BELOW = 1.0
-"""sigma / alpha under which a network's transitions are noise to the tracking (docs/tracking.md)."""
+WITHOUT_NEGATIVE, WITH_NEGATIVE, WITH_NEGATIVE_CLASS = "cfg", "dynamic-negative", "negative"
+"""The guidance that is taken where none is named; classes have no conjunction, which the dynamic negative asks for."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
 TAKE_SCALE = {
@@ -43,7 +42,7 @@ class Method:
 
 
 def standard_methods(
-    prompt: str, negative_prompts: Sequence[str], *, guidance_scale: float, auto_scale: float, prior: float
+    prompt: str, negative_prompts: Sequence[str], *, guidance_scale: float, auto_scale: float
 ) -> list[Method]:
     """The field's ways, in the order in which the table shows them; without negatives, "without" has nothing to say.
 
@@ -52,12 +51,9 @@ def standard_methods(
         negative_prompts: what it shall not.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
-        prior: how often the concept shows without guidance, for the tracking.
     """
     negatives = tuple(negative_prompts)
-    evidence = TransitionEvidence(prior=prior, stop_below=NETWORK_STOP_BELOW)
-    dynamic = DynamicNegativeGuidance(guidance_scale, evidence=evidence)
-    inside = DynamicNegativeGuidance(1.0, evidence=evidence)
+    dynamic, inside = DynamicNegativeGuidance(guidance_scale), DynamicNegativeGuidance(1.0)
     without = f"{prompt} without {' and without '.join(negatives)}"
     together = (", ".join(negatives),) if negatives else ()  # Stable Diffusion has room for one text
     methods = [

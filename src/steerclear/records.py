@@ -1,14 +1,15 @@
 """What rooms hand to one another: Step, Guided, Trace."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .denoiser import Point, numbered
-from .errors import UnknownName
+from .errors import UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
 
@@ -36,12 +37,27 @@ class Step:
         return self.point.sample
 
     @property
+    def has_noise_level(self) -> bool:
+        """Whether alpha and sigma are known, and with them the denoised image and the noise of a prediction."""
+        return not math.isnan(self.point.alpha)
+
+    @property
     def alpha(self) -> float:
-        return self.point.alpha
+        """Raises :class:`UnsupportedModel` where the scheduler does not say; see ``Guidance.needs_noise_level``."""
+        return self._known(self.point.alpha)
 
     @property
     def sigma(self) -> float:
-        return self.point.sigma
+        """As :attr:`alpha`."""
+        return self._known(self.point.sigma)
+
+    def _known(self, level: float) -> float:
+        if math.isnan(level):
+            raise UnsupportedModel(
+                "the guidance asks for the noise level of a step, and this scheduler does not say it; use another "
+                "scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs none"
+            )
+        return level
 
     @property
     def index(self) -> int:
@@ -125,15 +141,18 @@ class Guided:
     info: PerStep = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TraceStep:
-    """One evaluated step of the trace.
+    """One step of the trace, or a further evaluation of one.
 
     Attributes:
-        index, noise_to_signal: which step, at which noise level (sigma / alpha).
-        branches: what was evaluated, in order.
-        evaluations: network evaluations of each image at this step, ``[batch]``.
-        info: what the guidance showed.
+        index: which step, from 0.
+        noise_to_signal: the noise level sigma / alpha that it begins at; NaN where the scheduler does not say.
+        branches: what was evaluated there, in order.
+        evaluations: network evaluations of each image in this step, ``[batch]``; those of ``further`` count.
+        info: what the guidance showed there.
+        further: the other evaluations of this step, of samplers that evaluate more than once (Heun, KDPM2, PNDM, ...): at
+            points that are not kept, each with its own level, branches, evaluations and info.
     """
 
     index: int
@@ -141,13 +160,42 @@ class TraceStep:
     branches: tuple[str, ...]
     evaluations: Tensor
     info: PerStep
+    further: tuple["TraceStep", ...] = ()
+
+    def __repr__(self) -> str:
+        further = f", {len(self.further)} further" if self.further else ""
+        level = f"sigma/alpha {self.noise_to_signal:.4g}"
+        return f"TraceStep({self.index}: {level}, {' '.join(self.branches)}{further}{_shows(self.info)})"
 
 
-@dataclass
+@dataclass(repr=False)
 class Trace:
-    """What the guidance did to every image at every step."""
+    """What the guidance did to every image at every step.
+
+    What takes no argument is a property. ``steps`` has an entry per step of the sampler, as ``num_inference_steps`` counts
+    them; where a sampler evaluates more than once per step, the further evaluations are in ``steps[k].further``.
+    """
 
     steps: list[TraceStep] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.steps:
+            return "Trace(no steps)"
+        least, most = (int(end) for end in self.evaluations.aminmax())
+        cost = f"{least}" if least == most else f"{least} to {most}"
+        return (
+            f"Trace({_counted(len(self.steps), 'step')}, {_counted(len(self.evaluations), 'image')}, "
+            f"{cost} evaluations per image{_shows(self.names)})"
+        )
+
+    def add(self, evaluation: TraceStep) -> None:
+        """Append a step, or a further evaluation of the last one: that of the same index."""
+        if not self.steps or self.steps[-1].index != evaluation.index:
+            self.steps.append(evaluation)
+            return
+        last = self.steps[-1]
+        evaluations = last.evaluations + evaluation.evaluations
+        self.steps[-1] = replace(last, evaluations=evaluations, further=(*last.further, evaluation))
 
     @property
     def evaluations(self) -> Tensor:
@@ -156,9 +204,15 @@ class Trace:
 
     @property
     def branches(self) -> list[tuple[str, ...]]:
-        """Which branches ran at each step."""
+        """Which branches ran at the beginning of each step."""
         return [step.branches for step in self.steps]
 
+    @property
+    def levels(self) -> list[float]:
+        """sigma / alpha at the beginning of every step; NaN where the scheduler does not say."""
+        return [step.noise_to_signal for step in self.steps]
+
+    @property
     def names(self) -> list[str]:
         """Everything that any step showed, in order of appearance."""
         return list(dict.fromkeys(name for step in self.steps for name in step.info))
@@ -171,27 +225,34 @@ class Trace:
         """
         if not self.steps:
             return torch.zeros(0, 0)
-        if name not in self.names():
-            raise UnknownName("measurement in this trace", name, self.names())
+        if name not in self.names:
+            raise UnknownName("measurement in this trace", name, self.names)
         blank = torch.full((len(self.steps[0].evaluations),), float("nan"))
         return torch.stack([step.info.get(name, blank).float() for step in self.steps])
-
-    def levels(self) -> list[float]:
-        """sigma / alpha of every step."""
-        return [step.noise_to_signal for step in self.steps]
 
     @classmethod
     def joined(cls, parts: Sequence["Trace"]) -> "Trace":
         """The trace of several batches that made the same steps, as if they had been one."""
-        steps = []
-        for same in zip(*(part.steps for part in parts), strict=True):
-            names = dict.fromkeys(name for step in same for name in step.info)
-            blank = [torch.full((len(step.evaluations),), float("nan")) for step in same]
-            info = {
-                name: torch.cat([step.info.get(name, none) for step, none in zip(same, blank, strict=True)])
-                for name in names
-            }
-            first = same[0]
-            evaluations = torch.cat([step.evaluations for step in same])
-            steps.append(TraceStep(first.index, first.noise_to_signal, first.branches, evaluations, info))
-        return cls(steps)
+        return cls([_joined(same) for same in zip(*(part.steps for part in parts), strict=True)])
+
+
+def _joined(same: Sequence[TraceStep]) -> TraceStep:
+    """One step of several batches."""
+    first = same[0]
+    names = dict.fromkeys(name for step in same for name in step.info)
+    blank = [torch.full((len(step.evaluations),), float("nan")) for step in same]
+    info = {
+        name: torch.cat([step.info.get(name, none) for step, none in zip(same, blank, strict=True)]) for name in names
+    }
+    further = tuple(_joined(each) for each in zip(*(step.further for step in same), strict=True))
+    evaluations = torch.cat([step.evaluations for step in same])
+    return TraceStep(first.index, first.noise_to_signal, first.branches, evaluations, info, further)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _shows(names: Iterable[str]) -> str:
+    shown = ", ".join(names)
+    return f"; shows {shown}" if shown else ""

@@ -32,10 +32,12 @@ from .table import (
     row,
     shows_concept,
     truth_row,
+    unsure,
     value_text,
 )  # fmt: skip
 
 TEMPLATE = "report.html.j2"
+REPORT_FILE = "report.html"
 SEEDS_SHOWN = 8
 THUMBNAIL = 192
 
@@ -59,11 +61,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One image of the page: its data URI, its text for those who do not see it, and whether it is framed."""
+    """One image of the page: its data URI, its text for those who do not see it, and its frame's class ("" for none)."""
 
     uri: str
     alt: str
-    framed: bool
+    frame: str
 
 
 def write_figures(results: Results, folder: Path | str) -> list[Path]:
@@ -113,7 +115,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
         parts=[parts(method.guidance) for method in results.methods],
         branches=[_branches(method) for method in results.methods],
     )
-    path = folder / "report.html"
+    path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path
@@ -169,7 +171,7 @@ def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
 
 
 def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
-    """Whether a rate is off its truth for certain. The truth of a score is a floor, of which that would say little."""
+    """Whether a rate's interval leaves out its truth. The truth of a score is a floor, of which that would say little."""
     return column in rate_columns(results) and off_truth(method.measurements.get(column.name))
 
 
@@ -193,10 +195,12 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
     buffer = io.BytesIO()
     # Small drawings stay exact; photographs would make the page tens of megabytes.
     pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
+    uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
     shows = shows_concept(results, image)
     seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
-    uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
-    return Thumbnail(uri, f"{method.label}, seed {seed}{seen}", bool(shows))
+    if unsure(results, image):
+        return Thumbnail(uri, f"{method.label}, seed {seed}, may show the concept", "unsure")
+    return Thumbnail(uri, f"{method.label}, seed {seed}{seen}", "framed" if shows else "")
 
 
 def _png_uri(figure: Any) -> str:

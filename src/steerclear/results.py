@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .bridges.loras import LoRA
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 class _Frozen(BaseModel):
@@ -18,10 +18,12 @@ class Measurement(_Frozen):
 
     Attributes:
         value: the estimate.
-        low, high: 95 % interval; None where there is none.
+        low, high: 95 % interval; None where there is none, as of fewer than eight images.
         interval: how the interval was made, or None.
         truth: what a perfect answer to the question would give, where it is known.
         better: which way is good, or None when the number only describes.
+        uncorrected: the same number before what chance adds to it was taken off; None where nothing was.
+        by_chance: what as many true images would show of ``uncorrected`` on average.
     """
 
     value: float
@@ -30,6 +32,8 @@ class Measurement(_Frozen):
     interval: Literal["wilson", "bootstrap", "jackknife"] | None = None
     truth: float | None = None
     better: Literal["lower", "higher", "truth"] | None = None
+    uncorrected: float | None = None
+    by_chance: float | None = None
 
 
 class ImageResult(_Frozen):
@@ -39,12 +43,14 @@ class ImageResult(_Frozen):
         seed: its seed.
         file: its path, relative to results.json.
         shown: attribute -> what the classifier sees in it (empty without a classifier).
+        probability: concept -> how sure the classifier is that it is there, in [0, 1].
         trace: name -> the guidance's number at every step; null at steps that did not show it.
     """
 
     seed: int
     file: str
     shown: dict[str, int]
+    probability: dict[str, float] = {}
     trace: dict[str, list[float | None]]
 
 
@@ -58,7 +64,8 @@ class MethodResult(_Frozen):
         guidance: the guidance's plain values.
         recipe_digest: the hash of all settings.
         evaluations: network evaluations an image, on average.
-        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite.
+        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite, and where the scheduler does
+            not say it.
         branches: which branches ran at every step.
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
         images: one a seed.

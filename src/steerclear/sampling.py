@@ -1,5 +1,6 @@
 """The sampling loop over a diffusers scheduler, for denoisers that are no pipeline."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,22 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoiser import Denoiser, Point
-from .engine import GuidedDenoiser
-from .errors import InvalidSetting
+from .denoiser import Denoiser
+from .engine import GuidedDenoiser, check_noise_level, of_schedule
+from .errors import InvalidSetting, SteerclearWarning
 from .guidance.base import Guidance
 from .records import Trace
-from .schedulers import check_repeatable, check_steps, is_substep, noise_level, prediction_type, step_arguments
+from .schedulers import check_repeatable, check_steps, point, prediction_type, step_arguments, steps_begun
 from .seeds import checked_seeds, image_generators
 from .settings import whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sampled:
     """What a run gave: the samples ``[batch, ...]`` and the trace of the guidance."""
 
     samples: Tensor
     trace: Trace
+
+    def __repr__(self) -> str:
+        return f"Sampled({list(self.samples.shape)}, {self.trace!r})"
 
 
 def sample(
@@ -53,6 +57,10 @@ def sample(
     Raises:
         InvalidSetting: an argument of another kind or out of range, or a denoiser that predicts in another space than the
             scheduler takes.
+        UnsupportedModel: a guidance that needs the noise level, and a scheduler that does not say it.
+
+    Warns:
+        SteerclearWarning: a guidance that has no step of this schedule to act in.
     """
     seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
     whole("num_inference_steps", num_inference_steps, low=1)
@@ -62,6 +70,7 @@ def sample(
         raise InvalidSetting(
             "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
         )
+    check_noise_level(guidance, scheduler)
     check_steps(scheduler, num_inference_steps)
     scheduler.set_timesteps(num_inference_steps)
     generators = image_generators(seeds)
@@ -69,16 +78,20 @@ def sample(
     start = [torch.randn(tuple(shape), generator=generator, dtype=dtype) for generator in generators]
     samples = torch.stack(start) * float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow schedulers have none
     arguments = step_arguments(scheduler, generators)
-    total = len(scheduler.timesteps)
-    for index, timestep in enumerate(scheduler.timesteps):
+    evaluations = len(scheduler.timesteps)
+    total = steps_begun(scheduler, evaluations)
+    for message in of_schedule(guidance, scheduler, evaluations):
+        warnings.warn(message, SteerclearWarning, stacklevel=2)
+    before = 0
+    for evaluation, timestep in enumerate(scheduler.timesteps):
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(samples, timestep)  # some schedulers find their step index here
-        alpha, sigma = noise_level(scheduler, timestep)
-        point = Point(samples, alpha, sigma, timestep, index, total, is_substep(scheduler))
-        prediction = guided.predict(point)
+        prediction = guided.predict(point(scheduler, samples, timestep, evaluation, evaluations))
         samples = scheduler.step(prediction, timestep, samples, **arguments, return_dict=False)[0].to(dtype)
-        if on_step is not None:
-            on_step(index + 1, total)
+        done = steps_begun(scheduler, evaluation + 2) - 1 if evaluation + 1 < evaluations else total
+        if on_step is not None and done > before:
+            on_step(done, total)
+        before = done
     return Sampled(samples, guided.trace)
 
 

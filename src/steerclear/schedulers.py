@@ -13,14 +13,59 @@ denoised image that its own ``step`` works with.
 
 import copy
 import inspect
+import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from .denoiser import Point
 from .errors import InvalidSetting, UnsupportedModel, in_words_of, shortened
-from .noise import check_prediction_type
+from .noise import PREDICTION_TYPES, check_prediction_type
 
-STOCHASTIC_NAMES = ("DDPM", "EulerAncestral", "KDPM2Ancestral", "DPMSolverSDE", "LCM", "TCD", "SASolver")
+FLOW_NAMES = ("FlowMatch",)
+"""Schedulers that know one space only, the flow, and have no ``prediction_type`` to say so."""
+ANOTHER_SCHEDULER = "use another scheduler, such as DPMSolverMultistepScheduler"
+UNCLIPPED_NAMES = ("TCD", "CogVideoX")
+"""Schedulers that take ``clip_sample`` or ``thresholding`` and never do it."""
+STOCHASTIC_NAMES = (
+    "DDPM", "EulerAncestral", "KDPM2Ancestral", "DPMSolverSDE", "LCM", "TCD", "SASolver", "CMStochastic",
+    "CosineDPMSolver", "CogVideoXDPM", "UnCLIP", "RePaint",
+)  # fmt: skip
+
+
+def unreadable(scheduler: Any) -> str | None:
+    """Why the noise level of a step, and so the denoised prediction, cannot be read off a scheduler; None where it can.
+
+    A guidance that needs neither, such as classifier-free guidance, works with every scheduler.
+    """
+    name, own = type(scheduler).__name__, own_settings(scheduler)
+    if preconditions(scheduler):
+        return (
+            f"{name} scales its network's output by itself (EDM's c_skip and c_out), which steerclear does not convert"
+        )
+    has_sigmas = getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index")
+    if not has_sigmas and getattr(scheduler, "alphas_cumprod", None) is None:
+        return f"{name} keeps neither sigmas nor alphas_cumprod, so the noise level of a step is unknown"
+    if not (hasattr(scheduler, "add_noise") or hasattr(scheduler, "scale_noise")):
+        return f"{name} does not say how it adds noise to an image, so the noise level of a step is unknown"
+    if "stages" in own:
+        return f"{name} goes through stages of several sizes, and between them the pipeline adds noise by itself"
+    kind = own.get("prediction_type", "flow_prediction" if _is_named(scheduler, FLOW_NAMES) else None)
+    if kind is None:
+        return f"{name} does not say what its network predicts"
+    if kind not in PREDICTION_TYPES:
+        return f"{name} takes predictions of a kind that steerclear does not convert, {kind!r}"
+    # diffusers converts these two as if the levels were of the other kind, so what it steps with is not denoised
+    flow_levels = bool(own.get("use_flow_sigmas", False)) or hasattr(scheduler, "scale_noise")
+    if flow_levels != (kind == "flow_prediction") and kind in ("flow_prediction", "v_prediction"):
+        return f"{name} has prediction_type={kind!r} and use_flow_sigmas={flow_levels}, which do not go together"
+    return None
+
+
+def preconditions(scheduler: Any) -> bool:
+    """Whether a scheduler scales its network's output by itself, as EDM and consistency models do."""
+    return hasattr(scheduler, "precondition_outputs") or hasattr(scheduler, "get_scalings")
 
 
 def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
@@ -31,23 +76,107 @@ def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
         timestep: the one about to be made.
 
     Raises:
-        UnsupportedModel: the scheduler keeps neither ``sigmas`` nor ``alphas_cumprod``, or preconditions its network.
+        UnsupportedModel: the noise level cannot be read; see :func:`unreadable`.
     """
-    if hasattr(scheduler, "precondition_outputs"):
-        raise UnsupportedModel(
-            f"{type(scheduler).__name__} scales its network's output by itself (EDM's c_skip and c_out), which is none "
-            f"of the spaces that steerclear converts; use EulerDiscreteScheduler or DPMSolverMultistepScheduler with "
-            f"use_karras_sigmas=True"
-        )
+    reason = unreadable(scheduler)
+    if reason is not None:
+        raise UnsupportedModel(f"{reason}; {ANOTHER_SCHEDULER}")
     if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
         return _from_sigma(scheduler, _current_sigma(scheduler, timestep))
-    if getattr(scheduler, "alphas_cumprod", None) is not None:
-        alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
-        return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
-    raise UnsupportedModel(
-        f"{type(scheduler).__name__} keeps neither sigmas nor alphas_cumprod, so the noise level of a step is unknown; "
-        f"use another scheduler, such as DPMSolverMultistepScheduler"
+    alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
+    return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
+
+
+def point(
+    scheduler: Any, sample: Tensor, level_of: Any, evaluation: int, evaluations: int, *, timestep: object = None
+) -> Point:
+    """Where a sampler stands before an evaluation of its network.
+
+    Args:
+        scheduler: a diffusers scheduler after ``set_timesteps``, which has made the evaluations before.
+        sample: x_t.
+        level_of: the timestep about to be made, in the scheduler's units.
+        evaluation: how many evaluations were made, from 0.
+        evaluations: how many there will be.
+        timestep: what the network is told; None for ``level_of``.
+    """
+    alpha, sigma = noise_level(scheduler, level_of) if unreadable(scheduler) is None else (math.nan, math.nan)
+    index, total = steps_begun(scheduler, evaluation + 1) - 1, steps_begun(scheduler, evaluations)
+    told = level_of if timestep is None else timestep
+    return Point(sample, alpha, sigma, told, index, total, is_substep(scheduler))
+
+
+def steps_begun(scheduler: Any, evaluations: int) -> int:
+    """How many steps, of those that ``num_inference_steps`` counts, the first evaluations of a run begin.
+
+    Heun, KDPM2 and DPM-Solver-SDE evaluate twice per step (once in the last); PNDM twice in its first step, or four times
+    in each of its first three with ``skip_prk_steps=False``. All others evaluate once per step.
+    """
+    if hasattr(scheduler, "state_in_first_order"):
+        return (evaluations + 1) // 2
+    if hasattr(scheduler, "prk_timesteps"):
+        if scheduler.config.skip_prk_steps:
+            return evaluations - (evaluations > 1)
+        runge_kutta = min(evaluations, len(scheduler.prk_timesteps))
+        return (runge_kutta + 3) // 4 + evaluations - runge_kutta
+    return evaluations
+
+
+def noise_to_signal(scheduler: Any, evaluations: int) -> list[float]:
+    """sigma / alpha at the beginning of every step of a run, before its first.
+
+    Args:
+        scheduler: a diffusers scheduler after ``set_timesteps``.
+        evaluations: how many there will be: the last of its timesteps.
+
+    Returns:
+        A number per step: NaN where it cannot be read, infinite at pure noise.
+    """
+    begins = [k for k in range(evaluations) if steps_begun(scheduler, k + 1) > steps_begun(scheduler, k)]
+    if unreadable(scheduler) is not None:
+        return [math.nan] * len(begins)
+    first = len(scheduler.timesteps) - evaluations
+    levels = []
+    for k in begins:
+        if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+            alpha, sigma = _from_sigma(scheduler, float(scheduler.sigmas[first + k]))
+        else:
+            alpha, sigma = noise_level(scheduler, scheduler.timesteps[first + k])
+        levels.append(sigma / alpha if alpha > 0 else math.inf)
+    return levels
+
+
+def altered_denoised(scheduler: Any) -> str | None:
+    """Why a scheduler steps with another denoised prediction than the guided one; None where it does not.
+
+    ``clip_sample``, ``clip_denoised`` and ``thresholding`` cut the denoised prediction to the range of pixels, after the
+    guidance. That is right for networks of pixels, and wrong for latents, which reach far beyond.
+    """
+    own = own_settings(scheduler)
+    found = [f"{name}=True" for name in ("thresholding", "clip_sample", "clip_denoised") if own.get(name)]
+    keeps_it = _is_named(scheduler, UNCLIPPED_NAMES) or getattr(scheduler, "predict_x0", True) is False
+    if not found or keeps_it:
+        return None
+    return (
+        f"{type(scheduler).__name__} has {' and '.join(found)}, so each of its steps cuts the denoised prediction to the range "
+        f"of pixels after the guidance"
     )
+
+
+def own_settings(scheduler: Any) -> dict[str, Any]:
+    """The settings that a scheduler's class takes.
+
+    ``from_config`` keeps what it finds in another scheduler's configuration, also what has no effect here.
+    """
+    config = getattr(scheduler, "config", None)
+    if not hasattr(scheduler, "from_config"):
+        return dict(vars(config)) if config is not None else {}
+    taken = {name for kind in type(scheduler).__mro__ for name in inspect.signature(kind).parameters}
+    return {name: value for name, value in scheduler.config.items() if name in taken}
+
+
+def _is_named(scheduler: Any, beginnings: tuple[str, ...]) -> bool:
+    return any(kind.__name__.startswith(beginnings) for kind in type(scheduler).__mro__)
 
 
 def is_substep(scheduler: Any) -> bool:
@@ -114,10 +243,11 @@ def _from_sigma(scheduler: Any, sigma: float) -> tuple[float, float]:
 
 def is_flow(scheduler: Any) -> bool:
     """Whether the scheduler interpolates between data and noise, as flow matching does."""
+    own = own_settings(scheduler)
     return (
         hasattr(scheduler, "scale_noise")
-        or bool(getattr(scheduler.config, "use_flow_sigmas", False))
-        or getattr(scheduler.config, "prediction_type", "") == "flow_prediction"
+        or bool(own.get("use_flow_sigmas", False))
+        or own.get("prediction_type", "") == "flow_prediction"
     )
 
 
@@ -128,8 +258,9 @@ def prediction_type(scheduler: Any) -> str:
         InvalidSetting: a space that steerclear does not know.
     """
     # flow-matching schedulers know one space only and have no such setting
-    default = "flow_prediction" if hasattr(scheduler, "scale_noise") else "epsilon"
-    kind = getattr(scheduler.config, "prediction_type", default)
+    if hasattr(scheduler, "scale_noise"):
+        return "flow_prediction"
+    kind = own_settings(scheduler).get("prediction_type", "epsilon")
     check_prediction_type(kind)
     return kind
 
@@ -139,9 +270,7 @@ def is_stochastic(scheduler: Any) -> bool:
 
     DDIM is stochastic only with ``eta`` above 0, which the caller of the pipeline sets: it counts as deterministic.
     """
-    # a scheduler made from another's config keeps that one's settings, so only its own parameters count
-    own = inspect.signature(type(scheduler).__init__).parameters
-    settings = {name: value for name, value in scheduler.config.items() if name in own}
+    settings = own_settings(scheduler)
     if str(settings.get("algorithm_type", "")).startswith("sde") or settings.get("stochastic_sampling", False):
         return True
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)

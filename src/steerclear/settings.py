@@ -1,22 +1,31 @@
 """Frozen dataclasses as settings: plain numbers in, JSON out, and errors that name the nearest field."""
 
 import dataclasses
-import json
+import functools
 import math
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
-from .errors import InvalidSetting, UnknownName, in_words_of
+from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
+from .values import described, fitted, is_number, parse_object, python_scalar
+
+MOST_NESTED = 16
+"""Guidances and evidences inside one another."""
 
 
-def finite(name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raises :class:`InvalidSetting` unless ``low <= value <= high`` and value is a finite number."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+def finite(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value, a finite number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
+
+    Raises:
+        InvalidSetting: not a finite number, or out of range.
+    """
+    value = python_scalar(value)
     # not math.isfinite, which cannot take whole numbers that are too large for a float
-    if number and abs(value) <= sys.float_info.max and low <= value <= high:
-        return
+    if is_number(value) and abs(value) <= sys.float_info.max and low <= value <= high:
+        return value
     bounds = "a finite number"
     if math.isfinite(low) and math.isfinite(high):
         bounds += f" from {low:g} to {high:g}"
@@ -27,10 +36,15 @@ def finite(name: str, value: float, *, low: float = -math.inf, high: float = mat
     raise InvalidSetting(name, value, bounds)
 
 
-def whole(name: str, value: object, *, low: int, high: int | None = None) -> None:
-    """Raises :class:`InvalidSetting` unless value is a whole number with ``low <= value <= high``."""
+def whole(name: str, value: object, *, low: int, high: int | None = None) -> int:
+    """The value, a whole number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
+
+    Raises:
+        InvalidSetting: not a whole number, or out of range.
+    """
+    value = python_scalar(value)
     if isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
-        return
+        return value
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InvalidSetting(name, value, f"a whole number {bounds}")
 
@@ -49,7 +63,7 @@ def finite_each(name: str, value: object, *, low: float = -math.inf, high: float
     for index, one in enumerate(value if isinstance(value, tuple) else ()):
         finite(f"{name}[{index}]", one, low=low, high=high)
     if not isinstance(value, tuple):
-        finite(name, value, low=low, high=high)  # type: ignore[arg-type]  # what is no number is refused
+        finite(name, value, low=low, high=high)
 
 
 def texts(name: str, value: object, what: str) -> None:
@@ -64,8 +78,7 @@ def texts(name: str, value: object, what: str) -> None:
 def probabilities(name: str, value: object) -> None:
     """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one a negative."""
     for one in value if isinstance(value, tuple) and value else (value,):
-        number = isinstance(one, (int, float)) and not isinstance(one, bool)
-        if not (number and 0 < one < 1):
+        if not (is_number(one) and 0 < one < 1):
             raise InvalidSetting(name, value, "between 0 and 1, both excluded")
 
 
@@ -95,34 +108,86 @@ def any_weight(value: float | tuple[float, ...]) -> bool:
     return any(value) if isinstance(value, tuple) else value != 0
 
 
-def parse_value(text: str) -> Any:
-    """JSON where it is JSON, else text; a list, with or without its brackets, is a tuple.
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file.
 
-    >>> parse_value("3"), parse_value("0.5"), parse_value("null"), parse_value("conjunction")
-    (3, 0.5, None, 'conjunction')
-    >>> parse_value("[1.0, 0.5]"), parse_value("1.0,0.5"), parse_value("[[1, 0], [4, -2]]")
-    ((1.0, 0.5), (1.0, 0.5), ((1, 0), (4, -2)))
+    Args:
+        path: of the file.
+        what: the file should hold, for the error.
+
+    Raises:
+        InvalidSetting: it holds something else.
     """
-    for candidate in (text, f"[{text}]"):
-        try:
-            return _frozen(json.loads(candidate))
-        except ValueError:
-            continue
-    return text
+    try:
+        return parse_object(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidSetting(
+            f"the content of {path}", "damaged", f"a JSON object with {what}", f"{error}; write the file again"
+        ) from error
 
 
-def _frozen(value: Any) -> Any:
-    """Lists as tuples, which settings have."""
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+@functools.cache
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
     Nested settings are stored with their shelf and name: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
+    Values are first converted to their declared types (:func:`~steerclear.values.fitted`). Then the class's own
+    ``__post_init__`` checks them. A value of another type that it lets pass is refused.
     """
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own = cls.__dict__.get("__post_init__")
+        if own is not None:
+            cls.__post_init__ = functools.wraps(own)(lambda self: self._settle(own))  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        self._settle(lambda self: None)
+
+    def _settle(self, check: Callable[[Any], None]) -> None:
+        """Convert all settings to their types, then check them.
+
+        Raises:
+            InvalidSetting: a value of another type, or one that the check refuses. The check's own words are preferred,
+                because they say more.
+        """
+        refused: InvalidSetting | None = None
+        for name, field in self.parameters().items():
+            kind, value = self.types()[name], python_scalar(getattr(self, name, field.default))
+            try:
+                value = fitted(value, kind)
+            except ValueError:
+                refused = refused or InvalidSetting(name, value, described(kind))
+            object.__setattr__(self, name, value)
+        try:
+            check(self)
+        except SteerclearError:
+            raise
+        except Exception as error:
+            if refused is None:
+                raise
+            raise refused from error
+        if refused is not None:
+            raise refused
+        depth = self._depth()
+        if depth > MOST_NESTED:
+            raise InvalidSetting(f"the depth of {self.name}", depth, f"at most {MOST_NESTED} parts inside one another")
+
+    def _depth(self) -> int:
+        """How many settings are inside one another, this one included."""
+        parts = (getattr(self, name) for name in self.parameters())
+        return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
+
+    @classmethod
+    def types(cls) -> dict[str, Any]:
+        """The declared type of each parameter."""
+        return _types(cls)  # type: ignore[arg-type]  # classes are hashable
 
     def to_config(self) -> dict[str, Any]:
         """Plain values: numbers, strings, lists and dictionaries."""
@@ -140,14 +205,27 @@ class Configurable:
     def parameters(cls) -> dict[str, dataclasses.Field]:
         return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
+    def changed(self, **settings: Any) -> Self:
+        """The same with some settings replaced; they are checked as ever."""
+        return dataclasses.replace(self, **settings)  # type: ignore[type-var]  # every subclass is a dataclass
+
     @classmethod
-    def with_settings(cls, settings: dict[str, Any]) -> Self:
+    def with_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Build from keyword settings.
 
         Raises:
             UnknownName: a setting that this class does not have; the message names the nearest.
+            InvalidSetting: a setting that is missing, of another type, or out of range.
         """
+        known = {name: field for name, field in cls.parameters().items() if field.init}
         for name in settings:
-            if name not in cls.parameters():
-                raise UnknownName(f"parameter of {cls.name}", name, cls.parameters())
+            if name not in known:
+                raise UnknownName(f"parameter of {cls.name}", name, known)
+        required = {
+            name for name, field in known.items() if field.default is field.default_factory is dataclasses.MISSING
+        }
+        missing = sorted(required - settings.keys())
+        if missing:
+            cls(**settings, **dict.fromkeys(missing))  # the class says what it wants in place of None
+            raise InvalidSetting(f"{missing[0]} of {cls.name}", None, "given")
         return cls(**settings)

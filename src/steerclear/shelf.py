@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from .errors import InvalidSetting, UnknownName
-from .settings import Configurable
+from .settings import MOST_NESTED, Configurable
+from .values import frozen, is_too_deep
 
 CONFIGURABLE_SHELVES = ("guidance", "evidence")
 
@@ -67,21 +68,27 @@ def from_config(config: Mapping[str, Any]) -> Any:
     """A guidance or an evidence from its plain values; the inverse of :meth:`Configurable.to_config`.
 
     Raises:
-        InvalidSetting: there is no ``_class_name``.
-        UnknownName: a class or a parameter that there is not.
+        InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a parameter that is missing,
+            of another type or out of range.
+        UnknownName: a class or a parameter that does not exist.
     """
-    settings = dict(config)
-    class_name = settings.pop("_class_name", None)
     known = {
         member.__name__: member for shelf in CONFIGURABLE_SHELVES for member in entries(shelf, Configurable).values()
     }
-    if class_name is None:
-        raise InvalidSetting("_class_name", class_name, f"one of {', '.join(sorted(known))}")
+    allowed = f"one of {', '.join(sorted(known))}"
+    if not isinstance(config, Mapping):
+        raise InvalidSetting("the guidance", config, f"a mapping with a _class_name, {allowed}")
+    if is_too_deep(config):
+        raise InvalidSetting(
+            "the depth of the guidance", "too large", f"at most {MOST_NESTED} parts inside one another"
+        )
+    settings = dict(config)
+    class_name = settings.pop("_class_name", None)
+    if not isinstance(class_name, str):
+        raise InvalidSetting("_class_name", class_name, allowed)
     if class_name not in known:
         raise UnknownName("guidance or evidence", class_name, known)
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            settings[name] = from_config(value)
-        elif isinstance(value, list):
-            settings[name] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    return known[class_name].with_settings(settings)
+    values = {
+        name: from_config(value) if isinstance(value, Mapping) else frozen(value) for name, value in settings.items()
+    }
+    return known[class_name].with_settings(values)

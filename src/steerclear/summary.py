@@ -30,7 +30,9 @@ def question(results: Results) -> str:
 
 
 def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
-    """Whether one number is below another for certain: their intervals do not meet.
+    """Whether one number is below another as far as their 95 % intervals can say: these do not meet.
+
+    A number without an interval is never apart from another.
 
     >>> apart(Measurement(value=0.1, low=0.0, high=0.2), Measurement(value=0.5, low=0.3, high=0.7))
     True
@@ -132,7 +134,8 @@ def _side_effect(results: Results, removers: list[MethodResult]) -> str | None:
     if not methods:
         return None
     if len(methods) == 1:
-        sentence = f"The {column.label} of {_named(methods[0], column)} is what that changed beside it."
+        measured = cell(methods[0].measurements[column.name], column.percent)
+        sentence = f"The {column.label} of {quoted(methods[0].label)} is {measured}."
     else:
         sentence = _lowest(methods, column)
         if removers:

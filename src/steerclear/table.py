@@ -18,6 +18,9 @@ ARTICLES = {"a", "an", "the"}
 SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
 """Columns that say how far everything else moved, the best first."""
 
+UNSURE = (0.2, 0.8)
+"""Between these probabilities the classifier is unsure whether a concept is in an image."""
+
 BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
 """Columns of a terminal's first table, beside the concepts."""
 
@@ -28,7 +31,7 @@ GAP = 2
 """Room between columns."""
 
 ROOMY = 140
-"""Columns of a terminal from which on an interval stands beside its value, and not below."""
+"""Terminal width from which an interval fits on the same line as its value."""
 
 ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
 DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
@@ -94,6 +97,16 @@ def shows_concept(results: Results, image: ImageResult) -> bool | None:
     """Whether a concept is seen in an image; None when nobody looked."""
     seen = [image.shown[column.name] for column in concept_columns(results) if column.name in image.shown]
     return any(seen) if seen else None
+
+
+def unsure(results: Results, image: ImageResult) -> bool:
+    """Whether the classifier is unsure of the concepts: it sees none of them for sure, and leaves one open.
+
+    False where it gave no probability.
+    """
+    known = [image.probability[column.name] for column in concept_columns(results) if column.name in image.probability]
+    low, high = UNSURE
+    return any(low <= sure <= high for sure in known) and not any(sure > high for sure in known)
 
 
 def number(value: float, decimals: int) -> str:
@@ -227,7 +240,7 @@ def _chosen(results: Results, columns: list[Column] | None) -> list[Column]:
 
 
 def off_truth(measurement: Measurement | None) -> bool:
-    """Whether the whole interval lies on one side of the truth: the number moved for certain."""
+    """Whether the whole interval lies on one side of the truth; of true numbers, one in twenty by chance."""
     ends = _interval(measurement)
     if measurement is None or ends is None or measurement.truth is None:
         return False

@@ -1,19 +1,21 @@
 """Images of several methods on a model of the portraits' world, made or found, and measured against its exact truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from ..bridges.loading import Model
 from ..compare import Started, recipe_of
-from ..errors import InvalidSetting, UnsupportedModel
+from ..errors import InvalidSetting, UnsupportedModel, keeping
+from ..folders import working_folder
 from ..generate import generate
 from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
 from ..methods import Method
 from ..metrics.rates import rate
 from ..recipe import format_seeds
 from ..results import Measurement
+from ..saving import clear_partials
 from ..testbeds.portraits import indicators
 
 MAN = "portrait photo of a man"
@@ -37,7 +39,27 @@ def measured_methods(
     Raises:
         UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
         InvalidSetting: too few seeds for a Fréchet distance.
+        FolderConflict: another process is at work in the folder.
     """
+    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
+    made = made_images(
+        model, methods, seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
+        on_method=on_method, on_progress=on_progress,
+    )  # fmt: skip
+    found: dict[str, dict[str, Measurement]] = {}
+    for method, images in zip(methods, made, strict=True):
+        laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
+        seen = laboratory.see(images)
+        rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
+        found[method.name] = laboratory.measure(seen) | rates
+    return found
+
+
+def made_images(
+    model: Model, methods: Sequence[Method], seeds: Sequence[int], folder: Path, *, num_inference_steps: int,
+    batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
+) -> Iterator[torch.Tensor]:  # fmt: skip
+    """The pixels of each method's images, one method after another; arguments and errors as :func:`measured_methods`."""
     if not (model.folder / CLASSIFIER).is_file():
         raise UnsupportedModel(
             f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
@@ -47,20 +69,18 @@ def measured_methods(
         raise InvalidSetting(
             "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
         )
-    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
-    found: dict[str, dict[str, Measurement]] = {}
-    for place, method in enumerate(methods):
-        if on_method is not None:
-            on_method(method, place, len(methods))
-        pictures = generate(
-            model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
-        laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
-        seen = laboratory.see(pixels(pictures))
-        rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
-        found[method.name] = laboratory.measure(seen) | rates
-    return found
+    done: list[str] = []
+    with working_folder(folder / "images"), keeping(lambda: done):
+        clear_partials(folder / "images")
+        for place, method in enumerate(methods):
+            if on_method is not None:
+                on_method(method, place, len(methods))
+            pictures = generate(
+                model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
+                batch_size=batch_size, on_progress=on_progress,
+            )  # fmt: skip
+            done.append(method.name)
+            yield pixels(pictures)
 
 
 def measured_rate(indicator: torch.Tensor) -> Measurement:

@@ -1,6 +1,7 @@
 """One call of a steered pipeline, from its first step to its last."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..denoiser import MAIN, Branch, Point
-from ..engine import GuidedDenoiser
-from ..errors import UnsupportedModel
+from ..engine import GuidedDenoiser, of_schedule
+from ..errors import SteerclearWarning, UnsupportedModel
 from ..guidance.base import Guidance
 from ..records import Trace
-from ..schedulers import is_substep, noise_level, prediction_type
+from ..schedulers import point, prediction_type
 from .branches import Inputs, NetworkCall, Source, output_tensor, spans
 from .controlnet import ControlNetCall
 from .families import POSITIVE, UNCONDITIONAL, Family, prediction_channels
@@ -26,7 +27,7 @@ from .texts import Texts
 from .weak.base import WeakCall, WeakNetwork, WeakRunner
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """What happened in the last call of a steered pipeline.
 
@@ -37,6 +38,9 @@ class Run:
 
     trace: Trace = field(default_factory=Trace)
     forwards: int = 0
+
+    def __repr__(self) -> str:
+        return f"Run({self.forwards} forwards, {self.trace!r})"
 
     @property
     def evaluations(self) -> Tensor:
@@ -108,7 +112,7 @@ class PipelineCall:
         self.unscaled: Tensor | None = None
         self.prediction: Tensor | None = None
         self.dtype: torch.dtype | None = None
-        self.index = self.calls = 0
+        self.index = self.calls = 0  # of evaluations, and of the network's calls in this one
         steering.run.forwards = 0
         steering.run.trace = Trace()
 
@@ -203,7 +207,13 @@ class PipelineCall:
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
         self.steering.run.trace = guided.trace
+        for message in of_schedule(self.guidance, self.pipe.scheduler, self._evaluations()):
+            warnings.warn(message, SteerclearWarning, stacklevel=2)
         return guided
+
+    def _evaluations(self) -> int:
+        """How many timesteps the pipeline goes through: an image-to-image start leaves the first ones out."""
+        return getattr(self.pipe, "num_timesteps", None) or len(self.pipe.scheduler.timesteps)
 
     def _check_same_point(self, call: NetworkCall) -> None:
         """A further call before a step asks for another branch at the same point: it has the answer already."""
@@ -221,15 +231,14 @@ class PipelineCall:
         )
 
     def _point(self, call: NetworkCall) -> Point:
-        scheduler = self.pipe.scheduler
         sample = call.part(call.sample if self.unscaled is None else self.unscaled, 0)
         timestep = call.argument("timestep")
         level = timestep.flatten()[0] if isinstance(timestep, Tensor) and timestep.ndim else timestep
         if self.family.timestep_scale != 1:
             level = level * self.family.timestep_scale
-        alpha, sigma = noise_level(scheduler, level)
-        total = getattr(self.pipe, "num_timesteps", None) or len(scheduler.timesteps)
-        return Point(self._latents(sample), alpha, sigma, timestep, self.index, total, is_substep(scheduler))
+        return point(
+            self.pipe.scheduler, self._latents(sample), level, self.index, self._evaluations(), timestep=timestep
+        )
 
     def _latents(self, tensor: Tensor) -> Tensor:
         """Without what lies behind the latents: a mask and a picture on input, a variance on output."""

@@ -103,7 +103,7 @@ def of_call(
 
 
 def scale_of(guidance: Guidance) -> float:
-    """The scale of a guidance, or of the one that it wraps; 1 where there is none."""
+    """The classifier-free scale of a guidance, or of the one that it wraps; 1 where there is none."""
     return getattr(_innermost(guidance), "guidance_scale", 1.0)
 
 
@@ -141,7 +141,7 @@ def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negat
 def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str, Any]) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
-        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no scale"
+        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no guidance_scale"
         yield (
             f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
             f"{guidance.name} {its}"

@@ -1,7 +1,6 @@
 """Where a model's files are, by what people call them, and what they are: local paths and the hub; safetensors only."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,17 +8,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
+from ..values import parse_json
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
 
 PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
+SUMS = "SHA256SUMS"
+"""The file that holds the digests of a model's weights; those of the models that ship are kept with them."""
 DIGEST_LENGTH = 16
 UNLOADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError,
+    MemoryError, SafetensorError, StrictDataclassError,
 )  # fmt: skip
 """What the libraries raise for files that are missing, damaged, or of another network."""
 
@@ -46,10 +50,41 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
+def write_sums(folder: Path) -> None:
+    """Write the digests of a model's weights beside them, in the form that ``sha256sum --check`` reads."""
+    lines = [f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(folder.rglob(f"*{WEIGHTS}"))]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def check_sums(what: str, folder: Path) -> None:
+    """Compare a model's weights with the digests that :func:`write_sums` wrote, where there are such.
+
+    Args:
+        what: the model, for the error.
+        folder: of the model.
+
+    Raises:
+        UnsupportedModel: weights that are there are not those that were written.
+    """
+    if not (folder / SUMS).is_file():
+        return
+    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        if (folder / name).is_file() and _sum(folder / name) != digest:
+            raise UnsupportedModel(
+                f"{what} is damaged: {name} in {folder} is not the file whose digest {SUMS} names. Copy or install the model "
+                f"again; if the weights were changed on purpose, remove {SUMS}."
+            )
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """A short hash of one file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+    return _sum(path)[:DIGEST_LENGTH]
 
 
 def is_hub_id(name: str) -> bool:
@@ -122,10 +157,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """A configuration file.
 
     Raises:
-        UnsupportedModel: it is no JSON object.
+        UnsupportedModel: it is no JSON object, or nested too deep to be one.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):

@@ -13,12 +13,15 @@ from torch.nn import Module
 
 from ..errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
 from ..models import shipped
+from ..schedulers import preconditions
+from .configs import check_configs, converted_scheduler
 from .families import family_of
 from .files import (
     NETWORK_CONFIG,
     PIPELINE_INDEX,
     UNLOADABLE,
     WEAK_FOLDER,
+    check_sums,
     first_line,
     folder_digest,
     from_hub,
@@ -107,7 +110,7 @@ def load_model(
     Raises:
         UnknownName: no such dtype, scheduler or way of offloading.
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
-        UnsupportedModel: nothing there, parts are missing, or what is there cannot be steered by a text; says why.
+        UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
 
@@ -117,6 +120,8 @@ def load_model(
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
     folder = _folder(name)
     _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
     quiet()
     try:
         networks = _networks(name, folder, DTYPES[dtype])
@@ -268,6 +273,11 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
             raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
         encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
         limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+        if not isinstance(tokenizer.model_max_length, (int, float)):
+            raise UnsupportedModel(
+                f"{what} has model_max_length {tokenizer.model_max_length!r}, which is not a number; the file "
+                f"{folder / part / 'tokenizer_config.json'} is damaged. Copy it again."
+            )
         if isinstance(tokenizer, CLIPTokenizer) and limit is not None and tokenizer.model_max_length > limit:
             raise UnsupportedModel(
                 f"{what} has model_max_length {tokenizer.model_max_length:g}, and its text encoder reads {limit} tokens "
@@ -291,7 +301,13 @@ def _scheduler(name: str, current: Any) -> Any:
     import diffusers
 
     kind, settings = scheduler_by_name(name, current)
-    return getattr(diffusers, kind).from_config(current.config, **settings)
+    scheduler = converted_scheduler(getattr(diffusers, kind), current, settings)
+    if preconditions(scheduler) and not preconditions(current):
+        raise UnsupportedModel(
+            f"{kind} scales the input and output of its network in its own way (EDM's), and this model's network was trained "
+            f"without that, so its images would be noise; use another scheduler, such as {type(current).__name__}"
+        )
+    return scheduler
 
 
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:

@@ -194,7 +194,7 @@ def tokens_read(encoder: Any, longest: int | None) -> int | None:
 
     CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5.
     """
-    return None if "clip" in getattr(getattr(encoder, "config", None), "model_type", "") else longest
+    return None if "clip" in str(getattr(getattr(encoder, "config", None), "model_type", "")) else longest
 
 
 def check_encoders(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..engine import check_noise_level
 from ..errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
 from ..guidance.base import Guidance
 from ..guidance.rescaled import RescaledGuidance
@@ -71,7 +72,8 @@ def steer(
 
     Raises:
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
-            missing or does not fit.
+            missing or does not fit; when the pipeline is called, a scheduler that does not say the noise level to a
+            guidance that needs it.
         PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
             the call not one for each prompt.
         UnknownName: a class that the pipeline does not have, by name.
@@ -199,6 +201,7 @@ def _steered_call(
 ) -> Any:
     """One call of the pipeline: its scheduler and its network are taken over from beginning to end."""
     steering = _steered[id(pipe)]
+    check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)

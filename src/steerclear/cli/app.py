@@ -12,22 +12,24 @@ from rich.console import Console
 
 from .. import __version__
 from ..errors import (
+    KEPT,
     NotEnoughMemory,
     SteerclearError,
     SteerclearWarning,
+    keeps,
     lacks_memory,
     on_command_line,
     shortened,
     shown,
 )
 from . import benchmark, compare, generate, guidance, train
+from .stopping import STOPPED, Caught, Commands, Stopped, signals_as_interrupts
 from .streams import showable_streams
 
-USER_ERROR, INTERRUPTED = 2, 130
-STOPPED = "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
+USER_ERROR = 2
 
 app = typer.Typer(
-    name="steerclear", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="steerclear", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Guidance for diffusion models that says what it changed.",
 )  # fmt: skip
 app.command("compare")(compare.command)
@@ -53,25 +55,36 @@ def options(
 @showable_streams()
 @on_command_line()
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C, 128 and the number of another
+    signal that stopped it."""
+    with signals_as_interrupts() as caught:
+        try:
+            code = _run(arguments, caught)
+        except (OSError, SystemExit):
+            if caught.number is None:
+                raise
+            code = caught.exit_code  # the terminal is gone, and with it all that would be said there
+        return code if caught.number is None else caught.exit_code
+
+
+def _run(arguments: list[str] | None, caught: Caught) -> int:
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", SteerclearWarning)
             warnings.showwarning = _shown_in_a_sentence(console, warnings.showwarning)
             code = app(args=arguments, standalone_mode=False)
-        if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            console.print(STOPPED, markup=False)
         return code if isinstance(code, int) else 0
     except SteerclearError as error:
-        console.print(f"steerclear: {error}", style="bold", markup=False)
+        kept = " What was done is kept." if keeps(error) else ""
+        console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
         return USER_ERROR
     except OSError as error:
         console.print(f"steerclear: {_os_sentence(error)}", style="bold", markup=False)
         return USER_ERROR
-    except (KeyboardInterrupt, typer.Abort):
-        console.print(STOPPED, markup=False)
-        return INTERRUPTED
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stopped:
+        console.print(str(stopped) if isinstance(stopped, Stopped) else STOPPED, markup=False)
+        return caught.exit_code
     except Exception as error:
         if lacks_memory(error):
             print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # for the console's own there may be too little
@@ -104,17 +117,18 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 def _os_sentence(error: OSError) -> str:
     place = error.filename2 or error.filename  # of a renaming, what it was to become
     where = f" {shown(str(place))}" if place else ""
+    kept = f"; {KEPT}" if keeps(error) else ""
     if lacks_memory(error):
         return str(NotEnoughMemory())
     if error.errno == errno.ENOSPC:
-        return f"the disk is full, so{where or ' a file'} could not be written; what was done is kept. Make room and run it again."
+        return f"the disk is full, so{where or ' a file'} could not be written{kept}. Make room and run it again."
     if place and isinstance(error, IsADirectoryError):
         return _in_the_way(place, "file", "folder")
     if place and isinstance(error, (FileExistsError, NotADirectoryError)):
         file = next((some for some in (Path(place), *Path(place).parents) if some.is_file()), None)
         if file is not None:
             return _in_the_way(file, "folder", "file")
-    return f"{error.strerror or error}{where}; what was done is kept."
+    return f"{error.strerror or error}{where}{kept}."
 
 
 def _in_the_way(place: Path | str, needed: str, there: str) -> str:

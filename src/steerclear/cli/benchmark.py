@@ -16,6 +16,7 @@ from .options import (
     Output,
     Seeds,
     Steps,
+    expanded,
     progress_bars,
     show_methods,
     show_stages,
@@ -23,7 +24,9 @@ from .options import (
 from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
-Folder = Annotated[Path, typer.Option("--outdir", help="Where images and figures go; running again goes on.")]
+Folder = Annotated[
+    Path, typer.Option("--outdir", callback=expanded, help="Where images and figures go; running again goes on.")
+]
 
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
 LargePairs = Annotated[
@@ -86,6 +89,36 @@ def _portraits(
         result = measure(
             loaded, parse_seeds(seeds), outdir, num_inference_steps=steps, batch_size=batch_size,
             on_method=on_method, on_progress=on_progress,
+        )  # fmt: skip
+    _print(result, format)
+
+
+@app.command("tracking")
+def tracking(
+    model: ModelName = "portraits",
+    schedulers: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; default: those that people use.")
+    ] = None,
+    seeds: Seeds = "0-255",
+    steps: Steps = 30,
+    guidance_scale: Annotated[float, typer.Option(help="Of all three methods; 1 is off.")] = 3.0,
+    batch_size: BatchSize = 16,
+    device: Device = "cpu",
+    outdir: Folder = Path("out/benchmark"),
+    format: Output = Format.TEXT,
+) -> None:
+    """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults."""
+    from ..benchmark.tracking import SCHEDULERS, benchmark_tracking
+    from ..bridges.loading import load_model
+    from ..recipe import parse_seeds
+
+    names = SCHEDULERS if schedulers is None else tuple(name.strip() for name in schedulers.split(","))
+    with progress_bars() as bars:
+        on_method, on_progress = show_methods(bars)
+        result = benchmark_tracking(
+            lambda name: load_model(model, device=device, scheduler=name), names, parse_seeds(seeds), outdir,
+            guidance_scale=guidance_scale, num_inference_steps=steps, batch_size=batch_size, on_method=on_method,
+            on_progress=on_progress,
         )  # fmt: skip
     _print(result, format)
 

@@ -1,7 +1,6 @@
 """steerclear compare: what each way of saying "no" removed, and what else it changed."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +38,7 @@ def command(
     model: ModelName = "portraits",
     weak: WeakName = None,
     lora: Loras = None,
-    outdir: Outdir = Path("out/compare"),
+    outdir: Outdir = None,
     seeds: OptionalSeeds = None,
     steps: OptionalSteps = None,
     guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
@@ -62,9 +61,11 @@ def command(
     Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
     """
     from ..bridges.loading import load_model
-    from ..compare import Question, compare, repeat_command
+    from ..compare import Question, asked_of, check_question, compare, repeat_command
+    from ..folders import default_folder, refuse_early
     from ..recipe import parse_seeds
-    from ..report import write_figures, write_report
+    from ..report import REPORT_FILE, write_figures, write_report
+    from ..saving import stays_if_unwritable
     from ..table import terminal_tables
 
     question = Question(
@@ -73,17 +74,23 @@ def command(
         guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
         height, width,
     )  # fmt: skip
+    question = check_question(question)
+    asked = asked_of(question)
+    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    folder = outdir or default_folder("compare", [question.prompt, *question.negative_prompts], asked | loading)
+    refuse_early(folder, asked)
     loaded = load_model(
         model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
     )
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)
         results = compare(
-            loaded, question, outdir, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
+            loaded, question, folder, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
-    write_figures(results, outdir)
-    page = write_report(results, outdir)
+    with stays_if_unwritable(folder / REPORT_FILE):
+        write_figures(results, folder)
+        write_report(results, folder)
     if format is Format.JSON:
         print_json(results.model_dump_json(indent=1))
         return
@@ -92,4 +99,4 @@ def command(
         console.print("", table)
     for note in results.notes:
         console.print(f"note: {note}", markup=False)
-    console.print(f"report: {page}", markup=False)
+    console.print(f"report: {folder / REPORT_FILE}", markup=False, soft_wrap=True)  # a path stays in one piece

@@ -1,7 +1,6 @@
 """steerclear generate: images of one prompt under one guidance."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ from .options import (
     Steps,
     WeakName,
     Width,
+    console,
     progress_bars,
 )  # fmt: skip
 from .streams import print_json
@@ -31,8 +31,15 @@ from .streams import print_json
 def command(
     prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
     negative_prompt: Negatives = None,
-    guidance: Annotated[str, typer.Option(help="A guidance's name; see: steerclear guidance list.")] = "cfg",
-    guidance_scale: Annotated[float | None, typer.Option(help="1 is off; default: the guidance's own.")] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="A guidance's name, see: steerclear guidance list; default: cfg, and dynamic-negative with a negative prompt."
+        ),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Of the prompt, 1 is off; default: the guidance's own.")
+    ] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")
     ] = None,
@@ -48,33 +55,46 @@ def command(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     offload: Offload = "none",
-    outdir: Outdir = Path("out/images"),
+    outdir: Outdir = None,
     format: Output = Format.TEXT,
 ) -> None:
     """Make images; running again makes only those that are missing."""
+    from ..bridges.asking import takes_classes
     from ..bridges.loading import load_model
     from ..compare import recipe_of
-    from ..gallery import claim_folder
+    from ..folders import default_folder, refuse_early, run_folder
     from ..generate import check_recipe, generate, warn_of_idle_weak
     from ..guidance_settings import build_guidance
-    from ..methods import Method
+    from ..methods import WITH_NEGATIVE, WITH_NEGATIVE_CLASS, WITHOUT_NEGATIVE, Method
     from ..recipe import checked_prompt, parse_seeds
 
-    built = build_guidance(guidance, guidance_scale, set or [])
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
+    name = guidance or (WITH_NEGATIVE if negatives else WITHOUT_NEGATIVE)
+    built = build_guidance(name, guidance_scale, set or [])
     wanted = parse_seeds(seeds)
-    method = Method(guidance, guidance, checked_prompt("prompt", prompt), negatives, built)
+    text = checked_prompt("prompt", prompt)
+    asked = {
+        "command": "generate", "prompt": text, "negative_prompts": list(negatives), "num_inference_steps": steps,
+        "height": height, "width": width,
+    }  # fmt: skip
+    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    chosen = asked | loading | {"guidance": built.to_config()}
+    folder = outdir or default_folder("generate", [text, *negatives], chosen)
+    refuse_early(folder, asked)
     loaded = load_model(
         model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
     )
-    recipe = recipe_of(loaded, method, steps, height, width)
+    if guidance is None and negatives:
+        if takes_classes(loaded.pipe):
+            name, built = WITH_NEGATIVE_CLASS, build_guidance(WITH_NEGATIVE_CLASS, guidance_scale, set or [])
+        console().print(f"guidance: {name}, which uses the negative prompt; --guidance takes another.", markup=False)
+    recipe = recipe_of(loaded, Method(name, name, text, negatives, built), steps, height, width)
     check_recipe(loaded, recipe)
     warn_of_idle_weak(loaded, [recipe])
-    claim_folder(outdir, {"command": "generate"} | recipe.asked())
-    with progress_bars() as bars:
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
         task = bars.add_task("images", total=None)
         pictures = generate(
-            loaded, recipe, wanted, outdir, batch_size=batch_size,
+            loaded, recipe, wanted, folder, batch_size=batch_size,
             on_progress=lambda done, total: bars.update(task, completed=done, total=total),
         )  # fmt: skip
         bars.update(task, total=1, completed=1)
@@ -82,4 +102,4 @@ def command(
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
         return
-    print(f"{len(pictures)} images in {outdir}")
+    print(f"{len(pictures)} images in {folder}")

@@ -38,7 +38,26 @@ OptionalSeeds = Annotated[str | None, typer.Option("--seeds", help="One per imag
 OptionalSteps = Annotated[
     int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default 30.", min=1, max=1000)
 ]
-Outdir = Annotated[Path, typer.Option("--outdir", help="Folder of this run; running again goes on in it.")]
+
+
+def expanded(path: Path | None) -> Path | None:
+    """A folder as people type it: ``~`` is the home folder, also where the shell left it as it is."""
+    try:
+        return None if path is None else path.expanduser()
+    except RuntimeError as error:  # of an unknown user
+        raise typer.BadParameter(
+            f"{str(path)!r} names no home folder that is known here; write the path in full."
+        ) from error
+
+
+Outdir = Annotated[
+    Path | None,
+    typer.Option(
+        "--outdir",
+        callback=expanded,
+        help="Folder of this run; running again goes on in it; default: one in out, named after the question.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
-from .options import Device, progress_bars
+from .options import Device, expanded, progress_bars
 
 app = typer.Typer(no_args_is_help=True, help="Remake the shipped models.")
 
@@ -29,10 +29,12 @@ def portraits(
         str | None, typer.Option(help="Learn on from a finished pipeline: portraits, or a folder.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where checkpoints and drawn portraits are kept.")] = Path(
-        "out/train-portraits"
+    folder: Annotated[
+        Path, typer.Option(callback=expanded, help="Where checkpoints and drawn portraits are kept.")
+    ] = Path("out/train-portraits"),
+    outdir: Annotated[Path, typer.Option(callback=expanded, help="Where the finished pipeline is written.")] = Path(
+        "out/portraits"
     ),
-    outdir: Annotated[Path, typer.Option(help="Where the finished pipeline is written.")] = Path("out/portraits"),
     seed: Annotated[
         int,
         typer.Option(

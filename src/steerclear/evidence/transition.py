@@ -3,84 +3,56 @@
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ..belief import Belief, Evidence, Push
+from ..belief import Circumstances
 from ..errors import InvalidSetting
-from ..numerics import dot, logit, over_images
-from ..records import State, Step
-from ..settings import finite, one_each, probabilities
+from ..numerics import dot, over_images
+from ..records import Step
+from ..settings import finite
+from .base import LOWEST_LEVEL, Departure, TrackingEvidence
 
-START_CLIP = 3.0
-LOWEST_LEVEL = 1e-12
-PUBLISHED_RANGE = (1e-4, 0.99)
-
-
-@dataclass(frozen=True)
-class Departure:
-    """The point that the sampler left, in variance-exploding coordinates, and what was believed there.
-
-    Attributes:
-        point: y = x / alpha, ``[batch, ...]``, float64.
-        level: s = sigma / alpha.
-        positive, concept, guided: noise predictions there, float64.
-        weight: w, ``[batch]``.
-    """
-
-    point: Tensor
-    level: float
-    positive: Tensor
-    concept: Tensor
-    guided: Tensor
-    weight: Tensor
+LEARNED_STOP_BELOW = 1.0
+"""s under which the increments of a learned network are noise (docs/tracking.md)."""
 
 
 @dataclass(frozen=True)
-class TransitionState(State):
-    """Log-odds of every image (None before the first step), and the last departure."""
-
-    log_odds: Tensor | None
-    departure: Departure | None
-
-
-@dataclass(frozen=True)
-class TransitionEvidence(Evidence):
+class TransitionEvidence(TrackingEvidence):
     """Log-odds tracked from each transition: was it likelier under the concept than under the guided model?
 
     Equations, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
     d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d> and w = exp(L):
 
-        log-odds:    L += -((1 + w) / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + (1 - w) a) ]
-        published:   log p += -(1 / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + a) ],   L = log(p / (1 - p)), p clamped
+        L += -((1 + w) / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + (1 - w) a) ]
 
-    The first is log N(y'; m_concept, v) - log N(y'; m_guided, v) with m_h = y - (1 - s'^2/s^2) s e_h and
+    This is log N(y'; m_concept, v) - log N(y'; m_guided, v) with m_h = y - (1 - s'^2/s^2) s e_h and
     v = s'^2 (1 - s'^2/s^2), where e_guided = e_prompt - w d is the prediction of "the prompt without the concept".
-    The second, of the paper, tracks the concept against the prompt. The start is
+    The paper's own update, which tracks the concept against the prompt, is the evidence "published". The start is
     L_0 = log(prior / (1 - prior)) + clip((|e_prompt|^2 - |e_concept|^2) / 2, +-3).
 
-    The formulas are likelihood ratios of a stochastic sampler's transitions, and exact in the limit of many steps,
+    The formula is a likelihood ratio of a stochastic sampler's transitions, and exact in the limit of many steps,
     wherever a guidance drives the sample. A deterministic sampler has none. The change of the log-odds along its path is
 
         dL = (1 + w) (a + b + s^2 div(score_concept - score_prompt) + w a) dlog s
 
-    of which the log-odds formula gives (1 + w) (a + b). The rest is the volume term, with a table beta(s) for the
+    of which the formula gives (1 + w) (a + b). The rest is the volume term, with a table beta(s) for the
     divergence's mean (:func:`steerclear.evidence.volume.calibrate_volume` measures it):
 
         L += omega (1 + w) ((beta(s) + beta(s')) / 2 + w a) log(s' / s)
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt.
-        method: "log-odds" or "published".
-        stop_below: s under which the log-odds are frozen; increments of learned networks are noise below about 1.
+            negative prompt. None takes the rate in the world's truth where it is known, else 0.5.
+        stop_below: s under which the log-odds are frozen. None takes 1 for a learned network, whose increments are noise
+            below about 1, and 0 for the exact denoiser of a testbed.
         temperature: divides every increment; above 1 trusts transitions less.
-        innovation: take the guidance's push beyond e_guided out of y' before comparing, so that a strength above 1 is
-            not taken for evidence against the concept, and goes on (for stochastic samplers: it takes out their displacement). Without it the log-odds stay those of the point that
-            was reached, and the push ends where it has succeeded. At strength 1 there is no difference.
-        volume: nodes (s, beta) with s rising, interpolated in log s; empty for no volume term. For method log-odds.
+        innovation: subtract the extra push of a negative_scale other than 1 from y' before comparing; otherwise a scale
+            above 1 would lower its own posterior. Without it the log-odds are those of the point that was reached, and the
+            push ends where it has succeeded. At negative_scale 1 there is no difference.
+        volume: nodes (s, beta) with s rising, interpolated in log s; empty for no volume term.
         omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),
             0 for ancestral ones, 1 - eta^2 between.
 
@@ -88,9 +60,7 @@ class TransitionEvidence(Evidence):
         InvalidSetting: a value outside of its range.
     """
 
-    prior: float | tuple[float, ...] = 0.5
-    method: Literal["log-odds", "published"] = "log-odds"
-    stop_below: float = 0.0
+    stop_below: float | None = None
     temperature: float = 1.0
     innovation: bool = True
     volume: tuple[tuple[float, float], ...] = ()
@@ -99,14 +69,13 @@ class TransitionEvidence(Evidence):
     name: ClassVar[str] = "transition"
     paper: ClassVar[str] = (
         "Dynamic Negative Guidance of Diffusion Models, Koulischer, Deleu, Raya, Demeester and Ambrogioni, ICLR 2025, "
-        "arXiv 2410.14398 (method published); log-odds form: docs/tracking.md"
+        "arXiv 2410.14398; in log-odds: docs/tracking.md"
     )
 
     def __post_init__(self) -> None:
-        probabilities("prior", self.prior)
-        if self.method not in ("log-odds", "published"):
-            raise InvalidSetting("method", self.method, "log-odds or published")
-        finite("stop_below", self.stop_below, low=0)
+        super().__post_init__()
+        if self.stop_below is not None:
+            finite("stop_below", self.stop_below, low=0)
         finite("temperature", self.temperature, low=1e-3)
         finite("omega", self.omega, low=0)
         for level, beta in self.volume:
@@ -115,52 +84,20 @@ class TransitionEvidence(Evidence):
         if any(low >= high for (low, _), (high, _) in pairwise(self.volume)):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
-    def for_concepts(self, count: int) -> tuple[Evidence, ...]:
-        return tuple(replace(self, prior=prior) for prior in one_each("prior", self.prior, count))
+    def fitted(self, known: Circumstances) -> Self:
+        stop_below = 0.0 if known.exact else LEARNED_STOP_BELOW
+        return replace(super().fitted(known), stop_below=stop_below if self.stop_below is None else self.stop_below)
 
-    def begin(self, batch_size: int) -> TransitionState:
-        return TransitionState(None, None)
+    def lowest_level(self) -> float:
+        return 0.0 if self.stop_below is None else self.stop_below
 
-    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
-        assert isinstance(state, TransitionState)
-        if not math.isfinite(step.noise_to_signal):  # pure noise says nothing yet: the start is at the next level
-            log_odds = torch.full(
-                (step.batch_size,), self._prior_log_odds(), dtype=torch.float64, device=positive.device
-            )
-            return Belief(log_odds, state)
-        if state.log_odds is None:
-            log_odds = self._start(step, positive, concept)
-        elif state.departure is not None and step.noise_to_signal >= max(self.stop_below, LOWEST_LEVEL):
-            log_odds = state.log_odds + self._increment(step, state.departure, state.log_odds)
-        else:
-            log_odds = state.log_odds
-        # a substep's point is not kept, and neither is what it says
-        return Belief(log_odds, state if step.substep else replace(state, log_odds=log_odds))
+    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+        return self.nearer_log_odds(step, positive, concept)
 
-    def remember(self, step: Step, push: Push, state: State) -> State:
-        assert isinstance(state, TransitionState)
-        if step.substep or not math.isfinite(step.noise_to_signal):
-            return state
-        departure = Departure(
-            step.sample.double() / step.alpha,
-            step.noise_to_signal,
-            step.noise(push.positive).double(),
-            step.noise(push.concept).double(),
-            step.noise(push.guided).double(),
-            push.weight.double(),
-        )
-        return replace(state, departure=departure)
+    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+        return log_odds + self._increment(step, departure)
 
-    def _prior_log_odds(self) -> float:
-        (prior,) = one_each("prior", self.prior, 1)
-        return logit(prior)
-
-    def _start(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
-        e_positive, e_concept = step.noise(positive).double(), step.noise(concept).double()
-        nearer = (dot(e_positive, e_positive) - dot(e_concept, e_concept)) / 2
-        return self._prior_log_odds() + nearer.clamp(-START_CLIP, START_CLIP)
-
-    def _increment(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+    def _increment(self, step: Step, departure: Departure) -> Tensor:
         s, reached = departure.level, step.noise_to_signal
         y, w = step.sample.double() / step.alpha, departure.weight
         difference = departure.concept - departure.positive
@@ -170,14 +107,8 @@ class TransitionEvidence(Evidence):
         a, b = dot(difference, difference), dot(departure.positive, difference)
         g = dot(y - departure.point, difference)
         shrink = (s**2 - reached**2) / 2
-        if self.method == "log-odds":
-            change = -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a))
-            return (change + self._volume(s, reached, w, a)) / self.temperature
-        change = -(s * g + shrink * (2 * b + a)) / reached**2 / self.temperature
-        low, high = PUBLISHED_RANGE
-        log_p = torch.nn.functional.logsigmoid(log_odds) + change
-        p = log_p.clamp(math.log(low), math.log(high)).exp()
-        return torch.logit(p) - log_odds
+        change = -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a))
+        return (change + self._volume(s, reached, w, a)) / self.temperature
 
     def _volume(self, s: float, reached: float, w: Tensor, a: Tensor) -> Tensor:
         """What a deterministic part of the step adds: see the class."""

@@ -95,8 +95,11 @@ def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor
 @torch.no_grad()
 def read(
     model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
-) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"]]:
-    """What each image shows (integers by attribute) and its feature vector.
+) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"], dict[str, Tensor]]:
+    """What each image shows (integers by attribute), its feature vector, and how sure the classifier is.
+
+    The third value holds probabilities by attribute, in float32: ``[batch]`` of "yes" for a binary one,
+    ``[batch, levels]`` for the others.
 
     Features are divided by ``feature_scale``: over true portraits their mean variance is 1. In batches; image k does
     not depend on its neighbours beyond the last bits of float32.
@@ -104,7 +107,8 @@ def read(
     Raises:
         NotFiniteError: the classifier gives NaN or infinity, of which any rate would be read as 0.
     """
-    values: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
+    sure: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
+    values: dict[str, list[Tensor]] = {name: [] for name in sure}
     features = []
     for some in images.split(BATCH):
         feature = model.body(some.float() / 127.5 - 1)
@@ -116,7 +120,13 @@ def read(
             )
         for name, logits in split_logits(logits_of_all).items():
             values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
+            sure[name].append(logits.sigmoid() if name in BINARY else logits.softmax(1))
     if not features:
         empty = {name: torch.empty(0, dtype=torch.long) for name in values}
-        return empty, torch.empty(0, FEATURES)
-    return {name: torch.cat(parts) for name, parts in values.items()}, torch.cat(features)
+        return (
+            empty,
+            torch.empty(0, FEATURES),
+            {name: torch.empty(0, CATEGORICAL[name]) if name in CATEGORICAL else torch.empty(0) for name in sure},
+        )
+    attributes = {name: torch.cat(parts) for name, parts in values.items()}
+    return attributes, torch.cat(features), {name: torch.cat(parts) for name, parts in sure.items()}

@@ -1,4 +1,4 @@
-"""The images themselves: a column a seed, a row a method."""
+"""The images themselves: one column per seed, one row per method."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ..results import MethodResult, Results
-from ..table import concept_columns, interval_text, shows_concept, value_text
+from ..table import concept_columns, interval_text, shows_concept, unsure, value_text
 from .base import LIGHT, Theme, blank, sentence, text, wrapped
 
 PIXELS_AN_INCH = 200
@@ -18,7 +18,9 @@ GAP = 12
 LEFT = 480
 RIGHT = 220
 TOP = 120
+LINE = 30
 FRAME = 2.2
+DASHES = (0, (2.2, 1.4))
 
 
 def fitted(image: Image.Image, side: int = CELL) -> Image.Image:
@@ -42,7 +44,9 @@ def shared_seeds(results: Results, columns: int) -> list[int]:
 
 
 def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT) -> Figure:
-    """The same seeds down the columns, one row a method; images that show the concept are framed.
+    """The same seeds down the columns, one row a method; images in which the classifier sees the concept are framed.
+
+    The frame is dashed where the classifier is unsure.
 
     Args:
         results: what ``compare`` found.
@@ -57,9 +61,14 @@ def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT)
     if not seeds:
         return sentence("There are no images to show.", theme)
     rate = next(iter(concept_columns(results)), None)
-    looked = any(shows_concept(results, image) is not None for method in results.methods for image in method.images)
+    images = [image for method in results.methods for image in method.images]
+    legend = []
+    if any(shows_concept(results, image) is not None for image in images):
+        legend.append("framed: the concept is seen in the image")
+    if any(unsure(results, image) for image in images if image.seed in seeds):
+        legend.append("dashed: the classifier is unsure (20 to 80 %)")
     width = LEFT + len(seeds) * (CELL + GAP) + (RIGHT if rate else 0)
-    height = TOP + len(results.methods) * (CELL + GAP) + GAP + (50 if looked else 0)
+    height = TOP + len(results.methods) * (CELL + GAP) + GAP + (20 + LINE * len(legend) if legend else 0)
     figure = blank(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH, theme, PIXELS_AN_INCH)
 
     def left(column: int) -> int:
@@ -88,11 +97,11 @@ def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT)
             write(width - 2 * GAP, middle - 14, value_text(measured, True), ha="right", fontsize=12, fontweight="bold")
             interval = interval_text(measured, True)
             write(width - 2 * GAP, middle + 26, interval, ha="right", fontsize=8, color=theme.muted)
-        images = {image.seed: image for image in method.images}
+        by_seed = {image.seed: image for image in method.images}
         for column, seed in enumerate(seeds):
-            if seed not in images:
+            if seed not in by_seed:
                 continue
-            with Image.open(folder / images[seed].file) as opened:
+            with Image.open(folder / by_seed[seed].file) as opened:
                 pixels = fitted(opened.convert("RGB"))
             x = left(column) + (CELL - pixels.width) // 2
             y = height - top(row) - CELL + (CELL - pixels.height) // 2
@@ -100,15 +109,15 @@ def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT)
             axes = figure.add_axes(box, label=f"{method.name}/{seed}")
             axes.imshow(np.asarray(pixels), interpolation="nearest", aspect="auto")
             axes.set_axis_off()
-            if shows_concept(results, images[seed]):
+            if shows_concept(results, by_seed[seed]) or unsure(results, by_seed[seed]):
                 around = Rectangle(
-                    (0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=theme.concept, linewidth=FRAME
-                )
+                    (0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=theme.concept, linewidth=FRAME,
+                    linestyle=DASHES if unsure(results, by_seed[seed]) else "solid",
+                )  # fmt: skip
                 around.set_clip_on(False)
                 axes.add_patch(around)
-    if looked:
-        framed = "framed: the concept is seen in the image"
-        write(LEFT, height - 32, framed, fontsize=8.5, color=theme.concept)
+    for line, words in enumerate(reversed(legend)):
+        write(LEFT, height - 32 - LINE * line, words, fontsize=8.5, color=theme.concept)
     return figure
 
 

@@ -22,9 +22,10 @@ LEGEND = 0.42
 
 
 def shift(results: Results, theme: Theme = LIGHT) -> Figure:
-    """A panel a rate, the concept first; a row a method; the exact truth as a vertical line.
+    """One panel per rate, the concept first; one row per method; the exact truth as a vertical line.
 
-    A dot is blue when its interval covers the truth and orange when it does not: what is orange moved for certain.
+    A dot is blue when its interval covers the truth and orange when it does not, as one true rate in twenty does by
+    chance.
 
     Args:
         results: what ``compare`` found.

@@ -133,9 +133,10 @@ def _scale_weights(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _label_steps(axes: Axes, levels: Sequence[float | None], steps: int) -> None:
-    """About six ticks; below each step the noise level that it starts from."""
+    """About six ticks; below each step the noise level that it starts from, where the scheduler says it at all."""
     ticks = sorted({round(1 + part * (steps - 1) / 5) for part in range(6)})
-    labels = [f"{tick}\n{_short(levels[tick - 1])}" if tick <= len(levels) else str(tick) for tick in ticks]
+    known = len(levels) if any(level is not None for level in levels) else 0
+    labels = [f"{tick}\n{_short(levels[tick - 1])}" if tick <= known else str(tick) for tick in ticks]
     axes.set_xticks(ticks, labels, linespacing=1.35)
 
 

@@ -1,5 +1,6 @@
 """Autoguidance: away from a bad version of the model itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,14 +21,14 @@ class AutoGuidance(Guidance):
     away from the weak network is added to it, so autoguidance goes together with a negative prompt.
 
     Args:
-        guidance_scale: w; 1 is ``inner`` alone.
+        auto_scale: w; 1 is ``inner`` alone. diffusers' guider and the paper's release call it the guidance scale.
         inner: the guidance of the strong network; None for its plain conditional prediction.
 
     Raises:
         InvalidSetting: a scale that is not finite, an inner that is no guidance.
     """
 
-    guidance_scale: float = 2.0
+    auto_scale: float = 2.0
     inner: Guidance | None = None
 
     name: ClassVar[str] = "autoguidance"
@@ -42,7 +43,7 @@ class AutoGuidance(Guidance):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance | None):
             raise InvalidSetting("inner", self.inner, "a guidance, or None")
-        finite("guidance_scale", self.guidance_scale)
+        finite("auto_scale", self.auto_scale)
 
     def begin(self, batch_size: int) -> State:
         return State() if self.inner is None else self.inner.begin(batch_size)
@@ -60,14 +61,20 @@ class AutoGuidance(Guidance):
         return () if self.inner is None else self.inner.further_conditions(negatives)
 
     def needs_weak(self) -> bool:
-        return self.guidance_scale != 1 or (self.inner is not None and self.inner.needs_weak())
+        return self.auto_scale != 1 or (self.inner is not None and self.inner.needs_weak())
+
+    def needs_noise_level(self) -> bool:
+        return self.inner is not None and self.inner.needs_noise_level()
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        return None if self.inner is None else self.inner.has_no_step(levels)
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)
-        if self.guidance_scale == 1:
+        if self.auto_scale == 1:
             return inner
         positive, weak = step.predict("positive"), step.predict("weak:positive")
-        prediction = inner.prediction + (self.guidance_scale - 1) * (positive - weak)
+        prediction = inner.prediction + (self.auto_scale - 1) * (positive - weak)
         return Guided(prediction, inner.state, inner.info)
 
     @classmethod

@@ -6,21 +6,32 @@ A guidance is a frozen dataclass of plain numbers. It turns predictions of sever
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
-``guidance_scale = 1`` is the plain conditional prediction, for every guidance that has a scale. What it claims beyond
-that it states as :class:`Law` objects, and one test measures every law of every guidance.
+A scale means the same in every guidance, and :data:`OFF` has the value at which it does nothing:
+
+    guidance_scale   classifier-free scale of the prompt; 1 is off
+    negative_scale   push away from a negative prompt; 0 is off
+    auto_scale       push away from the weak network; 1 is off
+
+With all of its scales off a guidance is the plain conditional prediction, bit for bit. What it claims beyond that it
+states as :class:`Law` objects, and one test measures every law of every guidance.
 """
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from ..belief import Circumstances, Evidence
+from ..errors import InvalidSetting
 from ..records import Guided, State, Step
-from ..settings import Configurable
+from ..settings import Configurable, read_object
 from ..shelf import entries, find, from_config
 
 CONFIG_NAME = "guider_config.json"
+OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
+"""Each scale, and the value at which it does nothing."""
 
 
 class Guidance(Configurable, ABC):
@@ -57,6 +68,12 @@ class Guidance(Configurable, ABC):
         """Why a negative prompt changes nothing with these settings, or None when it does change something."""
         return None if self.uses_negative else f"{self.name} does not look at negative prompts"
 
+    def fitted(self, known: Circumstances) -> Self:
+        """The same guidance; what its parts leave open (None) is set to what fits the run."""
+        parts = {name: getattr(self, name) for name in self.parameters()}
+        fitting = {name: part.fitted(known) for name, part in parts.items() if isinstance(part, Guidance | Evidence)}
+        return self.changed(**fitting) if fitting else self
+
     def check_negatives(self, count: int) -> None:
         """Refuse a number of negative prompts that these settings do not fit, before anything runs.
 
@@ -79,6 +96,21 @@ class Guidance(Configurable, ABC):
         """Whether these settings ask the weak network for anything."""
         return self.uses_weak
 
+    def needs_noise_level(self) -> bool:
+        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+
+        Some schedulers do not say it, and are then refused before the first evaluation.
+        """
+        return False
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        """Why these settings leave the guidance no step of a schedule, or None where there is one.
+
+        Args:
+            levels: sigma / alpha at the beginning of every step; NaN where the scheduler does not say.
+        """
+        return None
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``guider_config.json`` into a folder, as diffusers does for its guiders."""
         path = Path(folder) / CONFIG_NAME
@@ -88,9 +120,17 @@ class Guidance(Configurable, ABC):
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> "Guidance":
-        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote."""
-        config = json.loads((Path(folder) / CONFIG_NAME).read_text())
-        return from_config(config.get("guidance", config))
+        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
+
+        Raises:
+            InvalidSetting: the file is damaged, or holds something else than a guidance.
+            UnknownName: a guidance or a parameter that does not exist.
+        """
+        config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
+        found = from_config(config.get("guidance", config))
+        if not isinstance(found, Guidance):
+            raise InvalidSetting(str(Path(folder) / CONFIG_NAME), type(found).__name__, "a guidance")
+        return found
 
 
 class Wrapper(Guidance):
@@ -115,6 +155,12 @@ class Wrapper(Guidance):
     def needs_weak(self) -> bool:
         return self.inner.needs_weak()
 
+    def needs_noise_level(self) -> bool:
+        return self.inner.needs_noise_level()
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        return self.inner.has_no_step(levels)
+
 
 def guidances() -> dict[str, type[Guidance]]:
     """All guidances there are, by their name on the command line."""
@@ -128,6 +174,15 @@ def find_guidance(name: str) -> type[Guidance]:
         UnknownName: there is none; the message names the nearest.
     """
     return find("guidance", Guidance, name)
+
+
+def switched_off(guidance: Guidance) -> Guidance:
+    """The same guidance with every scale off, inside of wrappers too: the plain conditional prediction."""
+    off: dict[str, Any] = {name: value for name, value in OFF.items() if name in guidance.parameters()}
+    inner = getattr(guidance, "inner", None)
+    if isinstance(inner, Guidance):
+        off["inner"] = switched_off(inner)
+    return guidance.changed(**off)
 
 
 def built(class_name: str, **settings: Any) -> Any:

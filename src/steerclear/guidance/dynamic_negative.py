@@ -1,7 +1,7 @@
 """Dynamic negative guidance: a push whose weight is the odds that the image is becoming the concept."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -13,7 +13,7 @@ from ..errors import InvalidSetting
 from ..numerics import norm, over_images
 from ..records import Guided, PerStep, State, Step
 from ..settings import any_weight, finite, finite_each, one_each
-from .base import Equals, Guidance, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
+from .base import Equals, Guidance, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
 
 LARGEST_WEIGHT = 99.0
 TAIL = 3.0  # a noise vector's norm is sqrt(dimension) up to its tail, which counts where dimensions are few
@@ -33,22 +33,22 @@ class _Negative:
     Args:
         index: which one, from 0.
         branch: the branch that predicts its concept.
-        strength: lambda.
+        scale: lambda.
         evidence: where its posterior comes from.
     """
 
     index: int
     branch: str
-    strength: float
+    scale: float
     evidence: Evidence
 
     def shown(self, step: Step, positive: Tensor, concept: Tensor, weight: Tensor, log_odds: Tensor) -> PerStep:
         """What a person wants to see of it."""
         suffix = "" if self.index == 0 else f"_{self.index + 1}"
         return {
-            f"weight{suffix}": self.strength * weight,
+            f"weight{suffix}": self.scale * weight,
             f"posterior{suffix}": log_odds.sigmoid(),
-            f"push_norm{suffix}": self.strength * weight * norm(step.noise_difference(concept, positive)).to(weight),
+            f"push_norm{suffix}": self.scale * weight * norm(step.noise_difference(concept, positive)).to(weight),
         }
 
 
@@ -60,24 +60,26 @@ class DynamicNegativeGuidance(Guidance):
         D = D_empty + w (D_prompt - sum_k lambda_k r_k (D_concept_k - D_prompt) - D_empty),   r = p(c | x_t) / (1 - p(c | x_t))
 
     With one negative, lambda = 1, w = 1 and the exact posterior this is the exact score of p(x | prompt, not c), whatever the sampler; a
-    constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. r is at most 99,
-    and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as noise can
-    be, which stops rare blow-ups.
+    constant negative prompt uses a constant r. The posterior comes from an evidence, for every image its own. The trust
+    region stops rare blow-ups: r is at most 99, and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, as long as
+    noise can be. The published evidence has none.
 
     Args:
-        guidance_scale: w, classifier-free guidance on top; 1 is off.
-        strength: lambda; 1 is the theory's weight, 0 no push, larger removes more. A tuple has one for each negative.
+        guidance_scale: w, the classifier-free scale of "the prompt without the concept"; 1 is off.
+        negative_scale: lambda, the push away from the negative; 0 is off (plain CFG), 1 the theory's weight, larger removes
+            more. One number for all negatives, or a tuple with one for each.
         concept: "conjunction" takes the prompt and the negative together ("portrait photo of a man, mustache") for the
             concept, which differs from the prompt in nothing but the negative; "negative" takes the negative as it is.
         evidence: where the posterior comes from.
 
     Raises:
-        InvalidSetting: a scale that is not finite, a negative strength, a concept that is neither, or another number of
-            negatives than of strengths or priors.
+        InvalidSetting: a scale that is not finite, a negative_scale below 0, a concept that is neither, or another
+            number of negatives than of negative scales or priors.
     """
 
-    guidance_scale: float = 1.0
-    strength: float | tuple[float, ...] = 1.0
+    guidance_scale: float = 3.0
+    _: KW_ONLY
+    negative_scale: float | tuple[float, ...] = 1.0
     concept: Literal["conjunction", "negative"] = "conjunction"
     evidence: Evidence = field(default_factory=lambda: built("TransitionEvidence"))
 
@@ -91,7 +93,7 @@ class DynamicNegativeGuidance(Guidance):
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
-        finite_each("strength", self.strength, low=0)
+        finite_each("negative_scale", self.negative_scale, low=0)
         if self.concept not in ("conjunction", "negative"):
             raise InvalidSetting("concept", self.concept, "conjunction or negative")
         if not isinstance(self.evidence, Evidence):
@@ -101,15 +103,18 @@ class DynamicNegativeGuidance(Guidance):
         return DynamicNegativeState(())
 
     def negative_has_no_effect(self) -> str | None:
-        return None if any_weight(self.strength) else "strength is 0"
+        return None if any_weight(self.negative_scale) else "negative_scale is 0"
+
+    def needs_noise_level(self) -> bool:
+        return self.negative_has_no_effect() is None
 
     def check_negatives(self, count: int) -> None:
-        one_each("strength", self.strength, count)
+        one_each("negative_scale", self.negative_scale, count)
         self.evidence.for_concepts(count)
 
     def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        strengths = one_each("strength", self.strength, negatives)
-        away = tuple(numbered(self.concept, index) for index, strength in enumerate(strengths) if strength != 0)
+        scales = one_each("negative_scale", self.negative_scale, negatives)
+        away = tuple(numbered(self.concept, index) for index, scale in enumerate(scales) if scale != 0)
         return away if self.guidance_scale == 1 else ("empty", *away)
 
     def __call__(self, step: Step, state: State) -> Guided:
@@ -127,17 +132,20 @@ class DynamicNegativeGuidance(Guidance):
             for push, prediction, before in zip(pushes, away, states, strict=True)
         ]
         weights = [
-            self._weight(step, positive, prediction, belief.log_odds)
-            for prediction, belief in zip(away, beliefs, strict=True)
+            _weight(step, positive, prediction, belief.log_odds, push.evidence.trust_region)
+            for push, prediction, belief in zip(pushes, away, beliefs, strict=True)
         ]
         target = positive
+        alone = []  # what the target would be with each push alone
         for push, prediction, weight in zip(pushes, away, weights, strict=True):
-            target = target - push.strength * over_images(weight, positive) * (prediction - positive)
+            shift = push.scale * over_images(weight, positive) * (prediction - positive)
+            target = target - shift
+            alone.append(positive - shift)
         guided = target if empty is None else empty + self.guidance_scale * (target - empty)
 
         after = tuple(
-            push.evidence.remember(step, Push(positive, prediction, target, weight), belief.state)
-            for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True)
+            push.evidence.remember(step, Push(positive, prediction, own, weight), belief.state)
+            for push, prediction, own, weight, belief in zip(pushes, away, alone, weights, beliefs, strict=True)
         )
         info: PerStep = {}
         for push, prediction, weight, belief in zip(pushes, away, weights, beliefs, strict=True):
@@ -145,21 +153,16 @@ class DynamicNegativeGuidance(Guidance):
         return Guided(guided, DynamicNegativeState(after), info)
 
     def _pushes(self, step: Step) -> list["_Negative"]:
-        """Those of the negative prompts that have a strength."""
+        """Those of the negative prompts that are pushed from."""
         count = step.negatives
-        settings = zip(one_each("strength", self.strength, count), self.evidence.for_concepts(count), strict=True)
+        settings = zip(
+            one_each("negative_scale", self.negative_scale, count), self.evidence.for_concepts(count), strict=True
+        )
         negatives = [
             _Negative(index, branch, *own)
             for index, (branch, own) in enumerate(zip(step.names(self.concept), settings, strict=True))
         ]
-        return [negative for negative in negatives if negative.strength != 0]
-
-    def _weight(self, step: Step, positive: Tensor, concept: Tensor, log_odds: Tensor) -> Tensor:
-        """r, clamped by the largest weight and by the trust region."""
-        odds = log_odds.clamp(max=math.log(LARGEST_WEIGHT)).exp()
-        direction = norm(step.noise_difference(concept, positive)).to(odds)
-        reach = math.sqrt(positive[0].numel()) + TAIL
-        return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))
+        return [negative for negative in negatives if negative.scale != 0]
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
@@ -168,14 +171,28 @@ class DynamicNegativeGuidance(Guidance):
         return (
             Runs(cls(1.0), ("positive", "conjunction")),
             Runs(cls(3.0, concept="negative"), ("empty", "positive", "negative")),
-            Linear(cls(1.0, 1.0, "negative", half), (("positive", 2.0), ("negative", -1.0))),
-            Linear(cls(3.0, 2.0, "negative", half), (("positive", 9.0), ("negative", -6.0), ("empty", -2.0))),
-            Runs(cls(1.0, (0.0, 1.0)), ("positive", "conjunction_2")),
+            Linear(cls(1.0, concept="negative", evidence=half), (("positive", 2.0), ("negative", -1.0))),
             Linear(
-                cls(1.0, (2.0, 0.5), "negative", two), (("positive", 4.5), ("negative", -2.0), ("negative_2", -1.5))
+                cls(3.0, negative_scale=2.0, concept="negative", evidence=half),
+                (("positive", 9.0), ("negative", -6.0), ("empty", -2.0)),
             ),
-            Equals(cls(3.0, 0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
-            Equals(cls(1.0, 0.0), built("Unguided")),
+            Runs(cls(1.0, negative_scale=(0.0, 1.0)), ("positive", "conjunction_2")),
+            Linear(
+                cls(1.0, negative_scale=(2.0, 0.5), concept="negative", evidence=two),
+                (("positive", 4.5), ("negative", -2.0), ("negative_2", -1.5)),
+            ),
+            Identity(cls(1.0, negative_scale=0.0)),
+            Equals(cls(3.0, negative_scale=0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
             NoPushWhenAbsent(cls(1.0, concept="negative")),
             PredictionTypeInvariant(cls(1.0, concept="negative")),
         )
+
+
+def _weight(step: Step, positive: Tensor, concept: Tensor, log_odds: Tensor, trust_region: bool) -> Tensor:
+    """r, within the trust region where there is one."""
+    if not trust_region:
+        return log_odds.exp()
+    odds = log_odds.clamp(max=math.log(LARGEST_WEIGHT)).exp()
+    direction = norm(step.noise_difference(concept, positive)).to(odds)
+    reach = math.sqrt(positive[0].numel()) + TAIL
+    return torch.minimum(odds, reach / direction.clamp(min=torch.finfo(odds.dtype).tiny))

@@ -1,6 +1,7 @@
 """Guidance in a part of the trajectory only."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -10,19 +11,30 @@ from ..settings import finite
 from .base import Equals, Guidance, Law, Runs, Wrapper, built
 
 
+def active_steps(start: float, stop: float, total: int) -> range:
+    """The steps between two shares of a run, by the rule of diffusers' guiders: both are cut down to whole steps.
+
+    >>> active_steps(0.25, 0.75, 10), active_steps(0.5, 0.55, 10)
+    (range(2, 7), range(5, 5))
+    """
+    return range(int(start * total), int(stop * total))
+
+
 @dataclass(frozen=True)
 class IntervalGuidance(Wrapper):
     """Another guidance inside of an interval, the plain conditional prediction outside of it.
 
-    Equation:
-        D = D_inner where start <= u < stop, else D_prompt
+    Equations:
+        D = D_inner where int(start N) <= i < int(stop N), else D_prompt     (by="fraction")
+        D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")
 
-    u is the fraction of steps done (``by="fraction"``; 0 at the first) or the noise level sigma / alpha (``by="sigma"``, for
-    which the bounds are the lowest and the highest level). Outside, the other branches are not run.
+    i is the number of steps done, of N, as ``num_inference_steps`` counts them: as in diffusers' guiders, ``start`` and
+    ``stop`` are cut down to whole steps. Outside, the other branches are not run.
 
     Args:
         inner: the guidance inside of the interval.
-        start, stop: the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions.
+        start, stop: the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions. By sigma they
+            are the lowest and the highest level.
         by: "fraction" or "sigma".
 
     Raises:
@@ -53,10 +65,30 @@ class IntervalGuidance(Wrapper):
             raise InvalidSetting("start", self.start, f"below stop ({self.stop:g})")
 
     def __call__(self, step: Step, state: State) -> Guided:
-        where = step.fraction if self.by == "fraction" else step.noise_to_signal
-        if self.start <= where < self.stop:
+        level = step.noise_to_signal if self.by == "sigma" else math.nan
+        if self._is_inside(step.index, step.total, level):
             return self.inner(step, state)
         return Guided(step.predict("positive"), state)
+
+    def needs_noise_level(self) -> bool:
+        return self.by == "sigma" or self.inner.needs_noise_level()
+
+    def has_no_step(self, levels: Sequence[float]) -> str | None:
+        total = len(levels)
+        if any(self._is_inside(index, total, level) for index, level in enumerate(levels)):
+            return self.inner.has_no_step(levels)
+        bounds = f"start={self.start:g} and stop={self.stop:g}"
+        if self.by == "fraction":
+            return f"{bounds} leave none of the {total} steps to {self.inner.name}; set them farther apart"
+        return (
+            f"{bounds} leave none of the {total} steps to {self.inner.name}, whose noise levels sigma / alpha fall from "
+            f"{max(levels):.3g} to {min(levels):.3g}; set them so that some of these lie between"
+        )
+
+    def _is_inside(self, index: int, total: int, level: float) -> bool:
+        if self.by == "fraction":
+            return index in active_steps(self.start, self.stop, total)
+        return self.start <= level < self.stop
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:

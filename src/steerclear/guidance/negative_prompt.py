@@ -1,6 +1,6 @@
 """The negative prompt as Stable Diffusion does it, and with a weight of its own beside CFG."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from ..denoiser import numbered
@@ -16,25 +16,26 @@ class NegativePromptGuidance(Guidance):
     """A constant push away from the negative prompt.
 
     Equations:
-        D = D_neg + w (D_prompt - D_neg)                                   negative_scale = None (Stable Diffusion)
-        D = D_empty + w (D_prompt - D_empty) - sum_k v_k (D_neg_k - D_empty)   negative_scale = v
+        D = D_empty + w (D_prompt - D_empty) - sum_k v_k (D_neg_k - D_empty)
+        D = D_neg + w (D_prompt - D_neg)            negative_scale = None: v = w - 1, where D_empty cancels
 
-    In the first the negative takes the place of the unconditional prediction, so one number sets how hard the prompt is
-    followed and how hard the negative is fled. In the second the negatives have weights of their own, and there may be
-    several (three branches for one).
+    The second is Stable Diffusion's negative prompt: the negative takes the place of the unconditional prediction, so one
+    number sets how hard the prompt is followed and how hard the negative is fled, and two branches are enough. With a
+    scale of its own a negative needs three, and there may be several negatives.
 
     Args:
-        guidance_scale: w; 1 is the plain conditional prediction in the first form, where the negative then has no effect.
-        negative_scale: v, one number for all negatives or a tuple with one for each; None for the first form. 0 is
-            plain CFG.
+        guidance_scale: w, the classifier-free scale of the prompt; 1 is off.
+        negative_scale: v, the push away from the negative; 0 is off (plain CFG). One number for all negatives, or a tuple
+            with one for each. None takes w - 1, as Stable Diffusion does; at w = 1 the negative then has no effect.
         guidance_rescale: as for :class:`~steerclear.ClassifierFreeGuidance`.
 
     Raises:
-        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], several negatives in the first form, or
-            another number of negatives than of scales.
+        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], several negatives without a negative_scale,
+            or another number of negatives than of scales.
     """
 
     guidance_scale: float = 3.0
+    _: KW_ONLY
     negative_scale: float | tuple[float, ...] | None = None
     guidance_rescale: float = 0.0
 
@@ -104,16 +105,19 @@ class NegativePromptGuidance(Guidance):
     def laws(cls) -> tuple[Law, ...]:
         return (
             Identity(cls(1.0)),
+            Identity(cls(1.0, negative_scale=0.0)),
             Runs(cls(3.0), ("negative", "positive")),
-            Runs(cls(3.0, 1.0), ("empty", "positive", "negative")),
+            Runs(cls(3.0, negative_scale=1.0), ("empty", "positive", "negative")),
             Linear(cls(3.0), (("positive", 3.0), ("negative", -2.0))),
-            Runs(cls(3.0, (1.5, 0.0)), ("empty", "positive", "negative")),
-            Linear(cls(3.0, 1.5), (("positive", 3.0), ("empty", -0.5), ("negative", -1.5))),
+            Runs(cls(3.0, negative_scale=(1.5, 0.0)), ("empty", "positive", "negative")),
+            Linear(cls(3.0, negative_scale=1.5), (("positive", 3.0), ("empty", -0.5), ("negative", -1.5))),
             Linear(
-                cls(3.0, (1.5, 0.25)), (("positive", 3.0), ("empty", -0.25), ("negative", -1.5), ("negative_2", -0.25))
+                cls(3.0, negative_scale=(1.5, 0.25)),
+                (("positive", 3.0), ("empty", -0.25), ("negative", -1.5), ("negative_2", -0.25)),
             ),
-            Equals(cls(3.0, (0.75, 0.75)), cls(3.0, 0.75)),
-            Equals(cls(3.0, 0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
+            Equals(cls(3.0, negative_scale=2.0), cls(3.0)),
+            Equals(cls(3.0, negative_scale=(0.75, 0.75)), cls(3.0, negative_scale=0.75)),
+            Equals(cls(3.0, negative_scale=0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
             NoPushWhenAbsent(cls(3.0)),
-            PredictionTypeInvariant(cls(3.0, 1.5)),
+            PredictionTypeInvariant(cls(3.0, negative_scale=1.5)),
         )

@@ -1,14 +1,23 @@
 """Collateral shift: how far everything but the concept moved from its exact truth."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, foldnorm
 from torch import Tensor
 
 from ..errors import TooFewSamples, UnfitFeatures
-from .estimates import LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
+from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
+
+BALANCE = 0.75
+"""Share of the chance deviation that is taken off where an attribute is at its truth. With 1 the excess of true images
+would be 0 on average and small shifts too low by up to 0.41 standard deviations; 0.75 leaves 0.20 and 0.26."""
+
+LARGEST_BIAS = 0.26
+"""Largest bias of an attribute's corrected distance, in standard deviations of its rate (at a shift of one of them)."""
 
 
 @dataclass(frozen=True)
@@ -16,21 +25,17 @@ class CollateralShift(Estimate):
     """The collateral shift of a set of images, and what chance alone would show.
 
     Args:
-        value: mean distance of the images' rates from the truth, in [0, 1]; 0.05 is five points.
-        low: lower end of the bootstrap interval.
-        high: upper end of the bootstrap interval.
-        floor: the exact expected value of the same quantity for as many *true* images. Only what lies above it
-            is shift.
-        by_attribute: each attribute's own distance, in [0, 1].
+        value: mean distance of the images' rates from the truth, in [0, 1]; 0.05 is five points. Chance is included.
+        low: lower end of the value's bootstrap interval; None for fewer images than an interval needs.
+        high: upper end of it.
+        floor: the exact expectation of ``value`` for as many *true* images.
+        excess: the estimate of the true shift, which is ``value`` corrected for chance, and its interval.
+        by_attribute: each attribute's own distance, in [0, 1], chance included.
     """
 
     floor: float
+    excess: Estimate
     by_attribute: Mapping[str, float]
-
-    @property
-    def excess(self) -> float:
-        """``value - floor``: 0 on average for true images; for others about the true shift, rather less than more."""
-        return self.value - self.floor
 
 
 def _groups(names: Iterable[str]) -> dict[str, list[int]]:
@@ -41,10 +46,10 @@ def _groups(names: Iterable[str]) -> dict[str, list[int]]:
     return groups
 
 
-def _total_variation(difference: Tensor, columns: list[int]) -> Tensor:
-    """Half the absolute differences of an attribute's levels and of "none of them", over the last dimension."""
-    levels = difference[..., columns]
-    return (levels.abs().sum(-1) + levels.sum(-1).abs()) / 2
+def _parts(values: Tensor, columns: list[int]) -> Tensor:
+    """An attribute's levels and "none of them", which closes their sum, over the last dimension."""
+    levels = values[..., columns]
+    return torch.cat([levels, -levels.sum(-1, keepdim=True)], -1)
 
 
 def _expected_deviation(total: int, probability: float) -> float:
@@ -52,6 +57,32 @@ def _expected_deviation(total: int, probability: float) -> float:
     probability = min(max(probability, 0.0), 1.0)
     k = int(total * probability) + 1
     return 2 * k * (1 - probability) * float(binom.pmf(k, total, probability)) / total
+
+
+@lru_cache(maxsize=1024)
+def _chance(total: int, probability: float) -> tuple[float, float, float]:
+    """What chance does to a rate X / n with X ~ Binomial(n, p).
+
+    Returns:
+        Its standard deviation s, E|X / n - p|, and E exp(-((X / n - p) / s)^2), which is 1 where s is 0.
+    """
+    deviation = math.sqrt(max(probability * (1 - probability), 0.0) / total)
+    if deviation == 0:
+        return 0.0, 0.0, 1.0
+    counts = range(total + 1)
+    squares = ((torch.tensor(counts, dtype=torch.float64) / total - probability) / deviation).square()
+    weight = torch.from_numpy(binom.pmf(counts, total, probability))
+    return deviation, _expected_deviation(total, probability), float((weight * torch.exp(-squares)).sum())
+
+
+def _unseen_variance(rates: Tensor, total: int) -> Tensor:
+    """The variance of rates by which a resample falls short: of what no image shows, no resample shows any.
+
+    It is what the rates' variance gains with two images more that show it and two that do not (Agresti and Coull 1998,
+    Approximate is better than "exact"): 2 / n^2 at a rate of 0, nothing at 1 / 2.
+    """
+    more = (total * rates + 2) / (total + 4)
+    return ((more * (1 - more) - rates * (1 - rates)) / total).clamp(min=0)
 
 
 def collateral_shift(
@@ -73,15 +104,32 @@ def collateral_shift(
     whose second term stands for "none of them" and which for a single level is ``|rate - truth|`` again. So hair
     counts as much as glasses. The value is the mean over attributes.
 
-    Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n)
-    an attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation
-    (Diaconis and Zabell 1991, Closed form summation for classical distributions). For the same reason a
-    resample differs from the truth more than the images do, so the bootstrap's percentiles lie too high; they are
-    moved by as much as the resamples' mean exceeds the value. The interval is one of the value, floor included: read
-    ``excess`` for shift.
+    Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n) per
+    attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation
+    (Diaconis and Zabell 1991, Closed form summation for classical distributions).
+
+    ``excess`` estimates the true shift, the same distance for infinitely many images. Each absolute difference d of
+    a level with truth p loses its share of the chance, which fades as d leaves the reach of chance:
+
+        |d|  -  0.75 E|X / n - p| exp(-(d / s)^2) / E exp(-((X / n - p) / s)^2),    s^2 = p (1 - p) / n
+
+    with X ~ Binomial(n, p). No estimator of |shift| is unbiased everywhere, because |.| has a corner at 0. The bias
+    of this one is at most 0.26 s per level: above the truth by 0.20 s at a shift of 0, below it by 0.26 s at a shift
+    of s, and less than 0.05 s from a shift of 3 s on. (Subtracting the floor is unbiased at 0 and too low by 0.8 s
+    from a shift of 2 s on; the quadrature sqrt(max(0, d^2 - s^2)) is off by up to 0.34 s.) A sum below 0 is shown as 0, which
+    raises the bias at a shift of 0 to 0.5 s with one attribute, 0.35 s with three and 0.25 s with ten.
+
+    The interval is excess -+ c e with the bootstrap's standard error e, and c the quantile of |N(b / e, 1)|, so that
+    a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optimal inference in a class of regression
+    models). It includes 0 where chance may explain everything. In simulations of 1 to 10 attributes, shifts of 0 to
+    0.2 and 50 to 1,000 images the 95 % interval covers the true shift in 92 to 100 %.
+
+    The interval of ``value`` is one of the value, chance included. A resample differs from the truth more than
+    the images do, so the bootstrap's percentiles lie too high; they are moved by as much as the resamples' mean
+    exceeds the value.
 
     Args:
-        shown: attribute -> one bool, or 0 or 1, an image, ``[n]``.
+        shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
         truth: attribute -> its exact rate under the same prompt and with the concept absent, in [0, 1].
         exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
         level: confidence of the interval, in (0, 1).
@@ -96,6 +144,8 @@ def collateral_shift(
     >>> shift = collateral_shift(images, {"hat": 0.25, "glasses": 0.25})
     >>> shift.value, round(shift.floor, 6), dict(shift.by_attribute)
     (0.25, 0.158203, {'hat': 0.0, 'glasses': 0.5})
+    >>> shift.excess.low is None  # four images carry no interval
+    True
     >>> collateral_shift(images, {"hat": 0.25, "glasses": 0.25}, exclude="glasses").value
     0.0
     """
@@ -121,20 +171,31 @@ def collateral_shift(
 
     exact = torch.tensor([truth[name] for name in names], dtype=torch.float64)
     groups = _groups(names)
+    share = 1 / (2 * len(groups))
+
+    def parts(rates: Tensor) -> Tensor:
+        return torch.cat([_parts(rates, columns) for columns in groups.values()], -1)
+
+    chances = torch.tensor([_chance(total, abs(rate)) for rate in parts(exact).tolist()], dtype=torch.float64)
+    deviation, expected, fading = chances.T
+
+    def corrected(difference: Tensor) -> Tensor:
+        fade = torch.exp(-(difference / deviation.clamp(min=1e-300)).square()) / fading
+        return share * (difference.abs() - BALANCE * expected * fade).sum(-1)
+
     difference = images.mean(0) - exact
-    again = bootstrap_counts(total, resamples, seed) @ images / total - exact
-    by_attribute = {name: float(_total_variation(difference, columns)) for name, columns in groups.items()}
-    resampled = torch.stack([_total_variation(again, columns) for columns in groups.values()]).mean(0)
-    floors = []
-    for columns in groups.values():
-        parts = [*exact[columns].tolist(), float(exact[columns].sum())]
-        floors.append(sum(_expected_deviation(total, part) for part in parts) / 2)
-    value = sum(by_attribute.values()) / len(groups)
-    low, high = percentile_interval(resampled - (resampled.mean() - value), level)
-    return CollateralShift(
-        value,
-        max(0.0, low),
-        high,
-        floor=sum(floors) / len(groups),
-        by_attribute=by_attribute,
+    again = parts(bootstrap_counts(total, resamples, seed) @ images / total - exact)
+    value, resampled = float(share * parts(difference).abs().sum()), share * again.abs().sum(-1)
+    floor, by_attribute = (
+        float(share * expected.sum()),
+        {name: float(_parts(difference, columns).abs().sum()) / 2 for name, columns in groups.items()},
     )
+    estimate = max(0.0, float(corrected(parts(difference))))
+    if total < INTERVAL_NEEDS:
+        return CollateralShift(value, None, None, floor, Estimate(estimate, None, None), by_attribute)
+    low, high = percentile_interval(resampled - (resampled.mean() - value), level)
+    unseen = 2 * share**2 * _unseen_variance(parts(images.mean(0)).abs(), total).sum()
+    bias, error = LARGEST_BIAS * float(share * deviation.sum()), math.sqrt(float(corrected(again).var() + unseen))
+    reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
+    excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
+    return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)

@@ -1,9 +1,11 @@
 """What every metric shares: an estimate with its interval, the bootstrap, and the check of what comes in."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from torch import Tensor
 
 from ..errors import TooFewSamples, UnfitFeatures
@@ -15,6 +17,10 @@ LEVEL = 0.95
 RESAMPLES = 1000
 """Resamples of every bootstrap that is not told otherwise."""
 
+INTERVAL_NEEDS = 8
+"""Fewest samples for an interval from their spread. One sample has no spread, and of a few it is often far too small:
+jackknife intervals of 95 % for the mean distance of clustered samples cover 64 % with 3, 89 % with 4, 96 % with 8."""
+
 CHUNK = 512
 """Rows of a matrix of distances that are held at once."""
 
@@ -25,13 +31,13 @@ class Estimate:
 
     Args:
         value: the estimate, in the metric's own unit.
-        low: lower end of the interval.
-        high: upper end of the interval.
+        low: lower end of the interval; None where there are too few samples for one.
+        high: upper end of the interval, or None likewise.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -143,3 +149,37 @@ def percentile_interval(values: Float[Tensor, " resamples"], level: float = LEVE
     outside = (1 - level) / 2
     ends = torch.quantile(values.double(), torch.tensor([outside, 1 - outside], dtype=torch.float64))
     return float(ends[0]), float(ends[1])
+
+
+def jackknife(value: float, left_out: Float[Tensor, " groups"], level: float = LEVEL) -> Estimate:
+    """A value and its interval from the values that leave out one sample, or one group of samples, each (Tukey 1958).
+
+        value -+ t error,    error^2 = (G - 1) / G  sum_g (D_g - mean_g D_g)^2
+
+    with Student's t of G - 1 degrees. Of a mean it is Student's interval.
+
+    Args:
+        value: of all samples.
+        left_out: D_g, the value without group g. Fewer than :data:`INTERVAL_NEEDS` give no interval.
+        level: confidence, in (0, 1).
+
+    >>> jackknife(2.0, torch.tensor([2.5, 2.0, 1.5])).low is None
+    True
+    """
+    groups = len(left_out)
+    if groups < INTERVAL_NEEDS:
+        return Estimate(value, None, None)
+    error = math.sqrt((groups - 1) * float(left_out.double().var(correction=0)))
+    reach = float(student.ppf((1 + level) / 2, groups - 1)) * error
+    return Estimate(value, value - reach, value + reach)
+
+
+def mean_estimate(values: Float[Tensor, " samples"], level: float = LEVEL) -> Estimate:
+    """The mean with Student's interval.
+
+    >>> mean_estimate(torch.tensor([0.25, 0.75]))
+    Estimate(value=0.5, low=None, high=None)
+    """
+    values, count = values.double(), len(values)
+    mean = float(values.mean())
+    return jackknife(mean, (count * mean - values) / max(count - 1, 1), level)

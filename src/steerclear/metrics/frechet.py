@@ -3,12 +3,11 @@
 import math
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from ..errors import TooFewSamples
 from ..shapes import Float, shaped
-from .estimates import LEVEL, Estimate, checked_pair
+from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
 
 def _from_roots(means: tuple[Tensor, Tensor], roots: tuple[Tensor, Tensor]) -> float:
@@ -105,7 +104,7 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
     Args:
         first: features of one set, ``[n, width]``.
         second: features of the other, ``[m, width]``.
-        groups: G, at least 2; each set needs 2 samples a group.
+        groups: G, at least 2, and for an interval at least 8; each set needs 2 samples per group.
         level: confidence, in (0, 1).
 
     Raises:
@@ -118,6 +117,4 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
     keep = [[torch.arange(len(features)) % groups != group for features in pair] for group in range(groups)]
     every = torch.tensor([frechet_distance(pair[0][one], pair[1][other]) for one, other in keep], dtype=torch.float64)
     value = groups * frechet_distance(*pair) - (groups - 1) * float(every.mean())
-    error = math.sqrt((groups - 1) * float(every.var(correction=0)))
-    reach = float(student.ppf((1 + level) / 2, groups - 1)) * error
-    return Estimate(value, value - reach, value + reach)
+    return jackknife(value, every, level)

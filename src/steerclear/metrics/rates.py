@@ -17,7 +17,7 @@ def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     It never leaves [0, 1] and is no point at p = 0, where the textbook's interval says "certain".
 
     Args:
-        indicator: one bool, or one 0 or 1, an image, shape ``[n]``, n at least 1.
+        indicator: one bool, or one 0 or 1, per image, shape ``[n]``, n at least 1.
         level: confidence, in (0, 1).
 
     Raises:
@@ -29,8 +29,10 @@ def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     (3, 4, 0.75)
     """
     if indicator.ndim != 1:
-        raise UnfitFeatures(f"a rate takes one number an image, shape [n], and was given {list(indicator.shape)}")
+        raise UnfitFeatures(f"a rate takes one number per image, shape [n], and was given {list(indicator.shape)}")
     wrong = indicator[(indicator != 0) & (indicator != 1)]
     if len(wrong):
-        raise UnfitFeatures(f"a rate takes 0 or 1 an image and was given {wrong[0].item()}; compare with a level first")
+        raise UnfitFeatures(
+            f"a rate takes 0 or 1 per image and was given {wrong[0].item()}; compare with a level first"
+        )
     return Rate.of(int(torch.count_nonzero(indicator)), len(indicator), level)

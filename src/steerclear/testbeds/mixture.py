@@ -9,6 +9,7 @@ prompt would leave, p(x | not c), is then a mixture too, and every claim of a gu
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -251,6 +252,8 @@ class MixtureDenoiser:
     Raises:
         InvalidSetting: a prediction type that there is not.
     """
+
+    exact: ClassVar[bool] = True
 
     world: MixtureWorld
     prediction_type: str = "epsilon"

@@ -3,14 +3,13 @@
 import hashlib
 from pathlib import Path
 
-from ..bridges.files import folder_digest
+from ..bridges.files import check_sums, folder_digest
 from ..bridges.placement import usable
-from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel
-from ..gallery import claim_folder
+from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
+from ..folders import holds_run, run_folder
 from ..models import shipped
-from ..saving import PARTIAL
 from .loop import Report, computes_in_bfloat16
-from .pack import pack
+from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
 
@@ -51,7 +50,7 @@ def train_portraits(
         UnsupportedModel: the pipeline to start from lacks parts.
         FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings or another arithmetic;
             or ``outdir`` is not empty, or the folder lies in it.
-        OSError: something cannot be written; what was done is kept.
+        OSError: something cannot be written.
         TrainingDiverged: a loss is not finite.
     """
     if preset not in PRESETS:
@@ -63,19 +62,18 @@ def train_portraits(
             "it learns on from a finished pipeline; add --start-from portraits",
         )  # fmt: skip
     arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
-    if (folder / "run.json").exists() and not resume:
+    if holds_run(folder) and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
         )
-    if outdir.exists() and (not outdir.is_dir() or any(outdir.iterdir())):
+    if outdir.exists() and (not outdir.is_dir() or not all(map(is_unpacked, outdir.iterdir()))):
         raise FolderConflict(
             f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
         )
-    for taken in (outdir.resolve(), outdir.resolve().with_name(outdir.resolve().name + PARTIAL)):
-        if folder.resolve().is_relative_to(taken):
-            raise FolderConflict(
-                f"{str(folder)!r} lies in {str(taken)!r}, which the finished pipeline fills alone; give another --folder."
-            )
+    if folder.resolve().is_relative_to(outdir.resolve()):
+        raise FolderConflict(
+            f"{str(folder)!r} lies in {str(outdir.resolve())!r}, which the finished pipeline fills alone; give another --folder."
+        )
     start = None if start_from is None else _finished_pipeline(start_from)
     claimed = {
         "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
@@ -83,8 +81,8 @@ def train_portraits(
     }  # fmt: skip
     if start is not None:
         claimed["start_from"] = folder_digest(start)
-    claim_folder(folder, claimed, "--folder")
-    pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
 
 
 def _program() -> str:
@@ -101,4 +99,5 @@ def _finished_pipeline(name: str) -> Path:
             f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {' or '.join(shipped())}, or a "
             f"folder that `steerclear train portraits` wrote."
         )
+    check_sums(f"the pipeline {name!r}", folder)
     return folder

@@ -1,15 +1,16 @@
 """Puts the trained networks into one folder that ``DiffusionPipeline.from_pretrained`` loads."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from ..bridges.files import PIPELINE_INDEX, WEAK_FOLDER
+from ..bridges.files import PIPELINE_INDEX, WEAK_FOLDER, write_sums
 from ..measure import CLASSIFIER
-from ..saving import PARTIAL, save_whole
+from ..saving import PARTIAL, clear_partials, is_partial, save_whole
 from .diffusion import build_scheduler
 from .portraits import Workshop
 
@@ -39,16 +40,25 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
             _forget_origin(path)
         for path in folder.rglob("*.safetensors"):
             path.chmod(READABLE)  # safetensors leaves its files to their owner alone
+        write_sums(folder)
 
     if not outdir.exists():
+        clear_partials(outdir.resolve().parent, outdir.resolve().name)
         save_whole(outdir, save)
         return outdir
     within = outdir / PARTIAL  # an empty folder that is there stays: it may be a mount, or where somebody stands
+    for left in filter(is_unpacked, list(outdir.iterdir())):
+        shutil.rmtree(left)
     save_whole(within, save)
     for path in sorted(within.iterdir(), key=lambda path: path.name == PIPELINE_INDEX):
         path.rename(outdir / path.name)
     within.rmdir()
     return outdir
+
+
+def is_unpacked(path: Path) -> bool:
+    """Whether this is what :func:`pack` leaves in a folder when its process is killed."""
+    return path.name == PARTIAL or is_partial(path)
 
 
 def _forget_origin(path: Path) -> None:

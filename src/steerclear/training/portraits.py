@@ -17,10 +17,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..errors import InvalidSetting
 from ..features.portrait_classifier import PortraitClassifier, classification_loss
 from ..measure import CLASSIFIER
 from ..saving import save_whole
 from ..testbeds.portraits.drawing import draw_from_seeds
+from ..values import parse_json
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
 from .loop import Progress, Report, Schedule, train
@@ -162,7 +164,13 @@ class Workshop:
                 some = {name: column[rows] for name, column in self.attributes.items()}
                 written += data.captions(rows.tolist(), some, self.preset.captions_each)
             save_whole(path, lambda to: to.write_text(json.dumps(written), encoding="utf-8"))
-        return json.loads(path.read_text())
+        try:
+            return parse_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidSetting(
+                f"the content of {path}", "damaged", "a list of captions per portrait",
+                f"{error}; remove the file, and it is made again",
+            ) from error  # fmt: skip
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:

@@ -2,17 +2,21 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 
+from ...engine import of_schedule
 from ...errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
+from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...records import Trace
-from ...settings import finite
+from ...schedulers import steps_begun
+from ...settings import finite, read_object
 from ...shelf import from_config
 from ..effects import of_block, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
@@ -71,6 +75,11 @@ class Guider(BaseGuidance):
         if isinstance(config, Mapping) and "guidance" not in config:
             config = {"guidance": dict(config)}
         return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
+        """diffusers' reader, which has no sentence for a file that is nested too deep or holds no object."""
+        return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
         """A copy, with some settings changed; a weak network is the same one."""
@@ -156,7 +165,7 @@ class Guider(BaseGuidance):
         run = self._run
         if run is not None and not (run.is_of(loop) and self._step > run.last_index):
             run = None  # an earlier one
-        active = self._step in self._active_steps(len(loop.block.timesteps))
+        active = steps_begun(loop.pipe.scheduler, self._step + 1) - 1 in self._active_steps(loop)
         if run is None or (active and self._idle):  # in a run that goes on, it was enabled since
             trace = Trace() if run is None else run.trace
             self._end()
@@ -164,13 +173,13 @@ class Guider(BaseGuidance):
         run.release()
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
 
-    def _active_steps(self, total: int) -> range:
-        """By the rule of diffusers' own guiders, which cuts ``start`` and ``stop`` down to whole steps.
+    def _active_steps(self, loop: Loop) -> range:
+        """Steps, as ``num_inference_steps`` counts them; empty for one that is disabled.
 
-        They count by ``num_inference_steps``, and so stop halfway where a sampler evaluates twice a step.
+        diffusers' own guiders compare evaluations with them, and so stop halfway where a sampler evaluates twice a step.
         """
-        first, last = (int(share * total) for share in (self._start, self._stop))
-        return range(first, last if self._enabled else first)
+        total = steps_begun(loop.pipe.scheduler, len(loop.block.timesteps))
+        return active_steps(self._start, self._stop, total) if self._enabled else range(0)
 
     def _begin(self, loop: Loop, fields: Fields, trace: Trace) -> GuiderRun:
         """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run.
@@ -182,9 +191,9 @@ class Guider(BaseGuidance):
                 f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
                 f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
             )
-        steps = len(loop.block.timesteps)
-        active = bool(self._active_steps(steps))
+        active = bool(self._active_steps(loop))
         if self._enabled and not active:
+            steps = steps_begun(loop.pipe.scheduler, len(loop.block.timesteps))
             _warn(
                 f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
                 f"{steps} steps to it; set them farther apart"
@@ -192,13 +201,13 @@ class Guider(BaseGuidance):
         guidance, weak = (self.guidance, as_weak(self.weak)) if active else (Unguided(), None)
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
-            self._check_use(negatives)
+            self._check_use(loop, negatives)
         run = GuiderRun(loop, guidance, negatives, weak, trace)
         run.check(fields)
         self._idle = not active
         return run
 
-    def _check_use(self, negatives: Negatives) -> None:
+    def _check_use(self, loop: Loop, negatives: Negatives) -> None:
         """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
         if self.guidance.needs_weak() and self.weak is None:
             raise UnsupportedModel(
@@ -206,7 +215,11 @@ class Guider(BaseGuidance):
                 f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
                 f"guider.weak on a guider that was loaded: a network is not saved with it"
             )
-        for message in of_block(self.guidance, negatives, self.weak):
+        scheduler, evaluations = loop.pipe.scheduler, len(loop.block.timesteps)
+        for message in (
+            *of_block(self.guidance, negatives, self.weak),
+            *of_schedule(self.guidance, scheduler, evaluations),
+        ):
             _warn(message)
 
     def _end(self) -> None:
@@ -284,5 +297,6 @@ def guider(
         SteerclearWarning: a setting has no effect; says which, and why.
     """
     return Guider(
-        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=start, stop=stop, enabled=enabled
-    )
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        stop=finite("stop", stop, low=0, high=1), enabled=enabled,
+    )  # fmt: skip

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...denoiser import MAIN, Branch, Point
-from ...engine import GuidedDenoiser
+from ...engine import GuidedDenoiser, check_noise_level
 from ...errors import SteerclearWarning, UnsupportedModel
 from ...guidance.base import Guidance
 from ...guidance.unguided import Unguided
 from ...records import Trace
-from ...schedulers import is_substep, noise_level, prediction_type
+from ...schedulers import point, prediction_type
 from ..branches import map_tensors
 from ..call import seeds_of_images
 from ..effects import of_weak
@@ -60,11 +60,12 @@ class GuiderRun:
     ) -> None:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
-        self.guidance, self.negatives, self.weak, self.trace = guidance, negatives, weak, trace
+        self.negatives, self.weak, self.trace = negatives, weak, trace
         self.texts = Texts(loop, negatives)
         images = len(loop.block.latents)
         self.seeds = seeds_of_images(loop.state.get("generator"), images)
         self.engine = GuidedDenoiser(self, guidance, images, len(negatives), trace)
+        self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
         self.running: Evaluation | None = None
         self.guided: Tensor | None = None
@@ -80,11 +81,12 @@ class GuiderRun:
         return self._block() is loop.block
 
     def check(self, fields: Fields) -> None:
-        """Raises for a condition that some step may ask for and that cannot be had: before anything runs.
+        """Raises for a condition or a noise level that some step may ask for and that cannot be had: before anything runs.
 
         Args:
             fields: inputs of the network.
         """
+        check_noise_level(self.guidance, self.scheduler)
         for condition in self.guidance.further_conditions(len(self.negatives)):
             self._inputs(fields, condition)
 
@@ -94,17 +96,16 @@ class GuiderRun:
         Args:
             fields: inputs of the network.
             block: what the blocks of the loop share.
-            index: how many steps were made.
+            index: how many evaluations were made.
             timestep: of this one.
             active: False for the plain conditional prediction.
         """
         self.last_index = index
         self.known, self.guided = {}, None
-        alpha, sigma = noise_level(self.scheduler, timestep)
-        point = Point(block.latents, alpha, sigma, timestep, index, self.total, is_substep(self.scheduler))
+        here = point(self.scheduler, block.latents, timestep, index, self.total)
         self.engine.guidance = self.guidance if active else Unguided()
         try:
-            while missing := self._advance(point):
+            while missing := self._advance(here):
                 # all at once, so that a text which cannot be encoded is refused before anything runs
                 batches = [self._inputs(fields, branch.condition) for branch, _ in missing]
                 for evaluation, batch in zip(missing, batches, strict=True):

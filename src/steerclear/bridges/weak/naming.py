@@ -1,14 +1,13 @@
 """A weak network from what people type, hand over or have stored."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
 
 from ...errors import InvalidSetting, UnknownName
-from ...settings import parse_value
+from ...values import frozen, read_setting, split_pairs
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
 
@@ -40,7 +39,7 @@ def weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
     DroppedLayers(layers=('mid_block',))
     """
     kinds = {kind.__name__: kind for kind in weak_networks().values()}
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    settings = {name: frozen(value) for name, value in config.items()}
     class_name = str(settings.pop("_class_name", ""))
     if class_name not in kinds:
         raise UnknownName(KIND, class_name, kinds)
@@ -74,13 +73,13 @@ def parse_weak(text: str) -> WeakNetwork:
         raise UnknownName(KIND, name, kinds)
     kind = kinds[name]
     settings: dict[str, Any] = {}
-    for pair in re.split(r",(?=\s*\w+=)", pairs) if pairs else ():  # a comma that no key follows belongs to a value
-        key, equals, value = pair.strip().partition("=")
+    for pair in split_pairs(pairs):
+        key, equals, value = pair.partition("=")
         if not equals:  # only the first can be: what follows it belongs to its value
-            key, value = next(iter(kind.parameters())), pair.strip()
+            key, value = next(iter(kind.parameters())), pair
         if key in settings:
             raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
-        settings[key] = _value(kind, key, value)
+        settings[key] = read_setting(value, kind.types().get(key, str))
     return _built(kind, settings)
 
 
@@ -94,9 +93,3 @@ def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
 def _split(text: str) -> tuple[str, str]:
     name, _, pairs = text.partition(":")
     return name.strip().lower().replace("_", "-"), pairs
-
-
-def _value(kind: type[WeakNetwork], key: str, text: str) -> Any:
-    if key in kind.parameters() and kind.parameters()[key].type == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(","))
-    return text if key in kind.parameters() and kind.parameters()[key].type is str else parse_value(text)

@@ -3,7 +3,7 @@
 from .attributes import BINARY, LEVELS, PALETTES, Attributes, every_combination, sample
 from .captions import Mentions, Wish, probability_of_mentions, read_prompt, write_caption
 from .drawing import SIZE, VARIATIONS, draw, draw_from_seeds
-from .truth import attribute_rates, indicators, posterior, shows, true_portraits
+from .truth import attribute_rates, concept_probability, indicators, posterior, shows, true_portraits
 
 __all__ = [
     "BINARY",
@@ -15,6 +15,7 @@ __all__ = [
     "Mentions",
     "Wish",
     "attribute_rates",
+    "concept_probability",
     "draw",
     "draw_from_seeds",
     "every_combination",

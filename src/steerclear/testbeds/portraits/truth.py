@@ -11,7 +11,7 @@ what guidance away from a concept ought to do, and whatever else moves is its co
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -85,6 +85,43 @@ def shows(concept: str, attributes: Attributes) -> Tensor:
     for name in wish.absent:
         shown &= ~named[name]
     return shown
+
+
+def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Tensor:
+    """How sure a classifier is that each portrait shows all that a concept names: that of the part it is least sure of.
+
+    Args:
+        concept: words of the captions, as :func:`shows` takes them.
+        probabilities: by attribute: of "yes" for a binary one, ``[n]``; of each level for another, ``[n, levels]``.
+
+    Returns:
+        Probabilities in [0, 1], ``[n]``.
+
+    Raises:
+        UnknownWords: for words that the world does not know.
+
+    >>> sure = {"hat": torch.tensor([0.9, 0.9]), "hat_color": torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])}
+    >>> [round(p, 2) for p in concept_probability("red hat", sure).tolist()]
+    [0.7, 0.1]
+    """
+    wish = _understood(concept)
+
+    def named(name: str) -> Tensor:
+        attribute, _, level = name.partition(":")
+        if not level:
+            return probabilities[attribute]
+        of_level = probabilities[attribute][:, list(PALETTES[attribute]).index(level)]
+        return torch.minimum(of_level, probabilities["hat"]) if attribute == "hat_color" else of_level
+
+    certain = torch.ones(len(next(iter(probabilities.values()))))  # a concept that names nothing is always there
+    man = [] if wish.man is None else [probabilities["man"] if wish.man else 1 - probabilities["man"]]
+    parts = [
+        probabilities[name][:, value]
+        if name in PALETTES
+        else (probabilities[name] if value else 1 - probabilities[name])
+        for name, value in wish.mentions.values
+    ]
+    return torch.stack([certain, *man, *parts, *(1 - named(name) for name in wish.absent)]).amin(0)
 
 
 def _concepts(negative_prompt: str) -> list[str]:

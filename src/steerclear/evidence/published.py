@@ -1,0 +1,87 @@
+"""The posterior as Dynamic Negative Guidance was published: the release's own update."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidSetting
+from ..numerics import dot
+from ..records import Step
+from ..settings import finite, probabilities
+from .base import Departure, TrackingEvidence
+
+
+@dataclass(frozen=True)
+class PublishedEvidence(TrackingEvidence):
+    """The published posterior: the concept's transition against the prompt's own, its probability clamped.
+
+    Equation, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
+    d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d> and g = <y' - y, d>:
+
+        log p += -(tau / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + a) ] + delta / (2 v),   p clamped to [lowest, highest]
+
+    The bracket is log N(y'; m_concept, v) - log N(y'; m_prompt, v) of the two models' ancestral transitions. v is their
+    variance in the sample's own scaling, which the release's offset delta is divided by. The start is the prior. With the
+    defaults this is the authors' release, step for step: its temperature multiplies (that of the transition evidence
+    divides), it has no trust region, and what was pushed is not taken out of the step. It is made for many steps of an
+    ancestral sampler: the paper makes 1,000.
+
+    Args:
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
+            negative prompt. None takes the rate in the world's truth where it is known, else 0.5.
+        temperature: tau; multiplies every change. The release takes 1, and 0.2 for CIFAR-10.
+        offset: delta, 0 for none.
+        lowest, highest: what the probability is clamped to, 0 < lowest < highest < 1. A weight is at most
+            highest / (1 - highest).
+        start: "prior" as published; "nearer" adds clip((|e_prompt|^2 - |e_concept|^2) / 2, +-3), as the transition
+            evidence does, which is nearer to the exact posterior.
+        trust_region: whether the push is limited as for the other evidences (weight at most 99, length at most that of
+            noise). The release has no such limit.
+
+    Raises:
+        InvalidSetting: a value outside of its range.
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+    lowest: float = 1e-6
+    highest: float = 0.99
+    start: Literal["prior", "nearer"] = "prior"
+    trust_region: bool = False
+
+    name: ClassVar[str] = "published"
+    paper: ClassVar[str] = (
+        "Dynamic Negative Guidance of Diffusion Models, Koulischer, Deleu, Raya, Demeester and Ambrogioni, ICLR 2025, "
+        "arXiv 2410.14398; release: github.com/FelixKoulischer/Dynamic-Negative-Guidance"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite("temperature", self.temperature, low=0)
+        finite("offset", self.offset)
+        probabilities("lowest", self.lowest)
+        probabilities("highest", self.highest)
+        if self.lowest >= self.highest:
+            raise InvalidSetting("lowest", self.lowest, f"below highest ({self.highest:g})")
+        if self.start not in ("prior", "nearer"):
+            raise InvalidSetting("start", self.start, "prior or nearer")
+
+    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+        if self.start == "nearer":
+            return self.nearer_log_odds(step, positive, concept)
+        return self.unmoved(step)
+
+    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+        s, reached = departure.level, step.noise_to_signal
+        y = step.sample.double() / step.alpha
+        difference = departure.concept - departure.positive
+        a, b = dot(difference, difference), dot(departure.positive, difference)
+        g = dot(y - departure.point, difference)
+        change = -self.temperature * (s * g + (s**2 - reached**2) / 2 * (2 * b + a)) / reached**2
+        # in units of variance-preserving samples, which the release's are
+        variance = reached**2 * (1 - (reached / s) ** 2) / (1 + reached**2)
+        log_p = torch.nn.functional.logsigmoid(log_odds) + change + self.offset / (2 * variance)
+        return torch.logit(log_p.clamp(math.log(self.lowest), math.log(self.highest)).exp())

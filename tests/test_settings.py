@@ -1,0 +1,321 @@
+"""Settings as people type them, as Python passes them, and as files keep them."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from steerclear.belief import Evidence
+from steerclear.bridges.weak.base import weak_networks
+from steerclear.bridges.weak.naming import parse_weak
+from steerclear.bridges.weak.noised_weights import NoisedWeights
+from steerclear.errors import InvalidSetting, SteerclearError
+from steerclear.evidence.constant import ConstantEvidence
+from steerclear.evidence.transition import TransitionEvidence
+from steerclear.guidance.auto import AutoGuidance
+from steerclear.guidance.base import Guidance, guidances
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.interval import IntervalGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance_docs import documentation, plain
+from steerclear.guidance_settings import build_guidance
+from steerclear.settings import MOST_NESTED, Configurable
+from steerclear.shelf import entries, from_config
+from steerclear.values import described, parse_json, read_setting
+
+EVIDENCES = {name: cls for name, cls in entries("evidence", Evidence).items() if name != "oracle"}
+
+
+def parameters(classes: dict[str, type[Configurable]]) -> list[Any]:
+    return [
+        pytest.param(cls, parameter, id=f"{name}.{parameter.name}")
+        for name, cls in classes.items()
+        for parameter in documentation(cls).parameters
+        if parameter.default
+    ]
+
+
+# what is printed can be typed back
+
+
+def same(built: Configurable, expected: Configurable) -> None:
+    assert built == expected
+    assert json.dumps(built.to_config()) == json.dumps(expected.to_config())  # 3 and 3.0 are two recipes
+
+
+@pytest.mark.parametrize(("cls", "parameter"), parameters(guidances()))
+def test_the_default_that_is_printed_for_a_guidance_can_be_typed_back(cls, parameter) -> None:
+    same(build_guidance(cls.name, None, [f"{parameter.name}={parameter.default}"]), cls())
+
+
+@pytest.mark.parametrize(("cls", "parameter"), parameters(EVIDENCES))
+def test_the_default_that_is_printed_for_an_evidence_can_be_typed_back(cls, parameter) -> None:
+    typed = [f"evidence={cls.name}", f"evidence.{parameter.name}={parameter.default}"]
+    same(build_guidance("dynamic-negative", None, typed).evidence, cls())
+
+
+@pytest.mark.parametrize(("cls", "parameter"), parameters(weak_networks()))
+def test_the_default_of_a_weak_network_can_be_typed_back(cls, parameter) -> None:
+    required = {"adapter": "style"} if cls.name == "with-lora" else {}
+    typed = ",".join(f"{key}={value}" for key, value in {**required, parameter.name: parameter.default}.items())
+    same(parse_weak(f"{cls.name}:{typed}"), cls(**required))
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        AutoGuidance(1.5, IntervalGuidance(DynamicNegativeGuidance(2.0, negative_scale=(1.0, 0.5)), 0.25, 0.5)),
+        DynamicNegativeGuidance(1.0, evidence=TransitionEvidence(volume=((1.0, 0.0), (4.0, -2.0)), innovation=False)),
+        DynamicNegativeGuidance(1.0, evidence=TransitionEvidence(volume=((1.0, 0.5),))),
+        DynamicNegativeGuidance(1.0, evidence=ConstantEvidence((0.25, 0.125))),
+        NegativePromptGuidance(4.0, negative_scale=(1.0, 0.5)),
+    ],
+    ids=lambda guidance: guidance.name,
+)
+def test_whole_guidances_can_be_typed_back_as_they_are_printed(guidance) -> None:
+    same(build_guidance("interval", None, [f"inner={plain(guidance)}"]).inner, guidance)
+
+
+# what is typed is read by the type of the setting
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("no false off 0 No False OFF", False), ("yes true on 1 YES True On", True)],
+)
+def test_yes_and_no_are_words(words: str, expected: bool) -> None:
+    for word in words.split():
+        assert (
+            build_guidance("dynamic-negative", None, [f"evidence.innovation={word}"]).evidence.innovation is expected
+        ), word
+
+
+@pytest.mark.parametrize("word", ["none", "None", "null", " NONE "])
+def test_none_is_a_value_where_the_setting_has_it(word: str) -> None:
+    assert build_guidance("negative", None, ["negative_scale=2", "guidance_rescale=0"]).negative_scale == 2
+    assert build_guidance("negative", None, [f"negative_scale={word}"]) == NegativePromptGuidance()
+    assert build_guidance("autoguidance", None, [f"inner={word}"]) == AutoGuidance()
+    assert build_guidance("dynamic-negative", None, [f"evidence.volume={word}"]) == DynamicNegativeGuidance()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("cfg", "guidance_scale=none", "guidance_scale is None, but must be a finite number."),
+        ("cfg", "guidance_scale=yes", "guidance_scale is 'yes', but must be a finite number."),
+        ("cfg", "guidance_scale=true", "guidance_scale is 'true', but must be a finite number."),
+        ("cfg", "guidance_scale=1_0", "guidance_scale is '1_0', but must be a finite number."),
+        ("cfg", "guidance_scale=", "guidance_scale is '', but must be a finite number."),
+        ("cfg", "guidance_scale=1,2", "guidance_scale is '1,2', but must be a finite number."),
+        ("cfg", "guidance_scale=1e999", "guidance_scale is inf, but must be a finite number."),
+        ("interval", "inner=none", "inner is None, but must be a guidance."),
+        ("interval", "by=none", "by is None, but must be fraction or sigma."),
+        ("dynamic-negative", "evidence=none", "evidence is None, but must be an evidence, such as TransitionEvidence()."),
+        ("dynamic-negative", "evidence.innovation=maybe", "innovation is 'maybe', but must be True or False."),
+        ("dynamic-negative", "evidence.innovation=none", "innovation is None, but must be True or False."),
+        ("dynamic-negative", "evidence.innovation=2", "innovation is 2, but must be True or False."),
+        ("dynamic-negative", "evidence.volume=abc", "volume is 'abc', but must be a tuple of tuples of 2 numbers."),
+        ("dynamic-negative", "evidence.volume=1,2", "volume is '1,2', but must be a tuple of tuples of 2 numbers."),
+        ("dynamic-negative", "evidence.volume=[1,2,3]", "volume is '[1,2,3]', but must be a tuple of tuples of 2 numbers."),
+        ("dynamic-negative", "evidence=constant(posterior=none)", "posterior is None, but must be between 0 and 1, both excluded."),
+        ("dynamic-negative", "evidence=cfg(", "evidence is 'cfg(', but must be a name, or name(key=value, key=value);"),
+        ("dynamic-negative", "evidence=constant(posterior)", "--set is 'posterior', but must be key=value"),
+        ("dynamic-negative", "evidence=constant(posterior=2)", "posterior is 2.0, but must be between 0 and 1"),
+    ],
+)  # fmt: skip
+def test_what_is_typed_and_does_not_fit_is_refused(name: str, setting: str, message: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        build_guidance(name, None, [setting])
+    assert str(caught.value).startswith(message)
+
+
+@dataclass(frozen=True)
+class Everything(Configurable):
+    """A stranger's settings, which has no checks of its own."""
+
+    name: ClassVar[str] = "everything"
+
+    switch: bool = False
+    count: int = 1
+    share: float = 0.5
+    shares: float | tuple[float, ...] | None = None
+    pair: tuple[int, bool] = (1, True)
+    words: tuple[str, ...] = ()
+    mode: Literal["on", "off"] = "on"
+    inside: Guidance | None = None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("switch", "on", True), ("count", "+3", 3), ("count", "1", 1), ("share", "1", 1.0), ("share", ".5", 0.5),
+        ("share", "-1e-3", -0.001), ("shares", "none", None), ("shares", "1", 1.0), ("shares", "1,", "1,"), ("shares", "[1, 2]", (1.0, 2.0)),
+        ("pair", "2,no", (2, False)), ("pair", "2", 2), ("words", "a, b", ("a", "b")), ("words", "none", ()), ("mode", "off", "off"),
+        ("mode", "no", "no"), ("count", "1.5", 1.5), ("count", "yes", "yes"), ("switch", "2", 2),
+    ],
+)  # fmt: skip
+def test_text_is_read_by_the_declared_type(name: str, text: str, expected: Any) -> None:
+    found = read_setting(text, Everything.types()[name])
+    assert (found, type(found)) == (expected, type(expected))
+
+
+# what Python passes
+
+
+SCALARS = [3.0, 3, np.float32(3), np.float64(3), np.int64(3), np.array(3.0), torch.tensor(3.0), torch.tensor(3), torch.tensor(3.0, dtype=torch.bfloat16)]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SCALARS, ids=lambda value: f"{type(value).__name__}-{getattr(value, 'dtype', '')}")
+def test_numbers_of_all_libraries_are_numbers(value: Any) -> None:
+    same(ClassifierFreeGuidance(value), ClassifierFreeGuidance(3.0))
+    same(AutoGuidance(value), AutoGuidance(3.0))
+    same(
+        NegativePromptGuidance(value, negative_scale=(value, 1)), NegativePromptGuidance(3.0, negative_scale=(3.0, 1.0))
+    )
+    same(NoisedWeights(value), NoisedWeights(3.0))
+    assert hash(ClassifierFreeGuidance(value)) == hash(ClassifierFreeGuidance(3.0))
+    assert type(ClassifierFreeGuidance(value).guidance_scale) is float
+
+
+def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
+    for seed in (np.int64(3), torch.tensor(3), np.uint8(3)):
+        same(NoisedWeights(0.1, seed), NoisedWeights(0.1, 3))
+    assert TransitionEvidence(innovation=np.bool_(False)) == TransitionEvidence(innovation=False)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: TransitionEvidence(volume=None), "volume is None, but must be a tuple of tuples of 2 numbers."),
+        (lambda: TransitionEvidence(volume=3.0), "volume is 3.0, but must be a tuple of tuples of 2 numbers."),
+        (lambda: TransitionEvidence(volume=(1.0, 2.0)), "volume is (1.0, 2.0), but must be a tuple of tuples of 2 numbers."),
+        (lambda: TransitionEvidence(volume=((1.0,),)), "volume is ((1.0,),), but must be a tuple of tuples of 2 numbers."),
+        (lambda: TransitionEvidence(innovation="no"), "innovation is 'no', but must be True or False."),
+        (lambda: TransitionEvidence(innovation=None), "innovation is None, but must be True or False."),
+        (lambda: TransitionEvidence(innovation=0), "innovation is 0, but must be True or False."),
+        (lambda: ClassifierFreeGuidance(torch.ones(2)), "guidance_scale is tensor([1., 1.]), but must be a finite number."),
+        (lambda: ClassifierFreeGuidance(torch.tensor(math.nan)), "guidance_scale is nan, but must be a finite number."),
+        (lambda: ClassifierFreeGuidance(torch.tensor(True)), "guidance_scale is True, but must be a finite number."),
+        (lambda: ClassifierFreeGuidance(1 + 2j), "guidance_scale is (1+2j), but must be a finite number."),
+        (lambda: ClassifierFreeGuidance(10**400), "but must be a finite number."),
+        (lambda: ClassifierFreeGuidance(10**5000), "but must be a finite number."),
+        (lambda: NegativePromptGuidance(negative_scale=np.ones(2)), "negative_scale is array([1., 1.]), but must be"),
+        (lambda: NegativePromptGuidance(negative_scale=((1.0,),)), "negative_scale[0] is (1.0,), but must be a finite number."),
+        (lambda: IntervalGuidance(by=["fraction"]), "by is ['fraction'], but must be fraction or sigma."),
+        (lambda: IntervalGuidance(by=None), "by is None, but must be fraction or sigma."),
+        (lambda: IntervalGuidance(start="0"), "start is '0', but must be a finite number from 0 to 1."),
+        (lambda: AutoGuidance(2.0, "cfg"), "inner is 'cfg', but must be a guidance, or None."),
+        (lambda: AutoGuidance(2.0, ClassifierFreeGuidance), "but must be a guidance, or None."),
+        (lambda: Everything(switch="no"), "switch is 'no', but must be True or False."),
+        (lambda: Everything(count=1.0), "count is 1.0, but must be a whole number."),
+        (lambda: Everything(share=True), "share is True, but must be a number."),
+        (lambda: Everything(shares=[1.0]), "shares is [1.0], but must be a number, a tuple of numbers or None."),
+        (lambda: Everything(pair=(1, True, False)), "pair is (1, True, False), but must be a tuple (a whole number, True or False)."),
+        (lambda: Everything(words="word"), "words is 'word', but must be a tuple of texts."),
+        (lambda: Everything(mode="no"), "mode is 'no', but must be on or off."),
+        (lambda: Everything(inside=3), "inside is 3, but must be a Guidance or None."),
+    ],
+)  # fmt: skip
+def test_another_type_is_refused(build, message: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        build()
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "cls", [*guidances().values(), *EVIDENCES.values(), *weak_networks().values()], ids=lambda cls: cls.name
+)
+def test_no_value_of_another_type_is_anything_but_refused_by_a_sentence(cls: type[Configurable]) -> None:
+    """Whatever a setting is given, the class is built with it, or raises one of our errors."""
+    odd = [None, True, 0, -1, 10**400, math.nan, math.inf, "", "no", "\udcff", b"", [], [1.0], {}, (), (None,), ((1.0, 2.0),), (1, (2,)),
+           np.ones(2), torch.ones(2, 2), torch.tensor(2.0, device="meta"), object(), float, lambda: 1, 1j, ClassifierFreeGuidance(), ConstantEvidence()]  # fmt: skip
+    required = {"layers": ("a",), "adapter": "a", "network": torch.nn.Identity()}
+    given = {name: value for name, value in required.items() if name in cls.parameters()}
+    for name in cls.parameters():
+        for value in odd:
+            try:
+                built = cls(**given | {name: value})
+            except SteerclearError:
+                continue
+            assert repr(getattr(built, name)) in (repr(value), f"{value}.0"), (name, value)
+            hash(built)
+
+
+# files
+
+
+def test_a_part_inside_itself_without_end_is_a_sentence() -> None:
+    deepest = ClassifierFreeGuidance()
+    for _ in range(MOST_NESTED - 1):
+        deepest = IntervalGuidance(deepest)
+    assert from_config(deepest.to_config()) == deepest
+    with pytest.raises(InvalidSetting) as caught:
+        IntervalGuidance(deepest)
+    assert str(caught.value) == "the depth of interval is 17, but must be at most 16 parts inside one another."
+    config = deepest.to_config()
+    for _ in range(5000):
+        config = {"_class_name": "IntervalGuidance", "inner": config}
+    with pytest.raises(InvalidSetting, match="but must be"):
+        from_config(config)
+    dots = ["inner=interval" if count == 0 else f"{'inner.' * count}inner=interval" for count in range(400)]
+    for settings in (dots, dots[:MOST_NESTED], ["inner=" + "interval(inner=" * 5000 + "cfg" + ")" * 5000]):
+        with pytest.raises(InvalidSetting, match="at most 16 parts inside one another"):
+            build_guidance("interval", None, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "it is nested more than 64 levels deep"),
+        ("[" * 65 + "]" * 65, "it is nested more than 64 levels deep"),
+        ('{"a":' * 70 + "1" + "}" * 70, "it is nested more than 64 levels deep"),
+        ("{", "Expecting property name"),
+        ("9" * 5000, "Exceeds the limit"),
+    ],
+)
+def test_json_that_python_cannot_read_is_a_value_error(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        parse_json(text)
+    assert parse_json("[" * 64 + "]" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be a JSON object with the settings of a guidance; Expecting property name"),
+        ("[" * 100_000, "it is nested more than 64 levels deep; write the file again."),
+        ('{"guidance":' * 3000 + "1" + "}" * 3000, "it is nested more than 64 levels deep; write the file again."),
+        ("[]", "it is JSON, but not an object: list; write the file again."),
+        ("\udcff", "'utf-8' codec can't decode byte 0xff"),
+        ("{}", "_class_name is None, but must be one of"),
+        ('{"guidance": 3}', "the guidance is 3, but must be a mapping with a _class_name, one of"),
+        ('{"_class_name": ["AutoGuidance"]}', "_class_name is ['AutoGuidance'], but must be one of"),
+        ('{"_class_name": "ClassifierFreeGuidance", "guidance_scale": {}}', "_class_name is None, but must be one of"),
+        ('{"_class_name": "ClassifierFreeGuidance", "guidance_scale": "3"}', "guidance_scale is '3', but must be a finite number."),
+        ('{"_class_name": "DynamicNegativeGuidance", "evidence": {"_class_name": "OracleEvidence"}}', "log_odds is None, but must be"),
+        ('{"_class_name": "ConstantEvidence"}', "is 'ConstantEvidence', but must be a guidance."),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_of_a_guidance_is_a_sentence(text: str, message: str, tmp_path) -> None:
+    (tmp_path / "guider_config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InvalidSetting) as caught:
+        Guidance.from_pretrained(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_what_is_stored_keeps_its_bits() -> None:
+    evidence = TransitionEvidence(volume=((1.0, 0.5), (2.0, 0.25)), prior=(0.3, 0.4))
+    assert from_config(json.loads(json.dumps(evidence.to_config()))) == evidence
+    assert replace(evidence, prior=(0.3, 0.4)) == evidence
+
+
+def test_types_in_words() -> None:
+    assert described(tuple[tuple[float, float], ...]) == "a tuple of tuples of 2 numbers"
+    assert described(Guidance | None) == "a Guidance or None"
