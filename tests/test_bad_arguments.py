@@ -146,6 +146,23 @@ def test_generate(arguments: dict[str, Any], sentence: str, model: Model, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("prompt", "negatives", "numbers", "sentence"),
+    [
+        (5, (), (2,), "the prompt is 5, but must be a text."),
+        ("", (), (2,), "the prompt is empty"),
+        (MAN, (SURROGATE,), (2,), "has bytes that are no UTF-8"),
+        (MAN, (), (0,), "num_inference_steps is 0, but must be a whole number from 1 to 1000."),
+        (MAN, (), (math.nan,), "num_inference_steps is nan, but must be"),
+        (MAN, (), (2, 7), "height is 7, but must be a whole number of at least 8."),
+        (MAN, (), (2, 16, "16"), "width is '16', but must be a whole number of at least 8."),
+    ],
+)
+def test_recipes(prompt: Any, negatives: Any, numbers: tuple[Any, ...], sentence: str, model: Model) -> None:
+    with pytest.raises(SteerclearError, match=sentence):
+        recipe_of(model, Method("cfg", "cfg", prompt, negatives, CFG), *numbers)
+
+
 def test_no_seeds_are_no_images(model: Model, tmp_path: Path) -> None:
     assert generate(model, recipe(model), (), tmp_path) == []
 

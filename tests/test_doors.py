@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 import steerclear
 from steerclear.bridges.files import unloadable
 from steerclear.cli.app import main
+from steerclear.compare import repeat_command
 from steerclear.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
 from steerclear.results import Results
 
@@ -71,7 +72,7 @@ def test_help_is_shown_on_any_stream(encoding: str, monkeypatch: pytest.MonkeyPa
 
 def test_json_is_exact_on_any_stream(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["compare", MAN, *SMALL, "--outdir", str(run), "--format", "json"]
-    for encoding in ("ascii", "cp1252", "utf-8"):
+    for encoding in ("ascii", "utf-8"):
         code, out, _ = shown(encoding, arguments, monkeypatch)
         assert code == 0
         assert json.loads(out) == json.loads((run / "results.json").read_text(encoding="utf-8"))
@@ -109,6 +110,26 @@ def test_an_answer_of_people_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["--help"]) == 0
     assert stream.errors == "xmlcharrefreplace"
+
+
+def test_bytes_of_another_locale(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """LC_ALL=POSIX: Python reads what is no ASCII as halves of characters, and what was typed is UTF-8."""
+    odd = tmp_path / "caf\udcc3\udca9 \udcff"
+    typed = "a caf\udcc3\udca9"
+    assert main(["compare", typed, *SMALL, "--outdir", str(odd), "--format", "json"]) == 0
+    found = Results.model_validate_json(capsys.readouterr().out)
+    assert found.prompt == "a café"
+    assert repeat_command(["compare", typed, "--outdir", "caf\udcc3\udca9 \udcff"]) == (
+        "steerclear compare 'a café' --outdir 'café \ufffd'"
+    )
+    assert (odd / "report.html").is_file()
+    for option, what in (("--model", "the model"), ("--weak", "the weak network"), ("--lora", "a LoRA")):
+        assert main(["generate", MAN, option, "n\udcff"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert (
+            said
+            == f"steerclear: {what} is 'n\\udcff', but must be a name in UTF-8; rename it, or set a locale of UTF-8."
+        )
 
 
 def ran(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -177,6 +198,25 @@ def test_too_little_memory_is_a_sentence_wherever_it_comes(
         assert printed.startswith(FULL)
         assert "Traceback" not in printed
         assert "damaged" not in printed
+
+
+def test_the_sentence_about_memory_needs_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The console loads modules when it first prints."""
+
+    def full(*arguments: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rich.console.Console.print", full)
+    monkeypatch.setattr("steerclear.bridges.loading._check_parts", full)
+    assert main(["generate", MAN]) == 2
+    assert capsys.readouterr().err.startswith(FULL)
+
+
+def test_words_between_colons_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", MAN, "--guidance", ":cat:"]) == 2
+    assert "there is no guidance ':cat:'" in capsys.readouterr().err
 
 
 def test_an_error_that_is_not_about_memory_stays_itself() -> None:
@@ -252,5 +292,5 @@ def test_a_number_of_more_digits_than_python_writes() -> None:
 
 
 def test_shortened_texts_say_how_long_they_are() -> None:
-    assert shortened("a" * 500) == "a" * 500
-    assert shortened("a" * 501) == "a" * 300 + " ... " + "a" * 100 + " (501 characters)"
+    assert shortened("a" * 1000) == "a" * 1000
+    assert shortened("a" * 1001) == "a" * 600 + " ... " + "a" * 200 + " (1,001 characters)"

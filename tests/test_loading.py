@@ -377,6 +377,7 @@ PYTHON = re.compile(r"\w\(|\w=['\"]|\bpipe\.|\.to\b|\bsteer\b|\b[a-z]+_[a-z_]*(o
         ("sd", ["--weak", "without-lora"], "the pipeline's network has no LoRA, or it is fused into the weights; add one with --lora"),
         ("sd", ["--weak", "with-lora:adapter=lora_1", "--lora", "STYLE:0.5"], "switch it off there with scale 0, as in --lora FILE:0"),
         ("sd", ["--weak", "without-lora", "--lora", "STYLE:0"], "give one a scale other than 0, as in --lora FILE:0.8"),
+        ("sd", ["--weak", "dropped-layers:layers="], "but must be paths of layers; several have commas between them."),
         ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, where the weights wait anyway; give it together with --device cuda"),
         ("sd", ["--weak", "noised:strength=0.1", "--offload", "group"], "take that off, or use --offload model to save memory"),
         ("sd", [], "has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"),

@@ -22,7 +22,7 @@ from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
 from .metrics.estimates import INTERVAL_NEEDS
-from .recipe import MOST_STEPS, NOT_ASKED, Recipe, checked_prompt, format_seeds
+from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, decoded, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .saving import stays_if_unwritable
 from .schedulers import is_flow, is_stochastic
@@ -81,16 +81,20 @@ class Question:
         if not isinstance(self.negative_prompts, (tuple, list)):
             remedy = "one alone has a comma behind it, as ('hat',)"
             raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
-        whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
         for name in TAKE_SCALE:
             finite(name, getattr(self, name))
-        for name in ("height", "width"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), low=8)
+        _check_numbers(self.num_inference_steps, self.height, self.width)
         return replace(
             self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
             negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
         )  # fmt: skip
+
+
+def _check_numbers(num_inference_steps: object, height: object, width: object) -> None:
+    whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS)
+    for name, size in (("height", height), ("width", width)):
+        if size is not None:
+            whole(name, size, low=SMALLEST)
 
 
 def _checked_names(methods: object) -> tuple[str, ...] | None:
@@ -199,7 +203,17 @@ def check_question(question: Question) -> Question:
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look; what its guidance left open is settled here."""
+    """Everything that decides how this method's images look; what its guidance left open is settled here.
+
+    Raises:
+        PromptError: an empty prompt, or no text.
+        InvalidSetting: steps or a size of another kind, or out of range.
+    """
+    check_model(model)
+    _check_numbers(num_inference_steps, height, width)
+    checked_prompt("prompt", method.prompt)
+    for negative in method.negative_prompts:
+        checked_prompt("negative prompt", negative)
     weak = method.guidance.needs_weak()
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
@@ -391,4 +405,5 @@ def repeat_command(arguments: Sequence[str]) -> str:
     >>> repeat_command(["compare", "a man", "--seeds", "0-3"])
     "steerclear compare 'a man' --seeds 0-3"
     """
-    return shlex.join(["steerclear", *arguments])
+    readable = [HALVES.sub("?", decoded(argument, errors="replace")) for argument in arguments]  # it is stored in UTF-8
+    return shlex.join(["steerclear", *readable])

@@ -65,7 +65,7 @@ def in_words_of(python: str, command_line: str) -> str:
     return command_line if _on_command_line.get() else python
 
 
-def shortened(text: str, longest: int = 500) -> str:
+def shortened(text: str, longest: int = 1000) -> str:
     """A text without its middle, if it is longer than so many characters.
 
     >>> shortened("very " * 3, longest=10)

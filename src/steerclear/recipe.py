@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,11 @@ from .seeds import LARGEST_SEED
 from .shelf import from_config
 
 HASH_LENGTH = 16
-MOST_STEPS = 1000
+HALVES = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes that it cannot decode."""
+
+MOST_STEPS, SMALLEST = 1000, 8
+"""Of a run; and of the sides of an image, in pixels."""
 NOT_ASKED = frozenset({"device", "offload", "version"})
 """Fields that say where and by what an image was made, and not what was asked for."""
 
@@ -53,8 +58,8 @@ class Recipe(BaseModel):
     loras: tuple[LoRA, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)
-    height: int | None = Field(default=None, ge=8)
-    width: int | None = Field(default=None, ge=8)
+    height: int | None = Field(default=None, ge=SMALLEST)
+    width: int | None = Field(default=None, ge=SMALLEST)
     dtype: str = "float32"
     device: str = "cpu"
     offload: str = "none"
@@ -87,13 +92,25 @@ class Recipe(BaseModel):
         return hashlib.sha256(plain.encode()).hexdigest()[:HASH_LENGTH]
 
 
+def decoded(text: str, errors: str = "strict") -> str:
+    """A text as its bytes say in UTF-8, where Python read them in a locale that is not (LC_ALL=POSIX).
+
+    >>> decoded("caf\\udcc3\\udca9"), decoded("café")
+    ('café', 'café')
+    """
+    try:
+        return text if HALVES.search(text) is None else os.fsencode(text).decode(errors=errors)
+    except UnicodeError:
+        return text
+
+
 def checked_prompt(what: str, prompt: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
         PromptError: nothing is left, or it is no text.
     """
-    stripped = check_text(what, prompt).strip()
+    stripped = check_text(what, decoded(prompt) if isinstance(prompt, str) else prompt).strip()
     if not stripped:
         shall = "shall not" if "negative" in what else "shall"
         raise PromptError(f"the {what} is empty ({shown(prompt)}); say in a few words what the image {shall} show.")

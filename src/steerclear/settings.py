@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_type_hints
 
-from .errors import InvalidSetting, SteerclearError, UnknownName
+from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
 from .values import described, fitted, is_number, parse_object, python_scalar
 
 MOST_NESTED = 16
@@ -69,7 +69,10 @@ def finite_each(name: str, value: object, *, low: float = -math.inf, high: float
 def texts(name: str, value: object, what: str) -> None:
     """Raises :class:`InvalidSetting` unless value is a tuple of texts, none of them empty; ``what`` says what they are."""
     if not isinstance(value, tuple) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidSetting(name, value, f"a tuple of {what}", "one alone has a comma behind it, as ('one',)")
+        raise InvalidSetting(
+            name, value, f"{in_words_of('a tuple of ', '')}{what}",
+            in_words_of("one alone has a comma behind it, as ('one',)", "several have commas between them"),
+        )  # fmt: skip
 
 
 def probabilities(name: str, value: object) -> None:

@@ -163,6 +163,9 @@ def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | 
         raise InvalidSetting(
             "loras", loras, "a sequence of texts", "one alone goes into a list, as ['style.safetensors']"
         )
+    for what, one in (("the model", name), ("the weak network", weak), *(("a LoRA", lora) for lora in loras)):
+        if one is not None and not one.isascii() and one.encode(errors="replace").decode() != one:
+            raise InvalidSetting(what, one, "a name in UTF-8", "rename it, or set a locale of UTF-8")
     return name, weak, str(device) if isinstance(device, torch.device) else device
 
 

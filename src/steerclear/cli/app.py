@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None, caught: Caught) -> int:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", SteerclearWarning)
@@ -87,7 +87,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         return caught.exit_code
     except Exception as error:
         if lacks_memory(error):
-            console.print(f"steerclear: {NotEnoughMemory()}", style="bold", markup=False)
+            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # for the console's own there may be too little
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise

@@ -94,7 +94,7 @@ def command(
     if format is Format.JSON:
         print_json(results.model_dump_json(indent=1))
         return
-    console = Console()
+    console = Console(emoji=False)  # a prompt may have :words: between colons
     for table in terminal_tables(results, width=console.width):
         console.print("", table)
     for note in results.notes:

@@ -46,7 +46,7 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     if format is Format.JSON:
         print_json(json.dumps({"name": cls.name, "class": cls.__name__} | asdict(page), indent=1))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(f"{cls.name} ({cls.__name__}): {page.summary}\n", markup=False)
     console.print(f"{page.equation}\n", markup=False)
     for parameter, default, meaning in page.parameters:
