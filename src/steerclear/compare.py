@@ -80,14 +80,15 @@ class Question:
         if not isinstance(self.negative_prompts, (tuple, list)):
             remedy = "one alone has a comma behind it, as ('hat',)"
             raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
-        whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
-        for name in TAKE_SCALE:
-            finite(name, getattr(self, name))
-        for name in ("height", "width"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), low=8)
+        steps = whole("num_inference_steps", self.num_inference_steps, low=1, high=MOST_STEPS)
+        scales: dict[str, Any] = {name: finite(name, getattr(self, name)) for name in TAKE_SCALE}
+        sizes: dict[str, Any] = {
+            name: whole(name, getattr(self, name), low=8)
+            for name in ("height", "width")
+            if getattr(self, name) is not None
+        }
         return replace(
-            self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
+            self, **scales, **sizes, num_inference_steps=steps, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
             negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
         )  # fmt: skip
 
