@@ -306,7 +306,11 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 def is_made_again(image: Path, capsys: pytest.CaptureFixture[str], made: Path) -> None:
     assert image.read_bytes() != (made / image).read_bytes()
-    ends_in_a_sentence(RUN, capsys, codes=(0,))
+    said = ends_in_a_sentence(RUN, capsys, codes=(0,))
+    assert (
+        "warning: images in out changed after they were made, or are of an earlier version, and are made again: 00000.png"
+        in said
+    )
     assert image.read_bytes() == (made / image).read_bytes()
 
 
@@ -348,6 +352,16 @@ def test_an_image_too_large_to_be_opened_is_made_again(
     whole = image.read_bytes()
     header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     image.write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    is_made_again(image, capsys, made)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (128, 128), (64, 16), (20_000, 20_000)], ids=str)
+def test_an_image_of_another_size_is_made_again(
+    size: tuple[int, int], image: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text(SETTINGS_KEY, json.dumps(settings_of(image)))
+    Image.new("1" if max(size) > 1000 else "RGB", size).save(image, pnginfo=info)
     is_made_again(image, capsys, made)
 
 
