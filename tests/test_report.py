@@ -453,7 +453,10 @@ def test_every_docstring_can_be_read(cls: type) -> None:
 
 def test_documentation_is_exact() -> None:
     doc = documentation(guidances()["interval"])
-    assert doc.equation == "D = D_inner where start <= u < stop, else D_prompt"
+    assert doc.equation.splitlines() == [
+        'D = D_inner where int(start N) <= i < int(stop N), else D_prompt     (by="fraction")',
+        'D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")',
+    ]
     assert doc.cost == "the inner guidance's inside, 1 evaluation a step outside"
     assert doc.parameters[0].default == "ClassifierFreeGuidance(guidance_scale=3, guidance_rescale=0)"
     assert doc.parameters[1] == (

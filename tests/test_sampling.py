@@ -6,7 +6,7 @@ import torch
 
 from laws import WORLD, denoiser
 from steerclear.denoiser import Branch, Point
-from steerclear.errors import InvalidSetting
+from steerclear.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
@@ -84,6 +84,29 @@ def test_progress_is_told() -> None:
     sample(network("ddim"), ClassifierFreeGuidance(1.0), scheduler("ddim"), (0,), SHAPE, num_inference_steps=3,
            on_step=lambda done, total: told.append((done, total)))  # fmt: skip
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_progress_is_told_in_steps_where_a_sampler_evaluates_twice() -> None:
+    told: list[tuple[int, int]] = []
+    result = sample(network("heun"), ClassifierFreeGuidance(2.0), scheduler("heun"), (0,), SHAPE, num_inference_steps=3,
+                    on_step=lambda done, total: told.append((done, total)))  # fmt: skip
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert repr(result) == ("Sampled([1, 8], Trace(3 steps, 1 image, 10 evaluations per image; shows guidance_norm))")
+
+
+def test_an_interval_without_a_step_has_no_effect_and_says_so() -> None:
+    low = IntervalGuidance(ClassifierFreeGuidance(3.0), 1e6, 1e7, by="sigma")
+    with pytest.warns(
+        SteerclearWarning, match="stop=1e\\+07 leave none of the 3 steps to cfg, whose noise levels sigma / alp"
+    ):
+        sample(network("ddim"), low, scheduler("ddim"), (0,), SHAPE, num_inference_steps=3)
+
+
+def test_a_scheduler_that_does_not_say_its_noise_level_is_refused_to_what_needs_it() -> None:
+    with pytest.raises(
+        UnsupportedModel, match="dynamic-negative needs the noise level of every step, and EDMEulerSchedul"
+    ):
+        sample(network("ddim"), DynamicNegativeGuidance(), diffusers.EDMEulerScheduler(), (0,), SHAPE, negatives=1)
 
 
 def test_what_cannot_be_sampled() -> None:

@@ -29,12 +29,12 @@ class IntervalGuidance(Wrapper):
         D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")
 
     i is the number of steps done, of N, as ``num_inference_steps`` counts them: as in diffusers' guiders, ``start`` and
-    ``stop`` are cut down to whole steps. Outside, the other branches are not run.
+    ``stop`` are cut down to whole steps. By sigma they are the lowest and the highest level. Outside, the other branches are
+    not run.
 
     Args:
         inner: the guidance inside of the interval.
-        start, stop: the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions. By sigma they
-            are the lowest and the highest level.
+        start, stop: the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions.
         by: "fraction" or "sigma".
 
     Raises:
