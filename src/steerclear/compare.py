@@ -80,20 +80,22 @@ class Question:
         if not isinstance(self.negative_prompts, (tuple, list)):
             remedy = "one alone has a comma behind it, as ('hat',)"
             raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
-        for name in TAKE_SCALE:
-            finite(name, getattr(self, name))
-        _check_numbers(self.num_inference_steps, self.height, self.width)
+        numbers = {name: finite(name, getattr(self, name)) for name in TAKE_SCALE} | _checked_numbers(
+            self.num_inference_steps, self.height, self.width
+        )
         return replace(
             self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
             negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
+            **numbers,
         )  # fmt: skip
 
 
-def _check_numbers(num_inference_steps: object, height: object, width: object) -> None:
-    whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS)
-    for name, size in (("height", height), ("width", width)):
-        if size is not None:
-            whole(name, size, low=SMALLEST)
+def _checked_numbers(num_inference_steps: object, height: object, width: object) -> dict[str, Any]:
+    sizes = {
+        name: None if size is None else whole(name, size, low=SMALLEST)
+        for name, size in (("height", height), ("width", width))
+    }
+    return sizes | {"num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS)}
 
 
 def _checked_names(methods: object) -> tuple[str, ...] | None:
@@ -138,7 +140,7 @@ def compare(
     """
     check_model(model)
     folder = folder_path("folder", folder)
-    whole("batch_size", batch_size, low=1)
+    batch_size = whole("batch_size", batch_size, low=1)
     question = check_question(question)
     prompt, negatives = question.prompt, question.negative_prompts
     for message in of_repeated(negatives):
@@ -209,7 +211,7 @@ def recipe_of(
         InvalidSetting: steps or a size of another kind, or out of range.
     """
     check_model(model)
-    _check_numbers(num_inference_steps, height, width)
+    numbers = _checked_numbers(num_inference_steps, height, width)
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
@@ -218,8 +220,7 @@ def recipe_of(
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
         guidance=guidance.to_config(), weak=model.weak_name if weak else None,
-        weak_digest=model.weak_digest if weak else None, num_inference_steps=num_inference_steps,
-        height=height, width=width,
+        weak_digest=model.weak_digest if weak else None, **numbers,
     )  # fmt: skip
 
 
