@@ -183,7 +183,7 @@ def test_a_configuration_that_no_run_can_compute_with_is_refused(
         ("text_encoder/config.json", {"hidden_size": "abc"}, "its text_encoder is damaged or incomplete: Validation error for field 'hidden_size'"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": "abc"}, "its tokenizer has model_max_length 'abc', which is not a number"),
         ("model_index.json", {"vae": []}, "the model 'model' cannot be loaded: list index out of range"),
-        ("scheduler/scheduler_config.json", {"timestep_spacing": "abc"}, "the model cannot make images with these settings: ValueError in diffusers"),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "abc"}, "abc is not supported. Please make sure to choose one of"),
         ("unet/config.json", {"norm_eps": "abc"}, "the model cannot make images with these settings: TypeError in torch"),
         ("unet/config.json", {"downsample_padding": -1}, "the model cannot make images with these settings: RuntimeError in torch"),
         ("unet/config.json", {"sample_size": None}, "the model cannot make images with these settings: TypeError in diffusers"),
@@ -306,7 +306,11 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 def is_made_again(image: Path, capsys: pytest.CaptureFixture[str], made: Path) -> None:
     assert image.read_bytes() != (made / image).read_bytes()
-    ends_in_a_sentence(RUN, capsys, codes=(0,))
+    said = ends_in_a_sentence(RUN, capsys, codes=(0,))
+    assert (
+        "warning: images in out changed after they were made, or are of an earlier version, and are made again: 00000.png"
+        in said
+    )
     assert image.read_bytes() == (made / image).read_bytes()
 
 
@@ -348,6 +352,16 @@ def test_an_image_too_large_to_be_opened_is_made_again(
     whole = image.read_bytes()
     header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     image.write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    is_made_again(image, capsys, made)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (128, 128), (64, 16), (20_000, 20_000)], ids=str)
+def test_an_image_of_another_size_is_made_again(
+    size: tuple[int, int], image: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text(SETTINGS_KEY, json.dumps(settings_of(image)))
+    Image.new("1" if max(size) > 1000 else "RGB", size).save(image, pnginfo=info)
     is_made_again(image, capsys, made)
 
 

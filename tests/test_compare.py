@@ -1,13 +1,19 @@
 """The main job on the shipped model, small; and the program's doors: exit codes, sentences, JSON."""
 
+import html
 import json
 import os
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from steerclear.cli.app import main
+from steerclear.compare import method_warnings
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.interval import IntervalGuidance
+from steerclear.methods import Method
 from steerclear.models import shipped
 from steerclear.results import Results
 
@@ -367,3 +373,46 @@ def test_a_full_disk_is_a_sentence(
     printed = " ".join(capsys.readouterr().err.split())
     assert f"the disk is full, so 'o/00000.png' could not be written{kept}. Make room and run it again." in printed
     assert folder.exists() == (written > 0)
+
+
+def test_a_scheduler_that_clips_latents_is_told_of_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model whose config does not say that nothing is clipped, under a scheduler that then does."""
+    model = tmp_path / "model"
+    shutil.copytree(shipped()["portraits"], model)
+    path = model / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("clip_sample") is False
+    path.write_text(json.dumps(config))
+    told = []
+    for scheduler in ("DDIMScheduler", "EulerDiscreteScheduler"):
+        outdir = tmp_path / scheduler
+        question = ["compare", MAN, "--negative-prompt", "mustache", "--methods", "cfg", "--model", str(model), *SMALL]
+        assert main([*question, "--scheduler", scheduler, "--outdir", str(outdir)]) == 0
+        notes = [note for note in results(outdir).notes if "clip_sample" in note]
+        assert all(note in page(outdir) for note in notes)
+        told.append((len(notes), capsys.readouterr().err.count("warning: DDIMScheduler has clip_sample=True, so each")))
+    assert told == [(1, 1), (0, 0)]
+
+
+def page(folder: Path) -> str:
+    return html.unescape((folder / "report.html").read_text())
+
+
+def test_rows_of_the_results_are_steps(tmp_path: Path) -> None:
+    """Also for a sampler that evaluates twice in its first step."""
+    question = ["compare", MAN, "--negative-prompt", "mustache", "--methods", "dynamic-negative", "--scheduler", "plms"]
+    assert main([*question, "--seeds", "0-1", "--steps", "5", "--outdir", str(tmp_path / "out")]) == 0
+    (method,) = results(tmp_path / "out").methods
+    assert len(method.noise_levels) == len(method.branches) == 5
+    assert [len(image.trace["posterior"]) for image in method.images] == [5, 5]
+    assert method.evaluations == 3 * 6
+
+
+def test_a_method_without_a_step_says_so() -> None:
+    method = Method("m", "m", MAN, (), IntervalGuidance(ClassifierFreeGuidance(3.0), 0.5, 0.55))
+    assert method_warnings(method, [None, 3.0, 2.0, 1.0]) == [
+        "the guidance has no effect: start=0.5 and stop=0.55 leave none of the 4 steps to cfg; set them farther apart"
+    ]
+    assert method_warnings(method, [1.0] * 20) == []

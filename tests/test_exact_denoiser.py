@@ -282,7 +282,7 @@ def test_steps_are_what_num_inference_steps_counts(kind, settings, evaluations, 
     begun = [steps_begun(scheduler, k) for k in range(total + 1)]
     assert begun[:2] == [0, 1]
     assert all(later - before in (0, 1) for before, later in itertools.pairwise(begun))
-    assert len(noise_to_signal(scheduler, total)) == steps
+    assert len(noise_to_signal(scheduler, scheduler.timesteps[0], total)) == steps
 
 
 @pytest.mark.parametrize(("name", "space"), [case for case in CASES if case[1] in (None, "v_prediction")])
@@ -298,10 +298,23 @@ def test_the_levels_of_a_schedule_are_those_of_its_run(name, space):
         at = point(scheduler, sample, timestep, k, total)
         met.setdefault(at.index, at.sigma / at.alpha if at.alpha else math.inf)
         sample = scheduler.step(0.1 * sample, timestep, sample, **keywords)[0].double()
-    levels = noise_to_signal(fresh, total)
+    levels = noise_to_signal(fresh, fresh.timesteps[0], total)
     assert list(met) == list(range(len(levels)))
     assert torch.allclose(torch.tensor(levels), torch.tensor(list(met.values())), equal_nan=True)
     assert math.isnan(levels[0]) == (unreadable(fresh) is not None)
+
+
+@pytest.mark.parametrize(
+    "kind", [diffusers.DDIMScheduler, diffusers.EulerDiscreteScheduler, diffusers.HeunDiscreteScheduler]
+)
+def test_a_part_of_a_schedule_has_its_own_levels(kind):
+    """Image-to-image begins late, and SDXL's base model ends early."""
+    scheduler = kind()
+    scheduler.set_timesteps(10)
+    order, total = scheduler.order, len(scheduler.timesteps)
+    whole = noise_to_signal(scheduler, scheduler.timesteps[0], total)
+    assert noise_to_signal(scheduler, scheduler.timesteps[4 * order], total - 4 * order) == whole[4:]
+    assert noise_to_signal(scheduler, scheduler.timesteps[0], 6 * order) == whole[:6]
 
 
 # a denoised prediction that is changed after the guidance

@@ -766,3 +766,14 @@ def test_each_row_of_a_weak_pass_has_the_seed_of_its_image():
     run_settings = {"images": 3, "seeds": (5, 9, 7), "num_inference_steps": 1}
     steered("sd", "text2img", pipe, Some(), "beard", steer_settings={"weak": Seen(), "max_batch": 4}, **run_settings)
     assert calls == ["check", (0, (5, 9, 7, 5), 4), (0, (9, 7), 2), (0, (7, 5), 2), "left"]
+
+
+def test_an_interval_behind_the_end_of_the_base_model_has_no_step():
+    """SDXL's ``denoising_end`` leaves the last steps to a refiner."""
+    pipe = tiny.family("sdxl", "text2img")
+    low = IntervalGuidance(CFG, 0.0, 1.0, by="sigma")
+    for end, said in ((None, 0), (0.5, 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SteerclearWarning)
+            steered("sdxl", "text2img", pipe, low, num_inference_steps=8, denoising_end=end)
+        assert sum("leave none of the 4 steps to cfg" in str(one.message) for one in caught) == said

@@ -7,6 +7,7 @@ import random
 import re
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from steerclear.errors import (
 )
 from steerclear.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
 from steerclear.gallery import find_picture, picture_path, read_settings
-from steerclear.generate import generate
+from steerclear.generate import check_recipe, generate
 from steerclear.guidance.base import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -420,3 +421,26 @@ def test_the_digest_sees_every_byte(tmp_path: Path) -> None:
     assert folder_digest(tmp_path) != before
     weights.write_bytes(bytes(400_000))
     assert folder_digest(tmp_path) == before
+
+
+def test_a_scheduler_that_clips_latents_is_told_of(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.pipe, "scheduler", tiny.scheduler("ddim", clip_sample=True))
+    with pytest.warns(
+        SteerclearWarning, match="Scheduler has clip_sample=True, so each of its steps cuts the denoised"
+    ):
+        generate(model, recipe(model), [0], tmp_path)
+
+
+def test_a_scheduler_that_does_not_say_its_noise_level_is_refused_before_anything_is_made(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.pipe, "scheduler", diffusers.IPNDMScheduler())
+    with pytest.raises(
+        UnsupportedModel, match="dynamic-negative needs the noise level of every step, and IPNDMScheduler"
+    ):
+        check_recipe(model, recipe(model, DynamicNegativeGuidance(1.0), negatives=("hat",)))
+    (picture,) = generate(model, recipe(model), [0], tmp_path)
+    assert picture.levels == [None] * STEPS
+    assert picture.trace == {}

@@ -201,6 +201,14 @@ def test_an_interval_without_a_step_says_so():
         guided(pipe, "sdxl", guider(IntervalGuidance(CFG, 50.0, 60.0, by="sigma")))
 
 
+def test_a_scheduler_that_clips_latents_is_told_of():
+    pipe = tiny_modular.pipeline("sdxl", tiny.scheduler("ddim", clip_sample=True))
+    with pytest.warns(
+        SteerclearWarning, match="DDIMScheduler has clip_sample=True, so each of its steps cuts the denoised"
+    ):
+        guided(pipe, "sdxl", guider(CFG))
+
+
 def test_a_scheduler_that_does_not_say_its_noise_level():
     pipe = tiny_modular.pipeline("sdxl", diffusers.EDMEulerScheduler())
     expected = guided(pipe, "sdxl", their_cfg())

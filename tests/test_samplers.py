@@ -10,7 +10,7 @@ from steerclear.bridges.loading import load_model
 from steerclear.bridges.samplers import SAMPLERS, scheduler_by_name, scheduler_text
 from steerclear.cli.app import main
 from steerclear.compare import recipe_of
-from steerclear.errors import InvalidSetting, UnknownName
+from steerclear.errors import InvalidSetting, UnknownName, UnsupportedModel
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.methods import Method
 from steerclear.models import shipped
@@ -187,3 +187,11 @@ def test_the_page_has_every_short_name() -> None:
         names = ", ".join(f"`{name}`" for name in sampler.names)
         settings = ", ".join(f"`{key}={value!r}`" for key, value in sampler.settings.items())
         assert f"| {names} | `{sampler.scheduler}` | {settings} |" in page
+
+
+def test_a_scheduler_of_edm_is_refused_to_a_network_that_was_not_trained_so():
+    """Its ``compatibles`` list one, and what comes out is noise."""
+    with pytest.raises(
+        UnsupportedModel, match="EDMEulerScheduler scales the input and output of its network in its own way"
+    ):
+        load_model("portraits", scheduler="EDMEulerScheduler")

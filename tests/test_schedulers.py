@@ -1,6 +1,8 @@
 """Noise levels and spaces of diffusers' schedulers, against what the schedulers themselves do."""
 
 import inspect
+import json
+import warnings
 from types import SimpleNamespace
 
 import diffusers
@@ -8,9 +10,22 @@ import pytest
 import torch
 
 import tiny
-from steerclear.errors import InvalidSetting, UnsupportedModel
+from steerclear.bridges.loading import load_model
+from steerclear.bridges.steer import steer
+from steerclear.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.noise import to_denoised, to_noise
-from steerclear.schedulers import is_flow, is_stochastic, is_substep, noise_level, prediction_type, step_arguments
+from steerclear.schedulers import (
+    altered_denoised,
+    is_flow,
+    is_stochastic,
+    is_substep,
+    noise_level,
+    prediction_type,
+    step_arguments,
+)
+from steerclear.seeds import image_generators
+from steerclear.training.diffusion import build_scheduler
 
 STEPS = 6
 SHAPE = (2, 4, 3, 3)
@@ -183,3 +198,56 @@ def test_flow_sigmas_do_not_change_the_space():
     alpha, sigma = noise_level(scheduler, scheduler.timesteps[2])
     assert prediction_type(scheduler) == "epsilon"
     assert alpha + sigma == pytest.approx(1)
+
+
+# the shipped model
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    pipe = load_model("portraits").pipe
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_no_scheduler_made_of_the_shipped_config_changes_the_denoised_prediction(shipped):
+    """``from_config`` is how people change schedulers, and what the config does not say is the class's default."""
+    kinds = [
+        *shipped.scheduler.compatibles,
+        diffusers.LCMScheduler,
+        diffusers.DDIMParallelScheduler,
+        diffusers.TCDScheduler,
+    ]
+    assert len(kinds) > 15
+    for kind in kinds:
+        config = {**shipped.scheduler.config}
+        if kind is diffusers.DEISMultistepScheduler:
+            config["algorithm_type"] = "deis"  # it refuses the shipped one
+        assert altered_denoised(kind.from_config(config)) is None
+
+
+def test_training_writes_the_shipped_scheduler(shipped):
+    written = json.loads(build_scheduler().to_json_string())
+    assert written == json.loads(shipped.scheduler.to_json_string())
+    assert written["clip_sample"] is False
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_clipping_wrecks_what_is_tracked(shipped, clips):
+    """Women have no mustaches, and the guidance knows it, unless the scheduler cuts the latents of each step."""
+    own = shipped.scheduler
+    settings = {"num_images_per_prompt": 8, "generator": image_generators(range(8)), "num_inference_steps": 10}
+    try:
+        shipped.scheduler = diffusers.DDIMScheduler.from_config(own.config, **({"clip_sample": True} if clips else {}))
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            steer(shipped, DynamicNegativeGuidance(), "mustache") as run,
+        ):
+            warnings.simplefilter("always", SteerclearWarning)
+            latents = shipped("portrait photo of a woman", output_type="latent", **settings).images
+    finally:
+        shipped.scheduler = own
+    assert any("DDIMScheduler has clip_sample=True" in str(one.message) for one in caught) == clips
+    assert (float(latents.abs().max()) > 2) != clips
+    sure_of_a_mustache = int((run.trace.table("posterior")[-1] > 0.9).sum())
+    assert (sure_of_a_mustache >= 5) if clips else (sure_of_a_mustache == 0)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from steerclear.belief import Evidence
 from steerclear.bridges.weak.base import weak_networks
 from steerclear.bridges.weak.naming import parse_weak
 from steerclear.bridges.weak.noised_weights import NoisedWeights
+from steerclear.compare import Question
 from steerclear.errors import InvalidSetting, SteerclearError
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
@@ -183,6 +185,16 @@ def test_numbers_of_all_libraries_are_numbers(value: Any) -> None:
     assert type(ClassifierFreeGuidance(value).guidance_scale) is float
 
 
+def test_numbers_of_all_libraries_are_numbers_of_a_question() -> None:
+    asked = Question(
+        "a man", ("hat",), (0,), np.int64(4), np.float32(2.5), torch.tensor(1.5), None, torch.tensor(64), np.int32(64)
+    )
+    found = asked.checked()
+    assert found == Question("a man", ("hat",), (0,), 4, 2.5, 1.5, None, 64, 64)
+    assert {type(value) for value in (found.num_inference_steps, found.height, found.width)} == {int}
+    assert {type(value) for value in (found.guidance_scale, found.auto_scale)} == {float}
+
+
 def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
     for seed in (np.int64(3), torch.tensor(3), np.uint8(3)):
         same(NoisedWeights(0.1, seed), NoisedWeights(0.1, 3))
@@ -319,3 +331,21 @@ def test_what_is_stored_keeps_its_bits() -> None:
 def test_types_in_words() -> None:
     assert described(tuple[tuple[float, float], ...]) == "a tuple of tuples of 2 numbers"
     assert described(Guidance | None) == "a Guidance or None"
+
+
+def test_the_page_of_names_types_what_is_read() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "names.md").read_text()
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| (`.*) \|$", page.partition("## Settings")[2], re.MULTILINE))
+    typed = {name: re.findall(r"`([^`]+)`", text) for name, text in rows.items()}
+    assert [read_setting(text, float) for text in typed["a number"]] == [3.0, 0.5, 0.001]
+    assert [read_setting(text, bool) for text in typed["yes or no"]] == [True, False] * 4
+    assert [read_setting(text, float | None) for text in typed["no value"]] == [None]
+    assert [read_setting(text, float | tuple[float, ...]) for text in typed["one number for each negative prompt"]] == [
+        (1.0, 0.5)
+    ] * 2
+    assert [read_setting(text, TransitionEvidence.types()["volume"]) for text in typed["a table"]] == [
+        ((1.0, 0.0), (4.0, -2.0))
+    ]
+    parts = [build_guidance("interval", None, [f"inner={text}"]).inner for text in typed["a guidance or an evidence"]]
+    assert parts == [ClassifierFreeGuidance(), ClassifierFreeGuidance(), ClassifierFreeGuidance(4.0, 0.7)]
+    assert f"At most {MOST_NESTED} guidances" in page

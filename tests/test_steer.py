@@ -242,6 +242,26 @@ def test_an_interval_without_a_step_has_no_effect_and_says_so(pipe, guidance, sa
     assert (("empty", "positive") in run.trace.branches) == (said is None)
 
 
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "lcm", "heun", "euler", "tcd"])
+def test_a_scheduler_that_clips_latents_is_told_of(name):
+    pipe = tiny.stable_diffusion(name)
+    plain = trajectory(pipe, guidance_scale=SCALE)
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, clip_sample=True)
+    expected = trajectory(pipe, guidance_scale=SCALE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SteerclearWarning)
+        assert torch.equal(steered(pipe, CFG)[0], expected)
+    found = [str(warning.message) for warning in caught if warning.category is SteerclearWarning]
+    clips = name not in ("euler", "tcd")  # these have no such setting, or never look at it
+    assert torch.equal(expected, plain) != clips
+    said = (
+        f"{type(pipe.scheduler).__name__} has clip_sample=True, so each of its steps cuts the denoised prediction to the range "
+        f"of pixels after the guidance, and the samples of this model are latents, which reach further: its images are "
+        f"spoiled, and so is what a dynamic guidance tracks; set it to False in the scheduler's config"
+    )
+    assert found == [said] * clips
+
+
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++", "unipc"])
 def test_networks_that_predict_noise_too(name):
     pipe = tiny.stable_diffusion(name)

@@ -779,7 +779,7 @@ def test_a_weak_network_from_what_people_type(text, expected):
     [
         ("quantised:bits=3", UnknownName, "there is no kind of weak network 'quantised'; did you mean 'quantized'?"),
         ("noised:strenght=0.1", UnknownName, "there is no parameter of noised 'strenght'; did you mean 'strength'?"),
-        ("noised:0.1,0.2", InvalidSetting, "strength is (0.1, 0.2), but must be a finite number of at least 0."),
+        ("noised:0.1,0.2", InvalidSetting, "strength is '0.1,0.2', but must be a finite number of at least 0."),
         ("noised:0.1,strength=0.2", InvalidSetting, "strength is '0.2', but must be given once; it is 0.1 already."),
         ("noised:seed=1,seed=2", InvalidSetting, "seed is '2', but must be given once; it is 1 already."),
         ("noised:strength=loud", InvalidSetting, "strength is 'loud', but must be a finite number of at least 0."),

@@ -1,5 +1,6 @@
 """The main job: one question, several ways of saying "no", the same seeds; what each removed and what else it changed."""
 
+import math
 import platform
 import shlex
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 
 from . import __version__
 from .bridges.asking import takes_classes
-from .bridges.effects import of_repeated
+from .bridges.effects import of_latents, of_repeated
 from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
@@ -80,22 +81,21 @@ class Question:
         if not isinstance(self.negative_prompts, (tuple, list)):
             remedy = "one alone has a comma behind it, as ('hat',)"
             raise InvalidSetting("negative_prompts", self.negative_prompts, "a tuple of texts", remedy)
-        numbers = {name: finite(name, getattr(self, name)) for name in TAKE_SCALE} | _checked_numbers(
-            self.num_inference_steps, self.height, self.width
-        )
+        scales: dict[str, Any] = {name: finite(name, getattr(self, name)) for name in TAKE_SCALE}
         return replace(
             self, prompt=prompt, seeds=checked_seeds(self.seeds), methods=_checked_names(self.methods),
             negative_prompts=tuple(checked_prompt("negative prompt", text) for text in self.negative_prompts),
-            **numbers,
+            **scales, **_checked_numbers(self.num_inference_steps, self.height, self.width),
         )  # fmt: skip
 
 
 def _checked_numbers(num_inference_steps: object, height: object, width: object) -> dict[str, Any]:
-    sizes = {
-        name: None if size is None else whole(name, size, low=SMALLEST)
-        for name, size in (("height", height), ("width", width))
+    """Steps and sizes as plain numbers, by their names."""
+    sizes = {"height": height, "width": width}
+    return {
+        "num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS),
+        **{name: None if size is None else whole(name, size, low=SMALLEST) for name, size in sizes.items()},
     }
-    return sizes | {"num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS)}
 
 
 def _checked_names(methods: object) -> tuple[str, ...] | None:
@@ -140,7 +140,7 @@ def compare(
     """
     check_model(model)
     folder = folder_path("folder", folder)
-    batch_size = whole("batch_size", batch_size, low=1)
+    whole("batch_size", batch_size, low=1)
     question = check_question(question)
     prompt, negatives = question.prompt, question.negative_prompts
     for message in of_repeated(negatives):
@@ -311,7 +311,7 @@ def _results(
                 )
                 for row, picture in enumerate(pictures)
             ],
-            warnings=method_warnings(method),
+            warnings=method_warnings(method, pictures[0].levels),
         ))  # fmt: skip
     columns = ([] if laboratory is None else laboratory.columns()) + [MOVED, COST]
     return Results(
@@ -325,10 +325,17 @@ def _results(
     )  # fmt: skip
 
 
-def method_warnings(method: Method) -> list[str]:
-    """What of this method has no effect, and why."""
-    reason = method.guidance.negative_has_no_effect() if method.negative_prompts else None
-    return [f"the negative prompt has no effect: {reason}"] if reason else []
+def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]:
+    """What of this method has no effect, and why.
+
+    Args:
+        method: the method.
+        levels: sigma / alpha of every step, as :class:`~steerclear.gallery.Picture` has them.
+    """
+    idle_negative = method.guidance.negative_has_no_effect() if method.negative_prompts else None
+    idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
+    reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
+    return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]
 
 
 def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
@@ -350,8 +357,8 @@ def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
 def _notes(
     model: Model, methods: Sequence[Method], laboratory: PortraitLaboratory | None, question: Question
 ) -> list[str]:
-    notes = []
     scheduler = model.pipe.scheduler
+    notes = [f"{sentence}." for sentence in of_latents(scheduler)]
     if not is_stochastic(scheduler) and any("dynamic" in method.name for method in methods):
         remedy = (
             "No scheduler of a flow-matching model draws an image's own noise; to push without tracking, hold the "

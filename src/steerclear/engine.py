@@ -34,15 +34,16 @@ def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
         )
 
 
-def of_schedule(guidance: Guidance, scheduler: Any, evaluations: int) -> Iterator[str]:
+def of_schedule(guidance: Guidance, scheduler: Any, first: Any, evaluations: int) -> Iterator[str]:
     """What has no effect on a schedule: one sentence each, with the reason.
 
     Args:
         guidance: the guidance.
         scheduler: after ``set_timesteps``, before the first step.
+        first: its timestep.
         evaluations: how many there will be.
     """
-    reason = guidance.has_no_step(noise_to_signal(scheduler, evaluations))
+    reason = guidance.has_no_step(noise_to_signal(scheduler, first, evaluations))
     if reason is not None:
         yield f"the guidance has no effect: {reason}"
 

@@ -17,6 +17,7 @@ from .errors import FolderConflict, SteerclearWarning
 from .gallery import read_settings, write_text
 from .recipe import Recipe
 from .saving import UNWRITABLE, clear_partials, is_partial
+from .values import parse_object
 
 RUN_FILE = "run.json"
 LOCK = ".lock"
@@ -204,10 +205,9 @@ def claim_folder(
 def _read_run(folder: Path) -> dict[str, Any] | None:
     """What ``run.json`` says; None when it is missing or damaged."""
     try:
-        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return parse_object((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _refuse_file(folder: Path, option: str) -> None:

@@ -80,7 +80,7 @@ def sample(
     arguments = step_arguments(scheduler, generators)
     evaluations = len(scheduler.timesteps)
     total = steps_begun(scheduler, evaluations)
-    for message in of_schedule(guidance, scheduler, evaluations):
+    for message in of_schedule(guidance, scheduler, scheduler.timesteps[0], evaluations):
         warnings.warn(message, SteerclearWarning, stacklevel=2)
     before = 0
     for evaluation, timestep in enumerate(scheduler.timesteps):

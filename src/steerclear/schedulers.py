@@ -14,6 +14,7 @@ denoised image that its own ``step`` works with.
 import copy
 import inspect
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -122,12 +123,13 @@ def steps_begun(scheduler: Any, evaluations: int) -> int:
     return evaluations
 
 
-def noise_to_signal(scheduler: Any, evaluations: int) -> list[float]:
+def noise_to_signal(scheduler: Any, first: Any, evaluations: int) -> list[float]:
     """sigma / alpha at the beginning of every step of a run, before its first.
 
     Args:
         scheduler: a diffusers scheduler after ``set_timesteps``.
-        evaluations: how many there will be: the last of its timesteps.
+        first: the first timestep of the run: image-to-image leaves out some before it.
+        evaluations: how many there will be: SDXL's ``denoising_end`` leaves out some behind the last.
 
     Returns:
         A number per step: NaN where it cannot be read, infinite at pure noise.
@@ -135,13 +137,13 @@ def noise_to_signal(scheduler: Any, evaluations: int) -> list[float]:
     begins = [k for k in range(evaluations) if steps_begun(scheduler, k + 1) > steps_begun(scheduler, k)]
     if unreadable(scheduler) is not None:
         return [math.nan] * len(begins)
-    first = len(scheduler.timesteps) - evaluations
+    start = min(_index_of(scheduler, first), len(scheduler.timesteps) - evaluations)
     levels = []
     for k in begins:
         if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
-            alpha, sigma = _from_sigma(scheduler, float(scheduler.sigmas[first + k]))
+            alpha, sigma = _from_sigma(scheduler, float(scheduler.sigmas[start + k]))
         else:
-            alpha, sigma = noise_level(scheduler, scheduler.timesteps[first + k])
+            alpha, sigma = noise_level(scheduler, scheduler.timesteps[start + k])
         levels.append(sigma / alpha if alpha > 0 else math.inf)
     return levels
 
@@ -171,8 +173,14 @@ def own_settings(scheduler: Any) -> dict[str, Any]:
     config = getattr(scheduler, "config", None)
     if not hasattr(scheduler, "from_config"):
         return dict(vars(config)) if config is not None else {}
-    taken = {name for kind in type(scheduler).__mro__ for name in inspect.signature(kind).parameters}
+    kind: Any = type(scheduler)
+    taken = _settings_of(kind)
     return {name: value for name, value in scheduler.config.items() if name in taken}
+
+
+@cache
+def _settings_of(kind: Any) -> frozenset[str]:
+    return frozenset(name for own in kind.__mro__ for name in inspect.signature(own).parameters)
 
 
 def _is_named(scheduler: Any, beginnings: tuple[str, ...]) -> bool:

@@ -207,7 +207,7 @@ class PipelineCall:
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
         self.steering.run.trace = guided.trace
-        for message in of_schedule(self.guidance, self.pipe.scheduler, self._evaluations()):
+        for message in of_schedule(self.guidance, self.pipe.scheduler, self._timestep(call), self._evaluations()):
             warnings.warn(message, SteerclearWarning, stacklevel=2)
         return guided
 
@@ -232,13 +232,16 @@ class PipelineCall:
 
     def _point(self, call: NetworkCall) -> Point:
         sample = call.part(call.sample if self.unscaled is None else self.unscaled, 0)
-        timestep = call.argument("timestep")
-        level = timestep.flatten()[0] if isinstance(timestep, Tensor) and timestep.ndim else timestep
-        if self.family.timestep_scale != 1:
-            level = level * self.family.timestep_scale
         return point(
-            self.pipe.scheduler, self._latents(sample), level, self.index, self._evaluations(), timestep=timestep
-        )
+            self.pipe.scheduler, self._latents(sample), self._timestep(call), self.index, self._evaluations(),
+            timestep=call.argument("timestep"),
+        )  # fmt: skip
+
+    def _timestep(self, call: NetworkCall) -> Any:
+        """In the scheduler's units."""
+        told = call.argument("timestep")
+        one = told.flatten()[0] if isinstance(told, Tensor) and told.ndim else told
+        return one * self.family.timestep_scale if self.family.timestep_scale != 1 else one
 
     def _latents(self, tensor: Tensor) -> Tensor:
         """Without what lies behind the latents: a mask and a picture on input, a variance on output."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import in_words_of, shown
 from ..guidance.base import Guidance
+from ..schedulers import altered_denoised
 from .families import Family, is_distilled
 from .negatives import EMBEDDED, Negatives
 from .weak.base import WeakNetwork
@@ -80,6 +81,8 @@ def of_call(
             f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
             f"{in_words_of(f'steer(..., {setting}=...)', '--negative-prompt')}"
         )
+    if getattr(pipe, "vae", None) is not None:
+        yield from of_latents(pipe.scheduler)
     yield from _scales(family, getattr(pipe, family.network), guidance, given)
     if (scale_of(guidance) != 1 or len(negatives)) and given.get("guidance_scale", 2.0) <= 1:
         yield from _sizes_left_out(pipe, given)
@@ -99,6 +102,16 @@ def of_call(
             "prompt_embeds are given without negative_prompt_embeds, so a branch without the prompt is the pipeline's "
             "own empty prompt, encoded by the pipeline; if your embeddings were made in another way, give "
             "negative_prompt_embeds made in the same way"
+        )
+
+
+def of_latents(scheduler: Any) -> Iterator[str]:
+    """A scheduler that treats latents as if they were pixels."""
+    reason = altered_denoised(scheduler)
+    if reason is not None:
+        yield (
+            f"{reason}, and the samples of this model are latents, which reach further: its images are spoiled, and so is "
+            f"what a dynamic guidance tracks; set it to False in the scheduler's config"
         )
 
 

@@ -83,11 +83,12 @@ def _portraits(
     from ..bridges.loading import load_model
     from ..recipe import parse_seeds
 
+    wanted = parse_seeds(seeds)
     loaded = load_model(model, device=device)
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)
         result = measure(
-            loaded, parse_seeds(seeds), outdir, num_inference_steps=steps, batch_size=batch_size,
+            loaded, wanted, outdir, num_inference_steps=steps, batch_size=batch_size,
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
     _print(result, format)

@@ -57,12 +57,15 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     place of .999 it ends at 195. (EDM begins at 160 times the data's deviation.) So 30 steps lie closer where it is
     decided what is there: too few of them lose what is rare (``tests/test_training.py`` has an exact world).
     """
-    return DPMSolverMultistepScheduler(
+    scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=1000, trained_betas=betas_for_alpha_bar(1000, LARGEST_BETA).tolist(),
         prediction_type="v_prediction", algorithm_type="sde-dpmsolver++", use_karras_sigmas=True,
         timestep_spacing="trailing", steps_offset=1,
         lambda_min_clipped=-10.0,  # nothing is clipped; the default, -inf, is no JSON
     )  # fmt: skip
+    # not a setting of this scheduler, but of those that are made from its config (DDIM, DDPM): they would cut latents
+    scheduler.register_to_config(clip_sample=False)
+    return scheduler
 
 
 class TextToLatents(nn.Module):

@@ -18,7 +18,7 @@ from ...records import Trace
 from ...schedulers import steps_begun
 from ...settings import finite, read_object
 from ...shelf import from_config
-from ..effects import of_block, scale_of
+from ..effects import of_block, of_latents, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
 from ..weak.base import WeakNetwork
 from ..weak.naming import as_weak, weak_from_config
@@ -218,7 +218,8 @@ class Guider(BaseGuidance):
         scheduler, evaluations = loop.pipe.scheduler, len(loop.block.timesteps)
         for message in (
             *of_block(self.guidance, negatives, self.weak),
-            *of_schedule(self.guidance, scheduler, evaluations),
+            *of_latents(scheduler),
+            *of_schedule(self.guidance, scheduler, loop.block.timesteps[0], evaluations),
         ):
             _warn(message)
 
