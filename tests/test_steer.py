@@ -149,7 +149,7 @@ def test_plain_guidance_needs_no_noise_level(name):
     for guidance in (
         AutoGuidance(2.0, NEGATIVE),
         IntervalGuidance(THREE_BRANCHES, 0.2, 0.8),
-        DynamicNegativeGuidance(2.0, 0.0),
+        DynamicNegativeGuidance(2.0, negative_scale=0.0),
     ):
         weak = tiny.unet(seed=8) if guidance.needs_weak() else None
         _, run = steered(pipe, guidance, None if "dynamic" in guidance.name else "beard", weak=weak, **settings)
