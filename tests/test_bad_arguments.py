@@ -297,10 +297,12 @@ def test_sample(changed: dict[str, Any], sentence: str) -> None:
         sampled(**changed)
 
 
-def test_folders_may_be_texts_and_seeds_any_whole_numbers(model: Model, tmp_path: Path) -> None:
+def test_folders_may_be_texts_and_numbers_any_librarys(model: Model, tmp_path: Path) -> None:
     seeds: Any = np.array([3, 4])
-    question = Question(MAN, [], range(2), 2, methods=["cfg"])  # type: ignore[arg-type]  # what people give
-    found = compare(model, question, str(tmp_path / "run"))
+    numbers: Any = {"num_inference_steps": np.int64(2), "guidance_scale": np.float32(3), "height": torch.tensor(16)}
+    question = Question(MAN, [], range(2), methods=["cfg"], **numbers)  # type: ignore[arg-type]  # what people give
+    found = compare(model, question, str(tmp_path / "run"), batch_size=np.int64(2))
+    assert (found.num_inference_steps, found.height) == (2, 16)
     assert (found.seeds, [method.name for method in found.methods]) == ("0-1", ["cfg"])
     assert write_report(Results.model_validate(found), str(tmp_path / "run")).is_file()
     pictures = generate(model, recipe(model), seeds, str(tmp_path / "images"))
@@ -331,10 +333,12 @@ CONSTRUCTED: list[tuple[Callable[[], Any], str]] = [
     (lambda: steerclear.DynamicNegativeGuidance(3.0, concept="both"), "concept is 'both'"),
     (lambda: steerclear.ConstantEvidence(2.0), "posterior is 2.0"),
     (lambda: steerclear.ConstantEvidence("half"), "posterior is 'half'"),
-    (lambda: steerclear.TransitionEvidence(prior=0), "prior is 0, but must be between 0 and 1"),
+    (lambda: steerclear.TransitionEvidence(prior=0), "prior is 0.0, but must be between 0 and 1"),
     (lambda: steerclear.TransitionEvidence(prior=math.nan), "prior is nan"),
     (lambda: steerclear.TransitionEvidence(prior="half"), "prior is 'half'"),
-    (lambda: steerclear.TransitionEvidence(method="best"), "method is 'best'"),
+    (lambda: steerclear.PublishedEvidence(prior=2), "prior is 2"),
+    (lambda: steerclear.NegativePromptGuidance(negative_scale=math.nan), "negative_scale is nan"),
+    (lambda: steerclear.DynamicNegativeGuidance(3.0, negative_scale="strong"), "negative_scale is .strong."),
     (lambda: steerclear.TransitionEvidence(temperature=0), "temperature is 0"),
     (lambda: steerclear.TransitionEvidence(stop_below=-1), "stop_below is -1"),
     (lambda: steerclear.OracleEvidence(5), "log_odds is 5"),

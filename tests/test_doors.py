@@ -78,7 +78,7 @@ def test_json_is_exact_on_any_stream(run: Path, monkeypatch: pytest.MonkeyPatch)
         assert json.loads(out) == json.loads((run / "results.json").read_text(encoding="utf-8"))
         assert (
             Results.model_validate_json(out).notes[-1]
-            == "2 images a method: read the intervals. A published figure needs at least 1,000."
+            == "2 images per method: read the intervals. A published figure needs at least 1,000."
         )
         assert ("é" in out, "\\u00e9" in out) == ((False, True) if encoding == "ascii" else (True, False))
 
@@ -258,7 +258,7 @@ LONG = "very " * 20_000
     ("arguments", "start", "end"),
     [
         (["compare", MAN + " " + LONG], "steerclear: the prompt is longer than the ", "Shorten it, or put what matters first."),
-        (["generate", MAN, "--negative-prompt", LONG], "steerclear: the negative prompt is longer than the", "put what matters first."),
+        (["generate", MAN, "--guidance", "negative", "--negative-prompt", LONG], "steerclear: the negative prompt is longer than the", "put what matters first."),
         (["compare", " " * 100_000], "steerclear: the prompt is empty (' ", "say in a few words what the image shall show."),
         (["compare", MAN, "--methods", LONG], "steerclear: there is no method 'very very", "rescaled, unguided."),
         (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "There are: portraits."),
@@ -268,7 +268,7 @@ LONG = "very " * 20_000
         (["generate", MAN, "--set", "guidance_scale=" + LONG], "steerclear: guidance_scale is 'very very", "a finite number."),
         (["compare", MAN, "--seeds", "9," * 50_000], "steerclear: seeds is '9,9,9", "seeds are whole numbers of at least 0."),
         (["compare", MAN, "--device", LONG], "steerclear: device is 'very very", "."),
-        (["compare", MAN, "--outdir", "a" * 100_000], "steerclear: File name too long 'aaaa", "what was done is kept."),
+        (["compare", MAN, "--outdir", "a" * 100_000], "steerclear: File name too long 'aaaa", "(100,002 characters)."),
     ],
 )  # fmt: skip
 def test_what_is_long_is_not_echoed_whole(

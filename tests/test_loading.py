@@ -146,7 +146,7 @@ def test_a_weak_network_is_a_folder_of_a_network_or_of_a_whole_pipeline(
     folder = folders(name)
     assert generate("--model", folder, "--guidance", "unguided", "--seeds", "0", "--outdir", tmp_path / "plain") == 0
     for way, weak in (("network", folder / part), ("pipeline", folder)):
-        arguments = ["--guidance", "autoguidance", "--guidance-scale", "3", "--weak", weak, "--seeds", "0"]
+        arguments = ["--guidance", "autoguidance", "--set", "auto_scale=3", "--weak", weak, "--seeds", "0"]
         assert generate("--model", folder, *arguments, "--outdir", tmp_path / way) == 0
         assert np.abs(pixels(tmp_path / way / "00000.png") - pixels(tmp_path / "plain" / "00000.png")).max() <= 1
     model = load_model(str(folder), weak=str(folder))
@@ -173,7 +173,7 @@ def test_a_weak_network_is_a_kind_with_settings(folders: Any, tmp_path: Path) ->
 
 def test_a_lora_can_be_what_the_weak_network_lacks_or_has(folders: Any, tmp_path: Path) -> None:
     style = lora_file(tmp_path / "lora", tiny.family("sd"))
-    common = ["--model", folders("sd"), "--guidance", "autoguidance", "--guidance-scale", "2", "--seeds", "0"]
+    common = ["--model", folders("sd"), "--guidance", "autoguidance", "--set", "auto_scale=2", "--seeds", "0"]
     without = ["--lora", style, "--weak", "without-lora"]
     assert generate(*common, *without, "--outdir", tmp_path / "without") == 0
     having = ["--lora", f"{style}:0", "--weak", "with-lora:adapter=lora_1"]

@@ -72,7 +72,7 @@ def generate(
     if not isinstance(recipe, Recipe):
         raise InvalidSetting("recipe", recipe, "a Recipe")
     seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
-    whole("batch_size", batch_size, low=1)
+    batch_size = whole("batch_size", batch_size, low=1)
     check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}

@@ -63,8 +63,8 @@ def sample(
         SteerclearWarning: a guidance that has no step of this schedule to act in.
     """
     seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
-    whole("num_inference_steps", num_inference_steps, low=1)
-    whole("negatives", negatives, low=0)
+    num_inference_steps = whole("num_inference_steps", num_inference_steps, low=1)
+    negatives = whole("negatives", negatives, low=0)
     check_repeatable(scheduler)
     if prediction_type(scheduler) != denoiser.prediction_type:
         raise InvalidSetting(
