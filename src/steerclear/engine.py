@@ -1,7 +1,7 @@
 """Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from .guidance.base import Guidance
 from .numerics import norm
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
 from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
+from .settings import Configurable
 
 GUIDANCE_NORM = "guidance_norm"
 """In the trace of every guidance, at steps that evaluate the prompt's branch at a known noise level."""
@@ -86,10 +87,11 @@ class GuidedDenoiser:
         Raises:
             NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
         """
-        evaluation = _Evaluation(self.denoiser, point, self._remedy() if self.trace.steps else UNGUIDED_REMEDY)
+        remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
+        evaluation = _Evaluation(self.denoiser, point, remedy)
         step = Step(point, self.denoiser.prediction_type, self.negatives, evaluation.ask)
         guided: Guided = self.guidance(step, self.state)
-        evaluation.check_finite("the guided prediction", guided.prediction, self._remedy())
+        evaluation.check_finite("the guided prediction", guided.prediction, self._remedy)
         self.state = guided.state
         shown = {**evaluation.norms(step, guided.prediction), **guided.info}
         info = {name: values.detach().float().cpu() for name, values in shown.items()}
@@ -99,19 +101,20 @@ class GuidedDenoiser:
 
     def _remedy(self) -> str:
         """What may help where the guidance has acted."""
-        scales = sorted(_amplifying(self.guidance.to_config()).items(), key=lambda scale: -scale[1])
+        scales = sorted(_amplifying(self.guidance).items(), key=lambda scale: -scale[1])
         lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
         return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
 
 
-def _amplifying(config: Mapping[str, Any], where: str = "") -> dict[str, float]:
+def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
     """The scales of a guidance, and of what it holds, that are above 1 in size: only these can blow a prediction up."""
     found: dict[str, float] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
+    for name in part.parameters():
+        value = getattr(part, name)
+        if isinstance(value, Configurable):
             found |= _amplifying(value, f"{where}{name}.")
         elif name.endswith("scale") and value is not None:
-            largest = max((abs(one) for one in (value if isinstance(value, list | tuple) else [value])), default=0)
+            largest = max((abs(one) for one in (value if isinstance(value, tuple) else (value,))), default=0)
             found |= {f"{where}{name}": largest} if largest > 1 else {}
     return found
 
@@ -122,10 +125,10 @@ class _Evaluation:
     Args:
         denoiser: what is guided.
         point: where.
-        remedy: what may help against a branch that is not finite.
+        remedy: says what may help against a branch that is not finite.
     """
 
-    def __init__(self, denoiser: Denoiser, point: Point, remedy: str) -> None:
+    def __init__(self, denoiser: Denoiser, point: Point, remedy: Callable[[], str]) -> None:
         self.denoiser, self.point, self.remedy = denoiser, point, remedy
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
@@ -159,7 +162,9 @@ class _Evaluation:
             self.check_finite(f"the prediction of branch {name!r}", prediction, self.remedy, rows)
         return dict(zip(names, predictions, strict=True))
 
-    def check_finite(self, what: str, prediction: Tensor, remedy: str, rows: Tensor | None = None) -> None:
+    def check_finite(
+        self, what: str, prediction: Tensor, remedy: Callable[[], str], rows: Tensor | None = None
+    ) -> None:
         if torch.isfinite(prediction.sum()):
             return
         bad = ~torch.isfinite(prediction).flatten(1).all(1)
@@ -170,5 +175,5 @@ class _Evaluation:
             what,
             f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
             f"{', '.join(self.asked)})",
-            remedy,
+            remedy(),
         )
