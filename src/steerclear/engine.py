@@ -1,7 +1,7 @@
 """Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from .guidance.base import Guidance
 from .numerics import norm
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
 from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
+from .settings import Configurable
 
 GUIDANCE_NORM = "guidance_norm"
 """In the trace of every guidance, at steps that evaluate the prompt's branch at a known noise level."""
@@ -99,19 +100,20 @@ class GuidedDenoiser:
 
     def _remedy(self) -> str:
         """What may help where the guidance has acted."""
-        scales = sorted(_amplifying(self.guidance.to_config()).items(), key=lambda scale: -scale[1])
+        scales = sorted(_amplifying(self.guidance).items(), key=lambda scale: -scale[1])
         lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
         return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
 
 
-def _amplifying(config: Mapping[str, Any], where: str = "") -> dict[str, float]:
+def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
     """The scales of a guidance, and of what it holds, that are above 1 in size: only these can blow a prediction up."""
     found: dict[str, float] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
+    for name in part.parameters():
+        value = getattr(part, name)
+        if isinstance(value, Configurable):
             found |= _amplifying(value, f"{where}{name}.")
         elif name.endswith("scale") and value is not None:
-            largest = max((abs(one) for one in (value if isinstance(value, list | tuple) else [value])), default=0)
+            largest = max((abs(one) for one in (value if isinstance(value, tuple) else (value,))), default=0)
             found |= {f"{where}{name}": largest} if largest > 1 else {}
     return found
 
