@@ -151,7 +151,7 @@ def generated(*arguments: str) -> list[str]:
     return ["generate", "a man", "--model", "model", "--outdir", "out", *SMALL, *arguments]
 
 
-NUMBER_OF_BETAS = "a list with a number for each of num_train_timesteps, or null"
+NUMBER_OF_BETAS = "a list with a number from 0 to 1 for each of num_train_timesteps, or null"
 SIZE = "a whole number of at least 1, a list of such or null"
 
 
@@ -161,7 +161,8 @@ SIZE = "a whole number of at least 1, a list of such or null"
         *[("unet/config.json", "sample_size", value, SIZE) for value in ("16", "abc", 0, -1, 1.5, {}, [0], True, 1e300)],
         *[("vae/config.json", "scaling_factor", value, "a number above 0 or null") for value in ("0.18", 0, -1, [], {}, True, float("nan"))],
         *[("scheduler/scheduler_config.json", "num_train_timesteps", value, "a whole number of at least 1") for value in (0, -5, "1000", None, 1.5, [])],
-        *[("scheduler/scheduler_config.json", "trained_betas", value, NUMBER_OF_BETAS) for value in ([], "abc", 0, ["a"], [1e-4], {}, [float("inf")] * 1000)],
+        *[("scheduler/scheduler_config.json", "trained_betas", value, NUMBER_OF_BETAS) for value in ([], "abc", 0, ["a"], [1e-4], {}, [float("inf")] * 1000, [2.0] * 1000)],
+        *[("scheduler/scheduler_config.json", "beta_end", value, "a number from 0 to 1 or null") for value in (1e12, -0.1, "0.02", [])],
     ],
 )  # fmt: skip
 def test_a_configuration_that_no_run_can_compute_with_is_refused(

@@ -142,7 +142,7 @@ def test_nan_on_the_way_names_the_scales_that_the_guidance_has(guidance: Guidanc
     network.poison = "empty"
     with pytest.raises(NotFiniteError) as raised:
         guided.predict(Point(sample, 0.6, 0.8, 400, 1, 4))
-    assert str(raised.value).endswith(f"kept. {remedy}")
+    assert str(raised.value).endswith(f"). {remedy}")
 
 
 def test_a_guidance_that_overflows_at_the_first_step_is_told_of_its_scale() -> None:

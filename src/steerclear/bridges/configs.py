@@ -27,6 +27,7 @@ OF_THE_MODEL = frozenset({
 """Settings of a scheduler that say how its model was trained: no other scheduler's defaults can stand for them."""
 
 Size = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, le=1)]
 
 
 class NetworkConfig(BaseModel):
@@ -44,7 +45,9 @@ class SchedulerConfig(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     num_train_timesteps: Size = 1000
-    trained_betas: list[float] | None = None
+    beta_start: Beta | None = None
+    beta_end: Beta | None = None
+    trained_betas: list[Beta] | None = None
 
     @field_validator("trained_betas")
     @classmethod
@@ -59,7 +62,9 @@ ALLOWED = {
     "sample_size": "a whole number of at least 1, a list of such or null",
     "scaling_factor": "a number above 0 or null",
     "num_train_timesteps": "a whole number of at least 1",
-    "trained_betas": "a list with a number for each of num_train_timesteps, or null",
+    "beta_start": "a number from 0 to 1 or null",
+    "beta_end": "a number from 0 to 1 or null",
+    "trained_betas": "a list with a number from 0 to 1 for each of num_train_timesteps, or null",
 }
 
 
