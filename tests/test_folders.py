@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,21 @@ def test_a_folder_is_refused_before_the_model_is_loaded(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Signals as a process in a terminal has them: one that runs in the background may have been told to ignore some."""
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL, "SIGTERM": signal.SIG_DFL}
+    before = {
+        number: signal.signal(number, usual[name])
+        for name in usual
+        if (number := getattr(signal, name, None)) is not None
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_a_run_as_ctrl_c_does(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     number = getattr(signal, name, None)
@@ -286,6 +302,7 @@ def test_a_signal_ends_a_run_as_ctrl_c_does(name: str, tmp_path: Path, capsys: p
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_closed_terminal_ends_a_run_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar and the last sentence have nowhere to go."""
