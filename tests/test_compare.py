@@ -182,12 +182,12 @@ def test_a_negative_without_effect_is_warned_of(tmp_path: Path, capsys: pytest.C
     assert ".py" not in printed
 
 
-def test_a_deterministic_scheduler_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_against_a_deterministic_scheduler(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tracking works there: docs/measured.md."""
     arguments = ["compare", MAN, "--negative-prompt", "mustache", "--scheduler", "DDIMScheduler", "--seeds", "0-1", "--steps", "2",
                  "--methods", "dynamic-negative", "--outdir", str(tmp_path / "o"), "--format", "json"]  # fmt: skip
     assert main(arguments) == 0
-    notes = json.loads(capsys.readouterr().out)["notes"]
-    assert notes[0].startswith("DDIMScheduler is deterministic: its steps have no transition likelihood")
+    assert "deterministic" not in " ".join(json.loads(capsys.readouterr().out)["notes"])
 
 
 def test_guidance_list_and_show_are_readable_by_programs(capsys: pytest.CaptureFixture[str]) -> None:

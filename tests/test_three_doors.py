@@ -1,8 +1,9 @@
-"""``compare``, ``generate`` and ``steer`` make the same images of the same question, with nothing set by hand."""
+"""``compare``, ``generate`` and ``steer`` make the same images of the same question and prior, with nothing else set by hand."""
 
 import json
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,8 +12,11 @@ from steerclear import DynamicNegativeGuidance, IntervalGuidance, load_model, st
 from steerclear.belief import Circumstances
 from steerclear.cli.app import main
 from steerclear.engine import GuidedDenoiser
+from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.gallery import read_settings
+from steerclear.measure import circumstances
+from steerclear.methods import unmeasured
 from steerclear.seeds import image_generators
 from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
 
@@ -86,3 +90,31 @@ def test_the_prior_of_the_shipped_world_is_its_truth(
     evidence = json.loads(capsys.readouterr().out)["recipe"]["guidance"]["evidence"]
     assert evidence["prior"] == pytest.approx(rate)
     assert evidence["stop_below"] == 1.0
+
+
+def test_each_negative_has_the_prior_of_its_own() -> None:
+    model = load_model("portraits")
+    assert circumstances(model, PROMPT, ["mustache", "hat"]) == Circumstances(prior=(0.5, 0.25))
+    assert circumstances(model, PROMPT, []) == Circumstances()
+
+
+def test_steer_knows_no_world_and_takes_the_prior_that_it_is_given(tmp_path: Path) -> None:
+    """A hat is in a quarter of the true portraits; the fallback of one half makes other images."""
+    asked = ["generate", PROMPT, "--negative-prompt", "hat", "--seeds", "3", "--steps", "4", "--outdir", str(tmp_path)]
+    assert main(asked) == 0
+    pipe, expected = load_model("portraits").pipe, pixels(tmp_path / "00003.png")
+
+    def steered(guidance: DynamicNegativeGuidance) -> np.ndarray:
+        with steer(pipe, guidance, "hat"):
+            return np.array(pipe(PROMPT, num_inference_steps=4, generator=image_generators([3])).images[0])
+
+    known = DynamicNegativeGuidance(evidence=TransitionEvidence(0.25))
+    assert np.array_equal(steered(known), expected)
+    assert np.abs(steered(DynamicNegativeGuidance()).astype(int) - expected).max() > 20
+
+
+@pytest.mark.parametrize(("scheduler", "said"), [("FlowMatchEulerDiscreteScheduler", 1), ("DDIMScheduler", 0)])
+def test_what_nobody_has_measured_is_said(scheduler: str, said: int) -> None:
+    made = getattr(diffusers, scheduler)()
+    assert len(unmeasured(made, IntervalGuidance(DynamicNegativeGuidance()))) == said
+    assert not unmeasured(made, DynamicNegativeGuidance(evidence=ConstantEvidence()))

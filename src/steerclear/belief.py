@@ -47,11 +47,12 @@ class Circumstances:
 
     Attributes:
         exact: the denoiser is that of a world whose truth is known, and not a learned network.
-        prior: how often the concept shows without guidance, in (0, 1); 0.5 where nobody knows.
+        prior: how often the concept shows without guidance, in (0, 1), or a tuple with one for each negative prompt; 0.5
+            where nobody knows.
     """
 
     exact: bool = False
-    prior: float = 0.5
+    prior: float | tuple[float, ...] = 0.5
 
 
 class Evidence(Configurable, ABC):

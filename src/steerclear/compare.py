@@ -20,12 +20,11 @@ from .folders import run_folder
 from .gallery import Picture, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
-from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
+from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods, unmeasured
 from .metrics.estimates import INTERVAL_NEEDS
 from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, decoded, format_seeds
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .saving import stays_if_unwritable
-from .schedulers import is_flow, is_stochastic
 from .seeds import checked_seeds
 from .settings import finite, folder_path, whole
 from .table import UNSURE
@@ -359,17 +358,7 @@ def _notes(
 ) -> list[str]:
     scheduler = model.pipe.scheduler
     notes = [f"{sentence}." for sentence in of_latents(scheduler)]
-    if not is_stochastic(scheduler) and any("dynamic" in method.name for method in methods):
-        remedy = (
-            "No scheduler of a flow-matching model draws an image's own noise; to push without tracking, hold the "
-            "posterior constant: steerclear generate --guidance dynamic-negative --set evidence=constant."
-            if is_flow(scheduler)
-            else "Use a stochastic scheduler, such as SDE-DPM-Solver++ or EulerAncestralDiscreteScheduler."
-        )
-        notes.append(
-            f"{type(scheduler).__name__} is deterministic: its steps have no transition likelihood, so the tracked posterior "
-            f"of the dynamic negative loses its meaning at low noise. {remedy}"
-        )
+    notes += dict.fromkeys(note for method in methods for note in unmeasured(scheduler, method.guidance))
     if laboratory is None and (model.folder / CLASSIFIER).is_file():
         notes.append(
             f"The classifier of this model sees images of {SIZE} x {SIZE} alone, so nothing says whether the concept is gone or "

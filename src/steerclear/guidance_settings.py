@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from .belief import Evidence
-from .errors import InvalidSetting, UnknownName
+from .errors import InvalidSetting, SteerclearError, UnknownName
 from .guidance.base import find_guidance, guidances
 from .settings import MOST_NESTED, Configurable
 from .shelf import entries, find
@@ -38,6 +38,21 @@ def build_guidance(name: str, guidance_scale: float | None = None, assignments: 
     cls = find_guidance(name)
     scale = [] if guidance_scale is None else [f"guidance_scale={json.dumps(guidance_scale)}"]
     return _built(cls, {}, _tree([*scale, *assignments]))
+
+
+def first_that_takes(names: Sequence[str], guidance_scale: float | None, assignments: Sequence[str]) -> Any:
+    """The first of these guidances that takes the settings, built; if none does, the first one's refusal is raised.
+
+    >>> first_that_takes(["dynamic-negative", "negative"], None, ["guidance_rescale=0.5"]).name
+    'negative'
+    """
+    refusals = []
+    for name in names:
+        try:
+            return build_guidance(name, guidance_scale, assignments)
+        except SteerclearError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def _tree(assignments: Sequence[str]) -> dict[str, Any]:

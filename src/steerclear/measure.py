@@ -57,10 +57,11 @@ class Seen:
 
 
 def circumstances(model: Model, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known of a run with these prompts: on the portraits' model, how often true portraits show the negative."""
-    if not (model.folder / CLASSIFIER).is_file():
+    """What is known of a run with these prompts: on the portraits' model, how often true portraits show each negative."""
+    if not negatives or not (model.folder / CLASSIFIER).is_file():
         return Circumstances()
-    return Circumstances(prior=PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None).prior())
+    priors = tuple(PortraitLaboratory(model.folder, prompt, negative).prior() for negative in negatives)
+    return Circumstances(prior=priors[0] if len(priors) == 1 else priors)
 
 
 def pixels(pictures: Sequence[Picture]) -> Tensor:
@@ -138,7 +139,7 @@ class PortraitLaboratory:
         return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
 
     def prior(self) -> float:
-        """How often a concept is in true portraits of the prompt (the commonest one), kept away from 0 and 1."""
+        """How often a concept is in true portraits of the prompt (the commonest one), kept between 0.05 and 0.95."""
         try:
             attributes, probability = posterior(self.prompt)
         except SteerclearError:

@@ -1,7 +1,9 @@
 """The ways of saying "no" that ``compare`` puts side by side."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import InvalidSetting, UnknownName
 from .guidance.auto import AutoGuidance
@@ -10,9 +12,11 @@ from .guidance.classifier_free import ClassifierFreeGuidance
 from .guidance.dynamic_negative import DynamicNegativeGuidance
 from .guidance.negative_prompt import NegativePromptGuidance
 from .guidance.unguided import Unguided
+from .schedulers import is_flow
 
-WITHOUT_NEGATIVE, WITH_NEGATIVE, WITH_NEGATIVE_CLASS = "cfg", "dynamic-negative", "negative"
-"""The guidance that is taken where none is named; classes have no conjunction, which the dynamic negative asks for."""
+WITHOUT_NEGATIVE, WITH_NEGATIVE = "cfg", ("dynamic-negative", "negative")
+"""The guidance that is taken where none is named: of two, the first that takes the settings; the last where classes stand
+for prompts, which have no conjunction for the dynamic negative."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
 TAKE_SCALE = {
@@ -67,6 +71,19 @@ def standard_methods(
                AutoGuidance(auto_scale, inside)),
     ]  # fmt: skip
     return [method for method in methods if negatives or method.name != "without"]
+
+
+def unmeasured(scheduler: Any, guidance: Guidance) -> list[str]:
+    """What nobody has measured of a guidance under a scheduler, in sentences."""
+    if not is_flow(scheduler) or "TransitionEvidence" not in json.dumps(guidance.to_config()):
+        return []
+    return [
+        (
+            "The tracking of the dynamic negative has been measured under the schedulers of Stable Diffusion (docs/measured.md), and "
+            "not under flow matching. To push without tracking, hold the posterior constant: --guidance dynamic-negative --set "
+            "evidence=constant."
+        )
+    ]
 
 
 def chosen_methods(

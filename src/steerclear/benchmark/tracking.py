@@ -82,7 +82,7 @@ def _claims(scheduler: str, made: dict[str, torch.Tensor], laboratory: PortraitL
         at_most(f"{scheduler}: {CONCEPT} under the dynamic negative, against {LEFT:g} of CFG's ({_told(rates)})",
                 LEFT * rates["cfg"].value, rates[ours]),
         at_most(f"{scheduler}: Fréchet distance of the dynamic negative, against the negative prompt's ({_told(distances)}; "
-                f"collateral shift: {_told(shifts)}, as many true portraits {shifts[ours].truth:.3f})",
+                f"collateral shift, less chance: {_told(shifts)})",
                 distances["negative"].value, distances[ours]),
         at_most(f"{scheduler}: how far the dynamic negative moved images without the concept, as a share of those with it, "
                 f"against the negative prompt's", moved["negative"].value, moved[ours]),

@@ -111,7 +111,8 @@ def of_latents(scheduler: Any) -> Iterator[str]:
     if reason is not None:
         yield (
             f"{reason}, and the samples of this model are latents, which reach further: its images are spoiled, and so is "
-            f"what a dynamic guidance tracks; set it to False in the scheduler's config"
+            f"what a dynamic guidance tracks; make the scheduler again with these set to False, as "
+            f"from_config(scheduler.config, clip_sample=False)"
         )
 
 

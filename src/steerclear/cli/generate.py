@@ -64,13 +64,13 @@ def command(
     from ..compare import recipe_of
     from ..folders import default_folder, refuse_early, run_folder
     from ..generate import check_recipe, generate, warn_of_idle_weak
-    from ..guidance_settings import build_guidance
-    from ..methods import WITH_NEGATIVE, WITH_NEGATIVE_CLASS, WITHOUT_NEGATIVE, Method
+    from ..guidance_settings import build_guidance, first_that_takes
+    from ..methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
     from ..recipe import checked_prompt, parse_seeds
 
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
-    name = guidance or (WITH_NEGATIVE if negatives else WITHOUT_NEGATIVE)
-    built = build_guidance(name, guidance_scale, set or [])
+    names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)
+    built = first_that_takes(names, guidance_scale, set or [])
     wanted = parse_seeds(seeds)
     text = checked_prompt("prompt", prompt)
     asked = {
@@ -86,9 +86,12 @@ def command(
     )
     if guidance is None and negatives:
         if takes_classes(loaded.pipe):
-            name, built = WITH_NEGATIVE_CLASS, build_guidance(WITH_NEGATIVE_CLASS, guidance_scale, set or [])
-        console().print(f"guidance: {name}, which uses the negative prompt; --guidance takes another.", markup=False)
-    recipe = recipe_of(loaded, Method(name, name, text, negatives, built), steps, height, width)
+            built = build_guidance(WITH_NEGATIVE[-1], guidance_scale, set or [])
+        said = f"guidance: {built.name}, which uses the negative prompt; --guidance takes another."
+        console().print(said, markup=False, soft_wrap=True)
+    for note in unmeasured(loaded.pipe.scheduler, built):
+        console().print(f"note: {note}", markup=False, soft_wrap=True)
+    recipe = recipe_of(loaded, Method(built.name, built.name, text, negatives, built), steps, height, width)
     check_recipe(loaded, recipe)
     warn_of_idle_weak(loaded, [recipe])
     with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:

@@ -31,7 +31,8 @@ class PublishedEvidence(TrackingEvidence):
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt. None takes the rate in the world's truth where it is known, else 0.5.
+            negative prompt. None takes the rate in the world's truth, kept
+            between 0.05 and 0.95, where it is known (``compare`` and ``generate`` on the shipped model), else 0.5.
         temperature: tau; multiplies every change. The release takes 1, and 0.2 for CIFAR-10.
         offset: delta, 0 for none.
         lowest, highest: what the probability is clamped to, 0 < lowest < highest < 1. A weight is at most
@@ -81,7 +82,7 @@ class PublishedEvidence(TrackingEvidence):
         a, b = dot(difference, difference), dot(departure.positive, difference)
         g = dot(y - departure.point, difference)
         change = -self.temperature * (s * g + (s**2 - reached**2) / 2 * (2 * b + a)) / reached**2
-        # in units of variance-preserving samples, which the release's are
-        variance = reached**2 * (1 - (reached / s) ** 2) / (1 + reached**2)
-        log_p = torch.nn.functional.logsigmoid(log_odds) + change + self.offset / (2 * variance)
+        if self.offset and reached < s:  # v in units of variance-preserving samples, which the release's are
+            change = change + self.offset / (2 * reached**2 * (1 - (reached / s) ** 2) / (1 + reached**2))
+        log_p = torch.nn.functional.logsigmoid(log_odds) + change
         return torch.logit(log_p.clamp(math.log(self.lowest), math.log(self.highest)).exp())

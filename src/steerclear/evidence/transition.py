@@ -45,7 +45,8 @@ class TransitionEvidence(TrackingEvidence):
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt. None takes the rate in the world's truth where it is known, else 0.5.
+            negative prompt. None takes the rate in the world's truth, kept
+            between 0.05 and 0.95, where it is known (``compare`` and ``generate`` on the shipped model), else 0.5.
         stop_below: s under which the log-odds are frozen. None takes 1 for a learned network, whose increments are noise
             below about 1, and 0 for the exact denoiser of a testbed.
         temperature: divides every increment; above 1 trusts transitions less.
