@@ -19,6 +19,7 @@ from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
 from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
 from steerclear.benchmark.overhead import benchmark_overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
+from steerclear.benchmark.tracking import selectivity
 from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
 from steerclear.records import State, Trace
@@ -324,3 +325,32 @@ def test_the_largest_distance_by_chance_of_one_portrait_is_a_sum_over_all_portra
     # many portraits come near the truth as one over the square root of their number
     few, many = (largest_distance_by_chance(prompt, images) for images in (100, 1600))
     assert few / many == pytest.approx(4, rel=0.1)
+
+
+def test_selectivity_is_the_ratio_of_two_means() -> None:
+    """Two images without the concept moved by 1 and 3 gray levels, two with it by 4 and 4."""
+    reference = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+    images = reference + torch.tensor([1, 3, 4, 4], dtype=torch.uint8)[:, None, None, None]
+    measured = selectivity(images, reference, torch.tensor([False, False, True, True]))
+    assert measured.value == 0.5
+    assert measured.low is not None
+    assert measured.high is not None
+    assert 0.25 <= measured.low < 0.5 < measured.high <= 0.75
+
+
+def test_the_tracking_is_held_against_the_negative_prompt_on_each_scheduler(
+    few_references: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["benchmark", "tracking", "--schedulers", "euler_a, dpm++ 2m", "--outdir", str(tmp_path), *SMALL]
+    assert main([*arguments, "--format", "json"]) == 0
+    result = Benchmark.model_validate_json((tmp_path / "tracking.json").read_text())
+    assert json.loads(capsys.readouterr().out) == json.loads(result.model_dump_json())
+    assert [claim.claim.partition(":")[0] for claim in result.claims] == ["euler_a"] * 2 + ["dpm++ 2m"] * 2
+    rate, distance = result.claims[2:]  # after one step no image shows the concept, so none of them had it to lose
+    found = {
+        name: float(number) for name, number in re.findall(r"(cfg|negative|dynamic-negative) (-?[\d.]+)", rate.claim)
+    }
+    assert found["dynamic-negative"] == pytest.approx(rate.value, abs=5e-4)
+    assert float(rate.bound.removeprefix("<= ")) == pytest.approx(0.5 * found["cfg"], abs=5e-4)
+    assert "Fréchet distance" in distance.claim
+    assert "collateral shift, less chance: cfg" in distance.claim
