@@ -325,6 +325,10 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
     folder = _weak_folder(weak, model, family.network)
     if folder is None:
         return None, None
+    if weak is not None:  # the model's own was checked with the model
+        here = Path(os.path.abspath(folder))  # of "." the parent would be "."
+        for place in (here, here.parent):  # a network alone, and a part of a pipeline
+            check_sums(f"the weak network {weak!r}", place, within=here)
     network = _load_weak(weak or WEAK_FOLDER, folder, pipe, own)
     OtherNetwork(network).check(pipe, own)
     return network, folder
