@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import kills
+from steerclear import folders
 from steerclear.bridges import loading
 from steerclear.cli.app import main
+from steerclear.errors import FolderConflict
 from steerclear.folders import only_process
 from steerclear.gallery import write_text
 
@@ -224,6 +226,39 @@ def test_two_questions_without_a_folder_go_to_two(tmp_path: Path, monkeypatch: p
     assert main(["compare", MAN, "--methods", "unguided", "--seeds", "0", "--steps", "1"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["compare", "generate"]
+
+
+def test_a_question_has_one_folder_however_its_names_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[Path] = []
+
+    def refuse_early(folder: Path, known: object) -> None:
+        seen.append(folder)
+        raise FolderConflict("enough is known")
+
+    monkeypatch.setattr(folders, "refuse_early", refuse_early)
+
+    def chosen(*ways: tuple[str, ...]) -> list[int]:
+        seen.clear()
+        for command in ("generate", "compare"):
+            for way in ways:
+                assert main([command, MAN, *way]) == 2
+        return [len(set(seen[: len(ways)])), len(set(seen[len(ways) :]))]
+
+    assert chosen(*(("--scheduler", name) for name in ("euler_a", "euler a", "Euler A"))) == [1, 1]
+    assert chosen(*(("--scheduler", name) for name in ("euler_a", "euler", "ddim"))) == [3, 3]
+    kinds = ("noised:0.1", "noised:strength=0.1", "noised: strength=1e-1, seed=0", "Noised")
+    assert chosen(*(("--weak", kind) for kind in kinds)) == [1, 1]
+    assert chosen(*(("--weak", kind) for kind in ("noised:0.1", "noised:0.10000001", "noised:seed=1"))) == [3, 3]
+
+
+def test_a_kind_of_weak_network_is_one_however_it_is_typed(tmp_path: Path) -> None:
+    asked = ["generate", MAN, "--guidance", "autoguidance", "--steps", "1", "--outdir", str(tmp_path)]
+    assert main([*asked, "--seeds", "0", "--weak", "noised:0.2"]) == 0
+    stamp = (tmp_path / "00000.png").stat().st_mtime_ns
+    assert main([*asked, "--seeds", "0-1", "--batch-size", "1", "--weak", "noised:strength=0.20, seed=0"]) == 0
+    assert (tmp_path / "00000.png").stat().st_mtime_ns == stamp
+    assert json.loads((tmp_path / "run.json").read_text())["weak"] == "noised:strength=0.2"
 
 
 def test_a_home_folder_is_found_where_the_shell_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

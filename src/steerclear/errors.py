@@ -77,6 +77,21 @@ def shortened(text: str, longest: int = 1000) -> str:
     return f"{text[:head]} ... {text[len(text) - tail :]} ({len(text):,} characters)"
 
 
+def typed(value: object) -> str:
+    """A setting's value as a person types it on the command line, exactly.
+
+    >>> typed(None), typed(True), typed(3.0), typed((0.3, 0.25)), typed(((1.0, 0.5), (4.0, -2.0))), typed(())
+    ('none', 'yes', '3', '0.3, 0.25', '[1, 0.5], [4, -2]', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(f"[{typed(one)}]" if isinstance(one, tuple) else typed(one) for one in value) or "none"
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
 def shown(value: object) -> str:
     """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length."""
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import Module
 
-from ...errors import InvalidSetting, UnknownName
+from ...errors import InvalidSetting, UnknownName, typed
 from ...values import frozen, read_setting, split_pairs
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
@@ -81,6 +81,17 @@ def parse_weak(text: str) -> WeakNetwork:
             raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
         settings[key] = read_setting(value, kind.types().get(key, str))
     return _built(kind, settings)
+
+
+def weak_text(weak: WeakNetwork) -> str:
+    """The inverse of :func:`parse_weak`, the same for all ways to type it: each setting that is not the default, with its key.
+
+    >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0"))
+    ('noised:strength=0.2', 'noised')
+    """
+    fields = weak.parameters().items()
+    values = {name: getattr(weak, name) for name, field in fields if getattr(weak, name) != field.default}
+    return ":".join(filter(None, (weak.name, ",".join(f"{name}={typed(value)}" for name, value in values.items()))))
 
 
 def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
