@@ -17,7 +17,7 @@ from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from .folders import run_folder
-from .gallery import Picture, write_text
+from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods
@@ -167,6 +167,8 @@ def compare(
     _warn_of_idle_scales(question, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
+    for images in places:  # of the last method too, before the first is made
+        check_places(folder / images, question.seeds)
     settings = _identity(model, question)
     with run_folder(folder, settings, recipes=places), keeping(lambda: made):
         for place, method in enumerate(methods):

@@ -66,7 +66,11 @@ def generate(
         SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
         InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
+        FolderConflict: a folder is where an image is to be written.
         OSError: an image could not be written; those before it are kept.
+
+    Warns:
+        SteerclearWarning: what is in an image's place is damaged, or of another seed or recipe; it is made again.
     """
     check_model(model)
     if not isinstance(recipe, Recipe):
