@@ -18,9 +18,13 @@ import kills
 from steerclear import folders
 from steerclear.bridges import loading
 from steerclear.cli.app import main
+from steerclear.compare import recipe_of
 from steerclear.errors import FolderConflict
 from steerclear.folders import only_process
 from steerclear.gallery import write_text
+from steerclear.generate import generate as generate_images
+from steerclear.guidance.unguided import Unguided
+from steerclear.methods import Method
 
 MAN, WOMAN = "portrait photo of a man", "portrait photo of a woman"
 SMALL = ["--seeds", "0-3", "--steps", "2", "--batch-size", "2"]
@@ -269,6 +273,24 @@ def test_a_home_folder_is_found_where_the_shell_left_it(tmp_path: Path, monkeypa
     assert (tmp_path / "home" / "x" / "00000.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert generate(Path("~nobody-of-this-name/x")) == 2
+    model = loading.load_model("portraits")
+    made = recipe_of(model, Method("unguided", "unguided", MAN, (), Unguided()), 1)
+    assert generate_images(model, made, [0], "~/y")[0].path == tmp_path / "home" / "y" / "00000.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the folder is '', but must be a path; '.' is the folder you are in."),
+        ("a\0b", r"the folder is 'a\x00b', but must be a path; take the character NUL out of it."),
+        ("~nobody-of-this-name", "the folder is '~nobody-of-this-name', but must be a path; it names no home folder"),
+    ],
+)
+def test_what_names_no_folder_is_a_sentence(text: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["generate", MAN], ["compare", MAN], ["benchmark", "shipped"], ["train", "portraits"]):
+        assert main([*command, "--outdir", text]) == 2
+        assert f"steerclear: Invalid value for '--outdir': {sentence}" in printed(capsys)
 
 
 def test_a_folder_is_refused_before_the_model_is_loaded(

@@ -27,7 +27,7 @@ from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .saving import stays_if_unwritable
 from .schedulers import is_flow, is_stochastic
 from .seeds import checked_seeds
-from .settings import finite, folder_path, whole
+from .settings import callback, finite, folder_path, whole
 from .table import UNSURE
 from .testbeds.portraits import SIZE
 
@@ -141,6 +141,8 @@ def compare(
     check_model(model)
     folder = folder_path("folder", folder)
     whole("batch_size", batch_size, low=1)
+    callback("on_method", on_method)
+    callback("on_progress", on_progress)
     question = check_question(question)
     prompt, negatives = question.prompt, question.negative_prompts
     for message in of_repeated(negatives):

@@ -31,7 +31,7 @@ from .recipe import Recipe
 from .records import Trace
 from .schedulers import check_steps
 from .seeds import checked_seeds, image_generators
-from .settings import folder_path, whole
+from .settings import callback, folder_path, whole
 
 OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
@@ -77,6 +77,7 @@ def generate(
         raise InvalidSetting("recipe", recipe, "a Recipe")
     seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
     batch_size = whole("batch_size", batch_size, low=1)
+    callback("on_progress", on_progress)
     check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}

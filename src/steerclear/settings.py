@@ -50,10 +50,30 @@ def whole(name: str, value: object, *, low: int, high: int | None = None) -> int
 
 
 def folder_path(name: str, value: object) -> Path:
-    """A path from a text or a path; raises :class:`InvalidSetting` for anything else."""
+    """A path from a text or a path; ``~`` is the home folder.
+
+    Raises:
+        InvalidSetting: something else, an empty text, a text with a NUL, or ``~name`` of a user who is not known here.
+    """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise InvalidSetting(name, value, "a path")
-    return Path(value)
+    if value == "":
+        raise InvalidSetting(name, value, "a path", "'.' is the folder you are in")
+    path = Path(value)
+    if "\0" in str(path):
+        raise InvalidSetting(name, str(path), "a path", "take the character NUL out of it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InvalidSetting(
+            name, str(path), "a path", "it names no home folder that is known here; write it in full"
+        ) from error
+
+
+def callback(name: str, value: object) -> None:
+    """Raises :class:`InvalidSetting` unless value is None or can be called."""
+    if value is not None and not callable(value):
+        raise InvalidSetting(name, value, "a function, or None")
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
