@@ -79,7 +79,10 @@ def callback(name: str, value: object) -> None:
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
     """As :func:`finite`, for one number or a tuple of them, one a negative prompt."""
     if isinstance(value, list) or value == ():
-        raise InvalidSetting(name, value, "a finite number, or a tuple with one for each negative prompt")
+        several = in_words_of(
+            "a tuple with one for each negative prompt", "one for each negative prompt with commas between them"
+        )
+        raise InvalidSetting(name, value, f"a finite number, or {several}")
     for index, one in enumerate(value if isinstance(value, tuple) else ()):
         finite(f"{name}[{index}]", one, low=low, high=high)
     if not isinstance(value, tuple):
@@ -114,8 +117,8 @@ def one_each(name: str, value: float | tuple[float, ...], count: int) -> tuple[f
     if not isinstance(value, tuple):
         return (value,) * count
     if len(value) != count:
-        prompts = "prompt" if count == 1 else "prompts"
-        raise InvalidSetting(name, value, f"a number, or {count} of them for {count} negative {prompts}")
+        several = "" if count == 1 else f", or {count} of them for {count} negative prompts"
+        raise InvalidSetting(name, value, f"a number{several}")
     return value
 
 
