@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
 from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
 from .values import described, fitted, is_number, parse_object, python_scalar
@@ -158,7 +158,8 @@ class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
     Nested settings are stored with their shelf and name: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
-    Values are first converted to their declared types (:func:`~steerclear.values.fitted`). Then the class's own
+    Values are first converted to their declared types (:func:`~steerclear.values.fitted`), and None to the empty tuple where the
+    type allows only tuples. Then the class's own
     ``__post_init__`` checks them. A value of another type that it lets pass is refused.
     """
 
@@ -183,6 +184,8 @@ class Configurable:
         refused: InvalidSetting | None = None
         for name, field in self.parameters().items():
             kind, value = self.types()[name], python_scalar(getattr(self, name, field.default))
+            if value is None and get_origin(kind) is tuple:
+                value = ()  # as "none" on the command line
             try:
                 value = fitted(value, kind)
             except ValueError:
