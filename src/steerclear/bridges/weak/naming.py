@@ -84,14 +84,17 @@ def parse_weak(text: str) -> WeakNetwork:
 
 
 def weak_text(weak: WeakNetwork) -> str:
-    """The inverse of :func:`parse_weak`, the same for all ways to type it: each setting that is not the default, with its key.
+    """The inverse of :func:`parse_weak`, the same for all ways to type it: the first setting, and others that are not the default.
 
-    >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0"))
-    ('noised:strength=0.2', 'noised')
+    >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0")), weak_text(parse_weak("without-lora"))
+    ('noised:strength=0.2', 'noised:strength=0.1', 'without-lora')
     """
-    fields = weak.parameters().items()
-    values = {name: getattr(weak, name) for name, field in fields if getattr(weak, name) != field.default}
-    return ":".join(filter(None, (weak.name, ",".join(f"{name}={typed(value)}" for name, value in values.items()))))
+    pairs = []
+    for place, (name, field) in enumerate(weak.parameters().items()):
+        value = getattr(weak, name)
+        if value != field.default or (place == 0 and value != ()):
+            pairs.append(f"{name}={typed(value)}")
+    return ":".join(filter(None, (weak.name, ",".join(pairs))))
 
 
 def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
