@@ -106,7 +106,7 @@ def test_whatever_a_weak_network_is_given_is_read_or_refused(name: str) -> None:
     [
         ("evidence.volume=none", "the settings are good"),
         ("evidence.innovation=no", "the settings are good"),
-        ("evidence.volume=abc", "volume is 'abc', but must be a tuple of tuples of 2 numbers."),
+        ("evidence.volume=abc", "volume is 'abc', but must be a table like [1, 0], [4, -2], or none."),
         (f"evidence.volume={DEEP}", "volume is '[[["),
     ],
 )

@@ -15,10 +15,16 @@ from typing import Any
 import pytest
 
 import kills
+from steerclear import folders
 from steerclear.bridges import loading
 from steerclear.cli.app import main
+from steerclear.compare import recipe_of
+from steerclear.errors import FolderConflict
 from steerclear.folders import only_process
 from steerclear.gallery import write_text
+from steerclear.generate import generate as generate_images
+from steerclear.guidance.unguided import Unguided
+from steerclear.methods import Method
 
 MAN, WOMAN = "portrait photo of a man", "portrait photo of a woman"
 SMALL = ["--seeds", "0-3", "--steps", "2", "--batch-size", "2"]
@@ -226,6 +232,39 @@ def test_two_questions_without_a_folder_go_to_two(tmp_path: Path, monkeypatch: p
     assert sorted(path.name for path in Path("out").iterdir()) == ["compare", "generate"]
 
 
+def test_a_question_has_one_folder_however_its_names_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[Path] = []
+
+    def refuse_early(folder: Path, known: object) -> None:
+        seen.append(folder)
+        raise FolderConflict("enough is known")
+
+    monkeypatch.setattr(folders, "refuse_early", refuse_early)
+
+    def chosen(*ways: tuple[str, ...]) -> list[int]:
+        seen.clear()
+        for command in ("generate", "compare"):
+            for way in ways:
+                assert main([command, MAN, *way]) == 2
+        return [len(set(seen[: len(ways)])), len(set(seen[len(ways) :]))]
+
+    assert chosen(*(("--scheduler", name) for name in ("euler_a", "euler a", "Euler A"))) == [1, 1]
+    assert chosen(*(("--scheduler", name) for name in ("euler_a", "euler", "ddim"))) == [3, 3]
+    kinds = ("noised:0.1", "noised:strength=0.1", "noised: strength=1e-1, seed=0", "Noised")
+    assert chosen(*(("--weak", kind) for kind in kinds)) == [1, 1]
+    assert chosen(*(("--weak", kind) for kind in ("noised:0.1", "noised:0.10000001", "noised:seed=1"))) == [3, 3]
+
+
+def test_a_kind_of_weak_network_is_one_however_it_is_typed(tmp_path: Path) -> None:
+    asked = ["generate", MAN, "--guidance", "autoguidance", "--steps", "1", "--outdir", str(tmp_path)]
+    assert main([*asked, "--seeds", "0", "--weak", "noised:0.2"]) == 0
+    stamp = (tmp_path / "00000.png").stat().st_mtime_ns
+    assert main([*asked, "--seeds", "0-1", "--batch-size", "1", "--weak", "noised:strength=0.20, seed=0"]) == 0
+    assert (tmp_path / "00000.png").stat().st_mtime_ns == stamp
+    assert json.loads((tmp_path / "run.json").read_text())["weak"] == "noised:strength=0.2"
+
+
 def test_a_home_folder_is_found_where_the_shell_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
@@ -234,6 +273,24 @@ def test_a_home_folder_is_found_where_the_shell_left_it(tmp_path: Path, monkeypa
     assert (tmp_path / "home" / "x" / "00000.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert generate(Path("~nobody-of-this-name/x")) == 2
+    model = loading.load_model("portraits")
+    made = recipe_of(model, Method("unguided", "unguided", MAN, (), Unguided()), 1)
+    assert generate_images(model, made, [0], "~/y")[0].path == tmp_path / "home" / "y" / "00000.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the folder is '', but must be a path; '.' is the folder you are in."),
+        ("a\0b", r"the folder is 'a\x00b', but must be a path; take the character NUL out of it."),
+        ("~nobody-of-this-name", "the folder is '~nobody-of-this-name', but must be a path; it names no home folder"),
+    ],
+)
+def test_what_names_no_folder_is_a_sentence(text: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["generate", MAN], ["compare", MAN], ["benchmark", "shipped"], ["train", "portraits"]):
+        assert main([*command, "--outdir", text]) == 2
+        assert f"steerclear: Invalid value for '--outdir': {sentence}" in printed(capsys)
 
 
 def test_a_folder_is_refused_before_the_model_is_loaded(

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -16,7 +17,7 @@ from PIL import Image
 import tiny
 from steerclear import gallery
 from steerclear.bridges.loading import Model, folder_digest
-from steerclear.compare import recipe_of
+from steerclear.compare import Question, compare, recipe_of
 from steerclear.errors import (
     FolderConflict,
     InvalidSetting,
@@ -119,6 +120,38 @@ def test_other_settings_and_damaged_files_are_made_again(model: Model, tmp_path:
     assert find_picture(tmp_path, 0, recipe(model)) is None
     generate(model, recipe(model), [0], tmp_path)
     assert path.read_bytes() == whole
+
+
+def test_an_image_of_another_seed_or_recipe_is_not_overwritten_without_a_word(model: Model, tmp_path: Path) -> None:
+    first, second, other = generate(model, recipe(model), [0, 1, 2], tmp_path)
+    whole = [first.path.read_bytes(), other.path.read_bytes()]
+    shutil.copyfile(second.path, first.path)
+    generate(model, recipe(model, ClassifierFreeGuidance(3.5)), [2], tmp_path / "b")
+    shutil.copyfile(picture_path(tmp_path / "b", 2), other.path)
+    with pytest.warns(SteerclearWarning) as caught:
+        generate(model, recipe(model), [0, 1, 2], tmp_path)
+    assert [str(warning.message) for warning in caught if warning.category is SteerclearWarning] == [
+        f"images in {tmp_path} are of another seed or other settings, and are made again: 00000.png, 00002.png"
+    ]
+    assert [first.path.read_bytes(), other.path.read_bytes()] == whole
+
+
+def test_a_folder_in_an_images_place_is_refused_before_the_work(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = picture_path(tmp_path / "images" / "negative", 1)
+    place.mkdir(parents=True)
+    monkeypatch.setattr(type(model.pipe), "__call__", lambda *arguments, **named: pytest.fail("an image was made"))
+    sentence = (
+        f"{str(place)!r} is in the way: an image is written there, and it is a folder; move it, or give another folder."
+    )
+    with pytest.raises(FolderConflict) as caught:
+        generate(model, recipe(model), [0, 1], place.parent, batch_size=1)
+    assert str(caught.value) == sentence
+    question = Question("portrait photo of a man", ("hat",), (0, 1), 2, methods=("unguided", "negative"))
+    with pytest.raises(FolderConflict) as caught:
+        compare(model, question, tmp_path)
+    assert str(caught.value) == sentence
 
 
 def test_a_full_disk_keeps_what_is_done(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

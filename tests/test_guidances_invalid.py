@@ -79,13 +79,13 @@ def test_what_is_refused(build, message: str) -> None:
          ("negative_scale is None, but must be a number when there are 2 negatives; the form without it has room for one: "
          "join them with commas.")),
         (NegativePromptGuidance(3.0, negative_scale=(1.0, 0.5)), 1,
-         "negative_scale is (1.0, 0.5), but must be a number, or 1 of them for 1 negative prompt."),
+         "negative_scale is (1.0, 0.5), but must be a number."),
         (DynamicNegativeGuidance(1.0, negative_scale=(1.0, 0.5)), 3,
          "negative_scale is (1.0, 0.5), but must be a number, or 3 of them for 3 negative prompts."),
         (DynamicNegativeGuidance(evidence=TransitionEvidence((0.25, 0.1))), 0,
          "prior is (0.25, 0.1), but must be a number, or 0 of them for 0 negative prompts."),
         (DynamicNegativeGuidance(evidence=ConstantEvidence((0.25, 0.1))), 1,
-         "posterior is (0.25, 0.1), but must be a number, or 1 of them for 1 negative prompt."),
+         "posterior is (0.25, 0.1), but must be a number."),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

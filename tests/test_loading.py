@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
-from steerclear.bridges.files import located
+from steerclear.bridges.files import located, write_sums
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.loras import LoRA, file_digest
 from steerclear.cli.app import main
@@ -675,6 +675,33 @@ def test_damaged_weights_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
             f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
         )
         shutil.copyfile(shipped()["portraits"] / name, folder / name)
+
+
+@pytest.mark.parametrize(
+    ("given", "part"), [("mm", "unet"), ("mm/unet", "unet"), ("mm/weak", "weak"), (".", "weak"), ("alone", "")]
+)
+def test_damaged_weak_weights_are_noticed(
+    given: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / given.partition("/")[0].replace(".", "mm")
+    shutil.copytree(shipped()["portraits"] / ("" if part else "weak"), folder)
+    if not part:
+        write_sums(folder)
+    name = Path(part, "diffusion_pytorch_model.safetensors").as_posix()
+    damaged = [name, "text_encoder/model.safetensors"] if part else [name]  # of a pipeline only its network is read
+    whole = {file: (folder / file).read_bytes() for file in damaged}
+    for file, weights in whole.items():
+        middle = len(weights) // 2
+        (folder / file).write_bytes(weights[:middle] + bytes([weights[middle] ^ 4]) + weights[middle + 1 :])
+    monkeypatch.chdir(folder / part if given == "." else tmp_path)
+    asked = ["--guidance", "autoguidance", "--weak", given, "--seeds", "0", "--steps", "1", "--outdir", tmp_path / "o"]
+    assert generate("--model", "portraits", *asked) == 2
+    assert printed(capsys) == (
+        f"steerclear: the weak network {given!r} is damaged: {name} in {folder} is not the file whose digest SHA256SUMS "
+        f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
+    )
+    (folder / name).write_bytes(whole[name])
+    assert generate("--model", "portraits", *asked) == 0
 
 
 def test_all_weights_that_ship_have_their_digest() -> None:

@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_origin
 
 import numpy as np
 import pytest
@@ -15,8 +15,9 @@ from steerclear.belief import Evidence
 from steerclear.bridges.weak.base import weak_networks
 from steerclear.bridges.weak.naming import parse_weak
 from steerclear.bridges.weak.noised_weights import NoisedWeights
+from steerclear.bridges.weak.without_lora import WithoutLora
 from steerclear.compare import Question
-from steerclear.errors import InvalidSetting, SteerclearError
+from steerclear.errors import InvalidSetting, SteerclearError, on_command_line
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.auto import AutoGuidance
@@ -137,6 +138,53 @@ def test_what_is_typed_and_does_not_fit_is_refused(name: str, setting: str, mess
     assert str(caught.value).startswith(message)
 
 
+def test_none_is_no_entries_in_python_too() -> None:
+    same(TransitionEvidence(volume=None), TransitionEvidence())
+    same(WithoutLora(None), WithoutLora())
+    assert NegativePromptGuidance(negative_scale=None).negative_scale is None  # a value of its own there
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("dynamic-negative", "evidence.innovation=maybe", "innovation is 'maybe', but must be yes or no."),
+        ("dynamic-negative", "evidence.innovation=none", "innovation is none, but must be yes or no."),
+        ("dynamic-negative", "evidence.volume=abc", "volume is 'abc', but must be a table like [1, 0], [4, -2], or none."),
+        ("dynamic-negative", "evidence.volume=[2, 1], [1, 1.5]", "volume is [2.0, 1.0], [1.0, 1.5], but must be a table whose"),
+        ("dynamic-negative", "evidence.prior=0.3,2", "prior is 0.3, 2.0, but must be between 0 and 1, both excluded."),
+        ("dynamic-negative", "evidence=none", "evidence is none, but must be an evidence, such as transition."),
+        ("negative", "negative_scale=a,b", "negative_scale is 'a,b', but must be a finite number."),
+        ("cfg", "guidance_scale=none", "guidance_scale is none, but must be a finite number."),
+        ("interval", "inner=none", "inner is none, but must be a guidance."),
+    ],
+)  # fmt: skip
+def test_the_command_line_says_what_can_be_typed(name: str, setting: str, message: str) -> None:
+    with pytest.raises(InvalidSetting) as caught, on_command_line():
+        build_guidance(name, None, [setting])
+    assert str(caught.value).startswith(message)
+
+
+def test_types_in_the_words_of_the_command_line() -> None:
+    words = {
+        bool: "yes or no",
+        float | None: "a number or none",
+        float | tuple[float, ...] | None: "a number, numbers with commas between them or none",
+        tuple[int, bool]: "a whole number, yes or no with commas between them",
+        tuple[tuple[float, float], ...]: "a table like [1, 0], [4, -2], or none",
+        Guidance | None: "a guidance or none",
+    }
+    with on_command_line():
+        assert {kind: described(kind) for kind in words} == words
+        with pytest.raises(InvalidSetting, match=r"^prior is 0\.3, 0\.2, but must be a number\.$"):
+            TransitionEvidence((0.3, 0.2)).for_concepts(1)
+        with pytest.raises(InvalidSetting, match=r"^negative_scale is none, but must be a number when there are 2"):
+            NegativePromptGuidance().check_negatives(2)
+        with pytest.raises(
+            InvalidSetting, match=r"^negative_scale is none, but .* one for each negative prompt with commas"
+        ):
+            NegativePromptGuidance(negative_scale=())
+
+
 @dataclass(frozen=True)
 class Everything(Configurable):
     """A stranger's settings, which has no checks of its own."""
@@ -204,7 +252,6 @@ def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: TransitionEvidence(volume=None), "volume is None, but must be a tuple of tuples of 2 numbers."),
         (lambda: TransitionEvidence(volume=3.0), "volume is 3.0, but must be a tuple of tuples of 2 numbers."),
         (lambda: TransitionEvidence(volume=(1.0, 2.0)), "volume is (1.0, 2.0), but must be a tuple of tuples of 2 numbers."),
         (lambda: TransitionEvidence(volume=((1.0,),)), "volume is ((1.0,),), but must be a tuple of tuples of 2 numbers."),
@@ -256,7 +303,8 @@ def test_no_value_of_another_type_is_anything_but_refused_by_a_sentence(cls: typ
                 built = cls(**given | {name: value})
             except SteerclearError:
                 continue
-            assert repr(getattr(built, name)) in (repr(value), f"{value}.0"), (name, value)
+            kept = () if value is None and get_origin(cls.types()[name]) is tuple else value
+            assert repr(getattr(built, name)) in (repr(kept), f"{kept}.0"), (name, value)
             hash(built)
 
 

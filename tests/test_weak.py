@@ -21,7 +21,7 @@ from steerclear.bridges.weak.base import WeakCall, weak_networks
 from steerclear.bridges.weak.changed_weights import second_weights, weighted_layers
 from steerclear.bridges.weak.dropout import SeededDropout
 from steerclear.bridges.weak.dropped_layers import DroppedLayers
-from steerclear.bridges.weak.naming import as_weak, is_weak_kind, parse_weak, weak_from_config
+from steerclear.bridges.weak.naming import as_weak, is_weak_kind, parse_weak, weak_from_config, weak_text
 from steerclear.bridges.weak.narrow_context import NarrowContext
 from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.bridges.weak.other_network import OtherNetwork
@@ -771,6 +771,7 @@ def test_a_module_is_another_network():
 def test_a_weak_network_from_what_people_type(text, expected):
     assert is_weak_kind(text)
     assert parse_weak(text) == expected
+    assert parse_weak(weak_text(parse_weak(text))) == expected
     assert weak_from_config(json.loads(json.dumps(expected.to_config()))) == expected
 
 

@@ -17,7 +17,7 @@ from .bridges.loading import Model
 from .bridges.samplers import scheduler_text
 from .errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from .folders import run_folder
-from .gallery import Picture, write_text
+from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_weak
 from .measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods, unmeasured
@@ -26,7 +26,7 @@ from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_pro
 from .results import Column, ImageResult, Measurement, MethodResult, Results
 from .saving import stays_if_unwritable
 from .seeds import checked_seeds
-from .settings import finite, folder_path, whole
+from .settings import callback, finite, folder_path, whole
 from .table import UNSURE
 from .testbeds.portraits import SIZE
 
@@ -140,6 +140,8 @@ def compare(
     check_model(model)
     folder = folder_path("folder", folder)
     whole("batch_size", batch_size, low=1)
+    callback("on_method", on_method)
+    callback("on_progress", on_progress)
     question = check_question(question)
     prompt, negatives = question.prompt, question.negative_prompts
     for message in of_repeated(negatives):
@@ -166,6 +168,8 @@ def compare(
     _warn_of_idle_scales(question, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
+    for images in places:  # of the last method too, before the first is made
+        check_places(folder / images, question.seeds)
     settings = _identity(model, question)
     with run_folder(folder, settings, recipes=places), keeping(lambda: made):
         for place, method in enumerate(methods):

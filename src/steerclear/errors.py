@@ -77,9 +77,38 @@ def shortened(text: str, longest: int = 1000) -> str:
     return f"{text[:head]} ... {text[len(text) - tail :]} ({len(text):,} characters)"
 
 
+def typed(value: object) -> str:
+    """A setting's value as a person types it on the command line, exactly.
+
+    >>> typed(None), typed(True), typed(3.0), typed((0.3, 0.25)), typed(((1.0, 0.5), (4.0, -2.0))), typed(())
+    ('none', 'yes', '3', '0.3, 0.25', '[1, 0.5], [4, -2]', 'none')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(f"[{typed(one)}]" if isinstance(one, tuple) else typed(one) for one in value) or "none"
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
 def shown(value: object) -> str:
-    """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length."""
+    """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length. On the command
+    line None, True, False and tuples are as people type them.
+
+    >>> shown((0.3, None)), shown(True), shown("a man")
+    ('(0.3, None)', 'True', "'a man'")
+    >>> with on_command_line():
+    ...     shown((0.3, None)), shown(True), shown("a man"), shown(((1.0, 0.5), (4.0, -2.0)))
+    ('0.3, none', 'yes', "'a man'", '[1.0, 0.5], [4.0, -2.0]')
+    """
     try:
+        if _on_command_line.get():
+            if value is None or isinstance(value, bool):
+                return typed(value)
+            if isinstance(value, tuple):
+                parts = [f"[{shown(one)}]" if isinstance(one, tuple) else shown(one) for one in value]
+                return shortened(", ".join(parts) or typed(()))
         return shortened(str(value) if isinstance(value, (int, float)) else repr(value))
     except ValueError:  # Python does not write whole numbers of any length
         return "a number of more than 4,300 digits"

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .errors import SteerclearWarning
+from .errors import FolderConflict, SteerclearWarning, in_words_of
 from .recipe import Recipe
 from .saving import save_whole
 from .values import parse_object
@@ -24,7 +24,7 @@ SETTINGS_KEY = "steerclear"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DIGEST_LENGTH = 32
 SHOWN = 4
-"""Of damaged images, how many are named."""
+"""Of images that are made again, how many are named."""
 UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for bad files, and the reading of what they say."""
 
@@ -139,20 +139,37 @@ def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
 def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
     """The images that are there, and the seeds of those that are not.
 
+    Raises:
+        FolderConflict: see :func:`check_places`.
+
     Warns:
-        SteerclearWarning: images are there and damaged; their seeds count as missing.
+        SteerclearWarning: images are there and damaged, or of another seed or recipe; their seeds count as missing.
     """
+    check_places(folder, seeds)
     said = {seed: read_settings(picture_path(folder, seed)) for seed in seeds}
-    damaged = [seed for seed in seeds if said[seed] is None and picture_path(folder, seed).exists()]
-    if damaged:
-        names = ", ".join(picture_path(folder, seed).name for seed in damaged[:SHOWN])
-        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
-        warnings.warn(
-            f"images in {folder} changed after they were made, or are of an earlier version, and are made again: {names}{more}",
-            SteerclearWarning, stacklevel=3,
-        )  # fmt: skip
     found = {seed: _picture(folder, seed, recipe, said[seed]) for seed in seeds}
+    lost = [seed for seed in seeds if found[seed] is None and picture_path(folder, seed).exists()]
+    for what, some in {
+        "changed after they were made, or are of an earlier version,": [seed for seed in lost if said[seed] is None],
+        "are of another seed or other settings,": [seed for seed in lost if said[seed] is not None],
+    }.items():
+        if some:
+            names = ", ".join(picture_path(folder, seed).name for seed in some[:SHOWN])
+            more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
+            warnings.warn(
+                f"images in {folder} {what} and are made again: {names}{more}", SteerclearWarning, stacklevel=3
+            )
     return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]
+
+
+def check_places(folder: Path, seeds: Sequence[int]) -> None:
+    """Raises :class:`FolderConflict` when a folder is where an image is to be written."""
+    for path in (picture_path(folder, seed) for seed in seeds):
+        if path.is_dir():
+            raise FolderConflict(
+                f"{str(path)!r} is in the way: an image is written there, and it is a folder; move it, or give another "
+                f"{in_words_of('folder', '--outdir')}."
+            )
 
 
 def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] | None) -> Picture | None:

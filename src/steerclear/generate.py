@@ -31,7 +31,7 @@ from .recipe import Recipe
 from .records import Trace
 from .schedulers import check_steps
 from .seeds import checked_seeds, image_generators
-from .settings import folder_path, whole
+from .settings import callback, folder_path, whole
 
 OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
@@ -66,13 +66,18 @@ def generate(
         SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.steer.steer` refuse.
         NotFiniteError: a network gave NaN; the images of earlier batches are kept.
         InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
+        FolderConflict: a folder is where an image is to be written.
         OSError: an image could not be written; those before it are kept.
+
+    Warns:
+        SteerclearWarning: what is in an image's place is damaged, or of another seed or recipe; it is made again.
     """
     check_model(model)
     if not isinstance(recipe, Recipe):
         raise InvalidSetting("recipe", recipe, "a Recipe")
     seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
     batch_size = whole("batch_size", batch_size, low=1)
+    callback("on_progress", on_progress)
     check_recipe(model, recipe)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}

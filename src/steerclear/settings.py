@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
 from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
 from .values import described, fitted, is_number, parse_object, python_scalar
@@ -50,16 +50,39 @@ def whole(name: str, value: object, *, low: int, high: int | None = None) -> int
 
 
 def folder_path(name: str, value: object) -> Path:
-    """A path from a text or a path; raises :class:`InvalidSetting` for anything else."""
+    """A path from a text or a path; ``~`` is the home folder.
+
+    Raises:
+        InvalidSetting: something else, an empty text, a text with a NUL, or ``~name`` of a user who is not known here.
+    """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise InvalidSetting(name, value, "a path")
-    return Path(value)
+    if value == "":
+        raise InvalidSetting(name, value, "a path", "'.' is the folder you are in")
+    path = Path(value)
+    if "\0" in str(path):
+        raise InvalidSetting(name, str(path), "a path", "take the character NUL out of it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InvalidSetting(
+            name, str(path), "a path", "it names no home folder that is known here; write it in full"
+        ) from error
+
+
+def callback(name: str, value: object) -> None:
+    """Raises :class:`InvalidSetting` unless value is None or can be called."""
+    if value is not None and not callable(value):
+        raise InvalidSetting(name, value, "a function, or None")
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
     """As :func:`finite`, for one number or a tuple of them, one a negative prompt."""
     if isinstance(value, list) or value == ():
-        raise InvalidSetting(name, value, "a finite number, or a tuple with one for each negative prompt")
+        several = in_words_of(
+            "a tuple with one for each negative prompt", "one for each negative prompt with commas between them"
+        )
+        raise InvalidSetting(name, value, f"a finite number, or {several}")
     for index, one in enumerate(value if isinstance(value, tuple) else ()):
         finite(f"{name}[{index}]", one, low=low, high=high)
     if not isinstance(value, tuple):
@@ -94,8 +117,8 @@ def one_each(name: str, value: float | tuple[float, ...], count: int) -> tuple[f
     if not isinstance(value, tuple):
         return (value,) * count
     if len(value) != count:
-        prompts = "prompt" if count == 1 else "prompts"
-        raise InvalidSetting(name, value, f"a number, or {count} of them for {count} negative {prompts}")
+        several = "" if count == 1 else f", or {count} of them for {count} negative prompts"
+        raise InvalidSetting(name, value, f"a number{several}")
     return value
 
 
@@ -135,7 +158,8 @@ class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
     Nested settings are stored with their shelf and name: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
-    Values are first converted to their declared types (:func:`~steerclear.values.fitted`). Then the class's own
+    Values are first converted to their declared types (:func:`~steerclear.values.fitted`), and None to the empty tuple where the
+    type allows only tuples. Then the class's own
     ``__post_init__`` checks them. A value of another type that it lets pass is refused.
     """
 
@@ -160,6 +184,8 @@ class Configurable:
         refused: InvalidSetting | None = None
         for name, field in self.parameters().items():
             kind, value = self.types()[name], python_scalar(getattr(self, name, field.default))
+            if value is None and get_origin(kind) is tuple:
+                value = ()  # as "none" on the command line
             try:
                 value = fitted(value, kind)
             except ValueError:

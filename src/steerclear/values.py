@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
+from .errors import in_words_of
+
 DEEPEST_JSON = 64
 """Lists and objects inside one another; deeper ones are damage, and would exhaust the stack."""
 
@@ -227,20 +229,36 @@ def _kinds(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
 
 
 def described(kind: Any) -> str:
-    """A type in words.
+    """A type in words, those of Python or of the command line.
 
+    >>> from steerclear.errors import on_command_line
     >>> described(float | tuple[float, ...] | None), described(tuple[tuple[float, float], ...])
     ('a number, a tuple of numbers or None', 'a tuple of tuples of 2 numbers')
     >>> described(bool), described(Literal["fraction", "sigma"])
     ('True or False', 'fraction or sigma')
+    >>> with on_command_line():
+    ...     described(float | tuple[float, ...] | None), described(tuple[tuple[float, float], ...]), described(bool)
+    ('a number, numbers with commas between them or none', 'a table like [1, 0], [4, -2], or none', 'yes or no')
     """
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return _either([described(one) for one in inside])
     if origin is Literal:
         return _either([str(one) for one in inside])
-    words = {float: "a number", int: "a whole number", str: "a text", bool: "True or False", NoneType: "None"}
-    return words.get(kind) or (f"a {_several(kind)}" if origin is tuple else f"a {getattr(kind, '__name__', kind)}")
+    if origin is tuple:
+        return in_words_of(f"a {_several(kind)}", _as_typed(inside))
+    words = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
+             NoneType: in_words_of("None", "none")}  # fmt: skip
+    name = str(getattr(kind, "__name__", kind))
+    return words.get(kind) or f"a {in_words_of(name, name.lower())}"
+
+
+def _as_typed(inside: tuple[Any, ...]) -> str:
+    """A tuple with entries of these types, as people type it."""
+    if any(get_origin(one) is tuple for one in inside):
+        return "a table like [1, 0], [4, -2], or none"
+    entries = _several(inside[0]) if inside[1:] == (...,) else ", ".join(map(described, inside))
+    return f"{entries} with commas between them"
 
 
 def _several(kind: Any) -> str:

@@ -56,12 +56,13 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def check_sums(what: str, folder: Path) -> None:
+def check_sums(what: str, folder: Path, within: Path | None = None) -> None:
     """Compare a model's weights with the digests that :func:`write_sums` wrote, where there are such.
 
     Args:
         what: the model, for the error.
         folder: of the model.
+        within: the part of that folder whose files are read; None for all of it.
 
     Raises:
         UnsupportedModel: weights that are there are not those that were written.
@@ -70,7 +71,8 @@ def check_sums(what: str, folder: Path) -> None:
         return
     for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
-        if (folder / name).is_file() and _sum(folder / name) != digest:
+        path = folder / name
+        if path.is_relative_to(within or folder) and path.is_file() and _sum(path) != digest:
             raise UnsupportedModel(
                 f"{what} is damaged: {name} in {folder} is not the file whose digest {SUMS} names. Copy or install the model "
                 f"again; if the weights were changed on purpose, remove {SUMS}."

@@ -33,9 +33,9 @@ from .files import (
 )
 from .loras import LoRA, add_loras
 from .placement import place
-from .samplers import scheduler_by_name
-from .weak.base import weak_networks
-from .weak.naming import is_weak_kind, parse_weak
+from .samplers import scheduler_by_name, scheduler_key
+from .weak.base import WeakNetwork, weak_networks
+from .weak.naming import is_weak_kind, parse_weak, weak_text
 from .weak.other_network import OtherNetwork
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -64,7 +64,7 @@ class Model:
         digest: what its files are.
         weak: the weak network, or the way to make one of the pipeline's own; None when there is none.
         weak_digest: what its files are; None for one without files.
-        weak_name: its folder, hub id or kind as the user gave it.
+        weak_name: its folder or hub id as the user gave it, or its kind in one form for all ways to type it.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
     """
@@ -136,6 +136,7 @@ def load_model(
         pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
     added = add_loras(pipe, loras)
     network, weak_folder = _weak(weak, folder, pipe)
+    weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
     place(pipe, network, device, offload)
     return Model(
         name=name,
@@ -310,6 +311,25 @@ def _scheduler(name: str, current: Any) -> Any:
     return scheduler
 
 
+def asked_to_load(
+    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str
+) -> dict[str, Any]:
+    """What :func:`load_model` is asked for as plain values, the same for names that are written in two ways.
+
+    Raises:
+        UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of weak network, that is refused anyway.
+    """
+    weak = weak and located(weak, parts=NETWORKS)
+    return {
+        "model": located(name, parts=()), "weak": weak_text(parse_weak(weak)) if weak and _is_kind(weak) else weak,
+        "loras": list(loras), "scheduler": scheduler and scheduler_key(scheduler), "dtype": dtype,
+    }  # fmt: skip
+
+
+def _is_kind(weak: str) -> bool:
+    return is_weak_kind(weak) and not os.path.isdir(weak)
+
+
 def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
     """The weak network, and where its files are; None for what there is not."""
     family = family_of(pipe)
@@ -318,13 +338,17 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
         raise InvalidSetting(
             "--weak", weak, "a folder, a hub id or a kind of weak network", "leave it out for the model's own"
         )
-    if weak is not None and is_weak_kind(weak) and not os.path.isdir(weak):
+    if weak is not None and _is_kind(weak):
         kind = parse_weak(weak)
         kind.check(pipe, own)
         return kind, None
     folder = _weak_folder(weak, model, family.network)
     if folder is None:
         return None, None
+    if weak is not None:  # the model's own was checked with the model
+        here = Path(os.path.abspath(folder))  # of "." the parent would be "."
+        for place in (here, here.parent):  # a network alone, and a part of a pipeline
+            check_sums(f"the weak network {weak!r}", place, within=here)
     network = _load_weak(weak or WEAK_FOLDER, folder, pipe, own)
     OtherNetwork(network).check(pipe, own)
     return network, folder

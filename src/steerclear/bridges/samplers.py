@@ -86,24 +86,24 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
     if "DDIMScheduler" in known:
         known.update(AS_DDIM)
-    wanted = _key(name)
+    wanted = scheduler_key(name)
     fitting = [sampler for sampler in SAMPLERS if sampler.scheduler in known]
     for spacing in ("", *SPACINGS):
         short = wanted.removesuffix(spacing)
         for sampler in fitting:
-            if wanted.endswith(spacing) and short in map(_key, sampler.names):
+            if wanted.endswith(spacing) and short in map(scheduler_key, sampler.names):
                 return sampler.scheduler, {**sampler.settings, **_spaced(name, sampler.scheduler, spacing)}
     for kind in known:
-        if wanted in (_key(kind), _key(kind.removesuffix("Scheduler"))):
+        if wanted in (scheduler_key(kind), scheduler_key(kind.removesuffix("Scheduler"))):
             return kind, {}
     short_names = {sampler.names[0] for sampler in fitting}
     raise UnknownName("scheduler for this model", name, known | short_names)
 
 
-def _key(name: str) -> str:
-    """What of a name counts.
+def scheduler_key(name: str) -> str:
+    """What of a scheduler's name counts.
 
-    >>> _key("DPM++ 2M_SDE Karras"), _key("dpmpp_2m_sde_karras")
+    >>> scheduler_key("DPM++ 2M_SDE Karras"), scheduler_key("dpmpp_2m_sde_karras")
     ('dpmpp2msdekarras', 'dpmpp2msdekarras')
     """
     return "".join(character for character in name.lower().replace("++", "pp") if character.isalnum())

@@ -16,16 +16,19 @@ from .options import (
     Output,
     Seeds,
     Steps,
-    expanded,
     progress_bars,
     show_methods,
     show_stages,
+    typed_folder,
 )  # fmt: skip
 from .streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
 Folder = Annotated[
-    Path, typer.Option("--outdir", callback=expanded, help="Where images and figures go; running again goes on.")
+    Path,
+    typer.Option(
+        "--outdir", parser=typed_folder, metavar="PATH", help="Where images and figures go; running again goes on."
+    ),
 ]
 
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]

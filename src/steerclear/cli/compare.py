@@ -60,7 +60,7 @@ def command(
 
     Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
     """
-    from ..bridges.loading import load_model
+    from ..bridges.loading import asked_to_load, load_model
     from ..compare import Question, asked_of, check_question, compare, repeat_command
     from ..folders import default_folder, refuse_early
     from ..recipe import parse_seeds
@@ -76,7 +76,7 @@ def command(
     )  # fmt: skip
     question = check_question(question)
     asked = asked_of(question)
-    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
     folder = outdir or default_folder("compare", [question.prompt, *question.negative_prompts], asked | loading)
     refuse_early(folder, asked)
     loaded = load_model(

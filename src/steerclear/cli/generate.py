@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Make images; running again makes only those that are missing."""
     from ..bridges.asking import takes_classes
-    from ..bridges.loading import load_model
+    from ..bridges.loading import asked_to_load, load_model
     from ..compare import recipe_of
     from ..folders import default_folder, refuse_early, run_folder
     from ..generate import check_recipe, generate, warn_of_idle_weak
@@ -77,7 +77,7 @@ def command(
         "command": "generate", "prompt": text, "negative_prompts": list(negatives), "num_inference_steps": steps,
         "height": height, "width": width,
     }  # fmt: skip
-    loading = {"model": model, "weak": weak, "loras": lora or [], "scheduler": scheduler, "dtype": dtype}
+    loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
     chosen = asked | loading | {"guidance": built.to_config()}
     folder = outdir or default_folder("generate", [text, *negatives], chosen)
     refuse_early(folder, asked)

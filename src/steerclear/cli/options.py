@@ -10,6 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ..errors import InvalidSetting
+from ..settings import folder_path
+
 ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 WeakName = Annotated[
     str | None,
@@ -40,21 +43,20 @@ OptionalSteps = Annotated[
 ]
 
 
-def expanded(path: Path | None) -> Path | None:
-    """A folder as people type it: ``~`` is the home folder, also where the shell left it as it is."""
+def typed_folder(text: str) -> Path:
+    """A folder as people type it, see :func:`~steerclear.settings.folder_path`."""
     try:
-        return None if path is None else path.expanduser()
-    except RuntimeError as error:  # of an unknown user
-        raise typer.BadParameter(
-            f"{str(path)!r} names no home folder that is known here; write the path in full."
-        ) from error
+        return folder_path("the folder", text)
+    except InvalidSetting as error:  # of a ValueError only the text would be named
+        raise typer.BadParameter(str(error)) from error
 
 
 Outdir = Annotated[
     Path | None,
     typer.Option(
         "--outdir",
-        callback=expanded,
+        parser=typed_folder,
+        metavar="PATH",
         help="Folder of this run; running again goes on in it; default: one in out, named after the question.",
     ),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
-from .options import Device, expanded, progress_bars
+from .options import Device, progress_bars, typed_folder
 
 app = typer.Typer(no_args_is_help=True, help="Remake the shipped models.")
 
@@ -30,11 +30,11 @@ def portraits(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")] = False,
     folder: Annotated[
-        Path, typer.Option(callback=expanded, help="Where checkpoints and drawn portraits are kept.")
+        Path, typer.Option(parser=typed_folder, metavar="PATH", help="Where checkpoints and drawn portraits are kept.")
     ] = Path("out/train-portraits"),
-    outdir: Annotated[Path, typer.Option(callback=expanded, help="Where the finished pipeline is written.")] = Path(
-        "out/portraits"
-    ),
+    outdir: Annotated[
+        Path, typer.Option(parser=typed_folder, metavar="PATH", help="Where the finished pipeline is written.")
+    ] = Path("out/portraits"),
     seed: Annotated[
         int,
         typer.Option(

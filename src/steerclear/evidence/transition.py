@@ -53,7 +53,7 @@ class TransitionEvidence(TrackingEvidence):
         innovation: subtract the extra push of a negative_scale other than 1 from y' before comparing; otherwise a scale
             above 1 would lower its own posterior. Without it the log-odds are those of the point that was reached, and the
             push ends where it has succeeded. At negative_scale 1 there is no difference.
-        volume: nodes (s, beta) with s rising, interpolated in log s; empty for no volume term.
+        volume: nodes (s, beta) with s rising, interpolated in log s; empty, or None, for no volume term.
         omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),
             0 for ancestral ones, 1 - eta^2 between.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import InvalidSetting
+from ..errors import InvalidSetting, in_words_of
 from ..records import Guided, State, Step
 from ..settings import finite
 from .base import Equals, Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs, built
@@ -42,7 +42,7 @@ class AutoGuidance(Guidance):
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance | None):
-            raise InvalidSetting("inner", self.inner, "a guidance, or None")
+            raise InvalidSetting("inner", self.inner, in_words_of("a guidance, or None", "a guidance, or none"))
         finite("auto_scale", self.auto_scale)
 
     def begin(self, batch_size: int) -> State:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..belief import Evidence, Push
 from ..denoiser import numbered
-from ..errors import InvalidSetting
+from ..errors import InvalidSetting, in_words_of
 from ..numerics import norm, over_images
 from ..records import Guided, PerStep, State, Step
 from ..settings import any_weight, finite, finite_each, one_each
@@ -97,7 +97,9 @@ class DynamicNegativeGuidance(Guidance):
         if self.concept not in ("conjunction", "negative"):
             raise InvalidSetting("concept", self.concept, "conjunction or negative")
         if not isinstance(self.evidence, Evidence):
-            raise InvalidSetting("evidence", self.evidence, "an evidence, such as TransitionEvidence()")
+            raise InvalidSetting(
+                "evidence", self.evidence, f"an evidence, such as {in_words_of('TransitionEvidence()', 'transition')}"
+            )
 
     def begin(self, batch_size: int) -> State:
         return DynamicNegativeState(())

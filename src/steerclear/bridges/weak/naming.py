@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import Module
 
-from ...errors import InvalidSetting, UnknownName
+from ...errors import InvalidSetting, UnknownName, typed
 from ...values import frozen, read_setting, split_pairs
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
@@ -81,6 +81,20 @@ def parse_weak(text: str) -> WeakNetwork:
             raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
         settings[key] = read_setting(value, kind.types().get(key, str))
     return _built(kind, settings)
+
+
+def weak_text(weak: WeakNetwork) -> str:
+    """The inverse of :func:`parse_weak`, the same for all ways to type it: the first setting, and others that are not the default.
+
+    >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0")), weak_text(parse_weak("without-lora"))
+    ('noised:strength=0.2', 'noised:strength=0.1', 'without-lora')
+    """
+    pairs = []
+    for place, (name, field) in enumerate(weak.parameters().items()):
+        value = getattr(weak, name)
+        if value != field.default or (place == 0 and value != ()):
+            pairs.append(f"{name}={typed(value)}")
+    return ":".join(filter(None, (weak.name, ",".join(pairs))))
 
 
 def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
