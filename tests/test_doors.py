@@ -157,6 +157,9 @@ def test_python_m_steerclear_is_the_program() -> None:
 
 
 FULL = "steerclear: there is not enough memory"
+FULL_LOADING = (
+    "steerclear: there is not enough memory to load the model 'portraits'; free memory, or load with --dtype float16."
+)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +198,7 @@ def test_too_little_memory_is_a_sentence_wherever_it_comes(
             patch.setattr(f"steerclear.bridges.loading.{place}", full)
             assert main(["generate", MAN, "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]) == 2
         printed = " ".join(capsys.readouterr().err.split())
-        assert printed.startswith(FULL)
-        assert "Traceback" not in printed
-        assert "damaged" not in printed
+        assert printed == FULL_LOADING
 
 
 def test_the_sentence_about_memory_needs_none(
@@ -229,7 +230,7 @@ def test_an_error_that_is_not_about_memory_stays_itself() -> None:
 
 
 def test_a_network_for_which_there_is_no_memory_is_not_called_damaged() -> None:
-    with pytest.raises(NotEnoughMemory, match="model 'm'"):
+    with pytest.raises(NotEnoughMemory, match="load the model 'm'; free memory, or load with dtype='float16'"):
         raise unloadable("the model 'm'", "its unet is damaged", MemoryError())
     with pytest.raises(UnsupportedModel, match="the model 'm' cannot be loaded: its unet is damaged"):
         raise unloadable("the model 'm'", "its unet is damaged", KeyError("conv_in"))

@@ -178,15 +178,22 @@ class FolderConflict(SteerclearError):
 class NotEnoughMemory(SteerclearError, MemoryError):
     """The memory is full.
 
-    >>> print(NotEnoughMemory("to load the model 'm'"))
-    there is not enough memory to load the model 'm'; lower batch_size, or free memory, and run it again.
+    Args:
+        loaded: what was being loaded; empty while images are made.
+
+    >>> print(NotEnoughMemory("the model 'm'"))
+    there is not enough memory to load the model 'm'; free memory, or load with dtype='float16'.
+    >>> print(NotEnoughMemory())
+    there is not enough memory; lower batch_size, or free memory, and run it again.
     """
 
-    def __init__(self, purpose: str = "") -> None:
-        what = "there is not enough memory" + (f" {purpose}" if purpose else "")
-        super().__init__(
-            f"{what}; lower {in_words_of('batch_size', '--batch-size')}, or free memory, and run it again."
-        )
+    def __init__(self, loaded: str = "") -> None:
+        if loaded:
+            half = in_words_of("dtype='float16'", "--dtype float16")
+            super().__init__(f"there is not enough memory to load {loaded}; free memory, or load with {half}.")
+        else:
+            smaller = in_words_of("batch_size", "--batch-size")
+            super().__init__(f"there is not enough memory; lower {smaller}, or free memory, and run it again.")
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):

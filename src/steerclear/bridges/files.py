@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -168,6 +169,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """A block that loads something; raises :class:`NotEnoughMemory` where the memory is full, however a library tells it."""
+    try:
+        yield
+    except NotEnoughMemory:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise NotEnoughMemory(what) from error
+        raise
+
+
 def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
     """What to raise for an error of a library that loads files: they are not at fault where the memory is full.
 
@@ -177,10 +191,21 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
         error: one of :data:`UNLOADABLE`.
     """
     if lacks_memory(error):
-        return NotEnoughMemory(f"to load {what}")
+        return NotEnoughMemory(what)
     return UnsupportedModel(f"{what} cannot be loaded: {reason}")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, as far as it fits into a sentence."""
-    return shortened(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+    """What an error of another library says, as far as it fits into a sentence: its first line, and the next where it ends
+    with a colon; its type where it says nothing.
+
+    >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
+    ('wrong settings: - in_channels is -4', 'KeyError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = 1
+    while lines[told - 1].endswith(":") and told < len(lines):
+        told += 1
+    return shortened(" ".join(lines[:told]))

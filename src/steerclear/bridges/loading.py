@@ -22,6 +22,7 @@ from .files import (
     UNLOADABLE,
     WEAK_FOLDER,
     check_sums,
+    enough_memory,
     first_line,
     folder_digest,
     from_hub,
@@ -108,6 +109,7 @@ def load_model(
             "euler a" or "dpm++ 2m karras", see :data:`~steerclear.bridges.samplers.SAMPLERS`.
 
     Raises:
+        NotEnoughMemory: there is no room for it.
         UnknownName: no such dtype, scheduler or way of offloading.
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
@@ -118,25 +120,26 @@ def load_model(
         raise UnknownName("dtype", dtype, DTYPES)
     name, weak, device = _checked(name, weak, loras, device)
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
-    folder = _folder(name)
-    _check_parts(name, folder)
-    check_configs(f"the model {name!r}", folder)
-    check_sums(f"the model {name!r}", folder)
-    quiet()
-    try:
-        networks = _networks(name, folder, DTYPES[dtype])
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
-    except UNLOADABLE as error:
-        raise unloadable(f"the model {name!r}", first_line(error), error) from error
-    _check_kind(name, pipe)
-    _check_data(name, pipe)
-    _check_tokenizers(name, folder, pipe)
-    pipe.set_progress_bar_config(disable=True)
-    if scheduler is not None:
-        pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
-    added = add_loras(pipe, loras)
-    network, weak_folder = _weak(weak, folder, pipe)
-    place(pipe, network, device, offload)
+    with enough_memory(f"the model {name!r}"):
+        folder = _folder(name)
+        _check_parts(name, folder)
+        check_configs(f"the model {name!r}", folder)
+        check_sums(f"the model {name!r}", folder)
+        quiet()
+        try:
+            networks = _networks(name, folder, DTYPES[dtype])
+            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
+        except UNLOADABLE as error:
+            raise unloadable(f"the model {name!r}", first_line(error), error) from error
+        _check_kind(name, pipe)
+        _check_data(name, pipe)
+        _check_tokenizers(name, folder, pipe)
+        pipe.set_progress_bar_config(disable=True)
+        if scheduler is not None:
+            pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
+        added = add_loras(pipe, loras)
+        network, weak_folder = _weak(weak, folder, pipe)
+        place(pipe, network, device, offload)
     return Model(
         name=name,
         folder=folder,

@@ -77,7 +77,10 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         return code if isinstance(code, int) else 0
     except SteerclearError as error:
         kept = " What was done is kept." if keeps(error) else ""
-        console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
+        if isinstance(error, NotEnoughMemory):
+            print(f"steerclear: {error}{kept}", file=sys.stderr)  # for the console's own there may be too little
+        else:
+            console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
         return USER_ERROR
     except OSError as error:
         console.print(f"steerclear: {_os_sentence(error)}", style="bold", markup=False)
@@ -87,7 +90,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         return caught.exit_code
     except Exception as error:
         if lacks_memory(error):
-            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # for the console's own there may be too little
+            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # as above
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
