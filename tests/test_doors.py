@@ -265,11 +265,11 @@ LONG = "very " * 20_000
         (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "There are: portraits."),
         (["compare", MAN, "--weak", LONG], "steerclear: the weak network 'very ", "snapshot."),
         (["compare", MAN, "--lora", "a" * 100_000], "steerclear: there is no LoRA 'aaaa", "owner/model/file.safetensors."),
-        (["compare", MAN, "--scheduler", LONG], "steerclear: there is no scheduler for this model 'very very", "unipc."),
+        (["compare", MAN, "--scheduler", LONG], "steerclear: there is no scheduler 'very very", "unipc."),
         (["generate", MAN, "--set", "guidance_scale=" + LONG], "steerclear: guidance_scale is 'very very", "a finite number."),
         (["compare", MAN, "--seeds", "9," * 50_000], "steerclear: seeds is '9,9,9", "seeds are whole numbers of at least 0."),
         (["compare", MAN, "--device", LONG], "steerclear: device is 'very very", "."),
-        (["compare", MAN, "--outdir", "a" * 100_000], "steerclear: File name too long 'aaaa", "(100,002 characters)."),
+        (["compare", MAN, "--outdir", "a" * 100_000], "steerclear: File name too long 'aaaa", "(100,002 characters); give another --outdir (training: or --folder)."),
     ],
 )  # fmt: skip
 def test_what_is_long_is_not_echoed_whole(

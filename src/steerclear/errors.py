@@ -2,6 +2,7 @@
 
 SteerclearError
 ├── InvalidSetting        a value outside of its range (also a ValueError)
+│   └── GivenTwice        ... because there may be one only
 ├── UnknownName           no such guidance, model, parameter, ... (names the nearest)
 ├── PromptError           a prompt that cannot be used as it is
 │   ├── UnknownWords      ... because a testbed's world knows nothing of its words
@@ -141,22 +142,45 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        super().__init__(f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+        super().__init__(
+            f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy.rstrip('.')}." if remedy else ".")
+        )
+
+
+class GivenTwice(InvalidSetting):
+    """Something that may be given once.
+
+    >>> print(GivenTwice("the seed 1"))
+    the seed 1 is given twice; give it once.
+    >>> print(GivenTwice("guidance_scale", "3.0", "2"))
+    guidance_scale is given twice, as 3.0 and as 2; give it once.
+    """
+
+    def __init__(self, what: str, *values: str) -> None:
+        ways = " and ".join(f"as {shortened(value)}" for value in values)
+        Exception.__init__(self, f"{what} is given twice{ways and f', {ways}'}; give it once.")
 
 
 class UnknownName(SteerclearError, KeyError):
     """A name that nothing answers to.
 
+    Args:
+        kind: what the name should name.
+        name: as given.
+        known: the names that there are.
+        within: where they are all that there are, such as "for this model".
+
     >>> print(UnknownName("guidance", "autoguidence", ["autoguidance", "cfg"]))
     there is no guidance 'autoguidence'; did you mean 'autoguidance'? There are: autoguidance, cfg.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], within: str = "") -> None:
         known = sorted(known)
         folded = {one.casefold(): one for one in known}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-        self.message = f"there is no {kind} {shown(name)}{hint} There are: {', '.join(known) or 'none'}."
+        there_are = f"{within.capitalize()} there are" if within else "There are"
+        self.message = f"there is no {kind} {shown(name)}{hint} {there_are}: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:

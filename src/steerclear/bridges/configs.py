@@ -149,7 +149,7 @@ def converted_scheduler(kind: Any, current: Any, settings: Mapping[str, Any] | N
             return made
     assert first is not None
     raise UnsupportedModel(
-        f"{kind.__name__} cannot take the settings of the model's {type(current).__name__}: {first_line(first)} Use another "
+        f"{kind.__name__} cannot take the settings of the model's {type(current).__name__}: {first_line(first)}. Use another "
         f"scheduler, or leave it out for the model's own."
     ) from first
 

@@ -192,12 +192,12 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
     """
     if lacks_memory(error):
         return NotEnoughMemory(what)
-    return UnsupportedModel(f"{what} cannot be loaded: {reason}")
+    return UnsupportedModel(f"{what} cannot be loaded: {reason.rstrip('.')}.")
 
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, as far as it fits into a sentence: its first line, and the next where it ends
-    with a colon; its type where it says nothing.
+    with a colon, without the last full stop; its type where it says nothing.
 
     >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
     ('wrong settings: - in_channels is -4', 'KeyError')
@@ -208,4 +208,4 @@ def first_line(error: BaseException) -> str:
     told = 1
     while lines[told - 1].endswith(":") and told < len(lines):
         told += 1
-    return shortened(" ".join(lines[:told]))
+    return shortened(" ".join(lines[:told]).rstrip("."))

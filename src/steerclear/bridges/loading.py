@@ -168,7 +168,8 @@ def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | 
         )
     for what, one in (("the model", name), ("the weak network", weak), *(("a LoRA", lora) for lora in loras)):
         if one is not None and not one.isascii() and one.encode(errors="replace").decode() != one:
-            raise InvalidSetting(what, one, "a name in UTF-8", "rename it, or set a locale of UTF-8")
+            allowed = in_words_of("a name without lone surrogates", "a name in UTF-8")
+            raise InvalidSetting(what, one, allowed, in_words_of("rename it", "rename it, or set a locale of UTF-8"))
     return name, weak, str(device) if isinstance(device, torch.device) else device
 
 

@@ -70,6 +70,11 @@ AS_DDIM = ("LCMScheduler", "TCDScheduler", "SASolverScheduler")
 """Take the settings of DDIM, though diffusers does not list them among its compatible ones."""
 
 
+REFUSED = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
+"""Taken by name, so that their refusal can say why, and not listed: the noise of one cannot be an image's own, the other
+is for networks that are trained in its own way."""
+
+
 def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     """diffusers' class for a name, and the settings that the name says.
 
@@ -97,7 +102,8 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
         if wanted in (_key(kind), _key(kind.removesuffix("Scheduler"))):
             return kind, {}
     short_names = {sampler.names[0] for sampler in fitting}
-    raise UnknownName("scheduler for this model", name, known | short_names)
+    listed = (known - REFUSED) | {type(current).__name__}
+    raise UnknownName("scheduler", name, listed | short_names, "for this model")
 
 
 def _key(name: str) -> str:
@@ -114,7 +120,7 @@ def _spaced(name: str, kind: str, spacing: str) -> dict[str, bool]:
         return {}
     if KARRAS not in own_settings(kind):
         raise InvalidSetting(
-            "scheduler", name, f"without {spacing!r}: the noise levels of {kind} have one spacing only"
+            "scheduler", name, f"a name without {spacing!r}", f"the noise levels of {kind} have one spacing only"
         )
     return {setting: setting == SPACINGS[spacing] for setting in (KARRAS, EXPONENTIAL, BETA)}
 

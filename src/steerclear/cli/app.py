@@ -27,6 +27,7 @@ from .stopping import STOPPED, Caught, Commands, Stopped, signals_as_interrupts
 from .streams import showable_streams
 
 USER_ERROR = 2
+ANOTHER_FOLDER = "give another --outdir (training: or --folder)"
 
 app = typer.Typer(
     name="steerclear", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -131,13 +132,13 @@ def _os_sentence(error: OSError) -> str:
         file = next((some for some in (Path(place), *Path(place).parents) if some.is_file()), None)
         if file is not None:
             return _in_the_way(file, "folder", "file")
-    return f"{error.strerror or error}{where}{kept}."
+    remedy = f"; {ANOTHER_FOLDER}" if place and error.errno in (errno.ENAMETOOLONG, errno.ENOENT) else ""
+    return f"{error.strerror or error}{where}{kept}{remedy}."
 
 
 def _in_the_way(place: Path | str, needed: str, there: str) -> str:
     return (
-        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or give another "
-        f"--outdir (training: or --folder)."
+        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or {ANOTHER_FOLDER}."
     )
 
 
