@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ..errors import SteerclearError, SteerclearWarning, UnsupportedModel, lacks_memory, shown
-from .files import NETWORK_CONFIG, UNLOADABLE, WEAK_FOLDER, first_line, read_json
-
-SCHEDULER_CONFIG = "scheduler_config.json"
+from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, first_line, read_json
 
 TRIAL_STEPS = 4
 MOST_DROPPED = 2

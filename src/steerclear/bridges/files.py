@@ -13,12 +13,13 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
-from ..values import parse_json
+from ..values import parse_object
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
 
-PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
+PIPELINE_INDEX, NETWORK_CONFIG, SCHEDULER_CONFIG = "model_index.json", "config.json", "scheduler_config.json"
+WEIGHTS = ".safetensors"
 SUMS = "SHA256SUMS"
 """The file that holds the digests of a model's weights; those of the models that ship are kept with them."""
 DIGEST_LENGTH = 16
@@ -150,7 +151,7 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
         raise
     except Exception as error:
         raise UnsupportedModel(
-            f"the {what} {shown(name)} is neither here nor to be had from the hub ({first_line(error)})."
+            f"the {what} {shown(name)} is found neither locally nor on the hub ({first_line(error)})."
         ) from error
 
 
@@ -158,15 +159,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """A configuration file.
 
     Raises:
-        UnsupportedModel: it is no JSON object, or nested too deep to be one.
+        UnsupportedModel: it is not a JSON object, or nested too deep to be one.
     """
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UnsupportedModel(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UnsupportedModel(f"{path} holds no settings: it is JSON, but not an object.")
-    return values
+        raise UnsupportedModel(f"{path} holds no settings: {error}. Copy the file again.") from error
 
 
 @contextmanager

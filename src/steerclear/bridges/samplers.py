@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSetting, UnknownName
-from .files import read_json
-
-SCHEDULER_CONFIG = Path("scheduler") / "scheduler_config.json"
-"""Where a pipeline's folder has its own."""
+from .files import SCHEDULER_CONFIG, read_json
 
 
 @dataclass(frozen=True)
@@ -144,9 +141,10 @@ def scheduler_text(scheduler: Any, folder: Path) -> str:
     'DDIMScheduler'
     """
     kind = type(scheduler)
-    if not (folder / SCHEDULER_CONFIG).is_file():
+    config = folder / "scheduler" / SCHEDULER_CONFIG
+    if not config.is_file():
         return kind.__name__
-    models = _as_the_model_has_it(kind, read_json(folder / SCHEDULER_CONFIG))
+    models = _as_the_model_has_it(kind, read_json(config))
     different = [
         f"{name}={_plain(scheduler.config[name])}"
         for name in sorted(inspect.signature(kind).parameters.keys() & models.keys() & scheduler.config.keys())
