@@ -98,7 +98,7 @@ def image_generators(
     """One freshly seeded generator for each image.
 
     Args:
-        seeds: one non-negative integer an image.
+        seeds: one non-negative integer per image.
         device: where the generators draw. The CPU gives the same numbers on every machine.
         stream: what the numbers are for.
 

@@ -57,7 +57,7 @@ def folder_path(name: str, value: object) -> Path:
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """As :func:`finite`, for one number or a tuple of them, one a negative prompt."""
+    """As :func:`finite`, for one number or a tuple of them, one per negative prompt."""
     if isinstance(value, list) or value == ():
         raise InvalidSetting(name, value, "a finite number, or a tuple with one for each negative prompt")
     for index, one in enumerate(value if isinstance(value, tuple) else ()):
@@ -76,7 +76,7 @@ def texts(name: str, value: object, what: str) -> None:
 
 
 def probabilities(name: str, value: object) -> None:
-    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one a negative."""
+    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one per negative."""
     for one in value if isinstance(value, tuple) and value else (value,):
         if not (is_number(one) and 0 < one < 1):
             raise InvalidSetting(name, value, "between 0 and 1, both excluded")

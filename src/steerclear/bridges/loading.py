@@ -111,7 +111,7 @@ def load_model(
     Raises:
         NotEnoughMemory: there is no room for it.
         UnknownName: no such dtype, scheduler or way of offloading.
-        InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
+        InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
