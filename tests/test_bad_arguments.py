@@ -171,6 +171,7 @@ def test_no_seeds_are_no_images(model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"name": "n\udcff"}, r"the model is 'n\\udcff', but must be a name without lone surrogates; rename it\.$"),
         ({"name": 5}, "the model is 5, but must be a name, a folder or a hub id."),
         ({"name": None}, "the model is None, but must be a name, a folder or a hub id."),
         ({"name": ""}, "there is no model folder or shipped model ''"),

@@ -284,6 +284,19 @@ def test_what_is_long_is_not_echoed_whole(
     assert len(printed) < 2500
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENAMETOOLONG])
+def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: object, **settings: object) -> None:
+        raise OSError(number, os.strerror(number), "/proc/run")
+
+    monkeypatch.setattr("steerclear.folders.refuse_early", refused)
+    assert main(["compare", MAN, "--outdir", "run"]) == 2
+    remedy = "give another --outdir (training: or --folder)"
+    assert " ".join(capsys.readouterr().err.split()) == f"steerclear: {os.strerror(number)} '/proc/run'; {remedy}."
+
+
 def test_a_number_of_more_digits_than_python_writes() -> None:
     assert (
         str(InvalidSetting("seed", 10**5000, "a seed"))
