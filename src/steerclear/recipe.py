@@ -108,7 +108,7 @@ def checked_prompt(what: str, prompt: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left, or it is no text.
+        PromptError: nothing is left, or it is not a text.
     """
     stripped = check_text(what, decoded(prompt) if isinstance(prompt, str) else prompt).strip()
     if not stripped:

@@ -155,7 +155,7 @@ def load_model(
 
 
 def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
-    """Refuse what is no text; paths and torch's devices become one."""
+    """Refuse what is not a text; paths and torch's devices become one."""
     name, weak = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, weak))
     if not isinstance(name, str):
         raise InvalidSetting("the model", name, "a name, a folder or a hub id")
