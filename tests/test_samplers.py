@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 import pytest
 
+from steerclear.bridges.asking import check_asking
 from steerclear.bridges.loading import load_model
 from steerclear.bridges.samplers import SAMPLERS, scheduler_by_name, scheduler_text
 from steerclear.cli.app import main
@@ -59,7 +60,9 @@ def test_a_spacing_of_the_noise_levels_is_a_word_behind_the_name() -> None:
         kind, settings = scheduler_by_name(f"DPM++ 2M {word}", own())
         assert kind == "DPMSolverMultistepScheduler"
         assert tuple(settings[f"use_{name}_sigmas"] for name in ("karras", "exponential", "beta")) == expected
-    with pytest.raises(InvalidSetting, match="must be without 'karras': the noise levels of DDIMScheduler have one"):
+    with pytest.raises(
+        InvalidSetting, match="must be a name without 'karras'; the noise levels of DDIMScheduler have one"
+    ):
         scheduler_by_name("ddim karras", own())
 
 
@@ -76,7 +79,9 @@ def test_every_short_name_is_a_scheduler_that_can_be_made() -> None:
 def test_euler_of_a_flow_model_is_its_own() -> None:
     flow = diffusers.FlowMatchEulerDiscreteScheduler()
     assert scheduler_by_name("euler", flow) == ("FlowMatchEulerDiscreteScheduler", {})
-    with pytest.raises(UnknownName, match=r"'heun'.* There are: FlowMatchEulerDiscreteScheduler, euler\."):
+    with pytest.raises(
+        UnknownName, match=r"'heun'.* For this model there are: FlowMatchEulerDiscreteScheduler, euler\."
+    ):
         scheduler_by_name("heun", flow)
 
 
@@ -85,8 +90,20 @@ def test_euler_of_a_flow_model_is_its_own() -> None:
     [("eulr", "euler"), ("dpm++ 2mm", "dpm\\+\\+ 2m"), ("DDIMSchedular", "DDIMScheduler"), ("UNIPK", "unipc")],
 )
 def test_the_nearest_name_is_named(name: str, near: str) -> None:
-    with pytest.raises(UnknownName, match=f"there is no scheduler for this model '.*'; did you mean '{near}'"):
+    with pytest.raises(UnknownName, match=f"there is no scheduler '.*'; did you mean '{near}'"):
         scheduler_by_name(name, own())
+
+
+def test_schedulers_that_are_always_refused_are_not_offered() -> None:
+    with pytest.raises(UnknownName) as error:
+        scheduler_by_name("karras", own())
+    said = str(error.value)
+    assert said.startswith("there is no scheduler 'karras'. For this model there are: DDIMScheduler, DDPMScheduler, ")
+    assert said.endswith(" tcd, unipc.")
+    for name in ("DPMSolverSDEScheduler", "EDMEulerScheduler"):
+        assert name not in said
+        with pytest.raises(UnsupportedModel, match=f"{name} (draws|scales).*; use another"):
+            check_asking(load_model("portraits", scheduler=name).pipe, None, None)
 
 
 def test_a_recipe_tells_settings_apart_and_the_models_own_stays_its_class() -> None:

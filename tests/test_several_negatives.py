@@ -30,7 +30,7 @@ def world(components: tuple[int, ...]) -> MixtureWorld:
 WORLDS = [world(components) for components in CONCEPTS]
 
 
-def mean_errors(count: int, **settings) -> list[float]:
+def mean_errors(count: int) -> list[float]:
     """Mean |p - exact| of each negative's posterior, over all images and steps of a stochastic sampler."""
     points: list[Point] = []
 
@@ -41,7 +41,7 @@ def mean_errors(count: int, **settings) -> list[float]:
 
     concepts: tuple[Mixture, ...] = tuple(one.concept for one in WORLDS[:count])
     priors = tuple(one.prior for one in WORLDS[:count])
-    guidance = DynamicNegativeGuidance(1.0, evidence=TransitionEvidence(priors, stop_below=0.0), **settings)
+    guidance = DynamicNegativeGuidance(1.0, evidence=TransitionEvidence(priors, stop_below=0.0))
     scheduler = DPMSolverMultistepScheduler(
         use_karras_sigmas=True, algorithm_type="sde-dpmsolver++", solver_order=1
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 SteerclearError
 ├── InvalidSetting        a value outside of its range (also a ValueError)
+│   └── GivenTwice        ... because there may be one only
 ├── UnknownName           no such guidance, model, parameter, ... (names the nearest)
 ├── PromptError           a prompt that cannot be used as it is
 │   ├── UnknownWords      ... because a testbed's world knows nothing of its words
@@ -170,22 +171,45 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        super().__init__(f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy}." if remedy else "."))
+        super().__init__(
+            f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy.rstrip('.')}." if remedy else ".")
+        )
+
+
+class GivenTwice(InvalidSetting):
+    """Something that may be given once.
+
+    >>> print(GivenTwice("the seed 1"))
+    the seed 1 is given twice; give it once.
+    >>> print(GivenTwice("guidance_scale", "3.0", "2"))
+    guidance_scale is given twice, as 3.0 and as 2; give it once.
+    """
+
+    def __init__(self, what: str, *values: str) -> None:
+        ways = " and ".join(f"as {shortened(value)}" for value in values)
+        Exception.__init__(self, f"{what} is given twice{ways and f', {ways}'}; give it once.")
 
 
 class UnknownName(SteerclearError, KeyError):
     """A name that nothing answers to.
 
+    Args:
+        kind: what the name should name.
+        name: as given.
+        known: the names that there are.
+        within: where they are all that there are, such as "for this model".
+
     >>> print(UnknownName("guidance", "autoguidence", ["autoguidance", "cfg"]))
     there is no guidance 'autoguidence'; did you mean 'autoguidance'? There are: autoguidance, cfg.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], within: str = "") -> None:
         known = sorted(known)
         folded = {one.casefold(): one for one in known}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-        self.message = f"there is no {kind} {shown(name)}{hint} There are: {', '.join(known) or 'none'}."
+        there_are = f"{within.capitalize()} there are" if within else "There are"
+        self.message = f"there is no {kind} {shown(name)}{hint} {there_are}: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -207,15 +231,22 @@ class FolderConflict(SteerclearError):
 class NotEnoughMemory(SteerclearError, MemoryError):
     """The memory is full.
 
-    >>> print(NotEnoughMemory("to load the model 'm'"))
-    there is not enough memory to load the model 'm'; lower batch_size, or free memory, and run it again.
+    Args:
+        loaded: what was being loaded; empty while images are made.
+
+    >>> print(NotEnoughMemory("the model 'm'"))
+    there is not enough memory to load the model 'm'; free memory, or load with dtype='float16'.
+    >>> print(NotEnoughMemory())
+    there is not enough memory; lower batch_size, or free memory, and run it again.
     """
 
-    def __init__(self, purpose: str = "") -> None:
-        what = "there is not enough memory" + (f" {purpose}" if purpose else "")
-        super().__init__(
-            f"{what}; lower {in_words_of('batch_size', '--batch-size')}, or free memory, and run it again."
-        )
+    def __init__(self, loaded: str = "") -> None:
+        if loaded:
+            half = in_words_of("dtype='float16'", "--dtype float16")
+            super().__init__(f"there is not enough memory to load {loaded}; free memory, or load with {half}.")
+        else:
+            smaller = in_words_of("batch_size", "--batch-size")
+            super().__init__(f"there is not enough memory; lower {smaller}, or free memory, and run it again.")
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):

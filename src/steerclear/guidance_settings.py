@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from .belief import Evidence
-from .errors import InvalidSetting, SteerclearError, UnknownName
+from .errors import GivenTwice, InvalidSetting, SteerclearError, UnknownName
 from .guidance.base import find_guidance, guidances
 from .settings import MOST_NESTED, Configurable
 from .shelf import entries, find
@@ -71,7 +71,7 @@ def _tree(assignments: Sequence[str]) -> dict[str, Any]:
         for part in names:
             node = node.setdefault(part, {})
         if VALUE in node:
-            raise InvalidSetting(key, text, f"given once; it is {node[VALUE]} already")
+            raise GivenTwice(key, node[VALUE], text)
         node[VALUE] = text
     return tree
 

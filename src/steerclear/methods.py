@@ -1,11 +1,12 @@
 """The ways of saying "no" that ``compare`` puts side by side."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import InvalidSetting, UnknownName
+from .errors import GivenTwice, InvalidSetting, UnknownName
 from .guidance.auto import AutoGuidance
 from .guidance.base import Guidance, guidances
 from .guidance.classifier_free import ClassifierFreeGuidance
@@ -95,12 +96,16 @@ def chosen_methods(
 
     Raises:
         UnknownName: neither; the message names the nearest.
-        InvalidSetting: a name given twice.
+        InvalidSetting: a name that is empty or given twice.
     """
     if names is None:
         return [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
-    if len(set(names)) < len(names):
-        raise InvalidSetting("methods", ",".join(names), "each method once")
+    if "" in names:
+        remedy = "there is an empty name between commas" if len(names) > 1 else "the name is empty"
+        raise InvalidSetting("methods", ",".join(names), "names of methods, separated by commas", remedy)
+    again = [name for name, times in Counter(names).items() if times > 1]
+    if again:
+        raise GivenTwice(f"the method {again[0]!r}")
     known = {method.name: method for method in standard}
     chosen = []
     for name in names:

@@ -8,7 +8,7 @@ A noisy sample is x_t = alpha * x_0 + sigma * noise. A network predicts one of
     flow_prediction   noise - x_0                                   (Lipman et al. 2023, Liu et al. 2023)
 
 Given x_t, alpha and sigma each of them determines the others by an affine map, so linear guidances
-whose coefficients sum to one are the same in all four. alpha and sigma may be numbers or one tensor entry an image.
+whose coefficients sum to one are the same in all four. alpha and sigma may be numbers or one tensor entry per image.
 
 For variance-exploding samplers alpha is 1, and v is that of the sample rescaled to unit variance, as diffusers'
 schedulers have it.
@@ -27,7 +27,7 @@ PredictionType = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
 
 Level = float | Tensor
-"""alpha or sigma: one number, or one an image (shape ``[batch]``)."""
+"""alpha or sigma: one number, or one per image (shape ``[batch]``)."""
 
 
 def per_image(level: Level, like: Tensor) -> Level:

@@ -34,7 +34,7 @@ def norm(tensor: Prediction) -> PerImage:
 
 
 def over_images(values: Tensor, like: Tensor) -> Tensor:
-    """One number an image, shaped and cast to multiply ``like``."""
+    """One number per image, shaped and cast to multiply ``like``."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 

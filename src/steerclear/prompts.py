@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .errors import PromptError, shown
+from .errors import PromptError, in_words_of, shown
 
 Convert = Callable[[str], str]
 """What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
@@ -45,16 +45,18 @@ def check_text(what: str, text: object) -> str:
         text: anything.
 
     Raises:
-        PromptError: it is no text, or has halves of characters, as bytes that are no UTF-8 leave them.
+        PromptError: it is not a text, or has lone surrogates, as bytes that are not UTF-8 leave them.
     """
     if not isinstance(text, str):
         raise PromptError(f"the {what} is {shown(text)}, but must be a text.")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PromptError(
-            f"the {what} {shown(text)} has bytes that are no UTF-8; say it in a terminal or a file that is."
-        ) from None
+        fault = in_words_of(
+            "has a lone surrogate, which is not a character; leave it out",
+            "has bytes that are not UTF-8; say it in a terminal or a file that is",
+        )
+        raise PromptError(f"the {what} {shown(text)} {fault}.") from None
     return text
 
 

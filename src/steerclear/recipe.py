@@ -14,7 +14,7 @@ from .bridges.loras import LoRA
 from .errors import InvalidSetting, PromptError, shown
 from .guidance.base import Guidance
 from .prompts import check_text
-from .seeds import LARGEST_SEED
+from .seeds import checked_seeds
 from .shelf import from_config
 
 HASH_LENGTH = 16
@@ -108,7 +108,7 @@ def checked_prompt(what: str, prompt: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left, or it is no text.
+        PromptError: nothing is left, or it is not a text.
     """
     stripped = check_text(what, decoded(prompt) if isinstance(prompt, str) else prompt).strip()
     if not stripped:
@@ -121,7 +121,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds as people write them: ``0-63``, ``1,5,9``, ``0-3,10``.
 
     Raises:
-        InvalidSetting: something that is no seed, a range that runs backwards, a seed given twice.
+        InvalidSetting: not a seed, a range that runs backwards, a seed given twice.
 
     >>> parse_seeds("0-3,10")
     (0, 1, 2, 3, 10)
@@ -135,14 +135,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         last = int(match[2]) if match[2] else first
         if last < first:
             raise InvalidSetting("seeds", text, "a range that runs upwards, like 0-63")
-        if last > LARGEST_SEED:
-            raise InvalidSetting("seeds", text, f"at most {LARGEST_SEED}", "larger seeds would repeat smaller ones")
         if last - first >= 1_000_000:
             raise InvalidSetting("seeds", text, "at most a million seeds")
         seeds.extend(range(first, last + 1))
-    if len(set(seeds)) != len(seeds):
-        raise InvalidSetting("seeds", text, "each seed once")
-    return tuple(seeds)
+    return checked_seeds(seeds)
 
 
 def format_seeds(seeds: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, 
 from .numerics import wide
 
 PerStep = dict[str, Tensor]
-"""What a person wants to see of one step: name -> one number an image."""
+"""What a person wants to see of one step: name -> one number per image."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,6 @@ class Step:
         return len(self.point.sample)
 
     @property
-    def fraction(self) -> float:
-        """How much of the trajectory lies behind: 0 at the first step, below 1 at the last."""
-        return self.index / max(1, self.total)
-
-    @property
     def noise_to_signal(self) -> float:
         """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
         return self.sigma / self.alpha if self.alpha > 0 else float("inf")
@@ -123,7 +118,7 @@ class Step:
 
 @dataclass(frozen=True)
 class State:
-    """What a guidance's next step needs; nothing else. One entry an image in every tensor."""
+    """What a guidance's next step needs; nothing else. One entry per image in every tensor."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,7 @@ class Guided:
     Attributes:
         prediction: the guided prediction, in the network's own space, ``[batch, ...]``.
         state: what the next step needs.
-        info: what a person wants to see of this step, one number an image.
+        info: what a person wants to see of this step, one number per image.
     """
 
     prediction: Tensor

@@ -63,12 +63,12 @@ class MethodResult(_Frozen):
         prompt, negative_prompts: what the model was given.
         guidance: the guidance's plain values.
         recipe_digest: the hash of all settings.
-        evaluations: network evaluations an image, on average.
+        evaluations: network evaluations per image, on average.
         noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite, and where the scheduler does
             not say it.
         branches: which branches ran at every step.
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
-        images: one a seed.
+        images: one per seed.
         warnings: what had no effect, and why.
     """
 
@@ -110,7 +110,7 @@ class Results(_Frozen):
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
         notes: what a reader should know (classifier error, deterministic scheduler, ...).
-        methods: one a row.
+        methods: one per row.
     """
 
     schema_version: str = SCHEMA_VERSION

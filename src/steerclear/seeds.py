@@ -8,7 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from .errors import InvalidSetting
+from .errors import GivenTwice, InvalidSetting
 
 LARGEST_SEED = 2**32 - 1
 """torch's CPU generator reads the low 32 bits of a seed; larger ones would repeat smaller ones."""
@@ -88,7 +88,7 @@ def checked_seeds(seeds: object, *, some: bool = True) -> tuple[int, ...]:
         numbers.append(number)
     again = [number for number, times in Counter(numbers).items() if times > 1]
     if again:
-        raise InvalidSetting("seeds", tuple(numbers), "each seed once", f"{again[0]} is there again")
+        raise GivenTwice(f"the seed {again[0]}")
     return tuple(numbers)
 
 
@@ -98,7 +98,7 @@ def image_generators(
     """One freshly seeded generator for each image.
 
     Args:
-        seeds: one non-negative integer an image.
+        seeds: one non-negative integer per image.
         device: where the generators draw. The CPU gives the same numbers on every machine.
         stream: what the numbers are for.
 

@@ -77,7 +77,7 @@ def callback(name: str, value: object) -> None:
 
 
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """As :func:`finite`, for one number or a tuple of them, one a negative prompt."""
+    """As :func:`finite`, for one number or a tuple of them, one per negative prompt."""
     if isinstance(value, list) or value == ():
         several = in_words_of(
             "a tuple with one for each negative prompt", "one for each negative prompt with commas between them"
@@ -99,7 +99,7 @@ def texts(name: str, value: object, what: str) -> None:
 
 
 def probabilities(name: str, value: object) -> None:
-    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one a negative."""
+    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one per negative."""
     for one in value if isinstance(value, tuple) and value else (value,):
         if not (is_number(one) and 0 < one < 1):
             raise InvalidSetting(name, value, "between 0 and 1, both excluded")

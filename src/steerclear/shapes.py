@@ -14,10 +14,10 @@ from torch import Tensor
 __all__ = ["Bool", "Float", "Int", "PerImage", "Prediction", "Tensor", "UInt8", "shaped"]
 
 PerImage = Float[Tensor, " batch"]
-"""One number an image."""
+"""One number per image."""
 
 Prediction = Float[Tensor, "batch *shape"]
-"""One tensor an image: a sample, a network's prediction, a denoised image."""
+"""One tensor per image: a sample, a network's prediction, a denoised image."""
 
 Function = TypeVar("Function", bound=Callable)
 

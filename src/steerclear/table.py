@@ -201,7 +201,7 @@ def header(results: Results, columns: list[Column] | None = None) -> list[str]:
 
 
 def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
-    """One row a method: its label, and a cell a column.
+    """One row per method: its label, and a cell per column.
 
     Args:
         results: what ``compare`` found.
@@ -211,7 +211,7 @@ def rows(results: Results, columns: list[Column] | None = None) -> list[list[str
 
 
 def row(method: MethodResult, columns: list[Column]) -> list[str]:
-    """A method's label, and a cell a column."""
+    """A method's label, and a cell per column."""
     return [method.label, *(cell(method.measurements.get(column.name), column.percent) for column in columns)]
 
 

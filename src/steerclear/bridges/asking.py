@@ -28,7 +28,7 @@ def check_asking(pipe: Any, height: int | None, width: int | None) -> None:
 
     Raises:
         InvalidSetting: a size that is not whole in latents, or any for a pipeline that has one only.
-        UnsupportedModel: the scheduler draws noise that is no image's own.
+        UnsupportedModel: the scheduler draws noise that is not an image's own.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None:
@@ -103,7 +103,7 @@ def call_arguments(
     Args:
         pipe: a pipeline that needs no image.
         prompt: what they show; a class where the pipeline has classes.
-        generators: one an image, which its noise is drawn from.
+        generators: one per image, which its noise is drawn from.
         num_inference_steps: of the sampler.
         height, width: in pixels; None for the pipeline's own.
         on_step: see :data:`OnStep`; pipelines that have classes never call it.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Inputs = Mapping[str, Tensor]
-"""Name of a network's argument -> its value, one row an image. A dot leads into a dictionary or a list."""
+"""Name of a network's argument -> its value, one row per image. A dot leads into a dictionary or a list."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class NetworkCall:
         """Arguments that run the branches one after another in one batch.
 
         Args:
-            sources: one a branch.
+            sources: one per branch.
             rows: the images that are needed, ``[n]``; None for all.
             span: which rows of the joined batch.
         """

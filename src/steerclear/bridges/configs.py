@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ..errors import SteerclearError, SteerclearWarning, UnsupportedModel, lacks_memory, shown
-from .files import NETWORK_CONFIG, UNLOADABLE, WEAK_FOLDER, first_line, read_json
-
-SCHEDULER_CONFIG = "scheduler_config.json"
+from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, first_line, read_json
 
 TRIAL_STEPS = 4
 MOST_DROPPED = 2
@@ -28,6 +26,8 @@ OF_THE_MODEL = frozenset({
 
 Size = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, le=1)]
+Prediction = Literal["epsilon", "sample", "v_prediction", "flow_prediction", "original_sample", "trigflow"]
+"""All that diffusers' schedulers know; what else steerclear cannot steer is refused later, with the reason."""
 
 
 class NetworkConfig(BaseModel):
@@ -36,6 +36,9 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     sample_size: Size | list[Size] | None = None
+    in_channels: Size | list[Size] | None = None
+    out_channels: Size | list[Size] | None = None
+    cross_attention_dim: Size | list[Size] | None = None
     scaling_factor: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -48,6 +51,7 @@ class SchedulerConfig(BaseModel):
     beta_start: Beta | None = None
     beta_end: Beta | None = None
     trained_betas: list[Beta] | None = None
+    prediction_type: Prediction | None = None
 
     @field_validator("trained_betas")
     @classmethod
@@ -58,13 +62,18 @@ class SchedulerConfig(BaseModel):
 
 
 CHECKED: dict[str, type[BaseModel]] = {NETWORK_CONFIG: NetworkConfig, SCHEDULER_CONFIG: SchedulerConfig}
+SIZES = "a whole number of at least 1, a list of such or null"
 ALLOWED = {
-    "sample_size": "a whole number of at least 1, a list of such or null",
+    "sample_size": SIZES,
+    "in_channels": SIZES,
+    "out_channels": SIZES,
+    "cross_attention_dim": SIZES,
     "scaling_factor": "a number above 0 or null",
     "num_train_timesteps": "a whole number of at least 1",
     "beta_start": "a number from 0 to 1 or null",
     "beta_end": "a number from 0 to 1 or null",
     "trained_betas": "a list with a number from 0 to 1 for each of num_train_timesteps, or null",
+    "prediction_type": f"one of {', '.join(get_args(Prediction))} or null",
 }
 
 
@@ -138,7 +147,7 @@ def converted_scheduler(kind: Any, current: Any, settings: Mapping[str, Any] | N
             return made
     assert first is not None
     raise UnsupportedModel(
-        f"{kind.__name__} cannot take the settings of the model's {type(current).__name__}: {first_line(first)} Use another "
+        f"{kind.__name__} cannot take the settings of the model's {type(current).__name__}: {first_line(first)}. Use another "
         f"scheduler, or leave it out for the model's own."
     ) from first
 

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -12,12 +13,13 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
-from ..values import parse_json
+from ..values import parse_object
 
 WEAK_FOLDER = "weak"
 """Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
 
-PIPELINE_INDEX, NETWORK_CONFIG, WEIGHTS = "model_index.json", "config.json", ".safetensors"
+PIPELINE_INDEX, NETWORK_CONFIG, SCHEDULER_CONFIG = "model_index.json", "config.json", "scheduler_config.json"
+WEIGHTS = ".safetensors"
 SUMS = "SHA256SUMS"
 """The file that holds the digests of a model's weights; those of the models that ship are kept with them."""
 DIGEST_LENGTH = 16
@@ -151,7 +153,7 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
         raise
     except Exception as error:
         raise UnsupportedModel(
-            f"the {what} {shown(name)} is neither here nor to be had from the hub ({first_line(error)})."
+            f"the {what} {shown(name)} is found neither locally nor on the hub ({first_line(error)})."
         ) from error
 
 
@@ -159,15 +161,25 @@ def read_json(path: Path) -> dict[str, Any]:
     """A configuration file.
 
     Raises:
-        UnsupportedModel: it is no JSON object, or nested too deep to be one.
+        UnsupportedModel: it is not a JSON object, or nested too deep to be one.
     """
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UnsupportedModel(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UnsupportedModel(f"{path} holds no settings: it is JSON, but not an object.")
-    return values
+        raise UnsupportedModel(f"{path} holds no settings: {error}. Copy the file again.") from error
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """A block that loads something; raises :class:`NotEnoughMemory` where the memory is full, however a library tells it."""
+    try:
+        yield
+    except NotEnoughMemory:
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise NotEnoughMemory(what) from error
+        raise
 
 
 def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
@@ -179,10 +191,21 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
         error: one of :data:`UNLOADABLE`.
     """
     if lacks_memory(error):
-        return NotEnoughMemory(f"to load {what}")
-    return UnsupportedModel(f"{what} cannot be loaded: {reason}")
+        return NotEnoughMemory(what)
+    return UnsupportedModel(f"{what} cannot be loaded: {reason.rstrip('.')}.")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, as far as it fits into a sentence."""
-    return shortened(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+    """What an error of another library says, as far as it fits into a sentence: its first line, and the next where it ends
+    with a colon, without the last full stop; its type where it says nothing.
+
+    >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
+    ('wrong settings: - in_channels is -4', 'KeyError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = 1
+    while lines[told - 1].endswith(":") and told < len(lines):
+        told += 1
+    return shortened(" ".join(lines[:told]).rstrip("."))

@@ -43,7 +43,7 @@ def class_numbers(pipe: Any, family: Family, labels: int | str | Sequence[int | 
 
 
 def _whole(label: Any) -> int | None:
-    """Of any library's integers; None for what is none."""
+    """Of any library's integers; None for what is not an integer."""
     try:
         return None if isinstance(label, bool) else operator.index(label)
     except TypeError:

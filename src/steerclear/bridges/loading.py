@@ -22,6 +22,7 @@ from .files import (
     UNLOADABLE,
     WEAK_FOLDER,
     check_sums,
+    enough_memory,
     first_line,
     folder_digest,
     from_hub,
@@ -108,8 +109,9 @@ def load_model(
             "euler a" or "dpm++ 2m karras", see :data:`~steerclear.bridges.samplers.SAMPLERS`.
 
     Raises:
+        NotEnoughMemory: there is no room for it.
         UnknownName: no such dtype, scheduler or way of offloading.
-        InvalidSetting: a device that torch cannot use, a LoRA's scale that is none, or an empty text for the weak network.
+        InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
     from diffusers import DiffusionPipeline
@@ -118,26 +120,27 @@ def load_model(
         raise UnknownName("dtype", dtype, DTYPES)
     name, weak, device = _checked(name, weak, loras, device)
     name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
-    folder = _folder(name)
-    _check_parts(name, folder)
-    check_configs(f"the model {name!r}", folder)
-    check_sums(f"the model {name!r}", folder)
-    quiet()
-    try:
-        networks = _networks(name, folder, DTYPES[dtype])
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
-    except UNLOADABLE as error:
-        raise unloadable(f"the model {name!r}", first_line(error), error) from error
-    _check_kind(name, pipe)
-    _check_data(name, pipe)
-    _check_tokenizers(name, folder, pipe)
-    pipe.set_progress_bar_config(disable=True)
-    if scheduler is not None:
-        pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
-    added = add_loras(pipe, loras)
-    network, weak_folder = _weak(weak, folder, pipe)
-    weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
-    place(pipe, network, device, offload)
+    with enough_memory(f"the model {name!r}"):
+        folder = _folder(name)
+        _check_parts(name, folder)
+        check_configs(f"the model {name!r}", folder)
+        check_sums(f"the model {name!r}", folder)
+        quiet()
+        try:
+            networks = _networks(name, folder, DTYPES[dtype])
+            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
+        except UNLOADABLE as error:
+            raise unloadable(f"the model {name!r}", first_line(error), error) from error
+        _check_kind(name, pipe)
+        _check_data(name, pipe)
+        _check_tokenizers(name, folder, pipe)
+        pipe.set_progress_bar_config(disable=True)
+        if scheduler is not None:
+            pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
+        added = add_loras(pipe, loras)
+        network, weak_folder = _weak(weak, folder, pipe)
+        weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
+        place(pipe, network, device, offload)
     return Model(
         name=name,
         folder=folder,
@@ -153,7 +156,7 @@ def load_model(
 
 
 def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
-    """Refuse what is no text; paths and torch's devices become one."""
+    """Refuse what is not a text; paths and torch's devices become one."""
     name, weak = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, weak))
     if not isinstance(name, str):
         raise InvalidSetting("the model", name, "a name, a folder or a hub id")
@@ -166,7 +169,8 @@ def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | 
         )
     for what, one in (("the model", name), ("the weak network", weak), *(("a LoRA", lora) for lora in loras)):
         if one is not None and not one.isascii() and one.encode(errors="replace").decode() != one:
-            raise InvalidSetting(what, one, "a name in UTF-8", "rename it, or set a locale of UTF-8")
+            allowed = in_words_of("a name without lone surrogates", "a name in UTF-8")
+            raise InvalidSetting(what, one, allowed, in_words_of("rename it", "rename it, or set a locale of UTF-8"))
     return name, weak, str(device) if isinstance(device, torch.device) else device
 
 

@@ -60,7 +60,7 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
 
     Args:
         pipe: the pipeline, which keeps them.
-        texts: one a LoRA, see :func:`parse_lora`.
+        texts: one per LoRA, see :func:`parse_lora`.
 
     Raises:
         UnsupportedModel: a file that is missing, is no safetensors file or fits no network of this pipeline; a pipeline

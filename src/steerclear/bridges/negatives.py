@@ -69,7 +69,7 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
     """The negative prompts of a ``with steer(...)`` block: one, or several that are all in force.
 
     Raises:
-        PromptError: an empty one, or something that is no text.
+        PromptError: an empty one, or something that is not a text.
 
     >>> given_to_steer(["hat", "beard"]).texts
     ('hat', 'beard')
@@ -96,7 +96,7 @@ def given_to_call(
         prompts: how many prompts the call has; None where that is not known.
 
     Raises:
-        PromptError: something that is no text, or more or fewer texts than prompts.
+        PromptError: something that is not a text, or more or fewer texts than prompts.
     """
     if embeddings is not None:
         return Negatives((EMBEDDED,), from_call=True)
@@ -135,7 +135,7 @@ def check_complete(of_call: Negatives, call: Mapping[str, Any], prompts: int | N
         prompts: how many prompts the call has; None where that is not known.
 
     Raises:
-        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``, or is no text for each prompt.
+        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``, or is not a text for each prompt.
     """
     for further in ("negative_prompt_2", "negative_prompt_3"):
         texts = _texts(further, call.get(further), prompts)

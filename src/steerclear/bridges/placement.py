@@ -100,5 +100,5 @@ def _offload(pipe: Any, target: torch.device, offload: str) -> None:
             pipe.enable_group_offload(target, offload_type=FINEST)
     except (ValueError, RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
         raise UnsupportedModel(
-            f"{type(pipe).__name__} cannot be offloaded by {offload!r}: {first_line(error)}"
+            f"{type(pipe).__name__} cannot be offloaded by {offload!r}: {first_line(error)}."
         ) from error

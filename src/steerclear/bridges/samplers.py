@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidSetting, UnknownName
-from .files import read_json
-
-SCHEDULER_CONFIG = Path("scheduler") / "scheduler_config.json"
-"""Where a pipeline's folder has its own."""
+from .files import SCHEDULER_CONFIG, read_json
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,11 @@ AS_DDIM = ("LCMScheduler", "TCDScheduler", "SASolverScheduler")
 """Take the settings of DDIM, though diffusers does not list them among its compatible ones."""
 
 
+REFUSED = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
+"""Taken by name, so that their refusal can say why, and not listed: the noise of one cannot be an image's own, the other
+is for networks that are trained in its own way."""
+
+
 def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     """diffusers' class for a name, and the settings that the name says.
 
@@ -97,7 +99,8 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
         if wanted in (scheduler_key(kind), scheduler_key(kind.removesuffix("Scheduler"))):
             return kind, {}
     short_names = {sampler.names[0] for sampler in fitting}
-    raise UnknownName("scheduler for this model", name, known | short_names)
+    listed = (known - REFUSED) | {type(current).__name__}
+    raise UnknownName("scheduler", name, listed | short_names, "for this model")
 
 
 def scheduler_key(name: str) -> str:
@@ -114,7 +117,7 @@ def _spaced(name: str, kind: str, spacing: str) -> dict[str, bool]:
         return {}
     if KARRAS not in own_settings(kind):
         raise InvalidSetting(
-            "scheduler", name, f"without {spacing!r}: the noise levels of {kind} have one spacing only"
+            "scheduler", name, f"a name without {spacing!r}", f"the noise levels of {kind} have one spacing only"
         )
     return {setting: setting == SPACINGS[spacing] for setting in (KARRAS, EXPONENTIAL, BETA)}
 
@@ -138,9 +141,10 @@ def scheduler_text(scheduler: Any, folder: Path) -> str:
     'DDIMScheduler'
     """
     kind = type(scheduler)
-    if not (folder / SCHEDULER_CONFIG).is_file():
+    config = folder / "scheduler" / SCHEDULER_CONFIG
+    if not config.is_file():
         return kind.__name__
-    models = _as_the_model_has_it(kind, read_json(folder / SCHEDULER_CONFIG))
+    models = _as_the_model_has_it(kind, read_json(config))
     different = [
         f"{name}={_plain(scheduler.config[name])}"
         for name in sorted(inspect.signature(kind).parameters.keys() & models.keys() & scheduler.config.keys())

@@ -77,7 +77,7 @@ def steer(
         PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
             the call not one for each prompt.
         UnknownName: a class that the pipeline does not have, by name.
-        InvalidSetting: the same by number, a guidance that is none, ``max_batch`` below 1, or settings of the guidance
+        InvalidSetting: the same by number, what is not a guidance, ``max_batch`` below 1, or settings of the guidance
             that do not fit the number of negatives.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
 

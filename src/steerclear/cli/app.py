@@ -27,6 +27,7 @@ from .stopping import STOPPED, Caught, Commands, Stopped, signals_as_interrupts
 from .streams import showable_streams
 
 USER_ERROR = 2
+ANOTHER_FOLDER = "give another --outdir (training: or --folder)"
 
 app = typer.Typer(
     name="steerclear", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -77,7 +78,10 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         return code if isinstance(code, int) else 0
     except SteerclearError as error:
         kept = " What was done is kept." if keeps(error) else ""
-        console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
+        if isinstance(error, NotEnoughMemory):
+            print(f"steerclear: {error}{kept}", file=sys.stderr)  # for the console's own there may be too little
+        else:
+            console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
         return USER_ERROR
     except OSError as error:
         console.print(f"steerclear: {_os_sentence(error)}", style="bold", markup=False)
@@ -87,7 +91,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         return caught.exit_code
     except Exception as error:
         if lacks_memory(error):
-            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # for the console's own there may be too little
+            print(f"steerclear: {NotEnoughMemory()}", file=sys.stderr)  # as above
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
@@ -128,13 +132,13 @@ def _os_sentence(error: OSError) -> str:
         file = next((some for some in (Path(place), *Path(place).parents) if some.is_file()), None)
         if file is not None:
             return _in_the_way(file, "folder", "file")
-    return f"{error.strerror or error}{where}{kept}."
+    remedy = f"; {ANOTHER_FOLDER}" if place and error.errno in (errno.ENAMETOOLONG, errno.ENOENT) else ""
+    return f"{error.strerror or error}{where}{kept}{remedy}."
 
 
 def _in_the_way(place: Path | str, needed: str, there: str) -> str:
     return (
-        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or give another "
-        f"--outdir (training: or --folder)."
+        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or {ANOTHER_FOLDER}."
     )
 
 

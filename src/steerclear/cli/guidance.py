@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation
 
 @app.command("list")
 def list_all(format: Output = Format.TEXT) -> None:
-    """All guidances, one a row."""
+    """All guidances, one per row."""
     from ..guidance.base import guidances
     from ..guidance_docs import documentation
 

@@ -103,7 +103,7 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
-    """One bar a method: what to call as a method begins, and as its steps are made."""
+    """One bar per method: what to call as a method begins, and as its steps are made."""
     tasks: list[TaskID] = []
 
     def on_method(method: Any, place: int, total: int) -> None:
@@ -116,7 +116,7 @@ def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
 
 
 def show_stages(bars: Progress) -> Callable[[str], Callable[[int, int], None]]:
-    """One bar a stage: what to call as a stage begins, which gives what to call as it goes on."""
+    """One bar per stage: what to call as a stage begins, which gives what to call as it goes on."""
 
     def on_stage(stage: str) -> Callable[[int, int], None]:
         task = bars.add_task(stage, total=None)

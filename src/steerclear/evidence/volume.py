@@ -36,7 +36,7 @@ def calibrate_volume(
     Args:
         denoiser: knows ``positive`` and ``concept``.
         levels: (alpha, sigma, timestep) of each node, noise falling, all above 0; a scheduler's own.
-        seeds: one an image; 16 or more.
+        seeds: one per image; 16 or more.
         shape: of one sample, without the batch.
         prior: how often the concept shows without guidance, in (0, 1).
         concept: the branch of the concept.

@@ -44,7 +44,7 @@ def shared_seeds(results: Results, columns: int) -> list[int]:
 
 
 def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT) -> Figure:
-    """The same seeds down the columns, one row a method; images in which the classifier sees the concept are framed.
+    """The same seeds down the columns, one row per method; images in which the classifier sees the concept are framed.
 
     The frame is dashed where the classifier is unsure.
 

@@ -81,7 +81,7 @@ def _write_title(figure: Figure, method: MethodResult, suffix: str, y: float, th
 
 
 def _line(image: ImageResult, name: str, steps: int) -> np.ndarray:
-    """One number a step; gaps, as NaN, where the trace shows none."""
+    """One number per step; gaps, as NaN, where the trace shows none."""
     values = [math.nan if value is None else value for value in image.trace.get(name, [])]
     return np.array((values + [math.nan] * steps)[:steps], dtype=float)
 

@@ -25,7 +25,7 @@ class AutoGuidance(Guidance):
         inner: the guidance of the strong network; None for its plain conditional prediction.
 
     Raises:
-        InvalidSetting: a scale that is not finite, an inner that is no guidance.
+        InvalidSetting: a scale that is not finite, an inner that is not a guidance.
     """
 
     auto_scale: float = 2.0

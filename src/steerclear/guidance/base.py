@@ -35,7 +35,7 @@ OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
 
 
 class Guidance(Configurable, ABC):
-    """The contract. Subclasses are frozen dataclasses, one a file; their docstring has equation and paper.
+    """The contract. Subclasses are frozen dataclasses, one per file; their docstring has equation and paper.
 
     Class attributes:
         name: on the command line.

@@ -88,7 +88,7 @@ class DynamicNegativeGuidance(Guidance):
         "Dynamic Negative Guidance of Diffusion Models, Koulischer, Deleu, Raya, Demeester and Ambrogioni, ICLR 2025, "
         "arXiv 2410.14398"
     )
-    cost: ClassVar[str] = "2 evaluations a step, 3 with a guidance_scale (1 more a further negative)"
+    cost: ClassVar[str] = "2 evaluations a step, 3 with a guidance_scale (1 more per further negative)"
     uses_negative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ class NegativePromptGuidance(Guidance):
         "Compositional Visual Generation with Composable Diffusion Models, Liu, Li, Du, Torralba and Tenenbaum, 2022, "
         "arXiv 2206.01714; Stable Diffusion's negative_prompt in diffusers"
     )
-    cost: ClassVar[str] = "2 evaluations a step; 3 with a negative_scale (1 more a further negative)"
+    cost: ClassVar[str] = "2 evaluations a step; 3 with a negative_scale (1 more per further negative)"
     uses_negative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ class RescaledGuidance(Wrapper):
         guidance_rescale: phi, from 0 (the inner guidance as it is) to 1; the paper takes 0.7.
 
     Raises:
-        InvalidSetting: a rescale outside of [0, 1], an inner that is no guidance.
+        InvalidSetting: a rescale outside of [0, 1], an inner that is not a guidance.
     """
 
     inner: Guidance = field(default_factory=lambda: built("ClassifierFreeGuidance"))

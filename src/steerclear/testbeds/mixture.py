@@ -35,7 +35,7 @@ class Mixture:
 
     The eigenvectors are those of the covariances at every level, so a level costs no decomposition. Everything is
     computed in float64 and in logarithms, and is finite at alpha = 0 and at sigma = 0. Samples may have any shape
-    ``[batch, ...]`` with ``dimension`` numbers an image; alpha and sigma are numbers, or one an image, not both 0.
+    ``[batch, ...]`` with ``dimension`` numbers per image; alpha and sigma are numbers, or one per image, not both 0.
 
     Attributes:
         log_weights: logarithms of the components' probabilities, ``[components]``, float64.
@@ -243,7 +243,7 @@ class MixtureDenoiser:
         world: what is known.
         prediction_type: the space of its predictions.
         empty: what the empty prompt shows; None for p with ``broadening`` times its covariances.
-        negatives: what the negative prompts alone show, one an entry; None for p(. | c), a sub-population. Something
+        negatives: what the negative prompts alone show, one per entry; None for p(. | c), a sub-population. Something
             else is how real negative prompts are: "mustache" shows more than the prompt's portraits do.
         conjunctions: what the prompt together with each negative shows; None for p(. | c).
         weakness: how many times larger the weak network's covariances are.
@@ -331,7 +331,7 @@ def high_dimensional(dimension: int = 64, components: int = 12, seed: int = 0) -
     """Round components at random places; a quarter of them is the concept.
 
     Args:
-        dimension: numbers an image, at least 1.
+        dimension: numbers per image, at least 1.
         components: at least 2.
         seed: of the places and the weights.
     """

@@ -84,7 +84,7 @@ def is_prompt(condition: str) -> bool:
 
 
 def _like(own: Any, other: Tensor, condition: str) -> Tensor:
-    """Another text's tensor, once an image as the prompt's own is (pipelines encode a prompt once)."""
+    """Another text's tensor, once per image as the prompt's own is (pipelines encode a prompt once)."""
     if not isinstance(own, Tensor) or own.shape[1:] != other.shape[1:]:
         raise UnsupportedModel(
             f"this pipeline encodes texts to different lengths, and the {condition} prompt does not have the prompt's; "

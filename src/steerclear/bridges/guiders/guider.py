@@ -284,7 +284,7 @@ def guider(
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
 
     Raises:
-        InvalidSetting: a guidance or a weak network that is none, or a share of the steps outside of [0, 1].
+        InvalidSetting: what is not a guidance or not a weak network, or a share of the steps outside of [0, 1].
         PromptError: a negative prompt that is empty.
 
     When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step

@@ -19,7 +19,7 @@ class WeakCall:
     Args:
         network: the pipeline's own network as it is called, unsteered: hooks, offloading and compilation included.
         args, kwargs: what it would be given.
-        seeds: one a row of the batch: the seed of the image of that row, the same in all of its branches.
+        seeds: one per row of the batch: the seed of the image of that row, the same in all of its branches.
         step: how many steps were made, from 0.
     """
 

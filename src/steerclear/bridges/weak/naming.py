@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn import Module
 
-from ...errors import InvalidSetting, UnknownName, typed
+from ...errors import GivenTwice, InvalidSetting, UnknownName, typed
 from ...values import frozen, read_setting, split_pairs
 from .base import WeakNetwork, weak_networks
 from .other_network import OtherNetwork
@@ -78,7 +78,7 @@ def parse_weak(text: str) -> WeakNetwork:
         if not equals:  # only the first can be: what follows it belongs to its value
             key, value = next(iter(kind.parameters())), pair
         if key in settings:
-            raise InvalidSetting(key, value, f"given once; it is {settings[key]} already")
+            raise GivenTwice(key, str(settings[key]), value)
         settings[key] = read_setting(value, kind.types().get(key, str))
     return _built(kind, settings)
 

@@ -1,6 +1,6 @@
 """What a portrait can show, and how often: the joint distribution of the attributes, exactly.
 
-Every attribute is a column of integers, one an image: 0 or 1 for the binary ones, an index into the
+Every attribute is a column of integers, one per image: 0 or 1 for the binary ones, an index into the
 palette for the others. The distribution is a chain of conditional probabilities; sampling walks
 the chain, and :func:`every_combination` multiplies it out.
 """
@@ -81,7 +81,7 @@ def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
     """Draw the attributes of one portrait a seed.
 
     Args:
-        seeds: one an image; an image's attributes depend on its own seed alone.
+        seeds: one per image; an image's attributes depend on its own seed alone.
         fixed: attributes to hold, as ``man=1``. Those after them in the chain follow; those before
             are not reweighed, so hold ``man`` as well as ``mustache``.
 

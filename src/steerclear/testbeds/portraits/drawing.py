@@ -2,7 +2,7 @@
 
 Every shape is a function that is negative inside and positive outside, in units of the face; its
 value over one pixel's width is the coverage. Shapes are painted back to front. What the attributes leave
-open (proportions, tilt, exact colours) comes from ``VARIATIONS`` uniform numbers an image.
+open (proportions, tilt, exact colours) comes from ``VARIATIONS`` uniform numbers per image.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class _Variation:
         return self.uniforms[:, self.used - count : self.used]
 
     def between(self, low: float, high: float) -> Tensor:
-        """A number an image, shaped to broadcast over pixels: ``[batch, 1, 1]``."""
+        """A number per image, shaped to broadcast over pixels: ``[batch, 1, 1]``."""
         return (low + (high - low) * self.take(1)).unsqueeze(-1)
 
     def color(self, base: Tensor, spread: float) -> Tensor:
@@ -195,7 +195,7 @@ def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> Tensor:
     """
     rows = len(attributes["man"])
     if len(seeds) != rows:
-        raise ValueError(f"{rows} rows of attributes need {rows} seeds, not {len(seeds)}; give one seed an image")
+        raise ValueError(f"{rows} rows of attributes need {rows} seeds, not {len(seeds)}; give one seed per image")
     images = [torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)]
     for start in range(0, rows, BATCH):
         some = slice(start, start + BATCH)
