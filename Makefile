@@ -1,6 +1,6 @@
 # make demo   sets everything up and runs the main job on the shipped model
-# make test   sets everything up and runs all tests, as CI does
-# make check  format, lint, types, floors
+# make test   sets everything up and runs all checks and tests, as CI does
+# make check  format, lint, types, floors (a part of make test)
 # make docs   writes the generated pages of docs/
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/steerclear compare "portrait photo of a man" --negative-prompt "mustache" --outdir out/demo
 
-test: $(READY)
+test: $(READY) check
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 slow: $(READY)

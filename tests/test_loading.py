@@ -196,8 +196,10 @@ def test_comparing_a_model_without_a_laboratory_says_what_is_not_measured(
     assert (found.height, found.width, found.device, found.offload) == (16, 16, "cpu", "none")
     assert found.loras == [LoRA(str(style), 0.5, file_digest(style))]
     notes = " ".join(found.notes)
-    assert "FlowMatchEulerDiscreteScheduler is deterministic" in notes
-    assert "No scheduler of a flow-matching model draws an image's own noise" in notes
+    assert (
+        "has been measured under the schedulers of Stable Diffusion (docs/measured.md), and not under flow matching"
+        in notes
+    )
     assert "ships no attribute classifier and its truth is not known" in notes
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"{style}, scale 0.5" in page

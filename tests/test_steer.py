@@ -175,7 +175,8 @@ def test_a_guidance_that_needs_the_noise_level_is_refused_before_anything_runs(n
         steered(pipe, guidance, "beard", weak=weak)
     assert str(raised.value).startswith(f"{guidance.name} needs the noise level of every step, and {name} ")
     assert str(raised.value).endswith(
-        "; use another scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs no noise level, such as cfg"
+        "; use another scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs no noise level, such as negative or "
+        "cfg"
     )
     assert counted.calls == len(encoded) == 0
     assert is_untouched(pipe)
@@ -257,7 +258,8 @@ def test_a_scheduler_that_clips_latents_is_told_of(name):
     said = (
         f"{type(pipe.scheduler).__name__} has clip_sample=True, so each of its steps cuts the denoised prediction to the range "
         f"of pixels after the guidance, and the samples of this model are latents, which reach further: its images are "
-        f"spoiled, and so is what a dynamic guidance tracks; set it to False in the scheduler's config"
+        f"spoiled, and so is what a dynamic guidance tracks; make the scheduler again with these set to False, as "
+        f"from_config(scheduler.config, clip_sample=False)"
     )
     assert found == [said] * clips
 

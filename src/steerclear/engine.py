@@ -31,7 +31,7 @@ def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
     if reason is not None:
         raise UnsupportedModel(
             f"{guidance.name} needs the noise level of every step, and {reason}; {ANOTHER_SCHEDULER}, or a guidance that "
-            f"needs no noise level, such as the negative prompt's"
+            f"needs no noise level, such as negative or cfg"
         )
 
 
