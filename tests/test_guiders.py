@@ -37,6 +37,7 @@ from steerclear.bridges.weak.dropout import SeededDropout
 from steerclear.bridges.weak.noised_weights import NoisedWeights
 from steerclear.denoiser import Point
 from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
+from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.base import Guidance, guidances
 from steerclear.guidance.interval import active_steps
 from steerclear.records import Guided, State, Step
@@ -222,6 +223,20 @@ def test_a_scheduler_that_does_not_say_its_noise_level():
     ):
         guided(pipe, "sdxl", guider(DYNAMIC, "beard"))
     assert counted.calls == 0
+
+
+def test_what_a_guidance_leaves_open_is_settled_as_for_every_learned_network():
+    """The prior is one half, and the log-odds are frozen below sigma / alpha = 1."""
+    pipe, ends = tiny_modular.pipeline("sdxl", tiny.scheduler("euler-ancestral")), []
+    for settings in ({}, {"prior": 0.5, "stop_below": 1.0}, {"prior": 0.5, "stop_below": 0.0}):
+        ours = guider(DynamicNegativeGuidance(2.0, evidence=TransitionEvidence(**settings)), "beard")
+        ends.append((guided(pipe, "sdxl", ours), ours.trace.table("posterior"), ours.trace.levels))
+    assert torch.equal(ends[0][0], ends[1][0])
+    posterior, without_stop, levels = ends[0][1], ends[2][1], ends[0][2]
+    frozen = [step for step, level in enumerate(levels) if level < 1]
+    assert frozen[0] > 0
+    assert all(torch.equal(posterior[step], posterior[frozen[0] - 1]) for step in frozen)
+    assert not torch.equal(without_stop[frozen[0]], posterior[frozen[0]])
 
 
 def test_a_disabled_guider_leaves_the_plain_prediction():

@@ -228,7 +228,10 @@ def test_image_to_image_counts_its_own_steps():
         (AutoGuidance(1.0, IntervalGuidance(CFG, 0.5, 0.55)), "start=0.5 and stop=0.55 leave none of the 6 steps to cfg"),
         (IntervalGuidance(CFG, 30.0, 40.0, by="sigma"),
          "start=30 and stop=40 leave none of the 6 steps to cfg, whose noise levels sigma / alpha fall from "),
+        (IntervalGuidance(IntervalGuidance(CFG, 0.0, 0.4), 0.5, 1.0),
+         "start=0 and stop=0.4 leave none of the interval around it to cfg; let the two overlap"),
         (IntervalGuidance(CFG, 0.5, 0.7), None),
+        (IntervalGuidance(IntervalGuidance(CFG, 0.0, 0.6), 0.4, 1.0), None),
         (IntervalGuidance(CFG, 0.0, 40.0, by="sigma"), None),
     ],
     ids=str,
@@ -241,6 +244,15 @@ def test_an_interval_without_a_step_has_no_effect_and_says_so(pipe, guidance, sa
     assert len(found) == (said is not None)
     assert all(message.startswith(f"the guidance has no effect: {said}") for message in found)
     assert (("empty", "positive") in run.trace.branches) == (said is None)
+
+
+def test_autoguidance_around_an_interval_without_a_step_still_acts(pipe):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SteerclearWarning)
+        _, run = steered(
+            pipe, AutoGuidance(2.0, IntervalGuidance(CFG, 0.5, 0.55)), weak=tiny.unet(seed=8), num_inference_steps=6
+        )
+    assert run.trace.branches == [("positive", "weak:positive")] * 6
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "lcm", "heun", "euler", "tcd"])

@@ -66,10 +66,10 @@ class AutoGuidance(Guidance):
     def needs_noise_level(self) -> bool:
         return self.inner is not None and self.inner.needs_noise_level()
 
-    def has_no_step(self, levels: Sequence[float]) -> str | None:
+    def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
         if self.auto_scale != 1 or self.inner is None:  # the push away from the weak network acts at every step
             return None
-        return self.inner.has_no_step(levels)
+        return self.inner.has_no_step(levels, steps)
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)

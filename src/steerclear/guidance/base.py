@@ -103,11 +103,12 @@ class Guidance(Configurable, ABC):
         """
         return False
 
-    def has_no_step(self, levels: Sequence[float]) -> str | None:
+    def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
         """Why these settings leave the guidance no step of a schedule, or None where there is one.
 
         Args:
             levels: sigma / alpha at the beginning of every step; NaN where the scheduler does not say.
+            steps: those that a guidance around this one leaves to it; None for all.
         """
         return None
 
@@ -158,8 +159,8 @@ class Wrapper(Guidance):
     def needs_noise_level(self) -> bool:
         return self.inner.needs_noise_level()
 
-    def has_no_step(self, levels: Sequence[float]) -> str | None:
-        return self.inner.has_no_step(levels)
+    def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
+        return self.inner.has_no_step(levels, steps)
 
 
 def guidances() -> dict[str, type[Guidance]]:

@@ -73,16 +73,19 @@ class IntervalGuidance(Wrapper):
     def needs_noise_level(self) -> bool:
         return self.by == "sigma" or self.inner.needs_noise_level()
 
-    def has_no_step(self, levels: Sequence[float]) -> str | None:
-        total = len(levels)
-        if any(self._is_inside(index, total, level) for index, level in enumerate(levels)):
-            return self.inner.has_no_step(levels)
+    def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
+        total, asked = len(levels), range(len(levels)) if steps is None else steps
+        inside = [index for index in asked if self._is_inside(index, total, levels[index])]
+        if inside:
+            return self.inner.has_no_step(levels, inside)
         bounds = f"start={self.start:g} and stop={self.stop:g}"
         if self.by == "fraction":
-            return f"{bounds} leave none of the {total} steps to {self.inner.name}; set them farther apart"
+            if steps is None:
+                return f"{bounds} leave none of the {total} steps to {self.inner.name}; set them farther apart"
+            return f"{bounds} leave none of the interval around it to {self.inner.name}; let the two overlap"
         return (
-            f"{bounds} leave none of the {total} steps to {self.inner.name}, whose noise levels sigma / alpha fall from "
-            f"{max(levels):.3g} to {min(levels):.3g}; set them so that some of these lie between"
+            f"{bounds} leave none of the {len(asked)} steps to {self.inner.name}, whose noise levels sigma / alpha fall from "
+            f"{levels[asked[0]]:.3g} to {levels[asked[-1]]:.3g}; set them so that some of these lie between"
         )
 
     def _is_inside(self, index: int, total: int, level: float) -> bool:
