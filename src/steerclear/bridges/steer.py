@@ -63,6 +63,8 @@ def steer(
             the pipeline has them.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
 
+    Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
+
     A weak network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
     call, where it has a list of them. With one generator or none it is that one's seed (or 0) + k, so that only a list
     makes images independent of the batch they are in.
