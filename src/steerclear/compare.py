@@ -191,7 +191,7 @@ def check_question(question: Question) -> Question:
     Raises:
         PromptError: an empty prompt.
         InvalidSetting: a value of another kind, or out of range.
-        UnknownName: a method that there is not.
+        UnknownName: an unknown method.
     """
     if not isinstance(question, Question):
         raise InvalidSetting("question", question, "a Question")

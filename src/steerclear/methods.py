@@ -1,12 +1,12 @@
 """The ways of saying "no" that ``compare`` puts side by side."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import GivenTwice, InvalidSetting, UnknownName
+from .evidence.transition import TransitionEvidence
 from .guidance.auto import AutoGuidance
 from .guidance.base import Guidance, guidances
 from .guidance.classifier_free import ClassifierFreeGuidance
@@ -76,7 +76,7 @@ def standard_methods(
 
 def unmeasured(scheduler: Any, guidance: Guidance) -> list[str]:
     """What nobody has measured of a guidance under a scheduler, in sentences."""
-    if not is_flow(scheduler) or "TransitionEvidence" not in json.dumps(guidance.to_config()):
+    if not is_flow(scheduler) or not any(isinstance(part, TransitionEvidence) for part in guidance.parts()):
         return []
     return [
         (

@@ -171,7 +171,7 @@ def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
 
 
 def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
-    """Whether a rate's interval leaves out its truth. The truth of a score is a floor, of which that would say little."""
+    """Whether a rate's interval leaves out its truth. The truth of a score is only a floor, so scores do not count."""
     return column in rate_columns(results) and off_truth(method.measurements.get(column.name))
 
 

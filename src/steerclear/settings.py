@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
@@ -204,6 +204,14 @@ class Configurable:
         depth = self._depth()
         if depth > MOST_NESTED:
             raise InvalidSetting(f"the depth of {self.name}", depth, f"at most {MOST_NESTED} parts inside one another")
+
+    def parts(self) -> Iterator["Configurable"]:
+        """This one and every guidance and evidence inside it."""
+        yield self
+        for name in self.parameters():
+            value = getattr(self, name)
+            if isinstance(value, Configurable):
+                yield from value.parts()
 
     def _depth(self) -> int:
         """How many settings are inside one another, this one included."""
