@@ -1,6 +1,6 @@
 # make demo   sets everything up and runs the main job on the shipped model
 # make test   sets everything up and runs all checks and tests, as CI does
-# make check  format, lint, types, floors (a part of make test)
+# make check  format, lint, types, rooms (a part of make test)
 # make docs   writes the generated pages of docs/
 
 PYTHON ?= python3
@@ -30,7 +30,7 @@ check: $(READY)
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_floors.py
+	$(BIN)/python -m pytest tests/test_rooms.py
 
 docs: $(READY)
 	$(BIN)/python -m steerclear.cli.docs docs

@@ -22,7 +22,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="module")
 def loaded_once() -> Iterator[None]:
     """Load each model once for all runs of a file; a forked run inherits it."""
-    from steerclear.bridges import loading
+    from steerclear.models import loading
 
     load, known = loading.load_model, {}
 
@@ -41,10 +41,10 @@ def loaded_once() -> Iterator[None]:
 def few_references() -> Iterator[None]:
     """Compare with 200 true portraits and not with 2,000, where what depends on them is not looked at; and read 256 held-out
     portraits through the autoencoder and not 1,024, whose claims are met by a wide margin."""
-    from steerclear import measure
     from steerclear.benchmark import shipped
+    from steerclear.laboratories import portraits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "REFERENCE_PORTRAITS", 200)
+        patch.setattr(portraits, "REFERENCE_PORTRAITS", 200)
         patch.setattr(shipped, "HELD_OUT", 256)
         yield

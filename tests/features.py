@@ -18,7 +18,7 @@ from torch import Tensor
 
 import steerclear
 import tiny
-from steerclear.errors import SteerclearWarning
+from steerclear.core.errors import SteerclearWarning
 
 SCALE, STEPS = 3.0, 2
 BEGIN, END = "<!-- features: begin -->\n", "<!-- features: end -->\n"

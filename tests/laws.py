@@ -11,13 +11,13 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from steerclear.denoiser import Branch, Denoiser, Point
-from steerclear.engine import GuidedDenoiser
-from steerclear.errors import InvalidSetting
-from steerclear.guidance import base
-from steerclear.guidance.base import Guidance
-from steerclear.noise import PREDICTION_TYPES, to_denoised
-from steerclear.records import Trace
+from steerclear.core import laws as claims
+from steerclear.core.denoiser import Branch, Denoiser, Point
+from steerclear.core.engine import GuidedDenoiser
+from steerclear.core.errors import InvalidSetting
+from steerclear.core.guidance import Guidance
+from steerclear.core.noise import PREDICTION_TYPES, to_denoised
+from steerclear.core.records import Trace
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, high_dimensional
 
 WORLD = high_dimensional(8)
@@ -103,7 +103,7 @@ def trajectory(
         algorithm_type="sde-dpmsolver++", prediction_type=network.prediction_type, beta_schedule="squaredcos_cap_v2",
         lambda_min_clipped=-3.0, timestep_spacing="trailing",
     )  # fmt: skip
-    from steerclear import sampling
+    from steerclear.core import sampling
 
     visited: list[Tensor] = []
 
@@ -132,27 +132,27 @@ def largest(difference: Tensor) -> float:
     return float(difference.abs().max())
 
 
-def check_identity(law: base.Identity) -> None:
+def check_identity(law: claims.Identity) -> None:
     for kind in PREDICTION_TYPES:
         at, network = point(), denoiser(kind)
         assert torch.equal(guided(law.example, at, network)[0], branch("positive", at, network))
 
 
-def check_linear(law: base.Linear) -> None:
+def check_linear(law: claims.Linear) -> None:
     for kind in PREDICTION_TYPES:
         at, network = point(), denoiser(kind)
         expected = sum(weight * branch(name, at, network) for name, weight in law.weights)
         assert largest(guided(law.example, at, network)[0] - expected) < EXACT
 
 
-def check_equals(law: base.Equals) -> None:
+def check_equals(law: claims.Equals) -> None:
     network = denoiser("v_prediction")
     negatives = negatives_of(law.example, law.other)
     ours, theirs = (trajectory(guidance, network, negatives=negatives)[0] for guidance in (law.example, law.other))
     assert largest(ours - theirs) < EXACT
 
 
-def check_prediction_type(law: base.PredictionTypeInvariant) -> None:
+def check_prediction_type(law: claims.PredictionTypeInvariant) -> None:
     at = point()
     images = [
         to_denoised(guided(law.example, at, denoiser(kind))[0], at.sample, at.alpha, at.sigma, kind)
@@ -162,13 +162,13 @@ def check_prediction_type(law: base.PredictionTypeInvariant) -> None:
         assert largest(image - images[0]) < EXACT * max(1.0, largest(images[0]))
 
 
-def check_no_push(law: base.NoPushWhenAbsent) -> None:
+def check_no_push(law: claims.NoPushWhenAbsent) -> None:
     at, network = point(), Absent(denoiser())
     expected = branch("positive", at, network)
     assert largest(guided(law.example, at, network)[0] - expected) < EXACT
 
 
-def check_runs(law: base.Runs) -> None:
+def check_runs(law: claims.Runs) -> None:
     trace = guided(law.example, point(), denoiser())[1]
     assert trace.branches == [law.branches]
     assert trace.evaluations.tolist() == [len(law.branches)] * len(SEEDS)
@@ -193,11 +193,11 @@ def check_no_hidden_state(guidance: Guidance) -> None:
     assert torch.equal(trajectory(guidance, network)[0], trajectory(guidance, network)[0])
 
 
-CHECKS: dict[type[base.Law], Any] = {
-    base.Identity: check_identity,
-    base.Linear: check_linear,
-    base.Equals: check_equals,
-    base.PredictionTypeInvariant: check_prediction_type,
-    base.NoPushWhenAbsent: check_no_push,
-    base.Runs: check_runs,
+CHECKS: dict[type[claims.Law], Any] = {
+    claims.Identity: check_identity,
+    claims.Linear: check_linear,
+    claims.Equals: check_equals,
+    claims.PredictionTypeInvariant: check_prediction_type,
+    claims.NoPushWhenAbsent: check_no_push,
+    claims.Runs: check_runs,
 }

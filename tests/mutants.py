@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from steerclear.core.records import Guided
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
-from steerclear.records import Guided
 
 
 @dataclass(frozen=True)

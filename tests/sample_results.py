@@ -6,9 +6,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from steerclear.guidance.base import built
+from steerclear.core.laboratory import Column, Measurement
+from steerclear.guidance.auto import AutoGuidance
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.unguided import Unguided
 from steerclear.metrics.rates import rate
-from steerclear.results import Column, ImageResult, Measurement, MethodResult, Results
+from steerclear.study.results import ImageResult, MethodResult, Results
 from steerclear.testbeds.portraits import Attributes, attribute_rates, draw_from_seeds, indicators, sample
 
 SEEDS = range(16)
@@ -19,17 +24,17 @@ ATTRIBUTES = ("man", "beard", "glasses", "hat", "smile")
 
 METHODS = {
     # name: label, prompt, negatives, guidance, attributes that a method forces or (by a wild card) removes
-    "unguided": ("unguided", PROMPT, [], built("Unguided"), {}),
-    "without": ("said in the prompt", f"{PROMPT} without a mustache", [], built("Unguided"), {}),
-    "cfg": ("classifier-free guidance", PROMPT, [], built("ClassifierFreeGuidance", guidance_scale=3.0), {"hat": 0}),
-    "negative": ("negative prompt", PROMPT, [NEGATIVE], built("NegativePromptGuidance"), {"mustache": 0, "beard": 0}),
+    "unguided": ("unguided", PROMPT, [], Unguided(), {}),
+    "without": ("said in the prompt", f"{PROMPT} without a mustache", [], Unguided(), {}),
+    "cfg": ("classifier-free guidance", PROMPT, [], ClassifierFreeGuidance(guidance_scale=3.0), {"hat": 0}),
+    "negative": ("negative prompt", PROMPT, [NEGATIVE], NegativePromptGuidance(), {"mustache": 0, "beard": 0}),
     "dynamic-negative": (
-        "dynamic negative guidance", PROMPT, [NEGATIVE], built("DynamicNegativeGuidance"), {"mustache": 0},
+        "dynamic negative guidance", PROMPT, [NEGATIVE], DynamicNegativeGuidance(), {"mustache": 0},
     ),
-    "autoguidance": ("autoguidance", PROMPT, [], built("AutoGuidance"), {}),
+    "autoguidance": ("autoguidance", PROMPT, [], AutoGuidance(), {}),
     "autoguidance-dynamic": (
         "autoguidance + dynamic negative", PROMPT, [NEGATIVE],
-        built("AutoGuidance", inner=built("DynamicNegativeGuidance", negative_scale=2.0)), {"mustache": 0},
+        AutoGuidance(inner=DynamicNegativeGuidance(negative_scale=2.0)), {"mustache": 0},
     ),
 }  # fmt: skip
 

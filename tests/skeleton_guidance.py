@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from steerclear.guidance.base import Equals, Guidance, Identity, Law, PredictionTypeInvariant, Runs, built
-from steerclear.numerics import norm, over_images
-from steerclear.records import Guided, State, Step
-from steerclear.settings import finite
+from steerclear.core.guidance import Guidance
+from steerclear.core.laws import Equals, Identity, Law, PredictionTypeInvariant, Runs
+from steerclear.core.numerics import norm, over_images
+from steerclear.core.records import Guided, State, Step
+from steerclear.core.settings import finite
+from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,6 @@ class LimitedGuidance(Guidance):
         return (
             Identity(cls(1.0)),
             Runs(cls(3.0), ("empty", "positive")),
-            Equals(cls(3.0, 1e9), built("ClassifierFreeGuidance", guidance_scale=3.0)),
+            Equals(cls(3.0, 1e9), ClassifierFreeGuidance(guidance_scale=3.0)),
             PredictionTypeInvariant(cls(3.0, 1.0)),
         )

@@ -7,15 +7,15 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from steerclear.core.guidance import Guidance
+from steerclear.core.sampling import sample
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.guidance.base import Guidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.metrics.energy import energy_distance
-from steerclear.sampling import sample
 from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
 
 WORLD = two_dimensional()

@@ -11,14 +11,14 @@ import torch
 
 import steerclear
 import tiny
-from steerclear.bridges.loading import Model, load_model
-from steerclear.compare import Question, compare, recipe_of
-from steerclear.errors import SteerclearError
-from steerclear.generate import generate
-from steerclear.methods import Method
-from steerclear.recipe import Recipe
-from steerclear.report import write_report
-from steerclear.results import Results
+from steerclear.core.errors import SteerclearError
+from steerclear.models.loading import Model, load_model
+from steerclear.study.compare import Question, compare, recipe_of
+from steerclear.study.generate import generate
+from steerclear.study.methods import Method
+from steerclear.study.recipe import Recipe
+from steerclear.study.results import Results
+from steerclear.telling.report import write_report
 from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
 
 MAN, CFG = "a man", steerclear.ClassifierFreeGuidance(3.0)

@@ -16,17 +16,16 @@ import torch
 from PIL import Image, PngImagePlugin
 
 import tiny
-from steerclear.belief import Evidence
-from steerclear.bridges import loading
-from steerclear.bridges.configs import converted_scheduler, failures_of_libraries
-from steerclear.bridges.weak.base import weak_networks
 from steerclear.cli.app import main
-from steerclear.errors import InvalidSetting, NotFiniteError, SteerclearError, SteerclearWarning, UnsupportedModel
-from steerclear.gallery import SETTINGS_KEY, read_settings
-from steerclear.guidance.base import guidances
+from steerclear.core.errors import InvalidSetting, NotFiniteError, SteerclearError, SteerclearWarning, UnsupportedModel
+from steerclear.core.evidence import Evidence
+from steerclear.core.guidance import guidances
+from steerclear.core.network import weak_networks
+from steerclear.core.shelf import entries
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
-from steerclear.models import shipped
-from steerclear.shelf import entries
+from steerclear.models import loading, shipped
+from steerclear.models.configs import converted_scheduler, failures_of_libraries
+from steerclear.study.gallery import SETTINGS_KEY, read_settings
 
 SMALL = ["--steps", "2", "--seeds", "0", "--guidance", "unguided"]
 DEEP = "[" * 100_000
@@ -91,7 +90,7 @@ def test_whatever_follows_set_ends_in_a_sentence(setting: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize("name", sorted(weak_networks()))
 def test_whatever_a_weak_network_is_given_is_read_or_refused(name: str) -> None:
-    from steerclear.bridges.weak.naming import parse_weak
+    from steerclear.networks.naming import parse_weak
 
     for parameter in weak_networks()[name].parameters():
         for text in TYPED:
@@ -226,7 +225,7 @@ def test_what_is_not_of_a_library_is_not_said_to_be() -> None:
             raise error
         assert caught.value is error
     with pytest.raises(ZeroDivisionError), failures_of_libraries():
-        exec("1 / 0", {"__name__": "steerclear.engine"})
+        exec("1 / 0", {"__name__": "steerclear.core.engine"})
 
 
 # schedulers
@@ -384,7 +383,7 @@ def test_a_damaged_record_of_a_run_is_a_sentence(
 
 @pytest.mark.parametrize("content", NOT_JSON.values(), ids=NOT_JSON)
 def test_a_damaged_file_of_a_guider_is_a_sentence(content: bytes, tmp_path: Path) -> None:
-    from steerclear.bridges.guiders.guider import Guider
+    from steerclear.bridges.modular.guider import Guider
 
     (tmp_path / "guider_config.json").write_bytes(content)
     with pytest.raises(
@@ -394,7 +393,7 @@ def test_a_damaged_file_of_a_guider_is_a_sentence(content: bytes, tmp_path: Path
 
 
 def test_numbers_of_all_libraries_bound_a_guider(tmp_path: Path) -> None:
-    from steerclear.bridges.guiders.guider import guider
+    from steerclear.bridges.modular.guider import guider
 
     bounded = guider(ClassifierFreeGuidance(), start=np.float32(0.25), stop=torch.tensor(0.5))
     bounded.save_pretrained(tmp_path)

@@ -20,10 +20,10 @@ from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settin
 from steerclear.benchmark.overhead import benchmark_overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.benchmark.tracking import selectivity
-from steerclear.bridges.loading import load_model
 from steerclear.cli.app import main
-from steerclear.records import State, Trace
-from steerclear.results import Measurement
+from steerclear.core.laboratory import Measurement
+from steerclear.core.records import State, Trace
+from steerclear.models.loading import load_model
 from steerclear.testbeds.portraits import indicators, posterior
 
 SMALL = ["--seeds", "0-47", "--steps", "1", "--batch-size", "16"]

@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from steerclear.cli.app import main
-from steerclear.compare import method_warnings
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
-from steerclear.methods import Method
 from steerclear.models import shipped
-from steerclear.results import Results
+from steerclear.study.compare import method_warnings
+from steerclear.study.methods import Method
+from steerclear.study.results import Results
 
 MAN = "portrait photo of a man"
 SMALL = ["--seeds", "0-3", "--steps", "3", "--batch-size", "4"]
@@ -314,7 +314,7 @@ def test_a_prompt_that_is_refused_leaves_the_folder_free(tmp_path: Path, capsys:
 def test_ctrl_c_is_a_sentence_and_exit_code_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from steerclear import generate
+    from steerclear.study import generate
 
     made: list[int] = []
     write = generate.write_picture
@@ -355,7 +355,7 @@ def test_a_full_disk_is_a_sentence(
     """It says that something is kept only where something was done."""
     import errno
 
-    from steerclear import generate
+    from steerclear.study import generate
 
     made: list[int] = []
     write = generate.write_picture

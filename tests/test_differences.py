@@ -12,7 +12,7 @@ from torch import Tensor
 
 import tiny_modular
 from steerclear import AutoGuidance, Unguided, guider
-from steerclear.numerics import rescaled
+from steerclear.core.numerics import rescaled
 
 PROMPT, NEGATIVE = "a red hat", "beard"
 WHOLE = {"start": 0.0, "stop": 1.0}

@@ -7,10 +7,10 @@ import pytest
 
 import steerclear
 from steerclear.benchmark.claims import Benchmark
-from steerclear.bridges.loading import load_model
 from steerclear.cli.docs import benchmark_files, pages
-from steerclear.guidance.base import guidances
+from steerclear.core.guidance import guidances
 from steerclear.models import shipped
+from steerclear.models.loading import load_model
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "docs/benchmarks"

@@ -12,11 +12,11 @@ import pytest
 from safetensors import SafetensorError
 
 import steerclear
-from steerclear.bridges.files import unloadable
 from steerclear.cli.app import main
-from steerclear.compare import repeat_command
-from steerclear.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
-from steerclear.results import Results
+from steerclear.core.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
+from steerclear.models.files import unloadable
+from steerclear.study.compare import repeat_command
+from steerclear.study.results import Results
 
 MAN = "portrait photo of a man"
 SMALL = ["--methods", "unguided", "--seeds", "0-1", "--steps", "1"]
@@ -142,7 +142,7 @@ def ran(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_backend_of_a_notebook_does_not_matter_and_stays_its_own() -> None:
     script = (
-        "import os, steerclear.figures.base as base, matplotlib; "
+        "import os, steerclear.telling.figures.base as base, matplotlib; "
         "print(len(base.png(base.sentence('a', base.LIGHT))) > 100, os.environ['MPLBACKEND'], matplotlib.get_backend())"
     )
     unknown = "module://matplotlib_inline.backend_inline"
@@ -195,7 +195,7 @@ def test_too_little_memory_is_a_sentence_wherever_it_comes(
     # the first is outside, the second inside of what turns errors of libraries into sentences about files
     for place in ("_check_parts", "_networks"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"steerclear.bridges.loading.{place}", full)
+            patch.setattr(f"steerclear.models.loading.{place}", full)
             assert main(["generate", MAN, "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]) == 2
         printed = " ".join(capsys.readouterr().err.split())
         assert printed == FULL_LOADING
@@ -210,7 +210,7 @@ def test_the_sentence_about_memory_needs_none(
         raise MemoryError
 
     monkeypatch.setattr("rich.console.Console.print", full)
-    monkeypatch.setattr("steerclear.bridges.loading._check_parts", full)
+    monkeypatch.setattr("steerclear.models.loading._check_parts", full)
     assert main(["generate", MAN]) == 2
     assert capsys.readouterr().err.startswith(FULL)
 
@@ -241,7 +241,7 @@ def test_a_limit_of_memory_is_a_sentence(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     script = (
         "import resource, sys, torch, diffusers, transformers; from pathlib import Path; "
-        "from steerclear.cli.app import main; import steerclear.bridges.loading, diffusers.pipelines.pipeline_utils; "
+        "from steerclear.cli.app import main; import steerclear.models.loading, diffusers.pipelines.pipeline_utils; "
         "pages = int(Path('/proc/self/statm').read_text().split()[0]); "
         "limit = pages * resource.getpagesize() + 2**20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); "
         f"sys.exit(main(['generate', '{MAN}', '--seeds', '0', '--outdir', {str(tmp_path / 'o')!r}]))"
@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(
     def refused(*arguments: object, **settings: object) -> None:
         raise OSError(number, os.strerror(number), "/proc/run")
 
-    monkeypatch.setattr("steerclear.folders.refuse_early", refused)
+    monkeypatch.setattr("steerclear.study.folders.refuse_early", refused)
     assert main(["compare", MAN, "--outdir", "run"]) == 2
     remedy = "give another --outdir (training: or --folder)"
     assert " ".join(capsys.readouterr().err.split()) == f"steerclear: {os.strerror(number)} '/proc/run'; {remedy}."

@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerclear.bridges.call import Run
-from steerclear.denoiser import Branch, Point, numbered
-from steerclear.engine import GuidedDenoiser
-from steerclear.errors import InvalidSetting, NotFiniteError, UnknownName
-from steerclear.guidance.base import Guidance, Law
+from steerclear.bridges.diffusers.call import Run
+from steerclear.core.denoiser import Branch, Point, numbered
+from steerclear.core.engine import GuidedDenoiser
+from steerclear.core.errors import InvalidSetting, NotFiniteError, UnknownName
+from steerclear.core.guidance import Guidance
+from steerclear.core.laws import Law
+from steerclear.core.records import Guided, State, Step, Trace, TraceStep
+from steerclear.core.sampling import Sampled
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.unguided import Unguided
-from steerclear.records import Guided, State, Step, Trace, TraceStep
-from steerclear.sampling import Sampled
 
 VALUES = {"positive": 1.0, "empty": 2.0, "negative": 3.0, "weak:positive": 4.0}
 

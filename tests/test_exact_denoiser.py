@@ -2,7 +2,7 @@
 
 The data are one Gaussian, so the posterior mean is known at every noise level. The network returns what a perfect one
 would, in the scheduler's own space; where the sampler stands is read from what the scheduler does to its input or to noise,
-not from :mod:`steerclear.schedulers`.
+not from :mod:`steerclear.core.schedulers`.
 """
 
 import inspect
@@ -15,9 +15,9 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from steerclear.errors import UnsupportedModel
-from steerclear.noise import PREDICTION_TYPES, to_denoised
-from steerclear.schedulers import (
+from steerclear.core.errors import UnsupportedModel
+from steerclear.core.noise import PREDICTION_TYPES, to_denoised
+from steerclear.core.schedulers import (
     altered_denoised,
     is_flow,
     is_stochastic,

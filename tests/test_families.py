@@ -13,10 +13,10 @@ import torch
 
 import tiny
 from mutants import Mutant
-from steerclear.bridges.asking import check_prompt
-from steerclear.bridges.steer import steer
-from steerclear.bridges.weak.base import WeakNetwork
-from steerclear.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
+from steerclear.bridges.diffusers.asking import check_prompt
+from steerclear.bridges.diffusers.steer import steer
+from steerclear.core.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
+from steerclear.core.network import WeakNetwork
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -28,7 +28,7 @@ from trajectories import CFG, NEGATIVE, PROMPT, SCALE, STEPS, equal, furthest, s
 THREE_BRANCHES = NegativePromptGuidance(SCALE, negative_scale=1.5)
 CLOSE = 1e-5
 
-quiet = pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
+quiet = pytest.mark.filterwarnings("ignore::steerclear.core.errors.SteerclearWarning")
 
 
 @pytest.fixture(autouse=True)

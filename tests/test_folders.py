@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 import kills
-from steerclear import folders
-from steerclear.bridges import loading
 from steerclear.cli.app import main
-from steerclear.compare import recipe_of
-from steerclear.errors import FolderConflict
-from steerclear.folders import only_process
-from steerclear.gallery import write_text
-from steerclear.generate import generate as generate_images
+from steerclear.core.errors import FolderConflict
 from steerclear.guidance.unguided import Unguided
-from steerclear.methods import Method
+from steerclear.models import loading
+from steerclear.study import folders
+from steerclear.study.compare import recipe_of
+from steerclear.study.folders import only_process
+from steerclear.study.gallery import write_text
+from steerclear.study.generate import generate as generate_images
+from steerclear.study.methods import Method
 
 MAN, WOMAN = "portrait photo of a man", "portrait photo of a woman"
 SMALL = ["--seeds", "0-3", "--steps", "2", "--batch-size", "2"]
@@ -37,7 +37,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.fixture(autouse=True, scope="module")
 def short_report() -> Any:
     """Drawing is tested elsewhere; here it is only looked at when and what is written."""
-    from steerclear import report
+    from steerclear.telling import report
 
     def write_report(results: Any, folder: Path) -> None:
         write_text(folder / report.REPORT_FILE, results.model_dump_json())

@@ -15,10 +15,7 @@ import torch
 from PIL import Image
 
 import tiny
-from steerclear import gallery
-from steerclear.bridges.loading import Model, folder_digest
-from steerclear.compare import Question, compare, recipe_of
-from steerclear.errors import (
+from steerclear.core.errors import (
     FolderConflict,
     InvalidSetting,
     NotFiniteError,
@@ -26,17 +23,20 @@ from steerclear.errors import (
     SteerclearWarning,
     UnsupportedModel,
 )
-from steerclear.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
-from steerclear.gallery import find_picture, picture_path, read_settings
-from steerclear.generate import check_recipe, generate
-from steerclear.guidance.base import Guidance
+from steerclear.core.guidance import Guidance
+from steerclear.core.saving import save_whole
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.methods import Method
-from steerclear.recipe import Recipe
-from steerclear.saving import save_whole
+from steerclear.models.loading import Model, folder_digest
+from steerclear.study import gallery
+from steerclear.study.compare import Question, compare, recipe_of
+from steerclear.study.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
+from steerclear.study.gallery import find_picture, picture_path, read_settings
+from steerclear.study.generate import check_recipe, generate
+from steerclear.study.methods import Method
+from steerclear.study.recipe import Recipe
 
 STEPS = 3
 

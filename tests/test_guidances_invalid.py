@@ -5,12 +5,12 @@ import math
 import pytest
 
 import laws
-from steerclear.engine import GuidedDenoiser
-from steerclear.errors import InvalidSetting
+from steerclear.core.engine import GuidedDenoiser
+from steerclear.core.errors import InvalidSetting
+from steerclear.core.guidance import guidances
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.auto import AutoGuidance
-from steerclear.guidance.base import guidances
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance

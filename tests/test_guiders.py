@@ -32,15 +32,15 @@ from steerclear import (
     Unguided,
     guider,
 )
-from steerclear.bridges.guiders.conditions import Field, Fields
-from steerclear.bridges.weak.dropout import SeededDropout
-from steerclear.bridges.weak.noised_weights import NoisedWeights
-from steerclear.denoiser import Point
-from steerclear.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
+from steerclear.bridges.modular.conditions import Field, Fields
+from steerclear.core.denoiser import Point
+from steerclear.core.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
+from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.records import Guided, State, Step
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.guidance.base import Guidance, guidances
 from steerclear.guidance.interval import active_steps
-from steerclear.records import Guided, State, Step
+from steerclear.networks.dropout import SeededDropout
+from steerclear.networks.noised_weights import NoisedWeights
 
 SCALE = 3.0
 CFG = ClassifierFreeGuidance(SCALE)
@@ -588,7 +588,7 @@ def test_after_an_exception_everything_is_as_before(name, where, error):
 
 
 def test_second_weights_are_not_held_after_an_exception(monkeypatch):
-    from steerclear.bridges.weak import changed_weights
+    from steerclear.networks import changed_weights
 
     made = []
 

@@ -11,23 +11,24 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 import laws
 import skeleton_guidance
-from steerclear.denoiser import Branch, Point, numbered
-from steerclear.engine import GUIDANCE_NORM, GuidedDenoiser
-from steerclear.errors import UnsupportedModel
+from steerclear.core import guidance as base
+from steerclear.core import laws as claims
+from steerclear.core.denoiser import Branch, Point, numbered
+from steerclear.core.engine import GUIDANCE_NORM, GuidedDenoiser
+from steerclear.core.errors import UnsupportedModel
+from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.records import Guided, State, Step
+from steerclear.core.shelf import from_config
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.published import PublishedEvidence
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.guidance import base
 from steerclear.guidance.auto import AutoGuidance
-from steerclear.guidance.base import Guidance, guidances
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.rescaled import RescaledGuidance
-from steerclear.records import Guided, State, Step
-from steerclear.shelf import from_config
 
 SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
 COMPOSED = [
@@ -48,7 +49,7 @@ COMPOSED = [
 
 
 @pytest.mark.parametrize("law", [law for cls in SHELF for law in cls.laws()], ids=str)
-def test_every_law_of_every_guidance(law: base.Law) -> None:
+def test_every_law_of_every_guidance(law: claims.Law) -> None:
     laws.CHECKS[type(law)](law)
 
 
@@ -80,7 +81,7 @@ def test_a_guidance_declares_the_conditions_that_it_asks_for(guidance: Guidance)
 
 @pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
 def test_every_guidance_with_its_scales_off_is_the_plain_prediction(guidance: Guidance) -> None:
-    laws.check_identity(base.Identity(base.switched_off(guidance)))
+    laws.check_identity(claims.Identity(base.switched_off(guidance)))
 
 
 @pytest.mark.parametrize("cls", SHELF, ids=lambda cls: cls.name)
@@ -91,7 +92,7 @@ def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
         if "guidance_scale" in scales:
             others: dict = {name: base.OFF[name] for name in scales - {"guidance_scale"}}
             with_scale = replace(cls(), guidance_scale=value, **others)
-            laws.check_linear(base.Linear(with_scale, (("positive", value), ("empty", 1 - value))))
+            laws.check_linear(claims.Linear(with_scale, (("positive", value), ("empty", 1 - value))))
         if "negative_scale" in scales:
             at, network = laws.point(), laws.denoiser()
             off, one, pushed = (
@@ -158,7 +159,7 @@ class _Broken(Guidance):
     name: ClassVar[str] = "broken"
 
     @classmethod
-    def laws(cls) -> tuple[base.Law, ...]:
+    def laws(cls) -> tuple[claims.Law, ...]:
         return ()
 
 
@@ -222,14 +223,14 @@ CFG = ClassifierFreeGuidance(3.0)
     "measure",
     [
         lambda: laws.check_per_image(_BatchMean()),
-        lambda: laws.check_identity(base.Identity(_PushesAnyway())),
-        lambda: laws.check_linear(base.Linear(_Scaled(), (("positive", 3.0), ("empty", -2.0)))),
-        lambda: laws.check_linear(base.Linear(_Swapped(), (("positive", 3.0), ("empty", -2.0)))),
-        lambda: laws.check_equals(base.Equals(_Scaled(), CFG)),
-        lambda: laws.check_runs(base.Runs(_Wasteful(), ("positive",))),
-        lambda: laws.check_runs(base.Runs(CFG, ("positive", "empty"))),
-        lambda: laws.check_prediction_type(base.PredictionTypeInvariant(_ClipsNoise())),
-        lambda: laws.check_no_push(base.NoPushWhenAbsent(_PushesAnyway())),
+        lambda: laws.check_identity(claims.Identity(_PushesAnyway())),
+        lambda: laws.check_linear(claims.Linear(_Scaled(), (("positive", 3.0), ("empty", -2.0)))),
+        lambda: laws.check_linear(claims.Linear(_Swapped(), (("positive", 3.0), ("empty", -2.0)))),
+        lambda: laws.check_equals(claims.Equals(_Scaled(), CFG)),
+        lambda: laws.check_runs(claims.Runs(_Wasteful(), ("positive",))),
+        lambda: laws.check_runs(claims.Runs(CFG, ("positive", "empty"))),
+        lambda: laws.check_prediction_type(claims.PredictionTypeInvariant(_ClipsNoise())),
+        lambda: laws.check_no_push(claims.NoPushWhenAbsent(_PushesAnyway())),
         lambda: laws.check_no_hidden_state(_Remembers()),
     ],
     ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order",

@@ -14,15 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import tiny
-from steerclear.bridges.files import located, write_sums
-from steerclear.bridges.loading import load_model
-from steerclear.bridges.loras import LoRA, file_digest
 from steerclear.cli.app import main
-from steerclear.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
-from steerclear.features.portrait_classifier import PortraitClassifier, read
-from steerclear.gallery import read_settings
+from steerclear.core.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
+from steerclear.laboratories.portrait_classifier import PortraitClassifier, read
 from steerclear.models import shipped
-from steerclear.results import Results
+from steerclear.models.files import located, write_sums
+from steerclear.models.loading import load_model
+from steerclear.models.loras import LoRA, file_digest
+from steerclear.study.gallery import read_settings
+from steerclear.study.results import Results
 
 TEXT_TO_IMAGE = ("sd", "sdxl", "sd3", "flux", "flux-distilled", "pixart", "pixart-sigma")
 SMALL = ["--steps", "2", "--height", "16", "--width", "16"]
@@ -464,7 +464,7 @@ def bad(folders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_lora_without_peft_is_a_sentence(folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     style = lora_file(tmp_path, tiny.family("sd"))
-    monkeypatch.setattr("steerclear.bridges.loras.find_spec", lambda name: None)
+    monkeypatch.setattr("steerclear.models.loras.find_spec", lambda name: None)
     assert generate("--model", folders("sd"), "--lora", style, "--seeds", "0", "--outdir", tmp_path / "o") == 2
     assert "a LoRA needs the package peft, which is not installed here; install it: pip install peft" in printed(capsys)
 

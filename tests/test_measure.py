@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from steerclear import measure
-from steerclear.measure import REFERENCE_SEEDS, PortraitLaboratory, pixel_change
+from steerclear.laboratories import portraits
+from steerclear.laboratories.portraits import REFERENCE_SEEDS, PortraitLaboratory
 from steerclear.metrics import collateral_shift
 from steerclear.models import shipped
-from steerclear.summary import apart
+from steerclear.study.measure import pixel_change
+from steerclear.telling.summary import apart
 from steerclear.testbeds.portraits import (
     LEVELS,
     concept_probability,
@@ -21,7 +22,7 @@ from steerclear.testbeds.portraits import (
 @pytest.mark.parametrize("references", [50, 100])
 def test_precision_and_recall_compare_equal_numbers(references: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against themselves true portraits have both exactly, also when there are more of them than references."""
-    monkeypatch.setattr(measure, "REFERENCE_PORTRAITS", references)
+    monkeypatch.setattr(portraits, "REFERENCE_PORTRAITS", references)
     laboratory = PortraitLaboratory(shipped()["portraits"], "portrait photo of a man", "mustache")
     images, _ = true_portraits(
         laboratory.prompt, range(REFERENCE_SEEDS, REFERENCE_SEEDS + 100), without=laboratory.negative

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.errors import TooFewSamples, UnfitFeatures
+from steerclear.core.errors import TooFewSamples, UnfitFeatures
 from steerclear.metrics import energy_distance, frechet_distance, frechet_estimate, frechet_of_gaussians
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from steerclear.errors import TooFewSamples, UnfitFeatures
+from steerclear.core.errors import TooFewSamples, UnfitFeatures
 from steerclear.metrics import collateral_shift, rate
 from steerclear.metrics.collateral import BALANCE, LARGEST_BIAS, _expected_deviation
 from steerclear.metrics.estimates import Rate, bootstrap_counts, percentile_interval

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.errors import TooFewSamples, UnfitFeatures
+from steerclear.core.errors import TooFewSamples, UnfitFeatures
 from steerclear.metrics import Estimate, mean_pairwise_distance, precision_recall, rate, vendi_of_kernel, vendi_score
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerclear.denoiser import Branch, Point
-from steerclear.noise import PREDICTION_TYPES, to_denoised, to_noise
+from steerclear.core.denoiser import Branch, Point
+from steerclear.core.noise import PREDICTION_TYPES, to_denoised, to_noise
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld, high_dimensional, two_dimensional
 
 LEVELS = [(1.0, 0.0), (0.8, 0.6), (0.1, 0.995), (0.0, 1.0), (1.0, 20.0), (0.3, 0.7)]

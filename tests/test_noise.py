@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.errors import InvalidSetting
-from steerclear.noise import PREDICTION_TYPES, from_denoised, noise_per_prediction, to_denoised, to_noise
+from steerclear.core.errors import InvalidSetting
+from steerclear.core.noise import PREDICTION_TYPES, from_denoised, noise_per_prediction, to_denoised, to_noise
 
 ANGLES = st.floats(0.02, math.pi / 2 - 0.02)
 SIZES = st.floats(0.3, 30.0)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.errors import ImpossiblePrompt, UnknownWords
-from steerclear.seeds import Stream, image_generators, uniform_per_image
+from steerclear.core.errors import ImpossiblePrompt, UnknownWords
+from steerclear.core.seeds import Stream, image_generators, uniform_per_image
 from steerclear.testbeds.portraits import (
     LEVELS,
     Attributes,
@@ -27,6 +27,7 @@ from steerclear.testbeds.portraits import (
     write_caption,
 )
 from steerclear.testbeds.portraits.captions import NEUTRAL_ENDINGS, PLAIN, Wish
+from steerclear.testbeds.portraits.streams import PortraitStream
 from steerclear.testbeds.portraits.truth import _draw_attributes
 from steerclear.training import data
 
@@ -42,7 +43,7 @@ def people() -> Attributes:
 @pytest.fixture(scope="module")
 def written(people: Attributes) -> list[tuple[str, Wish]]:
     rows = [dict(zip(people, row, strict=True)) for row in zip(*(c.tolist() for c in people.values()), strict=True)]
-    generators = image_generators(range(SEED, SEED + SAMPLES), stream=Stream.CAPTION)
+    generators = image_generators(range(SEED, SEED + SAMPLES), stream=PortraitStream.CAPTION)
     captions = [write_caption(row, generator) for row, generator in zip(rows, generators, strict=True)]
     return [(caption, read_prompt(caption)) for caption in captions]
 

@@ -8,12 +8,12 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from steerclear.denoiser import Branch, Point
-from steerclear.errors import InvalidSetting
+from steerclear.core.denoiser import Branch, Point
+from steerclear.core.errors import InvalidSetting
+from steerclear.core.records import Trace
+from steerclear.core.sampling import sample
 from steerclear.evidence.published import PublishedEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.records import Trace
-from steerclear.sampling import sample
 from steerclear.testbeds.mixture import MixtureDenoiser, high_dimensional
 
 WORLD = high_dimensional(6)

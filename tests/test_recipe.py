@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from steerclear.bridges.loras import LoRA
-from steerclear.errors import InvalidSetting, PromptError, UnknownName
+from steerclear.core.errors import InvalidSetting, PromptError, UnknownName
+from steerclear.core.shelf import from_config
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.guidance_settings import build_guidance
-from steerclear.recipe import Recipe, format_seeds, parse_seeds
-from steerclear.shelf import from_config
+from steerclear.models.loras import LoRA
+from steerclear.study.guidance_settings import build_guidance
+from steerclear.study.recipe import Recipe, format_seeds, parse_seeds
 
 PLAIN = {"model": "m", "model_digest": "d", "prompt": "a man", "guidance": ClassifierFreeGuidance(2.0).to_config(),
          "scheduler": "DDIMScheduler"}  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steerclear.seeds import image_generators
+from steerclear.core.seeds import image_generators
 from steerclear.testbeds.portraits import attribute_rates, sample
 from steerclear.training import data, portraits
 from steerclear.training.diffusion import EMPTY_PROMPT, TextToLatents, denoising_loss

@@ -12,14 +12,15 @@ from PIL import Image
 from rich.console import Console
 
 from sample_results import sample_results
-from steerclear.compare import unsure_notes
+from steerclear.core.guidance import guidances
+from steerclear.core.laboratory import Column, Measurement
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.guidance.base import guidances
-from steerclear.guidance_docs import documentation
-from steerclear.report import parts, write_figures, write_report
-from steerclear.results import Column, Measurement, Results
-from steerclear.summary import question, summary
-from steerclear.table import (
+from steerclear.study.compare import unsure_notes
+from steerclear.study.results import Results
+from steerclear.telling.guidance_docs import documentation
+from steerclear.telling.report import parts, write_figures, write_report
+from steerclear.telling.summary import question, summary
+from steerclear.telling.table import (
     attribute_columns,
     cell,
     concept_columns,

@@ -6,16 +6,16 @@ from typing import Any
 import diffusers
 import pytest
 
-from steerclear.bridges.asking import check_asking
-from steerclear.bridges.loading import load_model
-from steerclear.bridges.samplers import SAMPLERS, scheduler_by_name, scheduler_text
+from steerclear.bridges.diffusers.asking import check_asking
 from steerclear.cli.app import main
-from steerclear.compare import recipe_of
-from steerclear.errors import InvalidSetting, UnknownName, UnsupportedModel
+from steerclear.core.errors import InvalidSetting, UnknownName, UnsupportedModel
+from steerclear.core.schedulers import check_steps
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
-from steerclear.methods import Method
 from steerclear.models import shipped
-from steerclear.schedulers import check_steps
+from steerclear.models.loading import load_model
+from steerclear.models.samplers import SAMPLERS, scheduler_by_name, scheduler_text
+from steerclear.study.compare import recipe_of
+from steerclear.study.methods import Method
 
 FOLDER = shipped()["portraits"]
 SDE, ODE = "sde-dpmsolver++", "dpmsolver++"

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from laws import WORLD, denoiser
-from steerclear.denoiser import Branch, Point
-from steerclear.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from steerclear.core.denoiser import Branch, Point
+from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from steerclear.core.sampling import sample
+from steerclear.core.schedulers import noise_level
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
-from steerclear.sampling import sample
-from steerclear.schedulers import noise_level
 
 SHAPE = (WORLD.full.dimension,)
 SCHEDULERS = {

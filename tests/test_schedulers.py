@@ -10,12 +10,10 @@ import pytest
 import torch
 
 import tiny
-from steerclear.bridges.loading import load_model
-from steerclear.bridges.steer import steer
-from steerclear.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.noise import to_denoised, to_noise
-from steerclear.schedulers import (
+from steerclear.bridges.diffusers.steer import steer
+from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from steerclear.core.noise import to_denoised, to_noise
+from steerclear.core.schedulers import (
     altered_denoised,
     is_flow,
     is_stochastic,
@@ -24,7 +22,9 @@ from steerclear.schedulers import (
     prediction_type,
     step_arguments,
 )
-from steerclear.seeds import image_generators
+from steerclear.core.seeds import image_generators
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.models.loading import load_model
 from steerclear.training.diffusion import build_scheduler
 
 STEPS = 6

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 import torch
 
-from steerclear.belief import Evidence
-from steerclear.bridges.weak.base import weak_networks
-from steerclear.bridges.weak.naming import parse_weak
-from steerclear.bridges.weak.noised_weights import NoisedWeights
-from steerclear.bridges.weak.without_lora import WithoutLora
-from steerclear.compare import Question
-from steerclear.errors import InvalidSetting, SteerclearError, on_command_line
+from steerclear.core.errors import InvalidSetting, SteerclearError, on_command_line
+from steerclear.core.evidence import Evidence
+from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.network import weak_networks
+from steerclear.core.settings import MOST_NESTED, Configurable
+from steerclear.core.shelf import entries, from_config
+from steerclear.core.values import described, parse_json, read_setting
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.auto import AutoGuidance
-from steerclear.guidance.base import Guidance, guidances
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.guidance_docs import documentation, plain
-from steerclear.guidance_settings import build_guidance
-from steerclear.settings import MOST_NESTED, Configurable
-from steerclear.shelf import entries, from_config
-from steerclear.values import described, parse_json, read_setting
+from steerclear.networks.naming import parse_weak
+from steerclear.networks.noised_weights import NoisedWeights
+from steerclear.networks.without_lora import WithoutLora
+from steerclear.study.compare import Question
+from steerclear.study.guidance_settings import build_guidance
+from steerclear.telling.guidance_docs import documentation, plain
 
 EVIDENCES = {name: cls for name, cls in entries("evidence", Evidence).items() if name != "oracle"}
 

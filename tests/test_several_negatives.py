@@ -7,12 +7,12 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from steerclear.belief import Push
-from steerclear.denoiser import Branch, Point, numbered
+from steerclear.core.denoiser import Branch, Point, numbered
+from steerclear.core.evidence import Push
+from steerclear.core.records import State, Step
+from steerclear.core.sampling import sample
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.records import State, Step
-from steerclear.sampling import sample
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld, high_dimensional
 
 DIMENSION, STEPS, IMAGES = 16, 400, 200

@@ -6,12 +6,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import skeleton_guidance
-from steerclear import shelf
-from steerclear.errors import InvalidSetting, UnknownName
-from steerclear.guidance.base import Guidance, find_guidance, guidances
+from steerclear.core import shelf
+from steerclear.core.errors import InvalidSetting, UnknownName
+from steerclear.core.guidance import Guidance, find_guidance, guidances
+from steerclear.core.shelf import entries, find, from_config
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
-from steerclear.shelf import entries, find, from_config
 
 
 @pytest.fixture

@@ -17,24 +17,24 @@ import torch
 
 import tiny
 from mutants import Mutant
-from steerclear.bridges.call import current
-from steerclear.bridges.steer import steer
-from steerclear.bridges.weak.noised_weights import NoisedWeights
-from steerclear.errors import (
+from steerclear.bridges.diffusers.call import current
+from steerclear.bridges.diffusers.steer import steer
+from steerclear.core.errors import (
     InvalidSetting,
     NotFiniteError,
     PromptError,
     SteerclearWarning,
     UnsupportedModel,
 )
+from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.records import Guided
 from steerclear.guidance.auto import AutoGuidance
-from steerclear.guidance.base import Guidance, guidances
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
-from steerclear.records import Guided
+from steerclear.networks.noised_weights import NoisedWeights
 
 STEPS = 3
 SCALE = 3.0
@@ -579,7 +579,7 @@ def on_the_shelf():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("name", ["ddpm", "heun"])
 @pytest.mark.parametrize("guidance", on_the_shelf(), ids=str)
-@pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
+@pytest.mark.filterwarnings("ignore::steerclear.core.errors.SteerclearWarning")
 def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
     pipe = tiny.stable_diffusion(name, prediction_type="v_prediction").to(dtype)
     weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if guidance.needs_weak() else None
@@ -599,7 +599,7 @@ def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
     ("guidance", "each"),
     [(Unguided(), 1), (ClassifierFreeGuidance(1.0), 1), (CFG, 2), (NEGATIVE, 2), (THREE_BRANCHES, 3)],
 )
-@pytest.mark.filterwarnings("ignore::steerclear.errors.SteerclearWarning")
+@pytest.mark.filterwarnings("ignore::steerclear.core.errors.SteerclearWarning")
 def test_what_is_not_asked_for_is_not_run(pipe, guidance, each):
     counted = Counted(pipe.unet)
     _, run = steered(pipe, guidance, "beard", num_images_per_prompt=2, seeds=(0, 1))

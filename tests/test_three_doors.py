@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from steerclear import DynamicNegativeGuidance, IntervalGuidance, load_model, steer
-from steerclear.belief import Circumstances
 from steerclear.cli.app import main
-from steerclear.engine import GuidedDenoiser
+from steerclear.core.engine import GuidedDenoiser
+from steerclear.core.evidence import Circumstances
+from steerclear.core.seeds import image_generators
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.gallery import read_settings
-from steerclear.measure import circumstances
-from steerclear.methods import unmeasured
-from steerclear.seeds import image_generators
+from steerclear.study.gallery import read_settings
+from steerclear.study.measure import circumstances
+from steerclear.study.methods import unmeasured
 from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
 
 PROMPT, NEGATIVE = "portrait photo of a man", "mustache"

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from steerclear.bridges.files import check_sums
 from steerclear.cli.app import _os_sentence, main
-from steerclear.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
-from steerclear.saving import save_whole
+from steerclear.core.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
+from steerclear.core.saving import save_whole
+from steerclear.models.files import check_sums
 from steerclear.training import command, data, loop, pack, portraits
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps

@@ -9,15 +9,15 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
-from steerclear.belief import Push
-from steerclear.denoiser import Branch, Point
+from steerclear.core.denoiser import Branch, Point
+from steerclear.core.evidence import Push
+from steerclear.core.records import Step
+from steerclear.core.sampling import Sampled, sample
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.evidence.volume import calibrate_volume
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.metrics.energy import energy_distance
-from steerclear.records import Step
-from steerclear.sampling import Sampled, sample
 from steerclear.testbeds.mixture import MixtureDenoiser, MixtureWorld, high_dimensional, two_dimensional
 
 WORLD = high_dimensional(16)

@@ -16,22 +16,22 @@ from diffusers import UNet2DConditionModel
 
 import steerclear
 import tiny
-from steerclear.bridges.steer import steer
-from steerclear.bridges.weak.base import WeakCall, weak_networks
-from steerclear.bridges.weak.changed_weights import second_weights, weighted_layers
-from steerclear.bridges.weak.dropout import SeededDropout
-from steerclear.bridges.weak.dropped_layers import DroppedLayers
-from steerclear.bridges.weak.naming import as_weak, is_weak_kind, parse_weak, weak_from_config, weak_text
-from steerclear.bridges.weak.narrow_context import NarrowContext
-from steerclear.bridges.weak.noised_weights import NoisedWeights
-from steerclear.bridges.weak.other_network import OtherNetwork
-from steerclear.bridges.weak.quantized_weights import QuantizedWeights
-from steerclear.bridges.weak.with_lora import WithLora
-from steerclear.bridges.weak.without_lora import WithoutLora
-from steerclear.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
+from steerclear.bridges.diffusers.steer import steer
+from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
+from steerclear.core.network import WeakCall, weak_networks
+from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
-from steerclear.seeds import mixed
+from steerclear.networks.changed_weights import second_weights, weighted_layers
+from steerclear.networks.dropout import SeededDropout
+from steerclear.networks.dropped_layers import DroppedLayers
+from steerclear.networks.naming import as_weak, is_weak_kind, parse_weak, weak_from_config, weak_text
+from steerclear.networks.narrow_context import NarrowContext
+from steerclear.networks.noised_weights import NoisedWeights
+from steerclear.networks.other_network import OtherNetwork
+from steerclear.networks.quantized_weights import QuantizedWeights
+from steerclear.networks.with_lora import WithLora
+from steerclear.networks.without_lora import WithoutLora
 
 SEEDS = (7, 3, 11, 5)
 TEXTS = ["a red hat", "a blue car", "a hen", "a"]
@@ -278,7 +278,7 @@ def test_quantised_weights_have_few_levels():
 
 
 def test_weights_are_made_once_and_gone_afterwards(monkeypatch):
-    from steerclear.bridges.weak import changed_weights
+    from steerclear.networks import changed_weights
 
     made = []
 

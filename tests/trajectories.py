@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from steerclear.bridges.steer import steer
+from steerclear.bridges.diffusers.steer import steer
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 

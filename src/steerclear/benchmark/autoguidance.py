@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..bridges.loading import Model
-from ..compare import Started
-from ..errors import UnsupportedModel
+from ..core.errors import UnsupportedModel
+from ..core.laboratory import Measurement
 from ..guidance.auto import AutoGuidance
 from ..guidance.unguided import Unguided
-from ..methods import Method
-from ..recipe import format_seeds
-from ..results import Measurement
+from ..models.loading import Model
+from ..study.compare import Started
+from ..study.methods import Method
+from ..study.recipe import format_seeds
 from .claims import Benchmark, Claim, at_least, at_most
 from .portraits import MAN, measured_methods
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..bridges.placement import usable
-from ..results import Measurement
+from ..core.laboratory import Measurement
+from ..models.placement import usable
 from .claims import Benchmark, Claim, at_least, at_most
 from .memory import leftovers
 from .networks import MEDIUM, STABLE_DIFFUSION, VAE_FACTOR, Size, parameters, random_pipeline

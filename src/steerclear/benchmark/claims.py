@@ -6,8 +6,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from .. import __version__
-from ..gallery import write_text
-from ..results import Measurement
+from ..core.laboratory import Measurement
+from ..study.gallery import write_text
 
 
 class Claim(BaseModel):

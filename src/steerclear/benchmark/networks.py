@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..bridges.loading import quiet
+from ..models.loading import quiet
 
 LATENT_CHANNELS, VAE_FACTOR = 4, 8
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..bridges.steer import steer
+from ..bridges.diffusers.steer import steer
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from .memory import peak_bytes
 from .networks import Size, random_pipeline

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from ..bridges.asking import takes_classes
+from ..bridges.diffusers.asking import takes_classes
+from ..bridges.diffusers.steer import steer
 from ..bridges.families import family_of
-from ..bridges.loading import Model
-from ..bridges.steer import steer
-from ..errors import UnsupportedModel
+from ..core.errors import UnsupportedModel
 from ..guidance.classifier_free import ClassifierFreeGuidance
+from ..models.loading import Model
 from .claims import Benchmark, at_most
 from .timing import OnProgress, clock, time_ratio
 

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import torch
 
-from ..bridges.loading import Model
-from ..compare import Started, recipe_of
-from ..errors import InvalidSetting, UnsupportedModel, keeping
-from ..folders import working_folder
-from ..generate import generate
-from ..measure import CLASSIFIER, FEWEST_FOR_FRECHET, PortraitLaboratory, pixels
-from ..methods import Method
+from ..core.errors import InvalidSetting, UnsupportedModel, keeping
+from ..core.laboratory import Measurement
+from ..core.saving import clear_partials
+from ..laboratories.portrait_classifier import CLASSIFIER
+from ..laboratories.portraits import FEWEST_FOR_FRECHET, PortraitLaboratory
 from ..metrics.rates import rate
-from ..recipe import format_seeds
-from ..results import Measurement
-from ..saving import clear_partials
+from ..models.loading import Model
+from ..study.compare import Started, recipe_of
+from ..study.folders import working_folder
+from ..study.generate import generate
+from ..study.measure import pixels
+from ..study.methods import Method
+from ..study.recipe import format_seeds
 from ..testbeds.portraits import indicators
 
 MAN = "portrait photo of a man"

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from ..bridges.loading import Model
-from ..compare import Started
+from ..core.laboratory import Measurement
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
-from ..measure import PortraitLaboratory
-from ..methods import Method
-from ..recipe import format_seeds
-from ..results import Measurement
+from ..laboratories.portraits import PortraitLaboratory
+from ..models.loading import Model
+from ..study.compare import Started
+from ..study.methods import Method
+from ..study.recipe import format_seeds
 from ..testbeds.portraits import attribute_rates, indicators, posterior, true_portraits
 from ..training.autoencoder import decode, encode, peak_signal_to_noise
 from ..training.data import to_pixels

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from scipy.stats import binom
 
-from ..results import Measurement
+from ..core.laboratory import Measurement
 
 Action = Callable[[], object]
 OnProgress = Callable[[int, int], None]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from ..bridges.loading import Model
-from ..compare import Started
-from ..measure import PortraitLaboratory
-from ..methods import standard_methods
+from ..core.laboratory import Measurement
+from ..laboratories.portraits import PortraitLaboratory
 from ..metrics.estimates import bootstrap_counts, percentile_interval
-from ..recipe import format_seeds
-from ..results import Measurement
+from ..models.loading import Model
+from ..study.compare import Started
+from ..study.methods import standard_methods
+from ..study.recipe import format_seeds
 from ..testbeds.portraits import shows
 from .claims import Benchmark, Claim, at_most
 from .portraits import MAN, made_images

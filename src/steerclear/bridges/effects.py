@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import in_words_of, shown
-from ..guidance.base import Guidance
-from ..schedulers import altered_denoised
+from ..core.errors import in_words_of, shown
+from ..core.guidance import Guidance
+from ..core.network import WeakNetwork
+from ..core.schedulers import altered_denoised
 from .families import Family, is_distilled
 from .negatives import EMBEDDED, Negatives
-from .weak.base import WeakNetwork
 
 NEGATIVE_SIZES = (
     "negative_original_size",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import UnsupportedModel
+from ..core.errors import UnsupportedModel
 
 POSITIVE, UNCONDITIONAL = "positive", "unconditional"
 """Parts of a pipeline's batch. Under a negative prompt of its own call the unconditional part is the negative's."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PromptError, in_words_of, shown
-from ..prompts import check_length, check_text
+from ..core.errors import PromptError, in_words_of, shown
+from ..core.prompts import check_length, check_text
 from .families import Family
 
 EMBEDDED = None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from ..errors import UnsupportedModel
+from ..core.errors import UnsupportedModel
 
 Methods = Callable[[type], Mapping[str, Callable[..., Any]]]
 """Class -> what its instances do instead of their own methods. Must hold on to nothing: the result is kept."""

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from .. import __version__
-from ..errors import (
+from ..core.errors import (
     KEPT,
     NotEnoughMemory,
     SteerclearError,

@@ -83,8 +83,8 @@ def _portraits(
     format: Format,
 ) -> None:
     """Make the images of a benchmark, with a bar a method, and show its claims."""
-    from ..bridges.loading import load_model
-    from ..recipe import parse_seeds
+    from ..models.loading import load_model
+    from ..study.recipe import parse_seeds
 
     wanted = parse_seeds(seeds)
     loaded = load_model(model, device=device)
@@ -113,8 +113,8 @@ def tracking(
 ) -> None:
     """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults."""
     from ..benchmark.tracking import SCHEDULERS, benchmark_tracking
-    from ..bridges.loading import load_model
-    from ..recipe import parse_seeds
+    from ..models.loading import load_model
+    from ..study.recipe import parse_seeds
 
     names = SCHEDULERS if schedulers is None else tuple(name.strip() for name in schedulers.split(","))
     with progress_bars() as bars:
@@ -136,7 +136,7 @@ def overhead(
 ) -> None:
     """Time of steering with CFG against the plain pipeline, in one process."""
     from ..benchmark.overhead import benchmark_overhead
-    from ..bridges.loading import load_model
+    from ..models.loading import load_model
 
     loaded = load_model(model)
     with progress_bars() as bars:

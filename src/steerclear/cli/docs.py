@@ -10,10 +10,10 @@ from pathlib import Path
 from typer.main import get_command
 
 from ..benchmark.claims import Benchmark, Claim
-from ..gallery import write_text
-from ..guidance.base import guidances
-from ..guidance_docs import documentation
-from ..results import Results
+from ..core.guidance import guidances
+from ..study.gallery import write_text
+from ..study.results import Results
+from ..telling.guidance_docs import documentation
 from .app import app
 
 MADE = "Written by `make docs`; do not edit."

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..errors import InvalidSetting
-from ..settings import folder_path
+from ..core.errors import InvalidSetting
+from ..core.settings import folder_path
 
 ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 WeakName = Annotated[
@@ -44,7 +44,7 @@ OptionalSteps = Annotated[
 
 
 def typed_folder(text: str) -> Path:
-    """A folder as people type it, see :func:`~steerclear.settings.folder_path`."""
+    """A folder as people type it, see :func:`~steerclear.core.settings.folder_path`."""
     try:
         return folder_path("the folder", text)
     except InvalidSetting as error:  # of a ValueError only the text would be named

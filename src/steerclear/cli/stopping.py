@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from ..errors import keeps
+from ..core.errors import keeps
 
 SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")
 """Those that end a program as Ctrl-C does, where there are such: Windows has no SIGHUP, others no SIGBREAK."""

@@ -44,7 +44,7 @@ def portraits(
     device: Device = "cpu",
 ) -> None:
     """Draw portraits, train every network on them, and pack the pipeline."""
-    from ..bridges.loading import quiet
+    from ..models.loading import quiet
 
     quiet()  # before the training calls on diffusers and transformers
     from ..training.command import train_portraits

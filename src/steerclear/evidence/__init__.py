@@ -1,1 +1,1 @@
-"""Is this image becoming the concept? One file an evidence; see ``steerclear.belief`` for what an evidence promises."""
+"""Is this image becoming the concept? One file an evidence; see ``steerclear.core.evidence`` for what an evidence promises."""

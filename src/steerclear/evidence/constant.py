@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..belief import Belief, Evidence
-from ..numerics import logit
-from ..records import State, Step
-from ..settings import one_each, probabilities
+from ..core.evidence import Belief, Evidence
+from ..core.numerics import logit
+from ..core.records import State, Step
+from ..core.settings import one_each, probabilities
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..belief import Belief, Evidence
-from ..errors import InvalidSetting
-from ..records import State, Step
+from ..core.errors import InvalidSetting
+from ..core.evidence import Belief, Evidence
+from ..core.records import State, Step
 
 
 @dataclass(frozen=True)

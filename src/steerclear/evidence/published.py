@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..errors import InvalidSetting
-from ..numerics import dot
-from ..records import Step
-from ..settings import finite, probabilities
-from .base import Departure, TrackingEvidence
+from ..core.errors import InvalidSetting
+from ..core.numerics import dot
+from ..core.records import Step
+from ..core.settings import finite, probabilities
+from .tracked import Departure, TrackingEvidence
 
 
 @dataclass(frozen=True)

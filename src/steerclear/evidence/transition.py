@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..belief import Circumstances
-from ..errors import InvalidSetting
-from ..numerics import dot, over_images
-from ..records import Step
-from ..settings import finite
-from .base import LOWEST_LEVEL, Departure, TrackingEvidence
+from ..core.errors import InvalidSetting
+from ..core.evidence import Circumstances
+from ..core.numerics import dot, over_images
+from ..core.records import Step
+from ..core.settings import finite
+from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
 """s under which the increments of a learned network are noise (docs/tracking.md)."""

@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..denoiser import Branch, Denoiser, Point
-from ..errors import InvalidSetting
-from ..noise import to_noise
-from ..numerics import dot, wide
-from ..seeds import image_generators
+from ..core.denoiser import Branch, Denoiser, Point
+from ..core.errors import InvalidSetting
+from ..core.noise import to_noise
+from ..core.numerics import dot, wide
+from ..core.seeds import image_generators
 
 PROBE = 0.05  # how far a probe goes, in units of s
 RANGE_OF_LOG_P = (-12.0, -1e-3)  # one probe is noisy: no image may count for ever or never again

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import InvalidSetting, in_words_of
-from ..records import Guided, State, Step
-from ..settings import finite
-from .base import Equals, Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs, built
+from ..core.errors import InvalidSetting, in_words_of
+from ..core.guidance import Guidance
+from ..core.laws import Equals, Identity, Law, Linear, PredictionTypeInvariant, Runs
+from ..core.records import Guided, State, Step
+from ..core.settings import finite
+from .negative_prompt import NegativePromptGuidance
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class AutoGuidance(Guidance):
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        negative = built("NegativePromptGuidance", guidance_scale=3.0)
+        negative = NegativePromptGuidance(guidance_scale=3.0)
         return (
             Identity(cls(1.0)),
             Runs(cls(2.0), ("positive", "weak:positive")),

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..numerics import rescaled
-from ..records import Guided, State, Step
-from ..settings import finite
-from .base import Guidance, Identity, Law, Linear, PredictionTypeInvariant, Runs
+from ..core.guidance import Guidance
+from ..core.laws import Identity, Law, Linear, PredictionTypeInvariant, Runs
+from ..core.numerics import rescaled
+from ..core.records import Guided, State, Step
+from ..core.settings import finite
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..belief import Evidence, Push
-from ..denoiser import numbered
-from ..errors import InvalidSetting, in_words_of
-from ..numerics import norm, over_images
-from ..records import Guided, PerStep, State, Step
-from ..settings import any_weight, finite, finite_each, one_each
-from .base import Equals, Guidance, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
+from ..core.denoiser import numbered
+from ..core.errors import InvalidSetting, in_words_of
+from ..core.evidence import Evidence, Push
+from ..core.guidance import Guidance
+from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
+from ..core.numerics import norm, over_images
+from ..core.records import Guided, PerStep, State, Step
+from ..core.settings import any_weight, finite, finite_each, one_each
+from ..evidence.constant import ConstantEvidence
+from ..evidence.transition import TransitionEvidence
+from .classifier_free import ClassifierFreeGuidance
 
 LARGEST_WEIGHT = 99.0
 TAIL = 3.0  # a noise vector's norm is sqrt(dimension) up to its tail, which counts where dimensions are few
@@ -81,7 +85,7 @@ class DynamicNegativeGuidance(Guidance):
     _: KW_ONLY
     negative_scale: float | tuple[float, ...] = 1.0
     concept: Literal["conjunction", "negative"] = "conjunction"
-    evidence: Evidence = field(default_factory=lambda: built("TransitionEvidence"))
+    evidence: Evidence = field(default_factory=TransitionEvidence)
 
     name: ClassVar[str] = "dynamic-negative"
     paper: ClassVar[str] = (
@@ -168,8 +172,8 @@ class DynamicNegativeGuidance(Guidance):
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        half = built("ConstantEvidence", posterior=0.5)
-        two = built("ConstantEvidence", posterior=(0.5, 0.75))  # weights 1 and 3
+        half = ConstantEvidence(posterior=0.5)
+        two = ConstantEvidence(posterior=(0.5, 0.75))  # weights 1 and 3
         return (
             Runs(cls(1.0), ("positive", "conjunction")),
             Runs(cls(3.0, concept="negative"), ("empty", "positive", "negative")),
@@ -184,7 +188,7 @@ class DynamicNegativeGuidance(Guidance):
                 (("positive", 4.5), ("negative", -2.0), ("negative_2", -1.5)),
             ),
             Identity(cls(1.0, negative_scale=0.0)),
-            Equals(cls(3.0, negative_scale=0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
+            Equals(cls(3.0, negative_scale=0.0), ClassifierFreeGuidance(guidance_scale=3.0)),
             NoPushWhenAbsent(cls(1.0, concept="negative")),
             PredictionTypeInvariant(cls(1.0, concept="negative")),
         )

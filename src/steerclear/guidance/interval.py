@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from ..errors import InvalidSetting
-from ..records import Guided, State, Step
-from ..settings import finite
-from .base import Equals, Guidance, Law, Runs, Wrapper, built
+from ..core.errors import InvalidSetting
+from ..core.guidance import Guidance, Wrapper
+from ..core.laws import Equals, Law, Runs
+from ..core.records import Guided, State, Step
+from ..core.settings import finite
+from .classifier_free import ClassifierFreeGuidance
+from .unguided import Unguided
 
 
 def active_steps(start: float, stop: float, total: int) -> range:
@@ -41,7 +44,7 @@ class IntervalGuidance(Wrapper):
         InvalidSetting: bounds that are not in order or out of range.
     """
 
-    inner: Guidance = field(default_factory=lambda: built("ClassifierFreeGuidance"))
+    inner: Guidance = field(default_factory=ClassifierFreeGuidance)
     start: float = 0.0
     stop: float = 1.0
     by: Literal["fraction", "sigma"] = "fraction"
@@ -95,10 +98,10 @@ class IntervalGuidance(Wrapper):
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        cfg = built("ClassifierFreeGuidance", guidance_scale=3.0)
+        cfg = ClassifierFreeGuidance(guidance_scale=3.0)
         return (
             Equals(cls(cfg, 0.0, 1.0), cfg),
             Equals(cls(cfg, 0.0, 1e9, "sigma"), cfg),
-            Equals(cls(cfg, 1e8, 1e9, "sigma"), built("Unguided")),
+            Equals(cls(cfg, 1e8, 1e9, "sigma"), Unguided()),
             Runs(cls(cfg, 0.5, 1.0), ("positive",)),
         )

@@ -3,12 +3,14 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
-from ..denoiser import numbered
-from ..errors import InvalidSetting
-from ..numerics import rescaled
-from ..records import Guided, State, Step
-from ..settings import any_weight, finite, finite_each, one_each
-from .base import Equals, Guidance, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs, built
+from ..core.denoiser import numbered
+from ..core.errors import InvalidSetting
+from ..core.guidance import Guidance
+from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
+from ..core.numerics import rescaled
+from ..core.records import Guided, State, Step
+from ..core.settings import any_weight, finite, finite_each, one_each
+from .classifier_free import ClassifierFreeGuidance
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class NegativePromptGuidance(Guidance):
             ),
             Equals(cls(3.0, negative_scale=2.0), cls(3.0)),
             Equals(cls(3.0, negative_scale=(0.75, 0.75)), cls(3.0, negative_scale=0.75)),
-            Equals(cls(3.0, negative_scale=0.0), built("ClassifierFreeGuidance", guidance_scale=3.0)),
+            Equals(cls(3.0, negative_scale=0.0), ClassifierFreeGuidance(guidance_scale=3.0)),
             NoPushWhenAbsent(cls(3.0)),
             PredictionTypeInvariant(cls(3.0, negative_scale=1.5)),
         )

@@ -3,11 +3,15 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..errors import InvalidSetting
-from ..numerics import rescaled
-from ..records import Guided, State, Step
-from ..settings import finite
-from .base import Equals, Guidance, Identity, Law, Runs, Wrapper, built
+from ..core.errors import InvalidSetting
+from ..core.guidance import Guidance, Wrapper
+from ..core.laws import Equals, Identity, Law, Runs
+from ..core.numerics import rescaled
+from ..core.records import Guided, State, Step
+from ..core.settings import finite
+from .classifier_free import ClassifierFreeGuidance
+from .negative_prompt import NegativePromptGuidance
+from .unguided import Unguided
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class RescaledGuidance(Wrapper):
         InvalidSetting: a rescale outside of [0, 1], an inner that is not a guidance.
     """
 
-    inner: Guidance = field(default_factory=lambda: built("ClassifierFreeGuidance"))
+    inner: Guidance = field(default_factory=ClassifierFreeGuidance)
     guidance_rescale: float = 0.7
 
     name: ClassVar[str] = "rescaled"
@@ -55,10 +59,10 @@ class RescaledGuidance(Wrapper):
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        cfg, plain = built("ClassifierFreeGuidance", guidance_scale=3.0), built("Unguided")
-        own = built("ClassifierFreeGuidance", guidance_scale=3.0, guidance_rescale=0.7)
-        beside = built("NegativePromptGuidance", guidance_scale=3.0, negative_scale=1.5)
-        own_beside = built("NegativePromptGuidance", guidance_scale=3.0, negative_scale=1.5, guidance_rescale=0.7)
+        cfg, plain = ClassifierFreeGuidance(guidance_scale=3.0), Unguided()
+        own = ClassifierFreeGuidance(guidance_scale=3.0, guidance_rescale=0.7)
+        beside = NegativePromptGuidance(guidance_scale=3.0, negative_scale=1.5)
+        own_beside = NegativePromptGuidance(guidance_scale=3.0, negative_scale=1.5, guidance_rescale=0.7)
         return (
             Identity(cls(plain, 0.7)),
             Runs(cls(plain, 0.7), ("positive",)),

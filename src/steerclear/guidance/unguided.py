@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..records import Guided, State, Step
-from .base import Guidance, Identity, Law, Runs
+from ..core.guidance import Guidance
+from ..core.laws import Identity, Law, Runs
+from ..core.records import Guided, State, Step
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binom, foldnorm
 from torch import Tensor
 
-from ..errors import TooFewSamples, UnfitFeatures
+from ..core.errors import TooFewSamples, UnfitFeatures
 from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
 
 BALANCE = 0.75

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import UnfitFeatures
+from ..core.errors import UnfitFeatures
 from .estimates import CHUNK, LEVEL, Estimate, checked, distances, jackknife
 
 

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import Tensor
 
-from ..errors import TooFewSamples, UnfitFeatures
-from ..shapes import Float
+from ..core.errors import TooFewSamples, UnfitFeatures
+from ..core.shapes import Float
 
 LEVEL = 0.95
 """Confidence level of every interval that is not told otherwise."""

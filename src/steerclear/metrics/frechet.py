@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import TooFewSamples
-from ..shapes import Float, shaped
+from ..core.errors import TooFewSamples
+from ..core.shapes import Float, shaped
 from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
 

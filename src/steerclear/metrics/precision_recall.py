@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import UnfitFeatures
+from ..core.errors import UnfitFeatures
 from .estimates import CHUNK, LEVEL, Rate, checked_pair, distances
 
 

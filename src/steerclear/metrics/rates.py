@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..errors import UnfitFeatures
+from ..core.errors import UnfitFeatures
 from .estimates import LEVEL, Rate
 
 __all__ = ["Rate", "rate"]

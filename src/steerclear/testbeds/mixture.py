@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..denoiser import MAIN, Branch, Point, kind_and_index
-from ..errors import InvalidSetting
-from ..noise import Level, check_prediction_type, per_image
-from ..seeds import Stream, image_generators
-from ..settings import finite
+from ..core.denoiser import MAIN, Branch, Point, kind_and_index
+from ..core.errors import InvalidSetting
+from ..core.noise import Level, check_prediction_type, per_image
+from ..core.seeds import Stream, image_generators
+from ..core.settings import finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +234,7 @@ class MixtureWorld:
 
 @dataclass(frozen=True, eq=False)
 class MixtureDenoiser:
-    """A world that answers as a network does; implements :class:`~steerclear.denoiser.Denoiser`.
+    """A world that answers as a network does; implements :class:`~steerclear.core.denoiser.Denoiser`.
 
     ``positive`` is p; ``negative`` and ``conjunction`` are p(. | c); ``empty`` is a broader mixture; ``weak:*`` is the
     same with inflated covariances. It reads alpha and sigma of the point, and never the timestep.

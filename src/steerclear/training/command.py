@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
-from ..bridges.files import check_sums, folder_digest
-from ..bridges.placement import usable
-from ..errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
-from ..folders import holds_run, run_folder
+from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
 from ..models import shipped
+from ..models.files import check_sums, folder_digest
+from ..models.placement import usable
+from ..study.folders import holds_run, run_folder
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop

@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..saving import save_whole
-from ..seeds import Stream, image_generators
+from ..core.saving import save_whole
+from ..core.seeds import image_generators
 from ..testbeds.portraits import attributes as world
 from ..testbeds.portraits.attributes import Attributes, probability_of
 from ..testbeds.portraits.captions import meaning, probability_of_mentions, read_prompt, write_caption
 from ..testbeds.portraits.drawing import draw_from_seeds
+from ..testbeds.portraits.streams import PortraitStream
 
 FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")
@@ -30,7 +31,7 @@ def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[li
     rows = [dict(zip(attributes, values, strict=True)) for values in columns]
     return [
         [write_caption(portrait, generator) for _ in range(each)]
-        for portrait, generator in zip(rows, image_generators(seeds, stream=Stream.CAPTION), strict=True)
+        for portrait, generator in zip(rows, image_generators(seeds, stream=PortraitStream.CAPTION), strict=True)
     ]
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import TrainingDiverged
-from ..saving import save_whole
+from ..core.errors import TrainingDiverged
+from ..core.saving import save_whole
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 STEP_SEED_STRIDE = 1_000_003

@@ -8,9 +8,9 @@ from typing import Any
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from ..bridges.files import PIPELINE_INDEX, WEAK_FOLDER, write_sums
-from ..measure import CLASSIFIER
-from ..saving import PARTIAL, clear_partials, is_partial, save_whole
+from ..core.saving import PARTIAL, clear_partials, is_partial, save_whole
+from ..laboratories.portrait_classifier import CLASSIFIER
+from ..models.files import PIPELINE_INDEX, WEAK_FOLDER, write_sums
 from .diffusion import build_scheduler
 from .portraits import Workshop
 

@@ -17,12 +17,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..errors import InvalidSetting
-from ..features.portrait_classifier import PortraitClassifier, classification_loss
-from ..measure import CLASSIFIER
-from ..saving import save_whole
+from ..core.errors import InvalidSetting
+from ..core.saving import save_whole
+from ..core.values import parse_json
+from ..laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier, classification_loss
 from ..testbeds.portraits.drawing import draw_from_seeds
-from ..values import parse_json
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
 from .loop import Progress, Report, Schedule, train

@@ -12,7 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...seeds import Stream, uniform_per_image
+from ...core.seeds import uniform_per_image
+from .streams import PortraitStream
 
 Attributes = dict[str, Tensor]
 """Attribute name -> integers of shape ``[batch]``."""
@@ -89,7 +90,7 @@ def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
     >>> people["mustache"].tolist()
     [0, 0, 0, 0]
     """
-    uniforms = uniform_per_image(seeds, len(LEVELS), Stream.ATTRIBUTES)
+    uniforms = uniform_per_image(seeds, len(LEVELS), PortraitStream.ATTRIBUTES)
     attributes: Attributes = {}
     for column, name in enumerate(LEVELS):
         uniform = uniforms[:, column].contiguous()

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...seeds import Stream, uniform_per_image
+from ...core.seeds import uniform_per_image
 from .attributes import PALETTES, Attributes
+from .streams import PortraitStream
 
 SIZE = 64
 VARIATIONS = 96
@@ -199,7 +200,7 @@ def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> Tensor:
     images = [torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8)]
     for start in range(0, rows, BATCH):
         some = slice(start, start + BATCH)
-        uniforms = uniform_per_image(seeds[some], VARIATIONS, Stream.DRAWING)
+        uniforms = uniform_per_image(seeds[some], VARIATIONS, PortraitStream.DRAWING)
         part = {name: column[some] for name, column in attributes.items()}
         images.append((draw(part, uniforms) * 255).round().byte())
     return torch.cat(images)

@@ -17,9 +17,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...errors import ImpossiblePrompt, UnknownWords
-from ...seeds import Stream, uniform_per_image
-from ...shapes import Float, UInt8, shaped
+from ...core.errors import ImpossiblePrompt, UnknownWords
+from ...core.seeds import Stream, uniform_per_image
+from ...core.shapes import Float, UInt8, shaped
 from .attributes import BINARY, HAT_COLOR, PALETTES, Attributes, every_combination
 from .captions import SKIN_WORDS, Wish, probability_of_mentions, read_prompt
 from .drawing import draw_from_seeds

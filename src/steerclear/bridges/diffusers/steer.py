@@ -1,0 +1,274 @@
+"""``with steer(pipe, guidance) as run:`` puts a guidance into an unmodified diffusers pipeline."""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from ...core.engine import check_noise_level
+from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
+from ...core.guidance import Guidance
+from ...core.network import WeakNetwork
+from ...core.settings import whole
+from ...guidance.rescaled import RescaledGuidance
+from ...networks.naming import as_weak
+from .. import effects
+from ..families import Family, family_of
+from ..negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
+from ..takeover import replaced_methods, routed_call
+from .call import PipelineCall, Run, Steering, current, handler
+from .labels import class_numbers
+
+_steered: dict[int, Steering] = {}
+"""id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
+
+CALLER = 3
+"""Where the line that called the pipeline is, seen from :func:`_steered_call`."""
+
+ENTERED = 4
+"""Where the line of the ``with`` is, seen from :func:`_checked`: beyond :func:`steer` and contextlib."""
+
+
+@contextmanager
+def steer(
+    pipe: Any,
+    guidance: Guidance,
+    negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | WeakNetwork | None = None,
+    *,
+    negative_class_labels: int | str | Sequence[int | str] | None = None,
+    max_batch: int | None = None,
+) -> Iterator[Run]:
+    """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
+
+    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the scale of the call (of
+    ``true_cfg_scale`` on Flux) has no effect; its ``guidance_rescale`` is honoured. Everything else of the pipeline
+    works as ever: schedulers, several prompts, several images a prompt, embeddings, LoRA, ControlNets, callbacks. Plain
+    classifier-free guidance is bit-identical to diffusers' own.
+
+    Args:
+        pipe: a diffusers pipeline of a family in :data:`~steerclear.bridges.families.FAMILIES`: Stable Diffusion 1, 2,
+            XL and 3, Flux, PixArt, DiT, and where diffusers has them their image-to-image, inpainting and ControlNet
+            forms.
+        guidance: how predictions become one.
+        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its
+            own. It may be given to the pipeline's call instead, as diffusers has it.
+        weak: a worse network, for guidances that push away from it: a network of the same shape, or a way to make one
+            of the pipeline's own.
+        negative_class_labels: the same as ``negative_prompt`` for pipelines that have classes: numbers, or names where
+            the pipeline has them.
+        max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
+
+    Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
+
+    A weak network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
+    call, where it has a list of them. With one generator or none it is that one's seed (or 0) + k, so that only a list
+    makes images independent of the batch they are in.
+
+    Yields:
+        What happened in the last call of the pipeline: the trace and the number of network evaluations.
+
+    Raises:
+        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
+            missing or does not fit; when the pipeline is called, a scheduler that does not say the noise level to a
+            guidance that needs it.
+        PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
+            the call not one for each prompt.
+        UnknownName: a class that the pipeline does not have, by name.
+        InvalidSetting: the same by number, what is not a guidance, ``max_batch`` below 1, or settings of the guidance
+            that do not fit the number of negatives.
+        NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
+
+    Warns:
+        SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
+    """
+    steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
+    name = f"this {type(pipe).__name__}"
+    with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
+        _steered[id(pipe)] = steering
+        try:
+            yield steering.run
+        finally:
+            del _steered[id(pipe)]
+            steering.runners.clear()
+
+
+def _checked(
+    pipe: Any,
+    guidance: Guidance,
+    negative_prompt: str | Sequence[str] | None,
+    weak: WeakNetwork | None,
+    negative_class_labels: int | str | Sequence[int | str] | None,
+    max_batch: int | None,
+) -> Steering:
+    """Refuse what cannot work, and warn of what has no effect, before anything is changed."""
+    if not isinstance(guidance, Guidance):
+        raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
+    if max_batch is not None:
+        whole("max_batch", max_batch, low=1)
+    family = family_of(pipe)
+    for part in (family.network, "scheduler"):
+        if getattr(pipe, part, None) is None:
+            raise UnsupportedModel(f"this {type(pipe).__name__} has no {part}; load it with one to steer it")
+    negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
+    _check_weak(pipe, family, guidance, weak)
+    _warn(effects.of_block(guidance, negatives, weak), ENTERED)
+    if weak is not None:
+        _warn(effects.of_weak(guidance, weak, getattr(pipe, family.network)), ENTERED)
+    return Steering(family, guidance, negatives, weak, max_batch, Run())
+
+
+def _warn(messages: Iterator[str], stacklevel: int) -> None:
+    for message in messages:
+        warnings.warn(message, SteerclearWarning, stacklevel=stacklevel + 1)
+
+
+def _negatives_of_block(
+    pipe: Any,
+    family: Family,
+    negative_prompt: str | Sequence[str] | None,
+    negative_class_labels: int | str | Sequence[int | str] | None,
+) -> Negatives:
+    wrong, right = "negative_class_labels", "negative_prompt"
+    misplaced = negative_class_labels
+    if family.class_labels is not None:
+        wrong, right, misplaced = right, wrong, negative_prompt
+    if misplaced is not None:
+        raise PromptError(
+            f"{wrong} is {misplaced!r}, and {type(pipe).__name__} does not have it; give {right} in its place"
+        )
+    if family.class_labels is not None:
+        return Negatives(labels=class_numbers(pipe, family, negative_class_labels))
+    negatives = given_to_steer(negative_prompt)
+    if "max_sequence_length" not in inspect.signature(type(pipe).__call__).parameters:
+        _check_readable(pipe, family, negatives, None)  # else the call says how much is read
+    return negatives
+
+
+def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: int | None) -> None:
+    for text in negatives.all_texts():
+        check_readable(pipe, text, family, longest)
+
+
+def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: WeakNetwork | None) -> None:
+    if weak is None:
+        if guidance.needs_weak():
+            raise UnsupportedModel(
+                f"{guidance.name} pushes away from a weak network, and none is given; give "
+                f"{in_words_of('steer(..., weak=...)', '--weak')} a smaller or less trained network of the same shape"
+            )
+        return
+    weak.check(pipe, getattr(pipe, family.network))
+
+
+def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
+    """What a steered pipeline does instead of its class's own methods."""
+    signature_of_call = inspect.signature(original.__call__)
+
+    @functools.wraps(original.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = signature_of_call.bind(self, *args, **kwargs)
+        given = dict(bound.arguments)
+        bound.apply_defaults()
+        return _steered_call(self, given, bound.arguments, lambda: original.__call__(self, *args, **kwargs))
+
+    encode_prompt = getattr(original, "encode_prompt", None)
+    return {"__call__": call} if encode_prompt is None else {"__call__": call, "encode_prompt": _noted(encode_prompt)}
+
+
+def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """An ``encode_prompt`` that tells the steered call what it was asked, and what it gave."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def encode_prompt(self: Any, *args: Any, **kwargs: Any) -> Any:
+        encode = functools.partial(original, self)
+        encoded = encode(*args, **kwargs)
+        inside = current.get()
+        if inside is not None and inside.pipe is self:
+            given = dict(signature.bind(self, *args, **kwargs).arguments)
+            del given["self"]
+            inside.texts.remember(encode, {**given, **given.pop("kwargs", {})}, encoded)
+        return encoded
+
+    return encode_prompt
+
+
+def _steered_call(
+    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], original: Callable[[], Any]
+) -> Any:
+    """One call of the pipeline: its scheduler and its network are taken over from beginning to end."""
+    steering = _steered[id(pipe)]
+    check_noise_level(steering.guidance, pipe.scheduler)
+    negatives = _negatives_of_call(pipe, steering, arguments)
+    _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
+    call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
+    with ExitStack() as stack:
+        # the scheduler and the networks of this moment: they may have been replaced since the block began
+        stack.enter_context(
+            replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {type(pipe).__name__}")
+        )
+        stack.enter_context(routed_call(call.network, handler))
+        if call.controlnet is not None:
+            stack.enter_context(routed_call(call.controlnet, handler))
+        token = current.set(call)
+        stack.callback(current.reset, token)
+        return original()
+
+
+def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, Any]) -> Negatives:
+    prompts = _prompts(arguments)
+    of_call = given_to_call(arguments.get("negative_prompt"), arguments.get("negative_prompt_embeds"), prompts)
+    check_complete(of_call, arguments, prompts)
+    negatives = chosen(steering.negatives, of_call)
+    _check_readable(pipe, steering.family, negatives, arguments.get("max_sequence_length"))
+    return negatives
+
+
+def _prompts(arguments: Mapping[str, Any]) -> int | None:
+    """How many prompts a call has; None where it says it in neither way."""
+    prompt, embedded = arguments.get("prompt"), arguments.get("prompt_embeds")
+    if isinstance(prompt, str):
+        return 1
+    several = embedded if prompt is None else prompt
+    return len(several) if isinstance(several, (list, tuple, torch.Tensor)) else None
+
+
+def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
+    """With the ``guidance_rescale`` of the call, which the pipeline itself cannot do: all it sees is one prediction."""
+    rescale = arguments.get("guidance_rescale")
+    return RescaledGuidance(guidance, rescale) if rescale else guidance
+
+
+def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
+    """What a scheduler does while its pipeline is inside of a steered call."""
+
+    def call_of(scheduler: Any) -> PipelineCall | None:
+        call = current.get()
+        return call if call is not None and call.pipe.scheduler is scheduler else None
+
+    @functools.wraps(original.step)
+    def step(self: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:
+        call = call_of(self)
+        if call is None:
+            return original.step(self, model_output, *args, **kwargs)
+        moved = original.step(self, call.before_step(model_output), *args, **kwargs)
+        call.after_step()
+        return moved
+
+    methods: dict[str, Callable[..., Any]] = {"step": step}
+    if hasattr(original, "scale_model_input"):
+
+        @functools.wraps(original.scale_model_input)
+        def scale_model_input(self: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+            call = call_of(self)
+            if call is not None:
+                call.before_network(sample)
+            return original.scale_model_input(self, sample, *args, **kwargs)
+
+        methods["scale_model_input"] = scale_model_input
+    return methods

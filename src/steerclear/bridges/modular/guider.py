@@ -1,0 +1,303 @@
+"""Our guidances as guiders of Modular Diffusers."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
+
+from ...core.engine import of_schedule
+from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
+from ...core.guidance import Guidance
+from ...core.network import WeakNetwork
+from ...core.records import Trace
+from ...core.schedulers import steps_begun
+from ...core.settings import finite, read_object
+from ...core.shelf import from_config
+from ...guidance.interval import active_steps
+from ...guidance.unguided import Unguided
+from ...networks.naming import as_weak, weak_from_config
+from ...networks.other_network import OtherNetwork
+from ..effects import of_block, of_latents, scale_of
+from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from .conditions import Conditions, Fields, is_prompt
+from .running import Loop, running_loop
+from .steps import GuiderRun
+from .texts import check_text
+
+
+class Guider(BaseGuidance):
+    """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=guider)``.
+
+    Made by :func:`guider`, which says what the arguments mean.
+
+    Attributes (the first two can be set, and what is set is saved):
+        guidance: how predictions become one.
+        weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
+            guider that was loaded.
+        trace: what the guidance did in the last run of the pipeline, per image and step.
+    """
+
+    # the base class wants some; ours are chosen step by step
+    _input_predictions = ["positive", "empty"]
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        guidance: Guidance | Mapping[str, Any],
+        negative_prompt: str | Sequence[str] | None = None,
+        weak: torch.nn.Module | WeakNetwork | Mapping[str, Any] | None = None,
+        start: float = 0.0,
+        stop: float = 1.0,
+        enabled: bool = True,
+    ) -> None:
+        for name, share in (("start", start), ("stop", stop)):
+            finite(name, share, low=0, high=1)
+        if start > stop:
+            raise InvalidSetting("start", start, f"at most stop ({stop:g})")
+        if not isinstance(enabled, bool):
+            raise InvalidSetting("enabled", enabled, "True or False")
+        super().__init__(start, stop, enabled)
+        self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
+        self.negatives = given_to_steer(negative_prompt)
+        self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
+        self.trace = Trace()
+        self._run: GuiderRun | None = None
+        self._idle = False  # whether the run began when no step was to be guided
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """As diffusers has it; takes the file of a plain guidance as well, which :meth:`Guidance.save_pretrained` wrote."""
+        if isinstance(config, Mapping) and "guidance" not in config:
+            config = {"guidance": dict(config)}
+        return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
+        """diffusers' reader, which has no sentence for a file that is nested too deep or holds no object."""
+        return read_object(Path(json_file), "the settings of a guider")
+
+    def new(self, **kwargs: Any) -> "Guider":
+        """A copy, with some settings changed; a weak network is the same one."""
+        return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+
+    @property
+    def guidance(self) -> Guidance:
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, guidance: Guidance) -> None:
+        if not isinstance(guidance, Guidance):
+            raise InvalidSetting(
+                "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
+            )
+        self._guidance = guidance
+        self.register_to_config(guidance=guidance.to_config())
+
+    @property
+    def weak(self) -> torch.nn.Module | WeakNetwork | None:
+        return self._weak
+
+    @weak.setter
+    def weak(self, weak: torch.nn.Module | WeakNetwork | None) -> None:
+        kind = as_weak(weak)
+        self._weak = weak
+        self.register_to_config(weak=None if kind is None or isinstance(kind, OtherNetwork) else kind.to_config())
+
+    @property
+    def guidance_scale(self) -> float:
+        """What SDXL tells a network that takes the scale for an input."""
+        return scale_of(self.guidance)
+
+    @property
+    def num_conditions(self) -> int:
+        """What pipelines look at before they encode an unconditional prompt: 2, or 1 when the guider is disabled."""
+        return 2 if self._enabled else 1
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether what the loop runs at the moment is a prompt."""
+        running = None if self._run is None else self._run.running
+        return running is None or is_prompt(running[0].condition)
+
+    def prepare_inputs(self, data: Mapping[str, Any]) -> Conditions:
+        loop = self._loop()
+        return self._prepare(loop, Fields.of_values(data, loop.block))
+
+    def prepare_inputs_from_block_state(
+        self, data: Any, input_fields: Mapping[str, str | tuple[str, str]]
+    ) -> Conditions:
+        return self._prepare(self._loop(), Fields.of_names(input_fields, data))
+
+    def prepare_models(self, denoiser: torch.nn.Module) -> None:
+        super().prepare_models(denoiser)
+        if self._run is not None and self._run.running is not None:
+            self._run.take_over(denoiser, self._loop_is_running)
+            self.trace = self._run.trace  # the network begins; a run refused before leaves the last one's
+
+    def cleanup_models(self, denoiser: torch.nn.Module) -> None:
+        super().cleanup_models(denoiser)
+        if self._run is not None:
+            self._run.release()
+
+    def __call__(self, data: Any) -> GuiderOutput:
+        """The guided prediction of this step; ``data`` has been filled by the loop."""
+        run = self._run
+        if run is None or run.guided is None:
+            raise UnsupportedModel(
+                "the guider was asked for its prediction before the loop had run all of its conditions; iterate over "
+                "what prepare_inputs returns, run the network on each, and then call the guider"
+            )
+        output = GuiderOutput(
+            pred=run.guided,
+            pred_cond=run.prediction("positive"),
+            pred_uncond=run.prediction("empty", "negative"),
+        )
+        if run.last_index + 1 >= run.total:
+            self._end()  # nothing of a finished run is held but its trace
+        return output
+
+    def _prepare(self, loop: Loop, fields: Fields) -> Conditions:
+        run = self._run
+        if run is not None and not (run.is_of(loop) and self._step > run.last_index):
+            run = None  # an earlier one
+        active = steps_begun(loop.pipe.scheduler, self._step + 1) - 1 in self._active_steps(loop)
+        if run is None or (active and self._idle):  # in a run that goes on, it was enabled since
+            trace = Trace() if run is None else run.trace
+            self._end()
+            run = self._run = self._begin(loop, fields, trace)
+        run.release()
+        return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
+
+    def _active_steps(self, loop: Loop) -> range:
+        """Steps, as ``num_inference_steps`` counts them; empty for one that is disabled.
+
+        diffusers' own guiders compare evaluations with them, and so stop halfway where a sampler evaluates twice a step.
+        """
+        total = steps_begun(loop.pipe.scheduler, len(loop.block.timesteps))
+        return active_steps(self._start, self._stop, total) if self._enabled else range(0)
+
+    def _begin(self, loop: Loop, fields: Fields, trace: Trace) -> GuiderRun:
+        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run.
+
+        A guider that is active in no step needs nothing, and so lacks nothing.
+        """
+        if getattr(loop.block, "disable_guidance", False):
+            _warn(
+                f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
+                f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
+            )
+        active = bool(self._active_steps(loop))
+        if self._enabled and not active:
+            steps = steps_begun(loop.pipe.scheduler, len(loop.block.timesteps))
+            _warn(
+                f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
+                f"{steps} steps to it; set them farther apart"
+            )
+        guidance, weak = (self.guidance, as_weak(self.weak)) if active else (Unguided(), None)
+        negatives = self._negatives(loop, fields) if active else Negatives()
+        if active:
+            self._check_use(loop, negatives)
+        run = GuiderRun(loop, guidance, negatives, weak, trace)
+        run.check(fields)
+        self._idle = not active
+        return run
+
+    def _check_use(self, loop: Loop, negatives: Negatives) -> None:
+        """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
+        if self.guidance.needs_weak() and self.weak is None:
+            raise UnsupportedModel(
+                f"{self.guidance.name} pushes away from a weak network, and none is given; give "
+                f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
+                f"guider.weak on a guider that was loaded: a network is not saved with it"
+            )
+        scheduler, evaluations = loop.pipe.scheduler, len(loop.block.timesteps)
+        for message in (
+            *of_block(self.guidance, negatives, self.weak),
+            *of_latents(scheduler),
+            *of_schedule(self.guidance, scheduler, loop.block.timesteps[0], evaluations),
+        ):
+            _warn(message)
+
+    def _end(self) -> None:
+        if self._run is not None:
+            self._run.close()
+        self._run = None
+
+    def _negatives(self, loop: Loop, fields: Fields) -> Negatives:
+        for text in self.negatives.all_texts():
+            check_text(loop, text)
+        if loop.state.get("prompt") is not None:
+            of_call = given_to_call(loop.state.get("negative_prompt"), None)
+            check_complete(of_call, loop.state.values)
+        elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
+            of_call = Negatives((EMBEDDED,), from_call=True)
+        else:
+            of_call = Negatives()
+        return chosen(self.negatives, of_call)
+
+    def _loop(self) -> Loop:
+        loop = running_loop(self)
+        if loop is None:
+            raise UnsupportedModel(
+                "this guider was called from outside of a modular pipeline that has it for a component, so its scheduler "
+                "and its noisy sample are unknown; hand it over with pipeline.update_components(guider=guider), and for "
+                "pipelines that are not modular use steerclear.steer"
+            )
+        return loop
+
+    def _loop_is_running(self) -> bool:
+        loop = running_loop(self)
+        return loop is not None and self._run is not None and self._run.is_of(loop)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SteerclearWarning, stacklevel=2)
+
+
+def guider(
+    guidance: Guidance,
+    negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | WeakNetwork | None = None,
+    *,
+    start: float = 0.0,
+    stop: float = 1.0,
+    enabled: bool = True,
+) -> Guider:
+    """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
+
+    It takes the scheduler, the noisy sample and the prompt from the pipeline that runs it, runs just the branches that the
+    guidance asks for, and encodes further prompts with the pipeline's own text encoder block.
+
+    Args:
+        guidance: how predictions become one.
+        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
+            One may be given to the pipeline's call instead, as diffusers has it.
+        weak: for guidances that push away from a worse network: one of the same shape, or a kind of weak network that is
+            made of the pipeline's own, for each run anew.
+        start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
+            conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
+        enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
+
+    Raises:
+        InvalidSetting: what is not a guidance or not a weak network, or a share of the steps outside of [0, 1].
+        PromptError: a negative prompt that is empty.
+
+    When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step
+    that it guides):
+
+    Raises:
+        UnsupportedModel: the weak network is missing or does not fit, or the guider is no component of the pipeline.
+        PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
+
+    Warns:
+        SteerclearWarning: a setting has no effect; says which, and why.
+    """
+    return Guider(
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        stop=finite("stop", stop, low=0, high=1), enabled=enabled,
+    )  # fmt: skip

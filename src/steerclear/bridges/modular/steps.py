@@ -1,0 +1,217 @@
+"""One run of a modular pipeline under a guider, from its first step to its last."""
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from ...core.denoiser import MAIN, Branch, Point
+from ...core.engine import GuidedDenoiser, check_noise_level
+from ...core.errors import SteerclearWarning, UnsupportedModel
+from ...core.guidance import Guidance
+from ...core.network import WeakCall, WeakNetwork, WeakRunner
+from ...core.records import Trace
+from ...core.schedulers import point, prediction_type
+from ...guidance.unguided import Unguided
+from ..branches import map_tensors
+from ..diffusers.call import seeds_of_images
+from ..effects import of_weak
+from ..negatives import Negatives
+from ..takeover import routed_call
+from .conditions import Fields, is_prompt
+from .running import Loop
+from .texts import Texts
+
+WEAK = "weak"
+
+Evaluation = tuple[Branch, Tensor | None]
+"""A branch, and the images that it is needed for; None for all."""
+
+
+class Missing(Exception):
+    """A guidance asks for branches that the loop has not run yet."""
+
+    def __init__(self, evaluations: list[Evaluation]) -> None:
+        super().__init__(str(evaluations))
+        self.evaluations = evaluations
+
+
+class GuiderRun:
+    """The denoiser that a modular pipeline is to the engine.
+
+    The network is the loop's to run, one condition after another, while a guidance asks for predictions in the middle of
+    its own code. So a guidance is run up to the first branch that is not known yet; the loop gets its condition, and the
+    guidance starts again. It has no hidden state, so that costs a little arithmetic and changes nothing.
+
+    Args:
+        loop: the pipeline's loop.
+        guidance: how it is guided.
+        negatives: the negative prompts.
+        weak: how the network becomes a worse one, or None.
+        trace: what the guidance did goes there.
+    """
+
+    def __init__(
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace
+    ) -> None:
+        self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
+        self.prediction_type = prediction_type(self.scheduler)
+        self.negatives, self.weak, self.trace = negatives, weak, trace
+        self.texts = Texts(loop, negatives)
+        images = len(loop.block.latents)
+        self.seeds = seeds_of_images(loop.state.get("generator"), images)
+        self.engine = GuidedDenoiser(self, guidance, images, len(negatives), trace)
+        self.guidance = self.engine.guidance  # as it was fitted to the run
+        self.known: dict[Any, Tensor] = {}
+        self.running: Evaluation | None = None
+        self.guided: Tensor | None = None
+        self.last_index = -1
+        self.total = len(loop.block.timesteps)
+        self._block = weakref.ref(loop.block)
+        self._takeover = ExitStack()
+        self._attached = ExitStack()
+        self._runners: dict[int, WeakRunner] = {}
+
+    def is_of(self, loop: Loop) -> bool:
+        """Whether this is the run of a loop."""
+        return self._block() is loop.block
+
+    def check(self, fields: Fields) -> None:
+        """Raises for a condition or a noise level that some step may ask for and that cannot be had: before anything runs.
+
+        Args:
+            fields: inputs of the network.
+        """
+        check_noise_level(self.guidance, self.scheduler)
+        for condition in self.guidance.further_conditions(len(self.negatives)):
+            self._inputs(fields, condition)
+
+    def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
+        """One step: yields what the loop shall run, and finds its result there as ``noise_pred``.
+
+        Args:
+            fields: inputs of the network.
+            block: what the blocks of the loop share.
+            index: how many evaluations were made.
+            timestep: of this one.
+            active: False for the plain conditional prediction.
+        """
+        self.last_index = index
+        self.known, self.guided = {}, None
+        here = point(self.scheduler, block.latents, timestep, index, self.total)
+        self.engine.guidance = self.guidance if active else Unguided()
+        try:
+            while missing := self._advance(here):
+                # all at once, so that a text which cannot be encoded is refused before anything runs
+                batches = [self._inputs(fields, branch.condition) for branch, _ in missing]
+                for evaluation, batch in zip(missing, batches, strict=True):
+                    self.running = evaluation
+                    yield batch
+                    if not hasattr(batch, "noise_pred"):
+                        raise UnsupportedModel(
+                            f"the loop of {type(self.pipe).__name__} asked for the next condition before it had run the "
+                            f"last one, so there is nothing that the guidance could choose by; use a pipeline whose loop "
+                            f"runs its network within `for batch in guider.prepare_inputs(...)`"
+                        )
+                    self.known[_key(*evaluation)] = batch.noise_pred
+                    self.running = None
+        except BaseException:  # also when the loop breaks off: then the generator is closed
+            self.running = None
+            self.close()
+            raise
+
+    def _advance(self, point: Point) -> list[Evaluation]:
+        """Run the guidance as far as it gets. What is missing comes back, prompts first.
+
+        A ControlNet in guess mode takes the shapes of the unconditional branches' residuals from those of a prompt.
+        """
+        try:
+            self.guided = self.engine.predict(point)
+        except Missing as missing:
+            return sorted(missing.evaluations, key=lambda evaluation: not is_prompt(evaluation[0].condition))
+        self.guided = self.guided.to(next(iter(self.known.values())).dtype)
+        return []
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`)."""
+        missing = [(branch, rows) for branch in branches if _key(branch, rows) not in self.known]
+        if missing:
+            raise Missing(missing)
+        return [self.known[_key(branch, rows)] for branch in branches]
+
+    def prediction(self, *names: str) -> Tensor | None:
+        """What the first of some branches gave that ran in this step for all images."""
+        return next(
+            (self.known[key] for key in ((Branch.parse(name), None) for name in names) if key in self.known), None
+        )
+
+    def _inputs(self, fields: Fields, condition: str) -> Any:
+        own = self.negatives.unconditional
+        if condition == "positive" or (condition == own and fields.has_negative):
+            return fields.under(condition, None)
+        return fields.under(condition, self.texts.encoded(condition))
+
+    def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
+        """Before the loop calls its network: put the weak one in its place, or pick the images, where that is asked for.
+
+        It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
+        ours, and the rest is undone together with the generator.
+
+        Args:
+            network: the loop's.
+            is_ours: whether the call that came is the loop's.
+
+        Raises:
+            UnsupportedModel: the network cannot be made a weak one.
+        """
+        assert self.running is not None
+        branch, rows = self.running
+        weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
+        if branch.network == MAIN and rows is None:
+            return
+        if branch.network not in (MAIN, WEAK):
+            raise UnsupportedModel(
+                f"the guidance asks for a network {branch.network!r}, and there is none but {WEAK!r}"
+            )
+        chosen = list(range(self.engine.batch_size)) if rows is None else rows.tolist()
+
+        def of_rows(path: str, tensor: Tensor) -> Tensor:
+            return tensor[rows] if rows is not None and tensor.ndim and len(tensor) == len(self.seeds) else tensor
+
+        def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self.release()
+            args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
+            if branch.network == MAIN:
+                return original(*args, **kwargs)
+            assert weak is not None
+            return weak(WeakCall(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
+
+        self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
+
+    def release(self) -> None:
+        """Leave the network as it was."""
+        self._takeover.close()
+
+    def close(self) -> None:
+        """At the end of the run: leave the weak network, too."""
+        self.release()
+        self._runners.clear()
+        self._attached.close()
+
+    def _weak_runner(self, network: Module) -> WeakRunner | None:
+        if self.weak is None or not self.guidance.needs_weak():
+            return None
+        if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
+            self.weak.check(self.pipe, network)
+            for message in of_weak(self.guidance, self.weak, network):
+                warnings.warn(message, SteerclearWarning, stacklevel=2)
+            self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
+        return self._runners[id(network)]
+
+
+def _key(branch: Branch, rows: Tensor | None) -> Any:
+    return branch, None if rows is None else tuple(rows.tolist())

@@ -1,0 +1,112 @@
+"""Branches, and what a denoiser promises.
+
+A *branch* is one condition under which one network is asked. It is written ``condition`` or ``network:condition``:
+
+    positive            the prompt
+    empty               the empty prompt (the unconditional prediction)
+    negative            the first negative prompt; negative_2, negative_3, ... the others
+    conjunction         the prompt and the first negative prompt together; conjunction_2, ...
+    weak:positive       the weak network under the prompt, and so on
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .errors import InvalidSetting
+
+MAIN = "main"
+_BRANCH = re.compile(
+    r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>positive|empty|(?:negative|conjunction)(?:_(?:[2-9]|[1-9][0-9]+))?)"
+)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One condition under which one network is asked.
+
+    >>> Branch.parse("weak:negative_2")
+    Branch(network='weak', condition='negative_2')
+    >>> Branch.parse("positive").network
+    'main'
+    >>> Branch.parse("negative_0")
+    Traceback (most recent call last):
+    ...
+    steerclear.core.errors.InvalidSetting: ...
+    """
+
+    network: str
+    condition: str
+
+    @classmethod
+    def parse(cls, name: str) -> "Branch":
+        """Raises :class:`InvalidSetting` when the name is no branch."""
+        match = _BRANCH.fullmatch(name)
+        if match is None:
+            raise InvalidSetting("branch", name, "positive, empty, negative or conjunction (with _2, _3, ...), "
+                                                 "behind the name of a network and a colon if it is not the main one")  # fmt: skip
+        return cls(match["network"] or MAIN, match["condition"])
+
+
+def numbered(condition: str, index: int) -> str:
+    """The name of the index-th (from 0) negative or conjunction.
+
+    >>> numbered("negative", 0), numbered("negative", 1)
+    ('negative', 'negative_2')
+    """
+    return condition if index == 0 else f"{condition}_{index + 1}"
+
+
+def kind_and_index(condition: str) -> tuple[str, int]:
+    """What :func:`numbered` joined.
+
+    >>> kind_and_index("negative"), kind_and_index("conjunction_2"), kind_and_index("empty")
+    (('negative', 0), ('conjunction', 1), ('empty', 0))
+    """
+    kind, _, number = condition.partition("_")
+    return kind, int(number or 1) - 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a sampler stands before a step.
+
+    Args:
+        sample: x_t, ``[batch, ...]``, in the sampler's own scaling: x_t = alpha * x_0 + sigma * noise.
+        alpha, sigma: the noise level, the same for all images of the batch; NaN where the scheduler does not say
+            (:func:`steerclear.core.schedulers.unreadable`).
+        timestep: what the network is told of it.
+        index: how many steps were made, from 0: steps as ``num_inference_steps`` counts them. Samplers that evaluate more
+            than once per step have several points with the same index.
+        total: how many steps there will be.
+        substep: True at a point that is not kept, such as Heun's second evaluation.
+    """
+
+    sample: Tensor
+    alpha: float
+    sigma: float
+    timestep: object
+    index: int
+    total: int
+    substep: bool = False
+
+
+class Denoiser(Protocol):
+    """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
+
+    prediction_type: str
+
+    def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
+        """One prediction a branch, in one forward where shapes allow.
+
+        Args:
+            point: where the sampler stands.
+            branches: what to evaluate, in the order in which a batched forward shall have them.
+            rows: image indices, ``[n]``; None for all of the batch.
+
+        Returns:
+            A tensor ``[batch or n, ...]`` for each branch.
+        """
+        ...

@@ -1,0 +1,179 @@
+"""Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Branch, Denoiser, Point
+from .errors import NotFiniteError, UnsupportedModel
+from .evidence import Circumstances
+from .guidance import Guidance
+from .numerics import norm
+from .records import Guided, PerStep, State, Step, Trace, TraceStep
+from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
+from .settings import Configurable
+
+GUIDANCE_NORM = "guidance_norm"
+"""In the trace of every guidance, at steps that evaluate the prompt's branch at a known noise level."""
+
+
+def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
+    """Refuse a scheduler that does not say its noise level to a guidance that needs it, before anything runs.
+
+    Raises:
+        UnsupportedModel: says what the scheduler lacks.
+    """
+    reason = unreadable(scheduler) if guidance.needs_noise_level() else None
+    if reason is not None:
+        raise UnsupportedModel(
+            f"{guidance.name} needs the noise level of every step, and {reason}; {ANOTHER_SCHEDULER}, or a guidance that "
+            f"needs no noise level, such as negative or cfg"
+        )
+
+
+def of_schedule(guidance: Guidance, scheduler: Any, first: Any, evaluations: int) -> Iterator[str]:
+    """What has no effect on a schedule: one sentence each, with the reason.
+
+    Args:
+        guidance: the guidance.
+        scheduler: after ``set_timesteps``, before the first step.
+        first: its timestep.
+        evaluations: how many there will be.
+    """
+    reason = guidance.has_no_step(noise_to_signal(scheduler, first, evaluations))
+    if reason is not None:
+        yield f"the guidance has no effect: {reason}"
+
+
+UNGUIDED_REMEDY = (
+    "No guidance has acted yet, so it comes from the network or its inputs. Try float32 instead of a half precision, or "
+    "load the weights again."
+)
+
+
+@dataclass
+class GuidedDenoiser:
+    """A denoiser under a guidance, for one batch from its first step to its last.
+
+    Args:
+        denoiser: what is guided.
+        guidance: how.
+        batch_size: how many images.
+        negatives: how many negative prompts there are.
+
+    Raises:
+        InvalidSetting: the guidance's settings are for another number of negative prompts.
+    """
+
+    denoiser: Denoiser
+    guidance: Guidance
+    batch_size: int
+    negatives: int = 0
+    trace: Trace = field(default_factory=Trace)
+
+    def __post_init__(self) -> None:
+        self.guidance.check_negatives(self.negatives)
+        # the exact denoisers of testbeds say so; everything else is learned
+        self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
+        self.state: State = self.guidance.begin(self.batch_size)
+
+    def predict(self, point: Point) -> Tensor:
+        """The guided prediction at a point, in the denoiser's own space.
+
+        Raises:
+            NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
+        """
+        remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
+        evaluation = _Evaluation(self.denoiser, point, remedy)
+        step = Step(point, self.denoiser.prediction_type, self.negatives, evaluation.ask)
+        guided: Guided = self.guidance(step, self.state)
+        evaluation.check_finite("the guided prediction", guided.prediction, self._remedy)
+        self.state = guided.state
+        shown = {**evaluation.norms(step, guided.prediction), **guided.info}
+        info = {name: values.detach().float().cpu() for name, values in shown.items()}
+        level = step.noise_to_signal if step.has_noise_level else math.nan
+        self.trace.add(TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info))
+        return guided.prediction
+
+    def _remedy(self) -> str:
+        """What may help where the guidance has acted."""
+        scales = sorted(_amplifying(self.guidance).items(), key=lambda scale: -scale[1])
+        lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
+        return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
+
+
+def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
+    """The scales of a guidance, and of what it holds, that are above 1 in size: only these can blow a prediction up."""
+    found: dict[str, float] = {}
+    for name in part.parameters():
+        value = getattr(part, name)
+        if isinstance(value, Configurable):
+            found |= _amplifying(value, f"{where}{name}.")
+        elif name.endswith("scale") and value is not None:
+            largest = max((abs(one) for one in (value if isinstance(value, tuple) else (value,))), default=0)
+            found |= {f"{where}{name}": largest} if largest > 1 else {}
+    return found
+
+
+class _Evaluation:
+    """The branches of one step: evaluated when first asked for, remembered, counted, checked.
+
+    Args:
+        denoiser: what is guided.
+        point: where.
+        remedy: says what may help against a branch that is not finite.
+    """
+
+    def __init__(self, denoiser: Denoiser, point: Point, remedy: Callable[[], str]) -> None:
+        self.denoiser, self.point, self.remedy = denoiser, point, remedy
+        self.known: dict[str, Tensor] = {}
+        self.asked: list[str] = []
+        self.count = torch.zeros(len(point.sample), device=point.sample.device)
+
+    def ask(self, names: tuple[str, ...], rows: Tensor | None) -> list[Tensor]:
+        missing = tuple(dict.fromkeys(name for name in names if name not in self.known))
+        fresh = self._evaluate(missing, rows) if missing else {}
+        if rows is None:
+            self.known.update(fresh)
+            return [self.known[name] for name in names]
+        return [fresh[name] if name in fresh else self.known[name][rows] for name in names]
+
+    def norms(self, step: Step, guided: Tensor) -> PerStep:
+        """How far the guidance moved the prompt's own prediction, as noise: ``||e_guided - e_positive||``."""
+        positive = self.known.get("positive")
+        if positive is None or not step.has_noise_level:
+            return {}
+        if guided is positive:
+            return {GUIDANCE_NORM: self.count.new_zeros(len(guided))}
+        return {GUIDANCE_NORM: norm(step.noise_difference(guided, positive))}
+
+    def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
+        if rows is not None and not len(rows):
+            return dict.fromkeys(names, self.point.sample[:0])
+        branches = tuple(Branch.parse(name) for name in names)
+        predictions = self.denoiser.predict(self.point, branches, rows)
+        self.asked.extend(name for name in names if name not in self.asked)
+        self.count[slice(None) if rows is None else rows] += len(names)
+        for name, prediction in zip(names, predictions, strict=True):
+            self.check_finite(f"the prediction of branch {name!r}", prediction, self.remedy, rows)
+        return dict(zip(names, predictions, strict=True))
+
+    def check_finite(
+        self, what: str, prediction: Tensor, remedy: Callable[[], str], rows: Tensor | None = None
+    ) -> None:
+        if torch.isfinite(prediction.sum()):
+            return
+        bad = ~torch.isfinite(prediction).flatten(1).all(1)
+        if not bad.any():
+            return  # only the sum overflowed
+        images = (bad.nonzero()[:, 0] if rows is None else rows[bad]).tolist()
+        raise NotFiniteError(
+            what,
+            f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
+            f"{', '.join(self.asked)})",
+            remedy(),
+        )

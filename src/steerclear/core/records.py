@@ -1,0 +1,253 @@
+"""What rooms hand to one another: Step, Guided, Trace."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Point, numbered
+from .errors import UnknownName, UnsupportedModel
+from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
+from .numerics import wide
+
+PerStep = dict[str, Tensor]
+"""What a person wants to see of one step: name -> one number per image."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, as a guidance sees it.
+
+    Attributes:
+        point: where the sampler stands (sample, alpha, sigma, index, ...).
+        prediction_type: the space of all predictions.
+        negatives: how many negative prompts there are.
+    """
+
+    point: Point
+    prediction_type: str
+    negatives: int
+    ask: Callable[[tuple[str, ...], Tensor | None], list[Tensor]] = field(repr=False)
+
+    @property
+    def sample(self) -> Tensor:
+        return self.point.sample
+
+    @property
+    def has_noise_level(self) -> bool:
+        """Whether alpha and sigma are known, and with them the denoised image and the noise of a prediction."""
+        return not math.isnan(self.point.alpha)
+
+    @property
+    def alpha(self) -> float:
+        """Raises :class:`UnsupportedModel` where the scheduler does not say; see ``Guidance.needs_noise_level``."""
+        return self._known(self.point.alpha)
+
+    @property
+    def sigma(self) -> float:
+        """As :attr:`alpha`."""
+        return self._known(self.point.sigma)
+
+    def _known(self, level: float) -> float:
+        if math.isnan(level):
+            raise UnsupportedModel(
+                "the guidance asks for the noise level of a step, and this scheduler does not say it; use another "
+                "scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs none"
+            )
+        return level
+
+    @property
+    def index(self) -> int:
+        return self.point.index
+
+    @property
+    def total(self) -> int:
+        return self.point.total
+
+    @property
+    def substep(self) -> bool:
+        return self.point.substep
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.point.sample)
+
+    @property
+    def noise_to_signal(self) -> float:
+        """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
+        return self.sigma / self.alpha if self.alpha > 0 else float("inf")
+
+    def predict(self, *branches: str, rows: Tensor | None = None) -> Any:
+        """Evaluate branches: what was evaluated for all images costs nothing when asked again, what is not asked for is not run.
+
+        Args:
+            branches: see :mod:`steerclear.core.denoiser`. Those not evaluated yet run in one batch, in this order.
+            rows: indices of the images that are needed, ``[n]``; None for all.
+
+        Returns:
+            The prediction, or a list of them when several branches were named; in the network's own space,
+            ``[batch, ...]`` or ``[n, ...]``.
+        """
+        predictions = self.ask(branches, rows)
+        return predictions[0] if len(branches) == 1 else predictions
+
+    def names(self, condition: str) -> list[str]:
+        """``["negative", "negative_2", ...]``: one branch a negative prompt."""
+        return [numbered(condition, index) for index in range(self.negatives)]
+
+    def denoised(self, prediction: Tensor) -> Tensor:
+        """The x_0 that a prediction implies, float32 or better."""
+        return to_denoised(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+
+    def noise(self, prediction: Tensor) -> Tensor:
+        """The noise that a prediction implies, float32 or better."""
+        return to_noise(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+
+    def from_denoised(self, denoised: Tensor) -> Tensor:
+        """The inverse of :meth:`denoised`."""
+        return from_denoised(wide(denoised), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+
+    def noise_difference(self, left: Tensor, right: Tensor) -> Tensor:
+        """noise(left) - noise(right), without the cancellation of two conversions."""
+        factor = noise_per_prediction(self.alpha, self.sigma, self.prediction_type)
+        return per_image(factor, wide(left)) * (wide(left) - wide(right))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a guidance's next step needs; nothing else. One entry per image in every tensor."""
+
+
+@dataclass(frozen=True)
+class Guided:
+    """What a guidance gives back.
+
+    Attributes:
+        prediction: the guided prediction, in the network's own space, ``[batch, ...]``.
+        state: what the next step needs.
+        info: what a person wants to see of this step, one number per image.
+    """
+
+    prediction: Tensor
+    state: State
+    info: PerStep = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class TraceStep:
+    """One step of the trace, or a further evaluation of one.
+
+    Attributes:
+        index: which step, from 0.
+        noise_to_signal: the noise level sigma / alpha that it begins at; NaN where the scheduler does not say.
+        branches: what was evaluated there, in order.
+        evaluations: network evaluations of each image in this step, ``[batch]``; those of ``further`` count.
+        info: what the guidance showed there.
+        further: the other evaluations of this step, of samplers that evaluate more than once (Heun, KDPM2, PNDM, ...): at
+            points that are not kept, each with its own level, branches, evaluations and info.
+    """
+
+    index: int
+    noise_to_signal: float
+    branches: tuple[str, ...]
+    evaluations: Tensor
+    info: PerStep
+    further: tuple["TraceStep", ...] = ()
+
+    def __repr__(self) -> str:
+        further = f", {len(self.further)} further" if self.further else ""
+        level = f"sigma/alpha {self.noise_to_signal:.4g}"
+        return f"TraceStep({self.index}: {level}, {' '.join(self.branches)}{further}{_shows(self.info)})"
+
+
+@dataclass(repr=False)
+class Trace:
+    """What the guidance did to every image at every step.
+
+    What takes no argument is a property. ``steps`` has an entry per step of the sampler, as ``num_inference_steps`` counts
+    them; where a sampler evaluates more than once per step, the further evaluations are in ``steps[k].further``.
+    """
+
+    steps: list[TraceStep] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.steps:
+            return "Trace(no steps)"
+        least, most = (int(end) for end in self.evaluations.aminmax())
+        cost = f"{least}" if least == most else f"{least} to {most}"
+        return (
+            f"Trace({_counted(len(self.steps), 'step')}, {_counted(len(self.evaluations), 'image')}, "
+            f"{cost} evaluations per image{_shows(self.names)})"
+        )
+
+    def add(self, evaluation: TraceStep) -> None:
+        """Append a step, or a further evaluation of the last one: that of the same index."""
+        if not self.steps or self.steps[-1].index != evaluation.index:
+            self.steps.append(evaluation)
+            return
+        last = self.steps[-1]
+        evaluations = last.evaluations + evaluation.evaluations
+        self.steps[-1] = replace(last, evaluations=evaluations, further=(*last.further, evaluation))
+
+    @property
+    def evaluations(self) -> Tensor:
+        """Network evaluations of each image, ``[batch]``."""
+        return torch.stack([step.evaluations for step in self.steps]).sum(0) if self.steps else torch.zeros(0)
+
+    @property
+    def branches(self) -> list[tuple[str, ...]]:
+        """Which branches ran at the beginning of each step."""
+        return [step.branches for step in self.steps]
+
+    @property
+    def levels(self) -> list[float]:
+        """sigma / alpha at the beginning of every step; NaN where the scheduler does not say."""
+        return [step.noise_to_signal for step in self.steps]
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that any step showed, in order of appearance."""
+        return list(dict.fromkeys(name for step in self.steps for name in step.info))
+
+    def table(self, name: str) -> Tensor:
+        """``[steps, batch]``: NaN at steps that did not show ``name``.
+
+        Raises:
+            UnknownName: no step showed it.
+        """
+        if not self.steps:
+            return torch.zeros(0, 0)
+        if name not in self.names:
+            raise UnknownName("measurement in this trace", name, self.names)
+        blank = torch.full((len(self.steps[0].evaluations),), float("nan"))
+        return torch.stack([step.info.get(name, blank).float() for step in self.steps])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Trace"]) -> "Trace":
+        """The trace of several batches that made the same steps, as if they had been one."""
+        return cls([_joined(same) for same in zip(*(part.steps for part in parts), strict=True)])
+
+
+def _joined(same: Sequence[TraceStep]) -> TraceStep:
+    """One step of several batches."""
+    first = same[0]
+    names = dict.fromkeys(name for step in same for name in step.info)
+    blank = [torch.full((len(step.evaluations),), float("nan")) for step in same]
+    info = {
+        name: torch.cat([step.info.get(name, none) for step, none in zip(same, blank, strict=True)]) for name in names
+    }
+    further = tuple(_joined(each) for each in zip(*(step.further for step in same), strict=True))
+    evaluations = torch.cat([step.evaluations for step in same])
+    return TraceStep(first.index, first.noise_to_signal, first.branches, evaluations, info, further)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def _shows(names: Iterable[str]) -> str:
+    shown = ", ".join(names)
+    return f"; shows {shown}" if shown else ""

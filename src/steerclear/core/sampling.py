@@ -1,0 +1,112 @@
+"""The sampling loop over a diffusers scheduler, for denoisers that are no pipeline."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser
+from .engine import GuidedDenoiser, check_noise_level, of_schedule
+from .errors import InvalidSetting, SteerclearWarning
+from .guidance import Guidance
+from .records import Trace
+from .schedulers import check_repeatable, check_steps, point, prediction_type, step_arguments, steps_begun
+from .seeds import checked_seeds, image_generators
+from .settings import whole
+
+
+@dataclass(frozen=True, repr=False)
+class Sampled:
+    """What a run gave: the samples ``[batch, ...]`` and the trace of the guidance."""
+
+    samples: Tensor
+    trace: Trace
+
+    def __repr__(self) -> str:
+        return f"Sampled({list(self.samples.shape)}, {self.trace!r})"
+
+
+def sample(
+    denoiser: Denoiser,
+    guidance: Guidance,
+    scheduler: Any,
+    seeds: Sequence[int],
+    shape: Sequence[int],
+    *,
+    num_inference_steps: int = 30,
+    negatives: int = 0,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Sampled:
+    """Sample one image a seed: pure noise, then one scheduler step after another.
+
+    Args:
+        denoiser: what predicts; its ``prediction_type`` must be the scheduler's.
+        guidance: how predictions become one.
+        scheduler: a diffusers scheduler; its state is reset.
+        seeds: one per image, each once. Image k depends on its seed alone: start and step noise come from its own generator.
+        shape: of one sample, without the batch.
+        num_inference_steps: at least 1.
+        negatives: how many negative prompts the denoiser knows.
+        dtype: of samples.
+        on_step: called with (steps done, steps in all).
+
+    Raises:
+        InvalidSetting: an argument of another kind or out of range, or a denoiser that predicts in another space than the
+            scheduler takes.
+        UnsupportedModel: a guidance that needs the noise level, and a scheduler that does not say it.
+
+    Warns:
+        SteerclearWarning: a guidance that has no step of this schedule to act in.
+    """
+    seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
+    num_inference_steps = whole("num_inference_steps", num_inference_steps, low=1)
+    negatives = whole("negatives", negatives, low=0)
+    check_repeatable(scheduler)
+    if prediction_type(scheduler) != denoiser.prediction_type:
+        raise InvalidSetting(
+            "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
+        )
+    check_noise_level(guidance, scheduler)
+    check_steps(scheduler, num_inference_steps)
+    scheduler.set_timesteps(num_inference_steps)
+    generators = image_generators(seeds)
+    guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)
+    start = [torch.randn(tuple(shape), generator=generator, dtype=dtype) for generator in generators]
+    samples = torch.stack(start) * float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow schedulers have none
+    arguments = step_arguments(scheduler, generators)
+    evaluations = len(scheduler.timesteps)
+    total = steps_begun(scheduler, evaluations)
+    for message in of_schedule(guidance, scheduler, scheduler.timesteps[0], evaluations):
+        warnings.warn(message, SteerclearWarning, stacklevel=2)
+    before = 0
+    for evaluation, timestep in enumerate(scheduler.timesteps):
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(samples, timestep)  # some schedulers find their step index here
+        prediction = guided.predict(point(scheduler, samples, timestep, evaluation, evaluations))
+        samples = scheduler.step(prediction, timestep, samples, **arguments, return_dict=False)[0].to(dtype)
+        done = steps_begun(scheduler, evaluation + 2) - 1 if evaluation + 1 < evaluations else total
+        if on_step is not None and done > before:
+            on_step(done, total)
+        before = done
+    return Sampled(samples, guided.trace)
+
+
+def _checked(
+    denoiser: Any, guidance: Any, scheduler: Any, seeds: Any, shape: Any, dtype: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Refuse what is of another kind; returns the seeds and the shape as plain numbers."""
+    if not hasattr(denoiser, "predict") or not hasattr(denoiser, "prediction_type"):
+        raise InvalidSetting("denoiser", denoiser, "a denoiser, which has predict and prediction_type")
+    if not isinstance(guidance, Guidance):
+        raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
+    if not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
+        raise InvalidSetting("scheduler", scheduler, "a scheduler of diffusers")
+    if not isinstance(shape, Sequence) or not all(isinstance(size, int) and size >= 1 for size in shape):
+        raise InvalidSetting("shape", shape, "a sequence of whole numbers of at least 1")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidSetting("dtype", dtype, "a floating-point dtype of torch")
+    return checked_seeds(seeds), tuple(shape)

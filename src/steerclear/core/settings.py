@@ -1,0 +1,265 @@
+"""Frozen dataclasses as settings: plain numbers in, JSON out, and errors that name the nearest field."""
+
+import dataclasses
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
+
+from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
+from .values import described, fitted, is_number, parse_object, python_scalar
+
+MOST_NESTED = 16
+"""Guidances and evidences inside one another."""
+
+
+def finite(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value, a finite number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
+
+    Raises:
+        InvalidSetting: not a finite number, or out of range.
+    """
+    value = python_scalar(value)
+    # not math.isfinite, which cannot take whole numbers that are too large for a float
+    if is_number(value) and abs(value) <= sys.float_info.max and low <= value <= high:
+        return value
+    bounds = "a finite number"
+    if math.isfinite(low) and math.isfinite(high):
+        bounds += f" from {low:g} to {high:g}"
+    elif math.isfinite(low):
+        bounds += f" of at least {low:g}"
+    elif math.isfinite(high):
+        bounds += f" of at most {high:g}"
+    raise InvalidSetting(name, value, bounds)
+
+
+def whole(name: str, value: object, *, low: int, high: int | None = None) -> int:
+    """The value, a whole number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
+
+    Raises:
+        InvalidSetting: not a whole number, or out of range.
+    """
+    value = python_scalar(value)
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
+        return value
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    raise InvalidSetting(name, value, f"a whole number {bounds}")
+
+
+def folder_path(name: str, value: object) -> Path:
+    """A path from a text or a path; ``~`` is the home folder.
+
+    Raises:
+        InvalidSetting: something else, an empty text, a text with a NUL, or ``~name`` of a user who is not known here.
+    """
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
+        raise InvalidSetting(name, value, "a path")
+    if value == "":
+        raise InvalidSetting(name, value, "a path", "'.' is the folder you are in")
+    path = Path(value)
+    if "\0" in str(path):
+        raise InvalidSetting(name, str(path), "a path", "take the character NUL out of it")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InvalidSetting(
+            name, str(path), "a path", "it names no home folder that is known here; write it in full"
+        ) from error
+
+
+def callback(name: str, value: object) -> None:
+    """Raises :class:`InvalidSetting` unless value is None or can be called."""
+    if value is not None and not callable(value):
+        raise InvalidSetting(name, value, "a function, or None")
+
+
+def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
+    """As :func:`finite`, for one number or a tuple of them, one per negative prompt."""
+    if isinstance(value, list) or value == ():
+        several = in_words_of(
+            "a tuple with one for each negative prompt", "one for each negative prompt with commas between them"
+        )
+        raise InvalidSetting(name, value, f"a finite number, or {several}")
+    for index, one in enumerate(value if isinstance(value, tuple) else ()):
+        finite(f"{name}[{index}]", one, low=low, high=high)
+    if not isinstance(value, tuple):
+        finite(name, value, low=low, high=high)
+
+
+def texts(name: str, value: object, what: str) -> None:
+    """Raises :class:`InvalidSetting` unless value is a tuple of texts, none of them empty; ``what`` says what they are."""
+    if not isinstance(value, tuple) or not all(isinstance(one, str) and one for one in value):
+        raise InvalidSetting(
+            name, value, f"{in_words_of('a tuple of ', '')}{what}",
+            in_words_of("one alone has a comma behind it, as ('one',)", "several have commas between them"),
+        )  # fmt: skip
+
+
+def probabilities(name: str, value: object) -> None:
+    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one per negative."""
+    for one in value if isinstance(value, tuple) and value else (value,):
+        if not (is_number(one) and 0 < one < 1):
+            raise InvalidSetting(name, value, "between 0 and 1, both excluded")
+
+
+def one_each(name: str, value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
+    """A number for each of ``count`` negative prompts.
+
+    Raises:
+        InvalidSetting: a tuple of another length.
+
+    >>> one_each("negative_scale", 1.5, 2), one_each("negative_scale", (1.0, 0.5), 2)
+    ((1.5, 1.5), (1.0, 0.5))
+    """
+    if not isinstance(value, tuple):
+        return (value,) * count
+    if len(value) != count:
+        several = "" if count == 1 else f", or {count} of them for {count} negative prompts"
+        raise InvalidSetting(name, value, f"a number{several}")
+    return value
+
+
+def any_weight(value: float | tuple[float, ...]) -> bool:
+    """Whether a number, or any of a tuple of them, is not 0.
+
+    >>> any_weight(0.0), any_weight((0.0, 0.5))
+    (False, True)
+    """
+    return any(value) if isinstance(value, tuple) else value != 0
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        path: of the file.
+        what: the file should hold, for the error.
+
+    Raises:
+        InvalidSetting: it holds something else.
+    """
+    try:
+        return parse_object(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidSetting(
+            f"the content of {path}", "damaged", f"a JSON object with {what}", f"{error}; write the file again"
+        ) from error
+
+
+@functools.cache
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+class Configurable:
+    """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
+
+    Nested settings are stored with their shelf and name: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
+    Values are first converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where the
+    type allows only tuples. Then the class's own
+    ``__post_init__`` checks them. A value of another type that it lets pass is refused.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own = cls.__dict__.get("__post_init__")
+        if own is not None:
+            cls.__post_init__ = functools.wraps(own)(lambda self: self._settle(own))  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        self._settle(lambda self: None)
+
+    def _settle(self, check: Callable[[Any], None]) -> None:
+        """Convert all settings to their types, then check them.
+
+        Raises:
+            InvalidSetting: a value of another type, or one that the check refuses. The check's own words are preferred,
+                because they say more.
+        """
+        refused: InvalidSetting | None = None
+        for name, field in self.parameters().items():
+            kind, value = self.types()[name], python_scalar(getattr(self, name, field.default))
+            if value is None and get_origin(kind) is tuple:
+                value = ()  # as "none" on the command line
+            try:
+                value = fitted(value, kind)
+            except ValueError:
+                refused = refused or InvalidSetting(name, value, described(kind))
+            object.__setattr__(self, name, value)
+        try:
+            check(self)
+        except SteerclearError:
+            raise
+        except Exception as error:
+            if refused is None:
+                raise
+            raise refused from error
+        if refused is not None:
+            raise refused
+        depth = self._depth()
+        if depth > MOST_NESTED:
+            raise InvalidSetting(f"the depth of {self.name}", depth, f"at most {MOST_NESTED} parts inside one another")
+
+    def parts(self) -> Iterator["Configurable"]:
+        """This one and every guidance and evidence inside it."""
+        yield self
+        for name in self.parameters():
+            value = getattr(self, name)
+            if isinstance(value, Configurable):
+                yield from value.parts()
+
+    def _depth(self) -> int:
+        """How many settings are inside one another, this one included."""
+        parts = (getattr(self, name) for name in self.parameters())
+        return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
+
+    @classmethod
+    def types(cls) -> dict[str, Any]:
+        """The declared type of each parameter."""
+        return _types(cls)  # type: ignore[arg-type]  # classes are hashable
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values: numbers, strings, lists and dictionaries."""
+        config: dict[str, Any] = {"_class_name": type(self).__name__}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value = getattr(self, field.name)
+            if isinstance(value, Configurable):
+                value = value.to_config()
+            elif isinstance(value, tuple):
+                value = [list(item) if isinstance(item, tuple) else item for item in value]
+            config[field.name] = value
+        return config
+
+    @classmethod
+    def parameters(cls) -> dict[str, dataclasses.Field]:
+        return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+    def changed(self, **settings: Any) -> Self:
+        """The same with some settings replaced; they are checked as ever."""
+        return dataclasses.replace(self, **settings)  # type: ignore[type-var]  # every subclass is a dataclass
+
+    @classmethod
+    def with_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Build from keyword settings.
+
+        Raises:
+            UnknownName: a setting that this class does not have; the message names the nearest.
+            InvalidSetting: a setting that is missing, of another type, or out of range.
+        """
+        known = {name: field for name, field in cls.parameters().items() if field.init}
+        for name in settings:
+            if name not in known:
+                raise UnknownName(f"parameter of {cls.name}", name, known)
+        required = {
+            name for name, field in known.items() if field.default is field.default_factory is dataclasses.MISSING
+        }
+        missing = sorted(required - settings.keys())
+        if missing:
+            cls(**settings, **dict.fromkeys(missing))  # the class says what it wants in place of None
+            raise InvalidSetting(f"{missing[0]} of {cls.name}", None, "given")
+        return cls(**settings)

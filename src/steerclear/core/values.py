@@ -1,0 +1,277 @@
+"""Values by their declared types: read from text, converted, checked and described; and JSON that cannot exhaust the stack."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
+
+from .errors import in_words_of
+
+DEEPEST_JSON = 64
+"""Lists and objects inside one another; deeper ones are damage, and would exhaust the stack."""
+
+NESTING = (Mapping, list, tuple)
+"""Types that have values inside."""
+
+NO_VALUE = ("none", "null")
+YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
+WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+FURTHER_PAIR = re.compile(r"\s*[\w.]+=")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number of Python, and not True or False.
+
+    >>> is_number(2), is_number(0.5), is_number(True), is_number("2")
+    (True, True, False, False)
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def python_scalar(value: Any) -> Any:
+    """Numbers of numpy and tensors without dimensions as Python's numbers; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        try:
+            return value.item()
+        except RuntimeError:  # a tensor without data
+            return value
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """JSON as Python values.
+
+    Raises:
+        ValueError: it is not JSON, or it is nested deeper than :data:`DEEPEST_JSON`.
+    """
+    too_deep = f"it is nested more than {DEEPEST_JSON} levels deep"
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    if is_too_deep(value):
+        raise ValueError(too_deep)
+    return value
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: as for :func:`parse_json`, or it is JSON of another kind.
+    """
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is JSON, but not an object: {type(value).__name__}")
+    return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether lists and mappings are nested deeper than :data:`DEEPEST_JSON`."""
+    level = [value]
+    for _ in range(DEEPEST_JSON):
+        inside = (one.values() if isinstance(one, Mapping) else one for one in level if isinstance(one, NESTING))
+        level = [part for parts in inside for part in parts]
+        if not level:
+            return False
+    return True
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, which settings have."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def split_pairs(text: str) -> list[str]:
+    """Pairs with commas between them; a comma in parentheses, or one that no key follows, belongs to a value.
+
+    >>> split_pairs("prior=0.5, inner=cfg(guidance_scale=3, guidance_rescale=0), negative_scale=1,2")
+    ['prior=0.5', 'inner=cfg(guidance_scale=3, guidance_rescale=0)', 'negative_scale=1,2']
+    """
+    pairs, depth, start = [], 0, 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0 and FURTHER_PAIR.match(text, place + 1):
+            pairs.append(text[start:place])
+            start = place + 1
+    return [pair.strip() for pair in (*pairs, text[start:])] if text.strip() else []
+
+
+def read_setting(text: str, kind: Any) -> Any:
+    """What a person typed for a setting, read by the setting's declared type.
+
+    ``yes``, ``true``, ``on`` and ``1`` are True. ``none`` is None where the type allows it, and the empty tuple where the type
+    allows only tuples. Entries of a tuple are separated by commas, with or without brackets around them.
+
+    Args:
+        text: as typed.
+        kind: the type of the field.
+
+    Returns:
+        A value of this type. Text that does not fit comes back as the number, None or text that it looks like, so that the
+        setting's class can refuse it in its own words.
+
+    >>> read_setting("no", bool), read_setting("3", float), read_setting("none", float | None), read_setting("7", str)
+    (False, 3.0, None, '7')
+    >>> read_setting("1.0,0.5", float | tuple[float, ...]), read_setting("[1, 0], [4, -2]", tuple[tuple[float, float], ...])
+    ((1.0, 0.5), ((1.0, 0.0), (4.0, -2.0)))
+    >>> read_setting("fast", float), read_setting("1.5", int)
+    ('fast', 1.5)
+    """
+    try:
+        return _read(text, kind)
+    except ValueError:
+        return _as_it_looks(text.strip())
+
+
+def _read(text: str, kind: Any) -> Any:
+    """As :func:`read_setting`; raises ValueError for text that does not fit."""
+    word, origin, inside = text.strip(), get_origin(kind), get_args(kind)
+    nothing = word.lower() in NO_VALUE
+    if kind is str:
+        return text
+    if origin in (Union, UnionType):
+        if nothing:
+            return fitted(None, kind)
+        return _first_that_fits(_read, text, sorted(inside, key=lambda one: one is str))
+    if origin is Literal:
+        return _first_that_fits(lambda word, one: fitted(word, Literal[one]), word, inside)
+    if origin is tuple:
+        return () if nothing else _read_tuple(word, kind)
+    if kind is bool and word.lower() in YES_OR_NO:
+        return YES_OR_NO[word.lower()]
+    if kind is int and WHOLE_NUMBER.fullmatch(word):
+        return int(word)
+    if kind is float and NUMBER.fullmatch(word):
+        number = float(word)
+        if math.isinf(number) and "inf" not in word.lower():
+            raise ValueError(f"{word} is too large")
+        return number
+    raise ValueError(f"{word} is no {kind}")
+
+
+def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
+    inside = get_args(kind)
+    if any(get_origin(one) is tuple for one in inside):  # with brackets of its own, and perhaps with those around all
+        try:
+            return fitted(frozen(parse_json(word)), kind)
+        except ValueError:
+            return fitted(frozen(parse_json(f"[{word}]")), kind)
+    if word.startswith("[") and word.endswith("]") and str not in inside:
+        word = word[1:-1]
+    parts = [part.strip() for part in word.split(",")]
+    return tuple(map(_read, parts, _kinds(inside, len(parts))))
+
+
+def _first_that_fits(read: Callable[[str, Any], Any], text: str, kinds: Any) -> Any:
+    for kind in kinds:
+        try:
+            return read(text, kind)
+        except ValueError:
+            continue
+    raise ValueError(f"{text} fits none of {kinds}")
+
+
+def _as_it_looks(word: str) -> Any:
+    if word.lower() in NO_VALUE:
+        return None
+    for kind, form in ((int, WHOLE_NUMBER), (float, NUMBER)):
+        if form.fullmatch(word):
+            try:
+                return kind(word)
+            except ValueError:  # more digits than Python reads
+                continue
+    return word
+
+
+def fitted(value: Any, kind: Any) -> Any:
+    """The value, converted to its declared type: whole numbers to floats where the type is float, and scalars of numpy and
+    torch to Python's numbers. Types that are not classes, choices, tuples or unions of these are not checked.
+
+    Raises:
+        ValueError: the value is of another type.
+
+    >>> fitted(3, float), fitted((1, 2.5), float | tuple[float, ...])
+    (3.0, (1.0, 2.5))
+    """
+    value, origin, inside = python_scalar(value), get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _first_that_fits(fitted, value, inside)
+    if origin is Literal:
+        fits = isinstance(value, tuple(map(type, inside))) and value in inside
+    elif origin is tuple:
+        if isinstance(value, tuple):
+            return tuple(map(fitted, value, _kinds(inside, len(value))))
+        fits = False
+    elif kind is float:
+        if is_number(value) and abs(value) <= sys.float_info.max:
+            return float(value)
+        fits = isinstance(value, float)  # infinity, and what is not a number: the class refuses them
+    elif kind is int:
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, kind) if isinstance(kind, type) else True
+    if not fits:
+        raise ValueError(f"{type(value).__name__} is no {kind}")
+    return value
+
+
+def _kinds(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """The types of the entries of a tuple of this length; raises ValueError when there is no such tuple."""
+    kinds = inside[:1] * count if inside[1:] == (...,) else inside
+    if len(kinds) != count:
+        raise ValueError(f"{count} entries instead of {len(kinds)}")
+    return kinds
+
+
+def described(kind: Any) -> str:
+    """A type in words, those of Python or of the command line.
+
+    >>> from steerclear.core.errors import on_command_line
+    >>> described(float | tuple[float, ...] | None), described(tuple[tuple[float, float], ...])
+    ('a number, a tuple of numbers or None', 'a tuple of tuples of 2 numbers')
+    >>> described(bool), described(Literal["fraction", "sigma"])
+    ('True or False', 'fraction or sigma')
+    >>> with on_command_line():
+    ...     described(float | tuple[float, ...] | None), described(tuple[tuple[float, float], ...]), described(bool)
+    ('a number, numbers with commas between them or none', 'a table like [1, 0], [4, -2], or none', 'yes or no')
+    """
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _either([described(one) for one in inside])
+    if origin is Literal:
+        return _either([str(one) for one in inside])
+    if origin is tuple:
+        return in_words_of(f"a {_several(kind)}", _as_typed(inside))
+    words = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
+             NoneType: in_words_of("None", "none")}  # fmt: skip
+    name = str(getattr(kind, "__name__", kind))
+    return words.get(kind) or f"a {in_words_of(name, name.lower())}"
+
+
+def _as_typed(inside: tuple[Any, ...]) -> str:
+    """A tuple with entries of these types, as people type it."""
+    if any(get_origin(one) is tuple for one in inside):
+        return "a table like [1, 0], [4, -2], or none"
+    entries = _several(inside[0]) if inside[1:] == (...,) else ", ".join(map(described, inside))
+    return f"{entries} with commas between them"
+
+
+def _several(kind: Any) -> str:
+    """Part of a description: the type of the entries of a tuple, in the plural; or a tuple."""
+    inside = get_args(kind)
+    if get_origin(kind) is tuple:
+        if inside[1:] != (...,) and len(set(inside)) > 1:
+            return f"tuple ({', '.join(map(described, inside))})"
+        count = "" if inside[1:] == (...,) else f"{len(inside)} "
+        entries = _several(inside[0])
+        return f"tuple of {count}{'tuples' + entries[5:] if entries.startswith('tuple') else entries}"
+    return {float: "numbers", int: "whole numbers", str: "texts"}.get(kind, f"{getattr(kind, '__name__', kind)}s")
+
+
+def _either(words: list[str]) -> str:
+    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

@@ -1,0 +1,135 @@
+"""The portraits' attribute classifier: what an image shows, and a feature vector of it."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..core.errors import NotFiniteError, UnsupportedModel
+from ..core.shapes import Float, UInt8, shaped
+
+CLASSIFIER = "classifier.safetensors"
+"""Its file in a model's folder."""
+
+BINARY = ("man", "mustache", "beard", "glasses", "hat", "smile")
+CATEGORICAL = {"hair": 5, "skin": 3, "background": 5, "hat_color": 4}
+FEATURES = 128
+BATCH = 128
+
+
+class PortraitClassifier(nn.Module):
+    """A small convolutional network: 64 x 64 pixels -> 128 features -> logits of all attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+        self.body = nn.Sequential(
+            *block(3, 16, 2), *block(16, 32, 1), *block(32, 32, 2), *block(32, 64, 1), *block(64, 64, 2),
+            *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(FEATURES, len(BINARY) + sum(CATEGORICAL.values()))
+        self.feature_scale: Tensor
+        self.register_buffer("feature_scale", torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1], ``[batch, 3, 64, 64]`` -> logits ``[batch, 23]``."""
+        return self.head(self.body(images))
+
+    @torch.no_grad()
+    def set_feature_scale(self, images: Tensor) -> None:
+        """Make the features' mean variance over these uint8 portraits 1, so that distances have a unit."""
+        self.feature_scale.fill_(1.0)
+        self.feature_scale.copy_(read(self, images)[1].var(0).mean().sqrt())
+
+    def save(self, path: Path) -> None:
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "PortraitClassifier":
+        """From its file.
+
+        Raises:
+            UnsupportedModel: there is no such file, or it is damaged or holds another network.
+        """
+        model = cls()
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UnsupportedModel(f"the classifier {path} cannot be read ({error}); copy the model again.") from error
+        own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        found = {name: tuple(value.shape) for name, value in weights.items()}
+        for name in [*own, *found]:
+            if own.get(name) != found.get(name):
+                raise UnsupportedModel(
+                    f"the classifier {path} is not the portraits' own: the shape of its {name} is "
+                    f"{found.get(name, 'missing')}, but must be {own.get(name, 'missing')}; copy the model again."
+                )
+        model.load_state_dict(weights)
+        return model.eval()
+
+
+def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
+    """Logits by attribute: ``[batch]`` for a binary one, ``[batch, levels]`` for the others."""
+    named = {name: logits[:, column] for column, name in enumerate(BINARY)}
+    parts = logits[:, len(BINARY) :].split(list(CATEGORICAL.values()), dim=1)
+    return named | dict(zip(CATEGORICAL, parts, strict=True))
+
+
+def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of every attribute; the colour of a hat counts only where there is one."""
+    named = split_logits(logits.float())
+    binary = [F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY]
+    loss = torch.stack(binary).sum()
+    for name in CATEGORICAL:
+        each = F.cross_entropy(named[name], attributes[name], reduction="none")
+        worn = attributes["hat"].float() if name == "hat_color" else torch.ones_like(each)
+        loss = loss + 0.3 * (each * worn).sum() / worn.sum().clamp(min=1)
+    return loss
+
+
+@shaped
+@torch.no_grad()
+def read(
+    model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
+) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"], dict[str, Tensor]]:
+    """What each image shows (integers by attribute), its feature vector, and how sure the classifier is.
+
+    The third value holds probabilities by attribute, in float32: ``[batch]`` of "yes" for a binary one,
+    ``[batch, levels]`` for the others.
+
+    Features are divided by ``feature_scale``: over true portraits their mean variance is 1. In batches; image k does
+    not depend on its neighbours beyond the last bits of float32.
+
+    Raises:
+        NotFiniteError: the classifier gives NaN or infinity, of which any rate would be read as 0.
+    """
+    sure: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
+    values: dict[str, list[Tensor]] = {name: [] for name in sure}
+    features = []
+    for some in images.split(BATCH):
+        feature = model.body(some.float() / 127.5 - 1)
+        features.append(feature / model.feature_scale)
+        logits_of_all = model.head(feature)
+        if not (logits_of_all.isfinite().all() and features[-1].isfinite().all()):
+            raise NotFiniteError(
+                "the classifier's output", "for these images", "Its file is damaged; copy the model again."
+            )
+        for name, logits in split_logits(logits_of_all).items():
+            values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
+            sure[name].append(logits.sigmoid() if name in BINARY else logits.softmax(1))
+    if not features:
+        empty = {name: torch.empty(0, dtype=torch.long) for name in values}
+        return (
+            empty,
+            torch.empty(0, FEATURES),
+            {name: torch.empty(0, CATEGORICAL[name]) if name in CATEGORICAL else torch.empty(0) for name in sure},
+        )
+    attributes = {name: torch.cat(parts) for name, parts in values.items()}
+    return attributes, torch.cat(features), {name: torch.cat(parts) for name, parts in sure.items()}

@@ -1,0 +1,161 @@
+"""LoRAs by name: a safetensors file, a folder that holds one, or a hub id; each with its scale."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InvalidSetting, UnsupportedModel, shown
+from ..core.settings import finite
+from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id, located, repository_of, unloadable
+
+USUAL_NAME = "pytorch_lora_weights.safetensors"
+"""The file that diffusers' own training scripts write."""
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A low-rank change that was added to a model.
+
+    Attributes:
+        name: as the user gave it, without its scale.
+        scale: how much of it; 1 is all, 0 nothing.
+        digest: what its file is.
+    """
+
+    name: str
+    scale: float
+    digest: str
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """A LoRA's name and its scale, which follows a colon.
+
+    Raises:
+        InvalidSetting: no name, or a scale that is not finite.
+
+    >>> parse_lora("owner/style:0.8"), parse_lora("style.safetensors")
+    (('owner/style', 0.8), ('style.safetensors', 1.0))
+    """
+    name, _, after = text.rpartition(":")
+    try:
+        scale = float(after) if name else 1.0
+    except ValueError:  # a colon of the path itself
+        name = ""
+    if not name:
+        name, scale = text, 1.0
+    if not name.strip():
+        raise InvalidSetting("--lora", text, "a file, a folder or a hub id, with :SCALE behind it if not all of it")
+    finite(f"the scale of --lora {name}", scale)
+    return located(name), scale
+
+
+def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
+    """Load LoRAs into a pipeline, all in force together, as adapters ``lora_1``, ``lora_2`` and so on.
+
+    One of scale 0 is there and switched off, for a weak network that has it.
+
+    Args:
+        pipe: the pipeline, which keeps them.
+        texts: one per LoRA, see :func:`parse_lora`.
+
+    Raises:
+        UnsupportedModel: a file that is missing, is no safetensors file or fits no network of this pipeline; a pipeline
+            that takes none; or the package ``peft`` is not installed.
+        InvalidSetting: see :func:`parse_lora`.
+    """
+    named = [parse_lora(text) for text in texts]
+    if not named:
+        return ()
+    if not hasattr(pipe, "load_lora_weights"):
+        raise UnsupportedModel(
+            f"{type(pipe).__name__} takes no LoRA: diffusers has no loader for one. Leave --lora out, or give a model "
+            f"into which it was merged."
+        )
+    if find_spec("peft") is None:
+        raise UnsupportedModel(
+            "a LoRA needs the package peft, which is not installed here; install it: pip install peft"
+        )
+    loras = tuple(_added(pipe, index, name, scale) for index, (name, scale) in enumerate(named))
+    scales = {_adapter(index): lora.scale for index, lora in enumerate(loras) if lora.scale != 0}
+    if scales:
+        pipe.set_adapters(list(scales), list(scales.values()))
+    else:
+        pipe.disable_lora()
+    return loras
+
+
+def _adapter(index: int) -> str:
+    """The name that diffusers knows it by; a weak network may be made with it or without it."""
+    return f"lora_{index + 1}"
+
+
+def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
+    file = _file(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several at once are meant
+            pipe.load_lora_weights(
+                str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
+            )
+    except UNLOADABLE as error:
+        raise unloadable(f"the LoRA {name!r}", first_line(error), error) from error
+    if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
+        raise UnsupportedModel(
+            f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was made for another kind of model."
+        )
+    return LoRA(name, scale, file_digest(file))
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if os.path.isdir(name):  # pathlib's raises for names that are too long
+        return path / _chosen(name, [file.name for file in path.iterdir()])
+    if not os.path.exists(name):
+        path = _hub_file(name)
+    if path.suffix != WEIGHTS:
+        raise UnsupportedModel(
+            f"the LoRA {name!r} is no {WEIGHTS} file. Other formats can run code when they are opened, so steerclear "
+            f"does not read them; get the {WEIGHTS} form of it, or convert it with safetensors.torch.save_file."
+        )
+    return path
+
+
+def _hub_file(name: str) -> Path:
+    owner, _, rest = name.partition("/")
+    model, _, inside = rest.partition("/")
+    if not is_hub_id(f"{owner}/{model}"):
+        raise UnsupportedModel(
+            f"there is no LoRA {shown(name)} here; give a {WEIGHTS} file, a folder that holds one, or a hub id like "
+            f"owner/model or owner/model/file{WEIGHTS}."
+        )
+
+    repository, revision = repository_of(f"{owner}/{model}")
+
+    def fetch() -> str:
+        from huggingface_hub import hf_hub_download, list_repo_files
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return hf_hub_download(repository, inside or USUAL_NAME, revision=revision)
+        except EntryNotFoundError:
+            if inside:
+                raise
+            found = list_repo_files(repository, revision=revision)
+            return hf_hub_download(repository, _chosen(name, found), revision=revision)
+
+    return from_hub("LoRA", name, fetch)
+
+
+def _chosen(name: str, files: Sequence[str]) -> str:
+    """The one LoRA among a folder's files."""
+    found = sorted(file for file in files if file.endswith(WEIGHTS))
+    if USUAL_NAME in found:
+        return USUAL_NAME
+    if len(found) == 1:
+        return found[0]
+    wrong = "holds no safetensors file" if not found else f"holds several files: {', '.join(found)}"
+    raise UnsupportedModel(f"the LoRA {name!r} {wrong}; name one file, as in {name}/FILE{WEIGHTS}.")

@@ -1,0 +1,108 @@
+"""A second set of weights beside the first, made once; layers without changed weights are shared."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from ..core.errors import UnsupportedModel
+from ..core.network import WeakCall, WeakRunner
+from ..core.numerics import wide
+from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading
+
+WEIGHT = "weight"
+
+Change = Callable[[str, Tensor], Tensor]
+"""(path of a layer, its weight in float32 or better) -> the weak network's weight."""
+
+
+@dataclass(frozen=True)
+class SecondWeights:
+    """The network with other weights.
+
+    Args:
+        network: runs it.
+        pairs: a layer of the pipeline's network and its counterpart here.
+    """
+
+    network: Module
+    pairs: tuple[tuple[Module, Module], ...]
+
+    def follow(self) -> None:
+        """Be where the pipeline's network is: it may have moved since."""
+        for original, own in self.pairs:
+            weight = own._parameters[WEIGHT]
+            assert weight is not None
+            weight.data = on_device_of(weight.data, original.get_parameter(WEIGHT))
+
+
+def weighted_layers(network: Any) -> dict[str, Module]:
+    """The layers that multiply by a matrix or a kernel (linear, convolution, embedding); adapters are not among them."""
+    return {
+        path: layer
+        for path, layer in plain(network).named_modules(remove_duplicate=False)
+        if not is_adapter(path) and _is_matrix(layer._parameters.get(WEIGHT))
+    }
+
+
+def _is_matrix(weight: Tensor | None) -> bool:
+    return weight is not None and weight.ndim >= 2
+
+
+def check_weights(network: Any) -> None:
+    """Refuse a network whose weights cannot be changed.
+
+    Raises:
+        UnsupportedModel: they are on no device, quantised already, or not plain parameters; or see ``copies.beside``.
+    """
+    layers = weighted_layers(network)
+    for path, layer in layers.items():
+        weight = layer.get_parameter(WEIGHT)
+        if weight.is_meta:
+            raise UnsupportedModel(
+                f"the weights of {path} are fetched anew for every forward (sequential offloading), so there can be no "
+                f"second set of them; use {whole_offloading()}"
+            )
+        if type(weight) is not Parameter or not weight.is_floating_point():
+            raise UnsupportedModel(
+                f"the weight of {path} is a {type(weight).__name__} of {weight.dtype} (a quantised network), which "
+                f"cannot be changed; load the network in a floating-point dtype"
+            )
+    beside(network, {path: copied(layer, path) for path, layer in layers.items()})
+
+
+def second_weights(network: Any, change: Change) -> SecondWeights:
+    """Make them: ``change`` is given each weight in float32 or better, and gives back what the weak network has."""
+    made: dict[str, Module] = {}
+    pairs = []
+    for path, layer in weighted_layers(network).items():
+        weight = layer.get_parameter(WEIGHT)
+        with torch.no_grad():
+            changed = change(path, wide(weight)).to(weight.dtype)
+        made[path] = copied(layer, path)
+        made[path]._parameters = {**layer._parameters, WEIGHT: Parameter(changed, requires_grad=False)}
+        pairs.append((layer, made[path]))
+    return SecondWeights(beside(network, made), tuple(pairs))
+
+
+@contextmanager
+def running(network: Any, change: Change) -> Iterator[WeakRunner]:
+    """Runs the network with changed weights, made at the first pass."""
+    made: SecondWeights | None = None
+
+    def run(call: WeakCall) -> Any:
+        nonlocal made
+        bring(plain(network))
+        if made is None:
+            made = second_weights(network, change)
+        made.follow()
+        return made.network(*call.args, **call.kwargs)
+
+    try:
+        yield run
+    finally:
+        made = None  # the runner may live on in somebody's hands

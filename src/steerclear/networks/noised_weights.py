@@ -1,0 +1,60 @@
+"""The network with noise on its weights."""
+
+import zlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..core.network import WeakNetwork, WeakRunner
+from ..core.seeds import mixed
+from ..core.settings import finite, whole
+from .changed_weights import check_weights, running
+from .copies import without_adapters
+
+
+@dataclass(frozen=True)
+class NoisedWeights(WeakNetwork):
+    """The same network with Gaussian noise on the weights of its layers.
+
+    Equation:
+        W' = W + strength std(W) e,   e ~ N(0, 1)
+
+    std(W) is the standard deviation of that layer's weight. Biases, norms and adapters stay as they are. The noise is
+    drawn on the CPU from the seed and the layer's path, so it is the same on every device, with LoRA and without.
+
+    Args:
+        strength: relative to each weight's spread; at least 0.
+        seed: of the noise, at least 0.
+
+    Raises:
+        InvalidSetting: out of range.
+    """
+
+    strength: float = 0.1
+    seed: int = 0
+
+    name: ClassVar[str] = "noised"
+    memory: ClassVar[str] = "one more copy of the weights"
+    time: ClassVar[str] = "one forward; the weights are made once"
+
+    def __post_init__(self) -> None:
+        finite("strength", self.strength, low=0)
+        whole("seed", self.seed, low=0)
+
+    def check(self, pipe: Any, network: Any) -> None:
+        check_weights(network)
+
+    def idle(self, network: Any) -> str | None:
+        return "its strength is 0" if self.strength == 0 else None
+
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+        return running(network, self._noised)
+
+    def _noised(self, path: str, weight: Tensor) -> Tensor:
+        key = mixed(self.seed, zlib.crc32(without_adapters(path).encode()))
+        generator = torch.Generator().manual_seed(key % 2**32)
+        noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+        return weight + self.strength * weight.std() * noise

@@ -1,0 +1,259 @@
+"""The folder of a run: named after its question, held by one process at a time, claimed by what was asked for."""
+
+import errno
+import hashlib
+import json
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..core.errors import FolderConflict, SteerclearWarning
+from ..core.saving import UNWRITABLE, clear_partials, is_partial
+from ..core.values import parse_object
+from .gallery import read_settings, write_text
+from .recipe import Recipe
+
+RUN_FILE = "run.json"
+LOCK = ".lock"
+IMAGES = ("*.png", "images/*/*.png")
+"""Where a run's images are, in its folder."""
+NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")  # not every system has them all
+UNLOCKABLE = UNWRITABLE | {getattr(errno, name) for name in NO_LOCKS if hasattr(errno, name)}
+"""Errors of the system where a file cannot be locked: on a disk that can only be read, or a file system without locks."""
+LONGEST_SLUG = 48
+HASH_LENGTH = 8
+
+
+def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any]) -> Path:
+    """Where a run goes that was given no folder: one place per question.
+
+    Args:
+        command: "compare" or "generate".
+        texts: the prompt and the negative prompts, which the name shows as far as a file name can.
+        asked: whatever else makes it another run, as plain values.
+
+    >>> default_folder("compare", ["a man", "hat"], {"steps": 30}).as_posix()
+    'out/compare/a-man-without-hat-f6741bb2'
+    """
+    plain = unicodedata.normalize("NFKD", " without ".join(texts)).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:LONGEST_SLUG].strip("-")
+    asked_json = json.dumps([command, *texts, asked], sort_keys=True)
+    digest = hashlib.sha256(asked_json.encode()).hexdigest()[:HASH_LENGTH]
+    return Path("out", command, f"{slug}-{digest}" if slug else digest)
+
+
+@contextmanager
+def run_folder(
+    folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
+) -> Iterator[None]:
+    """A block that has the folder to itself, claimed for this run, without what a killed process left half-written there.
+
+    A run that ends before anything is done gives the folder back.
+
+    Args:
+        folder, settings, option, recipes: see :func:`claim_folder`.
+
+    Raises:
+        FolderConflict: another process is at work in the folder; or see :func:`claim_folder`.
+    """
+    with working_folder(folder, option):
+        claim_folder(folder, settings, option, recipes)
+        clear_partials(folder)
+        try:
+            yield
+        finally:
+            _give_back(folder)
+
+
+@contextmanager
+def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
+    """A block that has a folder to itself.
+
+    Args:
+        folder: created when missing, and removed again if it stays empty.
+        option: of the command that chose the folder, for the errors.
+
+    Raises:
+        FolderConflict: another process is at work in the folder, or it is a file.
+    """
+    _refuse_file(folder, option)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with only_process(folder, option):
+            yield
+    finally:
+        with suppress(OSError):  # a folder that is not empty stays
+            for path in made:
+                path.rmdir()
+
+
+@contextmanager
+def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
+    """A block in which no other process has this folder. The lock ends with its process, however that ends.
+
+    Where nothing can be locked there is no lock: a disk that can only be read can be read by many.
+
+    Raises:
+        FolderConflict: another process has it.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    with ExitStack() as held:
+        try:
+            lock.acquire()
+            held.callback(_release, lock, folder / LOCK)
+        except Timeout:
+            raise FolderConflict(
+                f"another process is at work in the folder {str(folder)!r}. Wait until it has ended, or give another {option}."
+            ) from None
+        except OSError as error:
+            if error.errno not in UNLOCKABLE:
+                raise
+        yield
+
+
+def _release(lock: FileLock, path: Path) -> None:
+    with suppress(
+        OSError
+    ):  # while it is locked, so that nobody locks a file that is gone; Windows removes it on release
+        path.unlink()
+    lock.release()
+
+
+def refuse_early(folder: Path, known: Mapping[str, Any], option: str = "--outdir") -> None:
+    """Refuse a folder that cannot become this run's own, as far as that can be told without a model. Changes nothing.
+
+    Args:
+        folder: as given.
+        known: those of the settings of :func:`claim_folder` that are known already.
+        option: of the command that chose the folder, for the errors.
+
+    Raises:
+        FolderConflict: see :func:`claim_folder`, or another process is at work there.
+    """
+    _refuse_file(folder, option)
+    if not folder.exists():
+        return
+    with only_process(folder, option):
+        before = _read_run(folder)
+        if before is not None:
+            _refuse_other(folder, before, known, known.keys(), option)
+        elif not (folder / RUN_FILE).exists() and not any(map(any, map(folder.glob, IMAGES))):
+            _refuse_strangers(folder, option)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether anything is done in a run's folder: a file that is more than its claim."""
+    return any(
+        path.is_file() and not any(map(_is_sign, (path, *path.relative_to(folder).parents)))
+        for path in folder.rglob("*")
+    )
+
+
+def claim_folder(
+    folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
+) -> None:
+    """Make the folder this run's own, or find that it is.
+
+    A run that ended before anything was done does not keep its folder. A ``run.json`` that is damaged or gone is written
+    again if the images in the folder say that they are of this run.
+
+    Args:
+        folder: created when missing.
+        settings: what a run must have in common with what is there; written to ``run.json``.
+        option: of the command that chose the folder, for the errors.
+        recipes: folder of images, relative to ``folder`` -> how they are made.
+
+    Raises:
+        FolderConflict: the folder holds another run (says what differs), or files that are not ours.
+
+    Warns:
+        SteerclearWarning: ``run.json`` is written again.
+    """
+    _refuse_file(folder, option)
+    path = folder / RUN_FILE
+    before = _read_run(folder)
+    if before is not None:
+        _refuse_other(folder, before, settings, before.keys() | settings.keys(), option)
+        if before == settings:
+            return
+    elif path.exists() and not holds_run(folder):
+        pass  # damaged, of a run that had not begun
+    elif _images_agree(folder, recipes or {}):
+        what = "is damaged" if path.exists() else "is gone"
+        warnings.warn(
+            f"{path} {what}; it is written again, because the images in the folder say that they are of this run",
+            SteerclearWarning, stacklevel=3,
+        )  # fmt: skip
+    elif path.exists():
+        raise FolderConflict(
+            f"{path} is damaged, and the images in the folder do not say that they are of this run. Give another {option}, "
+            f"or remove the folder."
+        )
+    else:
+        _refuse_strangers(folder, option)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _read_run(folder: Path) -> dict[str, Any] | None:
+    """What ``run.json`` says; None when it is missing or damaged."""
+    try:
+        return parse_object((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _refuse_file(folder: Path, option: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise FolderConflict(f"{str(folder)!r} is a file, not a folder; give another {option}.")
+
+
+def _refuse_other(
+    folder: Path, before: Mapping[str, Any], settings: Mapping[str, Any], names: Iterable[str], option: str
+) -> None:
+    different = [name for name in sorted(names) if before.get(name) != settings.get(name)]
+    different.sort(key=lambda name: name != "command")  # of another command the settings differ anyway
+    if different and holds_run(folder):
+        shown = "; ".join(f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now" for name in different[:4])
+        raise FolderConflict(
+            f"the folder {str(folder)!r} holds another run ({shown}). Give another {option}, or remove the folder."
+        )
+
+
+def _refuse_strangers(folder: Path, option: str) -> None:
+    if folder.exists() and any(not _is_sign(path) for path in folder.iterdir()):
+        raise FolderConflict(
+            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another {option}."
+        )
+
+
+def _is_sign(path: Path) -> bool:
+    """Whether this is what a run leaves before anything is done."""
+    return path.name in (RUN_FILE, LOCK) or is_partial(path)
+
+
+def _images_agree(folder: Path, recipes: Mapping[str, Recipe]) -> bool:
+    """Whether there are images that can be read, and all of them were made by the recipe of their place."""
+    agree = [
+        said["digest"] == recipe.digest()
+        for place, recipe in recipes.items()
+        for path in sorted((folder / place).glob("*.png"))
+        if (said := read_settings(path)) is not None
+    ]
+    return bool(agree) and all(agree)
+
+
+def _give_back(folder: Path) -> None:
+    """Remove the claim of a run that ends before anything is done, and the empty folders that it made."""
+    if not holds_run(folder):
+        with suppress(OSError):  # what cannot be removed does no harm
+            (folder / RUN_FILE).unlink(missing_ok=True)
+            for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+                path.rmdir()

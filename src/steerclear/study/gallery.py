@@ -1,0 +1,194 @@
+"""Images in a folder: each a PNG that carries its own settings and trace, written whole or not at all."""
+
+import hashlib
+import io
+import json
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..core.errors import FolderConflict, SteerclearWarning, in_words_of
+from ..core.saving import save_whole
+from ..core.values import parse_object
+from .recipe import Recipe
+
+SETTINGS_KEY = "steerclear"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+DIGEST_LENGTH = 32
+SHOWN = 4
+"""Of images that are made again, how many are named."""
+UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for bad files, and the reading of what they say."""
+
+
+class Said(BaseModel):
+    """The types of what a PNG says of itself, as far as it is read again; see :class:`Picture`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    digest: str
+    seed: int
+    trace: dict[str, list[float | None]]
+    levels: list[float | None]
+    branches: list[list[str]]
+    evaluations: float = Field(ge=0)
+    pixels: str
+
+    @model_validator(mode="after")
+    def _a_row_per_step(self) -> "Said":
+        if {len(self.branches), *map(len, self.trace.values())} != {len(self.levels)}:
+            raise ValueError("the trace, the levels and the branches have different numbers of steps")
+        return self
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One finished image.
+
+    Attributes:
+        seed: its seed.
+        path: where it is.
+        trace: name -> the guidance's number at every step (None at steps that did not show it).
+        levels: sigma / alpha at every step (None at pure noise, where it is infinite, and where it is unknown).
+        branches: which branches ran at every step.
+        evaluations: network evaluations that it took.
+    """
+
+    seed: int
+    path: Path
+    trace: dict[str, list[float | None]]
+    levels: list[float | None]
+    branches: list[list[str]]
+    evaluations: float
+
+    def open(self) -> Image.Image:
+        with Image.open(self.path) as image:
+            return image.convert("RGB")
+
+
+def picture_path(folder: Path, seed: int) -> Path:
+    return folder / f"{seed:05d}.png"
+
+
+def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
+    """Save an image with all that made it; the file appears complete or not at all."""
+    settings = {
+        "recipe": recipe.model_dump(mode="json"), "digest": recipe.digest(), "seed": picture.seed,
+        "trace": picture.trace, "levels": picture.levels, "branches": picture.branches,
+        "evaluations": picture.evaluations, "pixels": pixel_digest(image),
+    }  # fmt: skip
+    info = PngImagePlugin.PngInfo()
+    info.add_text(SETTINGS_KEY, json.dumps(settings))
+    picture.path.parent.mkdir(parents=True, exist_ok=True)
+    save_whole(picture.path, lambda to: image.save(to, format="PNG", pnginfo=info))
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """A short hash of what an image shows: its size and every pixel."""
+    shown = f"{image.mode} {image.size} ".encode() + image.tobytes()
+    return hashlib.sha256(shown).hexdigest()[:DIGEST_LENGTH]
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether every chunk of a PNG is there with its checksum right. Image libraries pass over the checksums of texts.
+
+    >>> is_whole_png(PNG_SIGNATURE), is_whole_png(b"GIF89a")
+    (False, False)
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return False
+    start, name = len(PNG_SIGNATURE), b""
+    while start < len(data):
+        length, name = struct.unpack_from(">I4s", data, start) if start + 12 <= len(data) else (len(data), b"")
+        end = start + 8 + length
+        checksum = data[end : end + 4]
+        if checksum != struct.pack(">I", zlib.crc32(data[start + 4 : end])):
+            return False
+        start = end + 4
+    return name == b"IEND"
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """What a PNG says of itself; None when it is no image of ours, or changed by a single bit since it was made."""
+    try:
+        data = path.read_bytes()
+        if not is_whole_png(data):
+            return None
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            settings = parse_object(image.info[SETTINGS_KEY])
+            unchanged = Said.model_validate(settings).pixels == pixel_digest(image)
+    except UNREADABLE:
+        return None
+    return settings if unchanged else None
+
+
+def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
+    """The image of this seed if it is there and was made by this recipe."""
+    return _picture(folder, seed, recipe, read_settings(picture_path(folder, seed)))
+
+
+def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
+    """The images that are there, and the seeds of those that are not.
+
+    Raises:
+        FolderConflict: see :func:`check_places`.
+
+    Warns:
+        SteerclearWarning: images are there and damaged, or of another seed or recipe; their seeds count as missing.
+    """
+    check_places(folder, seeds)
+    said = {seed: read_settings(picture_path(folder, seed)) for seed in seeds}
+    found = {seed: _picture(folder, seed, recipe, said[seed]) for seed in seeds}
+    lost = [seed for seed in seeds if found[seed] is None and picture_path(folder, seed).exists()]
+    for what, some in {
+        "changed after they were made, or are of an earlier version,": [seed for seed in lost if said[seed] is None],
+        "are of another seed or other settings,": [seed for seed in lost if said[seed] is not None],
+    }.items():
+        if some:
+            names = ", ".join(picture_path(folder, seed).name for seed in some[:SHOWN])
+            more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
+            warnings.warn(
+                f"images in {folder} {what} and are made again: {names}{more}", SteerclearWarning, stacklevel=3
+            )
+    return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]
+
+
+def check_places(folder: Path, seeds: Sequence[int]) -> None:
+    """Raises :class:`FolderConflict` when a folder is where an image is to be written."""
+    for path in (picture_path(folder, seed) for seed in seeds):
+        if path.is_dir():
+            raise FolderConflict(
+                f"{str(path)!r} is in the way: an image is written there, and it is a folder; move it, or give another "
+                f"{in_words_of('folder', '--outdir')}."
+            )
+
+
+def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] | None) -> Picture | None:
+    if settings is None or settings["digest"] != recipe.digest() or settings["seed"] != seed:
+        return None
+    return Picture(
+        seed, picture_path(folder, seed), settings["trace"], settings["levels"], settings["branches"],
+        settings["evaluations"],
+    )  # fmt: skip
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all; one that says the same already is left alone."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; one that holds the same already is left alone."""
+    with suppress(OSError):  # what is not there, or cannot be read, is written
+        if path.read_bytes() == content:
+            return
+    save_whole(path, lambda to: to.write_bytes(content))

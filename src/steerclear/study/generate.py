@@ -1,0 +1,223 @@
+"""Make images: one recipe, many seeds, in batches; finds what is there and makes only what is missing."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bridges.diffusers.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
+from ..bridges.diffusers.call import Run
+from ..bridges.diffusers.steer import steer
+from ..core.engine import check_noise_level
+from ..core.errors import (
+    InvalidSetting,
+    NotFiniteError,
+    SteerclearWarning,
+    UnsupportedModel,
+    in_words_of,
+    keeping,
+    lacks_memory,
+)
+from ..core.prompts import conjunction
+from ..core.records import Trace
+from ..core.schedulers import check_steps
+from ..core.seeds import checked_seeds, image_generators
+from ..core.settings import callback, folder_path, whole
+from ..models.configs import failures_of_libraries
+from ..models.files import WEAK_FOLDER
+from ..models.loading import Model
+from .gallery import Picture, missing_seeds, picture_path, write_picture
+from .recipe import Recipe
+
+OnProgress = Callable[[int, int], None]
+"""Called with (image-steps done, image-steps in all)."""
+
+TRACE_DIGITS = 6
+
+SAVES_MEMORY = ("offload='model' or dtype='float16'", "--offload model or --dtype float16")
+"""In Python, and on the command line."""
+
+
+def generate(
+    model: Model,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    folder: Path | str,
+    *,
+    batch_size: int = 16,
+    on_progress: OnProgress | None = None,
+) -> list[Picture]:
+    """The images of a recipe, in the order of the seeds.
+
+    Args:
+        model: the pipeline that the recipe names.
+        recipe: everything but the seeds.
+        seeds: one per image, each once; image k depends on its own alone, up to the rounding of a forward of another batch
+            size.
+        folder: where the PNGs are. One that is there and was made by this recipe stays as it is.
+        batch_size: images in one forward, see :func:`batches_of`.
+        on_progress: see :data:`OnProgress`.
+
+    Raises:
+        SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.diffusers.steer.steer` refuse.
+        NotFiniteError: a network gave NaN; the images of earlier batches are kept.
+        InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
+        FolderConflict: a folder is where an image is to be written.
+        OSError: an image could not be written; those before it are kept.
+
+    Warns:
+        SteerclearWarning: what is in an image's place is damaged, or of another seed or recipe; it is made again.
+    """
+    check_model(model)
+    if not isinstance(recipe, Recipe):
+        raise InvalidSetting("recipe", recipe, "a Recipe")
+    seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
+    batch_size = whole("batch_size", batch_size, low=1)
+    callback("on_progress", on_progress)
+    check_recipe(model, recipe)
+    there, missing = missing_seeds(folder, seeds, recipe)
+    pictures = {picture.seed: picture for picture in there}
+    if missing:
+        batches = [batch for batch in batches_of(seeds, batch_size) if not pictures.keys() >= set(batch)]
+        with keeping(lambda: pictures):
+            _make(model, recipe, batches, folder, pictures, on_progress or (lambda done, total: None))
+    return [pictures[seed] for seed in seeds]
+
+
+def check_model(model: object) -> None:
+    """Raises :class:`InvalidSetting` for what is no loaded model."""
+    if not isinstance(model, Model):
+        raise InvalidSetting("model", model, "a Model", "load one with load_model")
+
+
+def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The seeds of each forward: a function of what is asked for and not of what is there.
+
+    A batch that lacks an image is made again as it was, because the same image in a batch of another size may differ in its
+    last bits. Ordered, so that a longer list begins with the batches of a shorter one wherever those are full.
+
+    >>> batches_of([5, 1, 0, 9], 2)
+    [[0, 1], [5, 9]]
+    """
+    ordered = sorted(seeds)
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+
+
+@failures_of_libraries()
+def check_recipe(model: Model, recipe: Recipe) -> None:
+    """Refuse what the model cannot do, before anything is made.
+
+    Raises:
+        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or does not say the noise level to a
+            guidance that needs it; or the guidance asks for a weak network, and there is none, or none that can run beside
+            the pipeline's own as it is placed.
+        PromptError: a prompt is longer than the text encoder reads.
+        InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
+    """
+    pipe = model.pipe
+    check_asking(pipe, recipe.height, recipe.width)
+    check_noise_level(recipe.built_guidance(), pipe.scheduler)
+    check_steps(pipe.scheduler, recipe.num_inference_steps)
+    check_prompt(pipe, "prompt", recipe.prompt)
+    for negative in recipe.negative_prompts:
+        check_prompt(pipe, "negative prompt", negative)
+        if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
+            both = conjunction(recipe.prompt, negative)
+            check_prompt(pipe, "prompt together with the negative prompt", both)
+    if model.weak is None and recipe.built_guidance().needs_weak():
+        raise UnsupportedModel(
+            f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
+            f"has none; give one with {in_words_of('load_model(..., weak=...)', '--weak')}, such as an earlier snapshot, or "
+            f"noised:strength=0.1"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
+        with _steered(model, recipe):
+            pass
+
+
+def warn_of_idle_weak(model: Model, recipes: Sequence[Recipe]) -> None:
+    """Warn of a weak network that was asked for and that none of the recipes uses; the model's own may lie idle.
+
+    Warns:
+        SteerclearWarning: it has no effect.
+    """
+    if model.weak_name not in (None, WEAK_FOLDER) and all(recipe.weak is None for recipe in recipes):
+        warnings.warn(
+            f"the weak network {model.weak_name!r} has no effect: no guidance of this run asks for one; leave it out, or "
+            f"take a guidance that does, such as autoguidance",
+            SteerclearWarning,
+            stacklevel=2,
+        )
+
+
+def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
+    parts = [value for value in config.values() if isinstance(value, dict)]
+    return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
+
+
+def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
+    guidance = recipe.built_guidance()
+    weak = model.weak if guidance.needs_weak() else None
+    return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
+
+
+@failures_of_libraries()
+def _make(
+    model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, pictures: dict[int, Picture],
+    on_progress: OnProgress,
+) -> None:  # fmt: skip
+    """Make these batches one after the other, write the images that ``pictures`` lacks, and add them to it."""
+    done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
+    # one block for all batches: a weak network that is made of the pipeline's own is made once
+    with _steered(model, recipe) as run:
+        for batch in batches:
+
+            def after_step(size: int = len(batch)) -> None:
+                nonlocal done
+                done = min(done + size, total)
+                on_progress(done, total)
+
+            arguments = call_arguments(
+                model.pipe, recipe.prompt, image_generators(batch), num_inference_steps=recipe.num_inference_steps,
+                height=recipe.height, width=recipe.width, on_step=after_step,
+            )  # fmt: skip
+            try:
+                output = model.pipe(**arguments)
+            except (RuntimeError, MemoryError) as error:
+                if not lacks_memory(error):
+                    raise
+                raise InvalidSetting(
+                    in_words_of("batch_size", "--batch-size"), len(batch), f"small enough for the memory of {model.device}",
+                    f"lower it, or the size of the images, or load with {in_words_of(*SAVES_MEMORY)}",
+                ) from error  # fmt: skip
+            for row, (seed, decoded) in enumerate(zip(batch, output.images, strict=True)):
+                if seed in pictures:
+                    continue
+                if not np.isfinite(decoded).all():
+                    raise NotFiniteError(
+                        "the image that the autoencoder decoded", f"for seed {seed}",
+                        "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
+                    )  # fmt: skip
+                image = model.pipe.numpy_to_pil(decoded)[0]
+                picture = _picture(seed, picture_path(folder, seed), run.trace, row)
+                write_picture(image, recipe, picture)
+                pictures[seed] = picture
+
+
+def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
+    def plain(values: list[float]) -> list[float | None]:
+        return [None if not math.isfinite(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
+
+    return Picture(
+        seed,
+        path,
+        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names},
+        plain(trace.levels),
+        [list(names) for names in trace.branches],
+        float(trace.evaluations[row]),
+    )

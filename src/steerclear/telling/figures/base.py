@@ -1,0 +1,94 @@
+"""What all figures share: colours for light and dark pages, quiet axes, and one way to bytes."""
+
+import io
+import textwrap
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ...study.gallery import write_bytes
+
+DPI = 160
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours, as "#rrggbb".
+
+    Attributes:
+        paper, ink, muted, faint: background, text, secondary text, and lines that guide the eye.
+        concept, other: for what shows the concept or lies off its truth, and for what does not. The two differ in
+            lightness as well as in hue, so they can be told apart in gray and by colour-blind readers.
+    """
+
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    concept: str
+    other: str
+
+
+LIGHT = Theme("#ffffff", "#1b1f24", "#5b6470", "#dfe3e8", "#c8430a", "#3b82c4")
+DARK = Theme("#161a20", "#e8ebef", "#a3adba", "#39414c", "#ff8a4c", "#5ea3e0")
+
+
+def blank(width: float, height: float, theme: Theme, dpi: int = DPI) -> Figure:
+    """An empty figure of so many inches, with a canvas of its own."""
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor=theme.paper)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def text(where: Any, x: float, y: float, words: str, **style: Any) -> None:
+    """Words as they are: a dollar sign in a prompt is a dollar sign, not mathematics."""
+    where.text(x, y, words, parse_math=False, **style)
+
+
+def wrapped(words: str, width: int, lines: int) -> str:
+    """At most so many lines of so many characters; what does not fit ends in "…".
+
+    >>> wrapped("portrait photo of a man with a mustache", 16, 2)
+    'portrait photo\\nof a man with a…'
+    """
+    return "\n".join(textwrap.wrap(words, width, max_lines=lines, placeholder="…"))
+
+
+def quiet(axes: Axes, theme: Theme, *, sides: tuple[str, ...] = ("bottom",)) -> None:
+    """Only the named spines, thin; ticks and labels in the secondary colour."""
+    axes.set_facecolor(theme.paper)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in sides)
+        spine.set_color(theme.faint)
+    axes.tick_params(colors=theme.muted, labelsize=8, length=3, width=0.6, labelcolor=theme.muted)
+
+
+def sentence(words: str, theme: Theme) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = blank(8, 0.9, theme)
+    text(figure, 0.5, 0.5, words, ha="center", va="center", color=theme.muted, fontsize=10)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes every time."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A prompt may hold letters that the font lacks; they become boxes here and are whole in the page's text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(
+            buffer, format="png", dpi=figure.dpi, facecolor=figure.get_facecolor(), metadata={"Software": None}
+        )
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as PNG; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, png(figure))
+    return path

@@ -1,0 +1,128 @@
+"""What was removed, and what else moved: a dot and its interval for every rate of every method."""
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ...core.laboratory import Column
+from ...study.results import MethodResult, Results
+from ..table import attribute_columns, concept_columns, off_truth, truth, truth_text
+from .base import LIGHT, Theme, blank, quiet, sentence, text, wrapped
+
+PANELS_A_BAND = 7
+"""Panels side by side; further attributes go below, with the labels again."""
+
+LABELS = 2.35
+PANEL = 1.5
+ROW = 0.3
+HEAD = 0.6
+FOOT = 0.38
+LEGEND = 0.42
+
+
+def shift(results: Results, theme: Theme = LIGHT) -> Figure:
+    """One panel per rate, the concept first; one row per method; the exact truth as a vertical line.
+
+    A dot is blue when its interval covers the truth and orange when it does not, as one true rate in twenty does by
+    chance.
+
+    Args:
+        results: what ``compare`` found.
+        theme: colours.
+
+    Returns:
+        The figure; the axes of a panel have the column's name as label.
+    """
+    concepts = concept_columns(results)
+    columns = concepts + attribute_columns(results)
+    if not columns or not results.methods:
+        return sentence("No rates were measured: nothing looked at what these images show.", theme)
+    across = min(len(columns), PANELS_A_BAND)
+    bands = math.ceil(len(columns) / across)
+    band = HEAD + ROW * len(results.methods) + FOOT
+    width, height = LABELS + PANEL * across + 0.15, LEGEND + band * bands
+    figure = blank(width, height, theme)
+    for index, column in enumerate(columns):
+        place = index % across
+        bottom = height - LEGEND - (index // across + 1) * band + FOOT
+        box = (
+            (LABELS + PANEL * place + 0.08) / width,
+            bottom / height,
+            (PANEL - 0.22) / width,
+            ROW * len(results.methods) / height,
+        )
+        axes = figure.add_axes(box, label=column.name)
+        _draw_panel(axes, results, column, theme, emphasis=column in concepts)
+        if place == 0:
+            _write_methods(figure, axes, results.methods, theme)
+    _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.22 / height)
+    return figure
+
+
+def _draw_panel(axes: Axes, results: Results, column: Column, theme: Theme, *, emphasis: bool) -> None:
+    quiet(axes, theme)
+    count = len(results.methods)
+    axes.set_xlim(-4, 104)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_xticks([0, 50, 100], ["0", "50", "100 %"])
+    axes.set_yticks([])
+    for row in range(count):
+        axes.axhline(row, color=theme.faint, linewidth=0.6, zorder=0)
+    known = truth(results, column)
+    title = wrapped(column.label, 19, 2)
+    text(
+        axes, 0.5, 1 + 0.26 / (ROW * count), title, transform=axes.transAxes, ha="center", va="baseline",
+        fontsize=9, color=theme.ink, fontweight="bold" if emphasis else "normal", linespacing=1.05,
+    )  # fmt: skip
+    if known is not None:
+        axes.axvline(known * 100, color=theme.ink, linewidth=1.1, zorder=1)
+        text(
+            axes, 0.5, 1 + 0.05 / (ROW * count), f"truth {truth_text(known, True)}", transform=axes.transAxes,
+            ha="center", va="bottom", fontsize=7.5, color=theme.muted,
+        )  # fmt: skip
+    for row, method in enumerate(results.methods):
+        measurement = method.measurements.get(column.name)
+        if measurement is None:
+            continue
+        color = theme.concept if off_truth(measurement) else theme.other
+        if known is None:
+            color = theme.muted
+        if measurement.low is not None and measurement.high is not None:
+            axes.plot([measurement.low * 100, measurement.high * 100], [row, row], color=color, linewidth=2, zorder=2)
+        axes.plot([measurement.value * 100], [row], "o", color=color, markersize=5.5, zorder=3, clip_on=False)
+
+
+def _write_methods(figure: Figure, axes: Axes, methods: list[MethodResult], theme: Theme) -> None:
+    box = axes.get_position()
+    for row, method in enumerate(methods):
+        y = box.y1 - (row + 0.5) / len(methods) * (box.y1 - box.y0)
+        words = wrapped(method.label, 34, 1)
+        text(
+            figure,
+            box.x0 - 0.12 / figure.get_figwidth(),
+            y,
+            words,
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color=theme.ink,
+        )
+
+
+def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> None:
+    if with_truth:
+        dots = {"95 % interval covers the truth": theme.other, "95 % interval leaves out the truth": theme.concept}
+    else:
+        dots = {"rate with its 95 % interval": theme.muted}
+    handles = [
+        Line2D([], [], color=color, marker="o", linewidth=2, markersize=5.5, label=label)
+        for label, color in dots.items()
+    ]
+    if with_truth:
+        handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
+        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
+    )  # fmt: skip

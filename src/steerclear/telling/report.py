@@ -1,0 +1,211 @@
+"""The page: question, answer, images, figures, table, equations and settings, in one file that needs no network."""
+
+import base64
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from ..core.settings import folder_path
+from ..study.gallery import write_text
+from ..study.results import MethodResult, Results
+from .figures.base import DARK, LIGHT, png, save
+from .figures.grid import fitted, grid, shared_seeds
+from .figures.shift import shift
+from .figures.trace import trace, traced
+from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
+from .summary import question, summary
+from .table import (
+    DIRECTIONS,
+    better,
+    concept_columns,
+    header,
+    interval_text,
+    off_truth,
+    rate_columns,
+    row,
+    shows_concept,
+    truth_row,
+    unsure,
+    value_text,
+)  # fmt: skip
+
+TEMPLATE = "report.html.j2"
+REPORT_FILE = "report.html"
+SEEDS_SHOWN = 8
+THUMBNAIL = 192
+
+
+@dataclass(frozen=True)
+class Part:
+    """A guidance or an evidence within a method.
+
+    Attributes:
+        where: the setting that holds it, as "inner.evidence"; "" for the method's own guidance.
+        class_name: as in ``guider_config.json``.
+        doc: what its docstring says; None when the class is not installed here.
+        settings: name, value in words, meaning.
+    """
+
+    where: str
+    class_name: str
+    doc: GuidanceDoc | None
+    settings: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One image of the page: its data URI, its text for those who do not see it, and its frame's class ("" for none)."""
+
+    uri: str
+    alt: str
+    frame: str
+
+
+def write_figures(results: Results, folder: Path | str) -> list[Path]:
+    """Write ``grid.png``, ``shift.png`` and ``trace.png``; returns their paths.
+
+    Args:
+        results: what ``compare`` found.
+        folder: where results.json lies.
+    """
+    folder = folder_path("folder", folder)
+    figures = {"grid": grid(results, folder), "shift": shift(results), "trace": trace(results)}
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def write_report(results: Results, folder: Path | str) -> Path:
+    """Write ``report.html``; returns its path.
+
+    Args:
+        results: what ``compare`` found.
+        folder: where results.json lies; the images' paths are relative to it.
+    """
+    folder = folder_path("folder", folder)
+    environment = Environment(
+        loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["cited"] = cited
+    environment.filters["plain"] = plain
+    environment.filters["lines"] = equation_lines
+    seeds = shared_seeds(results, SEEDS_SHOWN)
+    page = environment.get_template(TEMPLATE).render(
+        results=results,
+        question=question(results),
+        answer=summary(results),
+        seeds=seeds,
+        all_seeds=len(shared_seeds(results, 10**9)),
+        thumbnails=[[_thumbnail(results, method, seed, folder) for seed in seeds] for method in results.methods],
+        concepts=concept_columns(results),
+        concept_cells=[_concept_cells(results, method) for method in results.methods],
+        shift=[_png_uri(shift(results, theme)) for theme in (LIGHT, DARK)] if rate_columns(results) else None,
+        trace=[_png_uri(trace(results, theme)) for theme in (LIGHT, DARK)] if traced(results) else None,
+        header=header(results),
+        directions=[DIRECTIONS.get(better(results, column) or "", "") for column in results.columns],
+        rows=[row(method, results.columns) for method in results.methods],
+        off=[[off_rate(results, method, column) for column in results.columns] for method in results.methods],
+        truth=truth_row(results) if results.target is not None else None,
+        parts=[parts(method.guidance) for method in results.methods],
+        branches=[_branches(method) for method in results.methods],
+    )
+    path = folder / REPORT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page)
+    return path
+
+
+def cited(paper: str) -> list[tuple[str, str | None]]:
+    """A citation as pieces of text, each with the address that it links to.
+
+    >>> cited("A Title, 2024, arXiv 2406.02507")
+    [('A Title, 2024, ', None), ('arXiv 2406.02507', 'https://arxiv.org/abs/2406.02507')]
+    """
+    pieces: list[tuple[str, str | None]] = []
+    end = 0
+    for found in ARXIV.finditer(paper):
+        pieces.append((paper[end : found.start()], None))
+        pieces.append((found[0], f"https://arxiv.org/abs/{found[1]}"))
+        end = found.end()
+    pieces.append((paper[end:], None))
+    return [piece for piece in pieces if piece[0]]
+
+
+def equation_lines(equation: str) -> list[str]:
+    """The lines of an equation, for a narrow page: gaps that align columns shrink to three blanks.
+
+    >>> equation_lines("D = D_prompt         at scale 1")
+    ['D = D_prompt   at scale 1']
+    """
+    return [
+        line[: len(line) - len(line.lstrip())] + re.sub(" {4,}", "   ", line.strip()) for line in equation.splitlines()
+    ]
+
+
+def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
+    """A guidance and all that it holds, outermost first.
+
+    Args:
+        config: plain values with ``_class_name``.
+        where: the setting that holds it.
+    """
+    cls = documented_class(config)
+    doc = None if cls is None else documentation(cls)
+    meanings = {} if doc is None else {parameter.name: parameter.meaning for parameter in doc.parameters}
+    inner = {name: value for name, value in config.items() if isinstance(value, Mapping)}
+    settings = [
+        (name, re.sub(r"\(.*", "", plain(value)) if name in inner else plain(value), meanings.get(name, ""))
+        for name, value in config.items()
+        if name != "_class_name"
+    ]
+    found = [Part(where, str(config.get("_class_name", "")), doc, settings)]
+    for name, value in inner.items():
+        found += parts(value, f"{where}.{name}".removeprefix("."))
+    return found
+
+
+def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
+    """Whether a rate's interval leaves out its truth. The truth of a score is only a floor, so scores do not count."""
+    return column in rate_columns(results) and off_truth(method.measurements.get(column.name))
+
+
+def _concept_cells(results: Results, method: MethodResult) -> list[tuple[str, str]]:
+    found = [(method.measurements.get(column.name), column.percent) for column in concept_columns(results)]
+    return [(value_text(*one), interval_text(*one)) for one in found]
+
+
+def _branches(method: MethodResult) -> list[tuple[str, int]]:
+    """Each branch, and at how many steps it ran."""
+    return sorted(Counter(name for step in method.branches for name in step).items())
+
+
+def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) -> Thumbnail | None:
+    image = next((image for image in method.images if image.seed == seed), None)
+    if image is None:
+        return None
+    with Image.open(folder / image.file) as opened:
+        small = max(opened.size) <= THUMBNAIL
+        pixels = fitted(opened.convert("RGB"), THUMBNAIL)
+    buffer = io.BytesIO()
+    # Small drawings stay exact; photographs would make the page tens of megabytes.
+    pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
+    uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
+    shows = shows_concept(results, image)
+    seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
+    if unsure(results, image):
+        return Thumbnail(uri, f"{method.label}, seed {seed}, may show the concept", "unsure")
+    return Thumbnail(uri, f"{method.label}, seed {seed}{seen}", "framed" if shows else "")
+
+
+def _png_uri(figure: Any) -> str:
+    return _uri(png(figure), "image/png")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

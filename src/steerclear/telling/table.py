@@ -1,0 +1,317 @@
+"""Numbers as people read them: the cells that the terminal, the page and the figures share, and what each column is.
+
+Which columns have a role is decided here alone: the *concept rates*, the *attribute rates* (of everything else), and
+the one number for how far everything else moved.
+"""
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from ..core.laboratory import UNSURE, Column, Measurement
+from ..study.results import ImageResult, MethodResult, Results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MISSING = "–"
+ARTICLES = {"a", "an", "the"}
+SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
+"""Columns that say how far everything else moved, the best first."""
+
+BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
+"""Columns of a terminal's first table, beside the concepts."""
+
+LEAST_LABEL_ROOM, NARROW_LABEL_ROOM, ROOMY_LABEL_ROOM = 15, 20, 40
+"""Room for a method's label: at least, and at most in a narrow terminal and in a roomy one."""
+
+GAP = 2
+"""Room between columns."""
+
+ROOMY = 140
+"""Terminal width from which an interval fits on the same line as its value."""
+
+ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
+DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
+
+
+def better(results: Results, column: Column) -> str | None:
+    """Which way is good in a column: "lower", "higher", "truth", or None when it only describes."""
+    found = (method.measurements.get(column.name) for method in results.methods)
+    return next((measurement.better for measurement in found if measurement and measurement.better), None)
+
+
+def truth(results: Results, column: Column) -> float | None:
+    """The column's truth, or None where it is not known."""
+    found = (method.measurements.get(column.name) for method in results.methods)
+    return next((one.truth for one in found if one is not None and one.truth is not None), None)
+
+
+def rate_columns(results: Results) -> list[Column]:
+    """Shares of images that show something: percentages that were counted, and that are no score (higher is better)."""
+    return [column for column in results.columns if column.percent and _counted(results, column)]
+
+
+def concept_columns(results: Results) -> list[Column]:
+    """The rates that the negative prompts name; empty when nobody looked for them.
+
+    A column is found by its words ("hair:red" for "red hair", and "hat" rather than "hat_color:red" for "a hat"), or
+    else as the first rate that ought to be low.
+    """
+    rates = rate_columns(results)
+    found: list[Column] = []
+    for negative in ",".join(results.negative_prompts).split(","):
+        words = set(re.findall(r"\w+", negative.lower())) - ARTICLES
+        fitting = [column for column in rates if words and words <= _words(column.name)]
+        if fitting:
+            found.append(min(fitting, key=lambda column: len(_words(column.name))))
+    low = [column for column in rates if better(results, column) == "lower"] if results.negative_prompts else []
+    return [column for column in rates if column in (found or low[:1])]
+
+
+def attribute_columns(results: Results) -> list[Column]:
+    """The rates of everything else."""
+    concepts = concept_columns(results)
+    return [column for column in rate_columns(results) if column not in concepts]
+
+
+def side_effect_column(results: Results) -> Column | None:
+    """The one number for "everything else": the best there is, or None."""
+    known = {column.name: column for column in results.columns}
+    measured = {name for method in results.methods for name in method.measurements}
+    return next((known[name] for name in SIDE_EFFECTS if name in known and name in measured), None)
+
+
+def _counted(results: Results, column: Column) -> bool:
+    found = [method.measurements.get(column.name) for method in results.methods]
+    return any(one is not None and one.interval == "wilson" and one.better != "higher" for one in found)
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\W_]+", name.lower()))
+
+
+def shows_concept(results: Results, image: ImageResult) -> bool | None:
+    """Whether a concept is seen in an image; None when nobody looked."""
+    seen = [image.shown[column.name] for column in concept_columns(results) if column.name in image.shown]
+    return any(seen) if seen else None
+
+
+def unsure(results: Results, image: ImageResult) -> bool:
+    """Whether the classifier is unsure of the concepts: it sees none of them for sure, and leaves one open.
+
+    False where it gave no probability.
+    """
+    known = [image.probability[column.name] for column in concept_columns(results) if column.name in image.probability]
+    low, high = UNSURE
+    return any(low <= sure <= high for sure in known) and not any(sure > high for sure in known)
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals; never "-0".
+
+    >>> number(-0.001, 2), number(12.345, 1), number(float("nan"), 1)
+    ('0.00', '12.3', '–')
+    """
+    if not math.isfinite(value):
+        return MISSING if math.isnan(value) else ("∞" if value > 0 else "-∞")
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def decimals(measurement: Measurement, percent: bool) -> int:
+    """As many as the interval's width carries: two of its digits, for percentages none above two points.
+
+    >>> decimals(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    0
+    >>> decimals(Measurement(value=0.123, low=0.08, high=0.17), percent=False)
+    3
+    """
+    scale = 100 if percent else 1
+    ends = _interval(measurement)
+    width = abs(ends[1] - ends[0]) * scale if ends else 0.0
+    if width > 0 and math.isfinite(width):
+        least = 0 if percent and width >= 2 else 1 - math.floor(math.log10(width))
+        return min(max(least, 0), 4)
+    size = abs(measurement.value) * scale
+    if percent or not math.isfinite(size) or float(size).is_integer():
+        return 0
+    return min(max(2 - math.floor(math.log10(size)), 0), 4)
+
+
+def _interval(measurement: Measurement | None) -> tuple[float, float] | None:
+    if measurement is None or measurement.low is None or measurement.high is None:
+        return None
+    return measurement.low, measurement.high
+
+
+def value_text(measurement: Measurement | None, percent: bool) -> str:
+    """The estimate without its interval.
+
+    >>> value_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '12 %'
+    """
+    if measurement is None:
+        return MISSING
+    text = number(measurement.value * (100 if percent else 1), decimals(measurement, percent))
+    return f"{text} %" if percent and text != MISSING else text
+
+
+def interval_text(measurement: Measurement | None, percent: bool) -> str:
+    """The interval in brackets, or nothing.
+
+    >>> interval_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '[8, 17]'
+    """
+    ends = _interval(measurement)
+    if measurement is None or ends is None:
+        return ""
+    places, scale = decimals(measurement, percent), 100 if percent else 1
+    return f"[{number(ends[0] * scale, places)}, {number(ends[1] * scale, places)}]"
+
+
+def cell(measurement: Measurement | None, percent: bool) -> str:
+    """The estimate and its interval.
+
+    >>> cell(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
+    '12 % [8, 17]'
+    >>> cell(Measurement(value=0.0523, low=0.041, high=0.066), percent=False)
+    '0.052 [0.041, 0.066]'
+    >>> cell(Measurement(value=60.0), percent=False), cell(None, percent=False)
+    ('60', '–')
+    """
+    return f"{value_text(measurement, percent)} {interval_text(measurement, percent)}".strip()
+
+
+def heading(results: Results, column: Column) -> str:
+    """The column's label with an arrow to where it is good: ↓ lower, ↑ higher, ◎ nearer to the truth."""
+    return f"{column.label} {ARROWS.get(better(results, column) or '', '')}".strip()
+
+
+def header(results: Results, columns: list[Column] | None = None) -> list[str]:
+    """The first row of the table.
+
+    Args:
+        results: what ``compare`` found.
+        columns: which columns, in order; all by default.
+    """
+    return ["method", *(heading(results, column) for column in _chosen(results, columns))]
+
+
+def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
+    """One row per method: its label, and a cell per column.
+
+    Args:
+        results: what ``compare`` found.
+        columns: which columns, in order; all by default.
+    """
+    return [row(method, _chosen(results, columns)) for method in results.methods]
+
+
+def row(method: MethodResult, columns: list[Column]) -> list[str]:
+    """A method's label, and a cell per column."""
+    return [method.label, *(cell(method.measurements.get(column.name), column.percent) for column in columns)]
+
+
+def truth_row(results: Results, columns: list[Column] | None = None) -> list[str]:
+    """What a perfect answer would give, in the columns where that is known."""
+    texts = ["truth"]
+    for column in _chosen(results, columns):
+        known = truth(results, column)
+        texts.append(MISSING if known is None else truth_text(known, column.percent))
+    return texts
+
+
+def truth_text(value: float, percent: bool) -> str:
+    """A truth is exact: a percentage with one decimal, where it has any.
+
+    >>> truth_text(0.325, percent=True), truth_text(0.5, percent=True), truth_text(0.0, percent=False)
+    ('32.5 %', '50 %', '0')
+    """
+    if percent:
+        return f"{number(value * 100, 1).removesuffix('.0')} %"
+    return number(value, 3).rstrip("0").rstrip(".")
+
+
+def _chosen(results: Results, columns: list[Column] | None) -> list[Column]:
+    return list(results.columns) if columns is None else columns
+
+
+def off_truth(measurement: Measurement | None) -> bool:
+    """Whether the whole interval lies on one side of the truth; of true numbers, one in twenty by chance."""
+    ends = _interval(measurement)
+    if measurement is None or ends is None or measurement.truth is None:
+        return False
+    return measurement.truth < ends[0] or measurement.truth > ends[1]
+
+
+def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
+    """Rich tables: the concepts and what sums up the rest; then every other attribute's rate, where any was counted.
+
+    Args:
+        results: what to show; prompts and labels are taken as plain text.
+        width: of the terminal. In a narrow one an interval stands below its value. Columns for which there is no room come
+            in a further table.
+    """
+    narrow = width < ROOMY
+    concepts, others = concept_columns(results), attribute_columns(results)
+    first = [column for column in results.columns if column in concepts or column.name in BRIEF]
+    groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
+    return [_terminal_table(results, columns, narrow) for columns in groups]
+
+
+def _label_room(results: Results, narrow: bool) -> int:
+    """For the longest label, in a narrow terminal for its longest word; what is longer still goes on below."""
+    lines = [line for method in results.methods for line in (method.label.split() if narrow else [method.label])]
+    longest = max(map(len, lines), default=0)
+    return min(max(longest, LEAST_LABEL_ROOM), NARROW_LABEL_ROOM if narrow else ROOMY_LABEL_ROOM)
+
+
+def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:
+    """The columns in groups, each of which fits into a terminal."""
+    narrow = width < ROOMY
+    groups: list[list[Column]] = []
+    room = 0
+    for column in columns:
+        texts = [_shown(text, narrow) for _, text in rows(results, [column])]
+        lines = [line for text in (_stacked(heading(results, column), narrow), *texts) for line in text.split("\n")]
+        needed = GAP + max(map(len, (*lines, truth_row(results, [column])[1])))
+        if needed > room:
+            groups.append([])
+            room = width - _label_room(results, narrow)
+        groups[-1].append(column)
+        room -= needed
+    return groups
+
+
+def _shown(text: str, narrow: bool) -> str:
+    """A cell, in a narrow terminal with the interval below its value.
+
+    >>> _shown("56 % [44, 68]", narrow=True)
+    '56 %\\n[44, 68]'
+    """
+    return text.replace(" [", "\n[") if narrow else text
+
+
+def _stacked(head: str, narrow: bool) -> str:
+    """A heading, in a narrow terminal a word a line."""
+    return head.replace(" ", "\n") if narrow else head
+
+
+def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, header_style="bold", collapse_padding=True, pad_edge=False, show_edge=False)
+    label, *heads = header(results, columns)
+    table.add_column(Text(label), width=_label_room(results, narrow), overflow="fold")
+    for head in heads:
+        table.add_column(Text(_stacked(head, narrow)), justify="right")
+    for label, *cells in rows(results, columns):
+        table.add_row(Text(label), *(Text(_shown(text, narrow)) for text in cells))
+    last = truth_row(results, columns)
+    if any(text != MISSING for text in last[1:]):
+        table.add_section()
+        table.add_row(*(Text(text, style="dim") for text in last))
+    return table
