@@ -35,7 +35,7 @@ from steerclear import (
 from steerclear.bridges.modular.conditions import Field, Fields
 from steerclear.core.denoiser import Point
 from steerclear.core.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
-from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.guidance import Guidance, guidances, networks_of
 from steerclear.core.records import Guided, State, Step
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.interval import active_steps
@@ -385,7 +385,7 @@ STEERED = {
 def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
     pipe, modular = classic_and_modular(name)
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network(name, seed=7) if networks_of(guidance, 1) else None
     ours = guider(guidance, negatives, weak)
     found = guided(modular, name, ours, seeds=(0, 1))
     with steerclear.steer(pipe, guidance, negatives, weak) as run:
@@ -435,7 +435,7 @@ def test_guidances_matter(case):
     """The comparisons mean something: each of the guidances has a visible effect on these tiny networks."""
     pipe = tiny_modular.pipeline("sd3")
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network("sd3", seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network("sd3", seed=7) if networks_of(guidance, 1) else None
     found = guided(pipe, "sd3", guider(guidance, negatives, weak))
     for other in (CFG, Unguided()):
         assert float((found - guided(pipe, "sd3", guider(other))).abs().max()) > 1e-3
@@ -449,7 +449,7 @@ def test_guidances_matter(case):
 def test_an_image_of_a_batch_is_the_image_alone(name, case):
     pipe = tiny_modular.pipeline(name)
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network(name, seed=7) if networks_of(guidance, 1) else None
     pipe.to(torch.float64)
     ours = guider(guidance, negatives, None if weak is None else weak.to(torch.float64))
     alone = [guided(pipe, name, ours, seeds=(seed,)) for seed in (0, 1, 2)]

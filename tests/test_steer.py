@@ -26,7 +26,7 @@ from steerclear.core.errors import (
     SteerclearWarning,
     UnsupportedModel,
 )
-from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.guidance import Guidance, guidances, networks_of
 from steerclear.core.records import Guided
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -151,7 +151,7 @@ def test_plain_guidance_needs_no_noise_level(name):
         IntervalGuidance(THREE_BRANCHES, 0.2, 0.8),
         DynamicNegativeGuidance(2.0, negative_scale=0.0),
     ):
-        weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+        weak = tiny.unet(seed=8) if networks_of(guidance, 1) else None
         _, run = steered(pipe, guidance, None if "dynamic" in guidance.name else "beard", weak=weak, **settings)
         assert len(run.trace.steps) == 5
 
@@ -170,7 +170,7 @@ def test_a_guidance_that_needs_the_noise_level_is_refused_before_anything_runs(n
     pipe = unreadable_pipeline(name)
     counted, encoded = Counted(pipe.unet), []
     pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
-    weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+    weak = tiny.unet(seed=8) if networks_of(guidance, 1) else None
     with pytest.raises(UnsupportedModel) as raised:
         steered(pipe, guidance, "beard", weak=weak)
     assert str(raised.value).startswith(f"{guidance.name} needs the noise level of every step, and {name} ")
@@ -483,7 +483,9 @@ class OnlySome(Guidance):
     """Asks for the negative of some images only."""
 
     name: ClassVar[str] = "only-some"
-    uses_negative: ClassVar[bool] = True
+
+    def branches(self, negatives):
+        return ("positive", "negative")
 
     def __call__(self, step, state):
         positive, rows = step.predict("positive"), torch.tensor([2, 0])
@@ -517,6 +519,9 @@ class Watching(Guidance):
 
     seen: list
     name: ClassVar[str] = "watching"
+
+    def branches(self, negatives):
+        return ("empty", "positive")
 
     def __call__(self, step, state):
         guided = CFG(step, state)
@@ -582,7 +587,7 @@ def on_the_shelf():
 @pytest.mark.filterwarnings("ignore::steerclear.core.errors.SteerclearWarning")
 def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
     pipe = tiny.stable_diffusion(name, prediction_type="v_prediction").to(dtype)
-    weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if guidance.needs_weak() else None
+    weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if networks_of(guidance, 1) else None
     prompts = ["a red hat", "a blue car", "a cat", "b", "a man", "two men", "a hat", "a red hat"]
     batch, run = steered(pipe, guidance, "beard", weak=weak, prompt=prompts, seeds=range(8))
     for k in (0, 5, 7):
@@ -751,7 +756,9 @@ class AsksFor(Guidance):
 
     branch: str = "positive"
     name: ClassVar[str] = "asks-for"
-    uses_negative: ClassVar[bool] = True
+
+    def branches(self, negatives):
+        return (self.branch,)
 
     def __call__(self, step, state):
         return Guided(step.predict(self.branch), state)

@@ -18,7 +18,7 @@ import steerclear
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
-from steerclear.core.network import WeakCall, weak_networks
+from steerclear.core.network import Forward, network_kinds
 from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -86,7 +86,7 @@ def fresh(name):
 def weak_call(network, name, rows=(0, 1, 2, 3), step=2):
     args, kwargs = captured(name)
     rows = list(rows)
-    return WeakCall(network, taken(args, rows), taken(kwargs, rows), tuple(SEEDS[row] for row in rows), step)
+    return Forward(network, taken(args, rows), taken(kwargs, rows), tuple(SEEDS[row] for row in rows), step)
 
 
 def taken(value, rows):
@@ -312,7 +312,7 @@ def test_the_second_weights_follow_the_first():
             torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.double, part)
             for part in (call.args, call.kwargs)
         )
-        found = tensor(run(WeakCall(network, args, kwargs, call.seeds, 0)))
+        found = tensor(run(Forward(network, args, kwargs, call.seeds, 0)))
     assert found.dtype == torch.float64
 
 
@@ -459,7 +459,7 @@ def test_the_scale_of_the_call_is_honoured_in_the_weak_pass():
     call = weak_call(network, "sd")
     kwargs = {**call.kwargs, "cross_attention_kwargs": {"scale": 0.3}}
     with WithoutLora(("colour",)).attached(None, network) as run:
-        found = tensor(run(WeakCall(network, call.args, kwargs, call.seeds, 0)))
+        found = tensor(run(Forward(network, call.args, kwargs, call.seeds, 0)))
     assert torch.equal(found, tensor(other(*call.args, **kwargs)))
 
 
@@ -515,8 +515,8 @@ KINDS = {
 
 
 def test_every_kind_is_in_these_tests_and_says_what_it_costs():
-    assert set(KINDS) == set(weak_networks())
-    for kind in weak_networks().values():
+    assert set(KINDS) == set(network_kinds())
+    for kind in network_kinds().values():
         assert kind.memory
         assert kind.time
 
@@ -903,7 +903,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
 
 
 def test_kinds_are_exported_by_their_names():
-    for kind in weak_networks().values():
+    for kind in network_kinds().values():
         assert getattr(steerclear, kind.__name__) is kind
 
 
@@ -912,7 +912,7 @@ def test_kinds_are_exported_by_their_names():
 
 def test_the_page_says_what_each_kind_costs():
     page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
-    for name, kind in weak_networks().items():
+    for name, kind in network_kinds().items():
         typed = f"`{name}`" if kind is not OtherNetwork else ""
         assert f"| `{kind.__name__}` | {typed} | {kind.memory} | {kind.time} |".replace("|  |", "| |") in page
 

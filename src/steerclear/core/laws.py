@@ -50,6 +50,10 @@ class NoPushWhenAbsent(Law):
 
 @dataclass(frozen=True)
 class Runs(Law):
-    """Just these branches run at a step, in this order."""
+    """Just these branches run at a step, in this order.
 
-    branches: tuple[str, ...]
+    Attributes:
+        branches: None for all that the example declares (:meth:`~steerclear.core.guidance.Guidance.branches`).
+    """
+
+    branches: tuple[str, ...] | None = None

@@ -13,7 +13,7 @@ SHELF = "networks"
 
 
 @dataclass(frozen=True)
-class WeakCall:
+class Forward:
     """One forward of the weak network, on one batch of branches and images.
 
     Args:
@@ -30,11 +30,11 @@ class WeakCall:
     step: int
 
 
-WeakRunner = Callable[[WeakCall], Any]
+Runner = Callable[[Forward], Any]
 """Runs one forward of the weak network; gives back what the pipeline's own network would have."""
 
 
-class WeakNetwork(Configurable, ABC):
+class Network(Configurable, ABC):
     """The contract: a frozen dataclass, which says how a network becomes a weak one.
 
     Row k of a batch is row k alone, and the pipeline's network is never changed: a weak pass runs beside it.
@@ -69,13 +69,13 @@ class WeakNetwork(Configurable, ABC):
         return None
 
     @abstractmethod
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         """Entered before the first weak pass of a network, and left at the end of the ``with steer`` block.
 
         What is costly (a second set of weights) is made once, at the first pass, and is gone when the context is left.
         """
 
 
-def weak_networks() -> dict[str, type[WeakNetwork]]:
+def network_kinds() -> dict[str, type[Network]]:
     """All kinds there are, by their name on the command line."""
-    return entries(SHELF, WeakNetwork)
+    return entries(SHELF, Network)

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
-from ..core.network import WeakNetwork, weak_networks
+from ..core.network import Network, network_kinds
 from ..core.schedulers import preconditions
 from ..networks.naming import is_weak_kind, parse_weak, weak_text
 from ..networks.other_network import OtherNetwork
@@ -139,7 +139,7 @@ def load_model(
             pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
         added = add_loras(pipe, loras)
         network, weak_folder = _weak(weak, folder, pipe)
-        weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
+        weak = weak_text(network) if weak_folder is None and isinstance(network, Network) else weak
         place(pipe, network, device, offload)
     return Model(
         name=name,
@@ -373,7 +373,7 @@ def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
     if not os.path.isdir(weak):
         if not is_hub_id(weak):
             raise UnsupportedModel(
-                f"the weak network {shown(weak)} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
+                f"the weak network {shown(weak)} is no folder, no hub id and no kind ({', '.join(network_kinds())}); give a "
                 f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
                 f"earlier snapshot."
             )

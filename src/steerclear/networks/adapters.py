@@ -7,7 +7,7 @@ from typing import Any
 from torch.nn import Module
 
 from ..core.errors import UnknownName, UnsupportedModel, in_words_of
-from ..core.network import WeakCall, WeakRunner
+from ..core.network import Forward, Runner
 from .copies import beside, copied, plain
 
 Scales = Mapping[str, float | None]
@@ -80,12 +80,12 @@ def _adapted(path: str, layer: Any, wanted: Wanted) -> Module:
 
 
 @contextmanager
-def running(network: Any, wanted: Wanted) -> Iterator[WeakRunner]:
+def running(network: Any, wanted: Wanted) -> Iterator[Runner]:
     """Runs the network with other adapters on; notices when the pipeline's own are changed."""
     made: Module | None = None
     seen: object = None
 
-    def run(call: WeakCall) -> Any:
+    def run(call: Forward) -> Any:
         nonlocal made, seen
         now = _settings(network)
         if made is None or now != seen:

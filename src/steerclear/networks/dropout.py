@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn import Dropout, Module
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from ..core.seeds import MIXING, STRIDE, mixed
 from ..core.settings import finite, texts, whole
 from .copies import beside, chosen, is_adapter, plain
 
 
 @dataclass(frozen=True)
-class SeededDropout(WeakNetwork):
+class SeededDropout(Network):
     """The same network with dropout, where it has its dropout layers: behind attention, in feed-forward and resnets.
 
     Equation:
@@ -58,12 +58,12 @@ class SeededDropout(WeakNetwork):
             pass
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         places = self._places(network)
         own = {path: _Masked(self.probability, self.seed, path) for path in places}
         weak = beside(network, own)
 
-        def run(call: WeakCall) -> Any:
+        def run(call: Forward) -> Any:
             for layer in own.values():
                 layer.call = call
             try:
@@ -89,7 +89,7 @@ class _Masked(Module):
     def __init__(self, probability: float, seed: int, path: str) -> None:
         super().__init__()
         self.probability, self.seed, self.layer = probability, seed, zlib.crc32(path.encode())
-        self.call: WeakCall | None = None
+        self.call: Forward | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         assert self.call is not None

@@ -7,28 +7,28 @@ from typing import Any
 from torch.nn import Module
 
 from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
-from ..core.network import WeakNetwork, weak_networks
+from ..core.network import Network, network_kinds
 from ..core.values import frozen, read_setting, split_pairs
 from .other_network import OtherNetwork
 
 KIND = "kind of weak network"
 
 
-def as_weak(weak: Any) -> WeakNetwork | None:
+def as_weak(weak: Any) -> Network | None:
     """What ``steer(..., weak=...)`` was given: a torch module is another network.
 
     Raises:
         InvalidSetting: neither a module nor a kind of weak network.
     """
-    if weak is None or isinstance(weak, WeakNetwork):
+    if weak is None or isinstance(weak, Network):
         return weak
     if isinstance(weak, Module):
         return OtherNetwork(weak)
-    kinds = ", ".join(kind.__name__ for kind in weak_networks().values())
+    kinds = ", ".join(kind.__name__ for kind in network_kinds().values())
     raise InvalidSetting("weak", weak, f"a network (a torch module) or one of {kinds}")
 
 
-def weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
+def weak_from_config(config: Mapping[str, Any]) -> Network:
     """From its plain values; the inverse of :meth:`~steerclear.core.settings.Configurable.to_config`.
 
     Raises:
@@ -38,7 +38,7 @@ def weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
     >>> weak_from_config({"_class_name": "DroppedLayers", "layers": ["mid_block"]})
     DroppedLayers(layers=('mid_block',))
     """
-    kinds = {kind.__name__: kind for kind in weak_networks().values()}
+    kinds = {kind.__name__: kind for kind in network_kinds().values()}
     settings = {name: frozen(value) for name, value in config.items()}
     class_name = str(settings.pop("_class_name", ""))
     if class_name not in kinds:
@@ -52,10 +52,10 @@ def is_weak_kind(text: str) -> bool:
     >>> is_weak_kind("noised:strength=0.1"), is_weak_kind("without-lora"), is_weak_kind("someone/a-model")
     (True, True, False)
     """
-    return _split(text)[0] in weak_networks()
+    return _split(text)[0] in network_kinds()
 
 
-def parse_weak(text: str) -> WeakNetwork:
+def parse_weak(text: str) -> Network:
     """``kind:key=value,key=value`` -> the weak network; a value without its key in front is the kind's first setting.
 
     Raises:
@@ -68,7 +68,7 @@ def parse_weak(text: str) -> WeakNetwork:
     DroppedLayers(layers=('mid_block', 'up_blocks.0.attentions.*'))
     """
     name, pairs = _split(text)
-    kinds = weak_networks()
+    kinds = network_kinds()
     if name not in kinds:
         raise UnknownName(KIND, name, kinds)
     kind = kinds[name]
@@ -83,7 +83,7 @@ def parse_weak(text: str) -> WeakNetwork:
     return _built(kind, settings)
 
 
-def weak_text(weak: WeakNetwork) -> str:
+def weak_text(weak: Network) -> str:
     """The inverse of :func:`parse_weak`, the same for all ways to type it: the first setting, and others that are not the default.
 
     >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0")), weak_text(parse_weak("without-lora"))
@@ -97,7 +97,7 @@ def weak_text(weak: WeakNetwork) -> str:
     return ":".join(filter(None, (weak.name, ",".join(pairs))))
 
 
-def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
+def _built(kind: type[Network], settings: dict[str, Any]) -> Network:
     for name, parameter in kind.parameters().items():
         if name not in settings and parameter.default is parameter.default_factory is dataclasses.MISSING:
             raise InvalidSetting(f"{name} of the weak network {kind.name}", None, "given")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..core.errors import SteerclearWarning, UnsupportedModel
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from ..core.settings import whole
 from .copies import plain
 
@@ -20,7 +20,7 @@ TOKENS = {TEXT: 1, "encoder_attention_mask": 1, "encoder_hidden_states_mask": 1,
 
 
 @dataclass(frozen=True)
-class NarrowContext(WeakNetwork):
+class NarrowContext(Network):
     """The same network, given only the first tokens of the text.
 
     What a pipeline pools from the whole text (SDXL's, SD 3's and Flux's pooled embeddings) stays as it is.
@@ -51,7 +51,7 @@ class NarrowContext(WeakNetwork):
             )
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         names = tuple(inspect.signature(type(plain(network)).forward).parameters)[1:]
         warned = False
 
@@ -70,7 +70,7 @@ class NarrowContext(WeakNetwork):
                 )
             return value.narrow(TOKENS[name], 0, min(self.tokens, length))
 
-        def run(call: WeakCall) -> Any:
+        def run(call: Forward) -> Any:
             args = (narrowed(name, value) for name, value in zip(names, call.args, strict=False))
             return call.network(*args, **{name: narrowed(name, value) for name, value in call.kwargs.items()})
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.seeds import mixed
 from ..core.settings import finite, whole
 from .changed_weights import check_weights, running
@@ -16,7 +16,7 @@ from .copies import without_adapters
 
 
 @dataclass(frozen=True)
-class NoisedWeights(WeakNetwork):
+class NoisedWeights(Network):
     """The same network with Gaussian noise on the weights of its layers.
 
     Equation:
@@ -50,7 +50,7 @@ class NoisedWeights(WeakNetwork):
     def idle(self, network: Any) -> str | None:
         return "its strength is 0" if self.strength == 0 else None
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._noised)
 
     def _noised(self, path: str, weight: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import Module
 
 from ..core.errors import InvalidSetting, UnsupportedModel
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from .copies import is_moved, plain
 
 FITTING = (
@@ -32,7 +32,7 @@ FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_head
 
 
 @dataclass(frozen=True)
-class OtherNetwork(WeakNetwork):
+class OtherNetwork(Network):
     """Another network of the same kind: smaller, or less trained. ``steer(..., weak=network)`` means this.
 
     Args:
@@ -87,8 +87,8 @@ class OtherNetwork(WeakNetwork):
         return "it is the pipeline's own network" if _same(plain(network), plain(self.network)) else None
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
-        def run(call: WeakCall) -> Any:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
+        def run(call: Forward) -> Any:
             return self.network(*call.args, **call.kwargs)
 
         yield run

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import whole
 from .changed_weights import check_weights, running
 
 
 @dataclass(frozen=True)
-class QuantizedWeights(WeakNetwork):
+class QuantizedWeights(Network):
     """The same network with the weights of its layers rounded to a few levels.
 
     Equation:
@@ -41,7 +41,7 @@ class QuantizedWeights(WeakNetwork):
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._rounded)
 
     def _rounded(self, path: str, weight: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import finite
 from .adapters import Scales, check_known, running, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
-class WithLora(WeakNetwork):
+class WithLora(Network):
     """The same network with one more LoRA adapter, which is loaded and switched off in the pipeline itself.
 
     Args:
@@ -50,7 +50,7 @@ class WithLora(WeakNetwork):
     def idle(self, network: Any) -> str | None:
         return "the scale of its adapter is 0" if self.scale == 0 else None
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._wanted)
 
     def _wanted(self, active: Sequence[str]) -> Scales:

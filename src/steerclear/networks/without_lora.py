@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..core.errors import UnsupportedModel, in_words_of
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import texts
 from .adapters import Scales, check_known, running, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
-class WithoutLora(WeakNetwork):
+class WithoutLora(Network):
     """The same network with LoRA adapters off: autoguidance then strengthens what they do.
 
     The LoRA of the text encoders stays on: both networks read the same text.
@@ -46,7 +46,7 @@ class WithoutLora(WeakNetwork):
             )
         with_adapters(network, self._wanted)
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._wanted)
 
     def _wanted(self, active: Sequence[str]) -> Scales:

@@ -14,6 +14,7 @@ from .. import __version__
 from ..bridges.diffusers.asking import takes_classes
 from ..bridges.effects import of_latents, of_repeated
 from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from ..core.guidance import negative_has_no_effect, networks_of
 from ..core.laboratory import UNSURE, Column, Measurement
 from ..core.saving import stays_if_unwritable
 from ..core.seeds import checked_seeds
@@ -159,7 +160,7 @@ def compare(
     )
     methods = chosen_methods(question.methods, standard, prompt, negatives)
     if question.methods is None and model.weak is None:
-        methods = [method for method in methods if not method.guidance.needs_weak()]
+        methods = [method for method in methods if not networks_of(method.guidance, len(method.negative_prompts))]
     recipes = {
         method.name: recipe_of(model, method, question.num_inference_steps, question.height, question.width)
         for method in methods
@@ -220,7 +221,7 @@ def recipe_of(
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
-    weak = method.guidance.needs_weak()
+    weak = networks_of(method.guidance, len(method.negative_prompts))
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
@@ -337,7 +338,8 @@ def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]
         method: the method.
         levels: sigma / alpha of every step, as :class:`~steerclear.study.gallery.Picture` has them.
     """
-    idle_negative = method.guidance.negative_has_no_effect() if method.negative_prompts else None
+    negatives = len(method.negative_prompts)
+    idle_negative = negative_has_no_effect(method.guidance, negatives) if negatives else None
     idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
     reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
     return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]

@@ -22,6 +22,7 @@ from ..core.errors import (
     keeping,
     lacks_memory,
 )
+from ..core.guidance import networks_of
 from ..core.prompts import conjunction
 from ..core.records import Trace
 from ..core.schedulers import check_steps
@@ -128,7 +129,7 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
         if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
             both = conjunction(recipe.prompt, negative)
             check_prompt(pipe, "prompt together with the negative prompt", both)
-    if model.weak is None and recipe.built_guidance().needs_weak():
+    if model.weak is None and networks_of(recipe.built_guidance(), len(recipe.negative_prompts)):
         raise UnsupportedModel(
             f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
             f"has none; give one with {in_words_of('load_model(..., weak=...)', '--weak')}, such as an earlier snapshot, or "
@@ -162,7 +163,7 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
 
 def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     guidance = recipe.built_guidance()
-    weak = model.weak if guidance.needs_weak() else None
+    weak = model.weak if networks_of(guidance, len(recipe.negative_prompts)) else None
     return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
 
 

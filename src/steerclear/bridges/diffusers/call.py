@@ -15,8 +15,8 @@ from torch import Tensor
 from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, of_schedule
 from ...core.errors import SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
-from ...core.network import WeakCall, WeakNetwork, WeakRunner
+from ...core.guidance import Guidance, conditions_of
+from ...core.network import Forward, Network, Runner
 from ...core.records import Trace
 from ...core.schedulers import point, prediction_type
 from ..branches import Inputs, NetworkCall, Source, output_tensor, spans
@@ -55,13 +55,13 @@ class Steering:
     family: Family
     guidance: Guidance
     negatives: Negatives
-    weak: WeakNetwork | None
+    weak: Network | None
     max_batch: int | None
     run: Run
     attached: ExitStack = field(default_factory=ExitStack)
-    runners: dict[int, WeakRunner] = field(default_factory=dict)
+    runners: dict[int, Runner] = field(default_factory=dict)
 
-    def weak_runner(self, pipe: Any, network: Any) -> WeakRunner:
+    def weak_runner(self, pipe: Any, network: Any) -> Runner:
         """What runs the weak network beside a network of the pipeline."""
         if self.weak is None:
             raise UnsupportedModel("the guidance asks for a weak network, and none was given to steer")
@@ -203,7 +203,7 @@ class PipelineCall:
                 )
         self.seeds = seeds_of_images(self.arguments.get("generator"), call.batch_size)
         guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
-        for condition in self.guidance.further_conditions(len(self.negatives)):
+        for condition in conditions_of(self.guidance, len(self.negatives)):
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
         self.steering.run.trace = guided.trace
@@ -314,7 +314,7 @@ class PipelineCall:
                 output = call.network(*args, **kwargs)
             else:
                 seeds = self.seeds if rows is None else tuple(self.seeds[row] for row in rows.tolist())
-                output = runner(WeakCall(call.network, args, kwargs, (seeds * len(sources))[span], self.index))
+                output = runner(Forward(call.network, args, kwargs, (seeds * len(sources))[span], self.index))
             parts.append(self._latents(output_tensor(output)))
             self.dtype = parts[-1].dtype  # the pipeline is given back what its network would have given
             self.steering.run.forwards += 1
@@ -328,7 +328,7 @@ class PipelineCall:
         name = own.get(branch.condition, branch.condition)
         return self.network.cache_context(name if branch.network == MAIN else f"{branch.network}:{name}")
 
-    def _other_network(self, name: str) -> WeakRunner:
+    def _other_network(self, name: str) -> Runner:
         if name != "weak":
             raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steer")
         return self.steering.weak_runner(self.pipe, self.network)

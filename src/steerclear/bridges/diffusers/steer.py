@@ -11,8 +11,8 @@ import torch
 
 from ...core.engine import check_noise_level
 from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
-from ...core.guidance import Guidance
-from ...core.network import WeakNetwork
+from ...core.guidance import Guidance, networks_of
+from ...core.network import Network
 from ...core.settings import whole
 from ...guidance.rescaled import RescaledGuidance
 from ...networks.naming import as_weak
@@ -38,7 +38,7 @@ def steer(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | WeakNetwork | None = None,
+    weak: torch.nn.Module | Network | None = None,
     *,
     negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
@@ -101,7 +101,7 @@ def _checked(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None,
-    weak: WeakNetwork | None,
+    weak: Network | None,
     negative_class_labels: int | str | Sequence[int | str] | None,
     max_batch: int | None,
 ) -> Steering:
@@ -115,9 +115,9 @@ def _checked(
         if getattr(pipe, part, None) is None:
             raise UnsupportedModel(f"this {type(pipe).__name__} has no {part}; load it with one to steer it")
     negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
-    _check_weak(pipe, family, guidance, weak)
+    _check_weak(pipe, family, guidance, weak, len(negatives) or 1)  # one may come with the call
     _warn(effects.of_block(guidance, negatives, weak), ENTERED)
-    if weak is not None:
+    if weak is not None and networks_of(guidance, len(negatives) or 1):
         _warn(effects.of_weak(guidance, weak, getattr(pipe, family.network)), ENTERED)
     return Steering(family, guidance, negatives, weak, max_batch, Run())
 
@@ -154,9 +154,9 @@ def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: in
         check_readable(pipe, text, family, longest)
 
 
-def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: WeakNetwork | None) -> None:
+def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: Network | None, negatives: int) -> None:
     if weak is None:
-        if guidance.needs_weak():
+        if networks_of(guidance, negatives):
             raise UnsupportedModel(
                 f"{guidance.name} pushes away from a weak network, and none is given; give "
                 f"{in_words_of('steer(..., weak=...)', '--weak')} a smaller or less trained network of the same shape"
@@ -205,6 +205,7 @@ def _steered_call(
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
+    steering.guidance.branches(len(negatives))  # refuses a number that does not fit
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
     with ExitStack() as stack:

@@ -11,8 +11,8 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 
 from ...core.engine import of_schedule
 from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
-from ...core.network import WeakNetwork
+from ...core.guidance import Guidance, negative_has_no_effect, networks_of
+from ...core.network import Network
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
 from ...core.settings import finite, read_object
@@ -50,7 +50,7 @@ class Guider(BaseGuidance):
         *,
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
-        weak: torch.nn.Module | WeakNetwork | Mapping[str, Any] | None = None,
+        weak: torch.nn.Module | Network | Mapping[str, Any] | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
@@ -99,11 +99,11 @@ class Guider(BaseGuidance):
         self.register_to_config(guidance=guidance.to_config())
 
     @property
-    def weak(self) -> torch.nn.Module | WeakNetwork | None:
+    def weak(self) -> torch.nn.Module | Network | None:
         return self._weak
 
     @weak.setter
-    def weak(self, weak: torch.nn.Module | WeakNetwork | None) -> None:
+    def weak(self, weak: torch.nn.Module | Network | None) -> None:
         kind = as_weak(weak)
         self._weak = weak
         self.register_to_config(weak=None if kind is None or isinstance(kind, OtherNetwork) else kind.to_config())
@@ -209,7 +209,7 @@ class Guider(BaseGuidance):
 
     def _check_use(self, loop: Loop, negatives: Negatives) -> None:
         """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
-        if self.guidance.needs_weak() and self.weak is None:
+        if networks_of(self.guidance, len(negatives)) and self.weak is None:
             raise UnsupportedModel(
                 f"{self.guidance.name} pushes away from a weak network, and none is given; give "
                 f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
@@ -234,7 +234,7 @@ class Guider(BaseGuidance):
         if loop.state.get("prompt") is not None:
             of_call = given_to_call(loop.state.get("negative_prompt"), None)
             check_complete(of_call, loop.state.values)
-        elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
+        elif fields.has_negative and not len(self.negatives) and negative_has_no_effect(self.guidance) is None:
             of_call = Negatives((EMBEDDED,), from_call=True)
         else:
             of_call = Negatives()
@@ -262,7 +262,7 @@ def _warn(message: str) -> None:
 def guider(
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | WeakNetwork | None = None,
+    weak: torch.nn.Module | Network | None = None,
     *,
     start: float = 0.0,
     stop: float = 1.0,

@@ -12,8 +12,8 @@ from torch.nn import Module
 from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, check_noise_level
 from ...core.errors import SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
-from ...core.network import WeakCall, WeakNetwork, WeakRunner
+from ...core.guidance import Guidance, conditions_of, networks_of
+from ...core.network import Forward, Network, Runner
 from ...core.records import Trace
 from ...core.schedulers import point, prediction_type
 from ...guidance.unguided import Unguided
@@ -56,7 +56,7 @@ class GuiderRun:
     """
 
     def __init__(
-        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: Network | None, trace: Trace
     ) -> None:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
@@ -74,7 +74,7 @@ class GuiderRun:
         self._block = weakref.ref(loop.block)
         self._takeover = ExitStack()
         self._attached = ExitStack()
-        self._runners: dict[int, WeakRunner] = {}
+        self._runners: dict[int, Runner] = {}
 
     def is_of(self, loop: Loop) -> bool:
         """Whether this is the run of a loop."""
@@ -87,7 +87,7 @@ class GuiderRun:
             fields: inputs of the network.
         """
         check_noise_level(self.guidance, self.scheduler)
-        for condition in self.guidance.further_conditions(len(self.negatives)):
+        for condition in conditions_of(self.guidance, len(self.negatives)):
             self._inputs(fields, condition)
 
     def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
@@ -188,7 +188,7 @@ class GuiderRun:
             if branch.network == MAIN:
                 return original(*args, **kwargs)
             assert weak is not None
-            return weak(WeakCall(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
+            return weak(Forward(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
 
@@ -202,8 +202,8 @@ class GuiderRun:
         self._runners.clear()
         self._attached.close()
 
-    def _weak_runner(self, network: Module) -> WeakRunner | None:
-        if self.weak is None or not self.guidance.needs_weak():
+    def _weak_runner(self, network: Module) -> Runner | None:
+        if self.weak is None or not networks_of(self.guidance, len(self.negatives)):
             return None
         if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
             self.weak.check(self.pipe, network)
