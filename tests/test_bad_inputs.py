@@ -90,12 +90,12 @@ def test_whatever_follows_set_ends_in_a_sentence(setting: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize("name", sorted(network_kinds()))
 def test_whatever_a_weak_network_is_given_is_read_or_refused(name: str) -> None:
-    from steerclear.networks.naming import parse_weak
+    from steerclear.networks.shared.naming import parse_network
 
     for parameter in network_kinds()[name].parameters():
         for text in TYPED:
             try:
-                parse_weak(f"{name}:{parameter}={text}")
+                parse_network(f"{name}:{parameter}={text}")
             except SteerclearError as error:
                 assert len(str(error)) < 1000  # noqa: PT017
 

@@ -13,10 +13,10 @@ import torch
 
 import tiny
 from mutants import Mutant
+from skeleton_network import FaintSample
 from steerclear.bridges.diffusers.asking import check_prompt
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
-from steerclear.core.network import Network
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -742,7 +742,7 @@ def test_each_row_of_a_weak_pass_has_the_seed_of_its_image():
     calls = []
 
     @dataclass(frozen=True)
-    class Seen(Network):
+    class Seen(FaintSample):
         def check(self, pipe, network):
             calls.append("check")
 

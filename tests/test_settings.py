@@ -25,8 +25,8 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.networks.naming import parse_weak
 from steerclear.networks.noised_weights import NoisedWeights
+from steerclear.networks.shared.naming import parse_network
 from steerclear.networks.without_lora import WithoutLora
 from steerclear.study.compare import Question
 from steerclear.study.guidance_settings import build_guidance
@@ -67,7 +67,7 @@ def test_the_default_that_is_printed_for_an_evidence_can_be_typed_back(cls, para
 def test_the_default_of_a_weak_network_can_be_typed_back(cls, parameter) -> None:
     required = {"adapter": "style"} if cls.name == "with-lora" else {}
     typed = ",".join(f"{key}={value}" for key, value in {**required, parameter.name: parameter.default}.items())
-    same(parse_weak(f"{cls.name}:{typed}"), cls(**required))
+    same(parse_network(f"{cls.name}:{typed}"), cls(**required))
 
 
 @pytest.mark.parametrize(

@@ -729,7 +729,7 @@ def test_negative_prompts_that_cannot_be_used(pipe):
 
 
 def test_weak_networks_that_do_not_fit(pipe):
-    refused(pipe, UnsupportedModel, "pushes away from a weak network, and none is given", AutoGuidance(2.0))
+    refused(pipe, UnsupportedModel, "autoguidance asks for the weak network, and none is given", AutoGuidance(2.0))
     wide = tiny.unet(cross_attention_dim=24)
     refused(
         pipe,
@@ -747,7 +747,7 @@ def test_weak_networks_that_do_not_fit(pipe):
         weak=inpainting,
     )
     half = tiny.unet().to(torch.bfloat16)
-    refused(pipe, UnsupportedModel, r"weak\.to\(torch.float32\)", AutoGuidance(), weak=half)
+    refused(pipe, UnsupportedModel, r"network\.to\(torch.float32\)", AutoGuidance(), weak=half)
 
 
 @dataclass(frozen=True)
@@ -770,7 +770,10 @@ class AsksFor(Guidance):
 
 def test_settings_that_are_none(pipe):
     refused(pipe, InvalidSetting, r"guidance is 7\.5, but must be a guidance; such as ClassifierFree", 7.5)
-    refused(pipe, UnsupportedModel, "a network 'other' that was not given", AsksFor("other:positive"))
+    message = (
+        r"asks-for asks for the other network, and none is given; give steer\(\.\.\., networks=\{'other': \.\.\.\}\)"
+    )
+    refused(pipe, UnsupportedModel, message, AsksFor("other:positive"))
     with pytest.raises(InvalidSetting, match="max_batch is 0, but must be a whole number"):
         steered(pipe, CFG, max_batch=0)
     with pytest.raises(InvalidSetting, match="max_batch is True, but must be a whole number"):
@@ -815,7 +818,7 @@ def test_settings_without_effect_are_said(pipe):
     with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG, "beard"):
         trajectory(pipe)
     assert [warning.filename for warning in said] == [__file__]
-    with pytest.warns(SteerclearWarning, match="at guidance_scale 1 the negative prompt's share is exactly 0"):
+    with pytest.warns(SteerclearWarning, match="the negative prompt has no effect: guidance_scale is 1"):
         steered(pipe, NegativePromptGuidance(1.0), "beard")
     with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG):
         trajectory(pipe, negative_prompt="beard")

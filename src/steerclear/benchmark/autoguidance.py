@@ -8,6 +8,7 @@ from ..core.laboratory import Measurement
 from ..guidance.auto import AutoGuidance
 from ..guidance.unguided import Unguided
 from ..models.loading import Model
+from ..networks.shared.naming import WEAK
 from ..study.compare import Started
 from ..study.methods import Method
 from ..study.recipe import format_seeds
@@ -34,7 +35,7 @@ def benchmark_autoguidance(
         UnsupportedModel: a model without a weak network, or without a classifier of portraits.
         InvalidSetting: too few seeds for a Fréchet distance.
     """
-    if model.weak is None:
+    if WEAK not in model.networks:
         raise UnsupportedModel(
             f"the model {model.name!r} has no weak network to guide away from; measure a shipped model"
         )
@@ -44,7 +45,7 @@ def benchmark_autoguidance(
         num_inference_steps=num_inference_steps, batch_size=batch_size, on_method=on_method, on_progress=on_progress,
     )  # fmt: skip
     result = Benchmark(
-        model=model.name, model_digest=model.digest, weak_digest=model.weak_digest,
+        model=model.name, model_digest=model.digest, weak_digest=model.networks[WEAK].source.digest,
         scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
         seeds=format_seeds(seeds), claims=_against_unguided(found),
     )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..core.errors import in_words_of, shown
 from ..core.guidance import Guidance, negative_has_no_effect, networks_of
-from ..core.network import Network
 from ..core.schedulers import altered_denoised
 from .families import Family, is_distilled
 from .negatives import EMBEDDED, Negatives
@@ -18,23 +17,6 @@ NEGATIVE_SIZES = (
     "negative_aesthetic_score",
 )
 """Arguments of SDXL's calls that its network is told for the unconditional part."""
-
-
-def of_block(guidance: Guidance, negatives: Negatives, weak: Any) -> Iterator[str]:
-    """What is known when the ``with steer`` block begins."""
-    yield from of_negatives(guidance, negatives)
-    if weak is not None and not networks_of(guidance, len(negatives) or 1):
-        yield f"the weak network has no effect: {guidance.name} with these settings never asks for it"
-
-
-def of_weak(guidance: Guidance, weak: Network, network: Any) -> Iterator[str]:
-    """A weak network that does not differ from the network."""
-    reason = weak.idle(network)
-    if reason is not None:
-        yield (
-            f"the weak network has no effect: {reason}, so {guidance.name} has nothing to push away from; give one that is "
-            f"worse, such as {in_words_of('NoisedWeights(strength=0.1)', '--weak noised:0.1')}"
-        )
 
 
 def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:

@@ -63,7 +63,7 @@ def command(
     from ..models.loading import asked_to_load, load_model
     from ..study.compare import recipe_of
     from ..study.folders import default_folder, refuse_early, run_folder
-    from ..study.generate import check_recipe, generate, warn_of_idle_weak
+    from ..study.generate import check_recipe, generate, warn_of_idle_networks
     from ..study.guidance_settings import build_guidance, first_that_takes
     from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
     from ..study.recipe import checked_prompt, parse_seeds
@@ -93,7 +93,7 @@ def command(
         console().print(f"note: {note}", markup=False, soft_wrap=True)
     recipe = recipe_of(loaded, Method(built.name, built.name, text, negatives, built), steps, height, width)
     check_recipe(loaded, recipe)
-    warn_of_idle_weak(loaded, [recipe])
+    warn_of_idle_networks(loaded, [recipe])
     with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
         task = bars.add_task("images", total=None)
         pictures = generate(

@@ -1,6 +1,7 @@
 """Where a pipeline's networks are while they run, and where they wait."""
 
 import warnings
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,15 +17,15 @@ FINEST = "leaf_level"
 """Groups of single layers: every network has them, and blocks only some."""
 
 
-def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
-    """Bring a pipeline and its weak network to where they run.
+def place(pipe: Any, others: Iterable[Any], device: str, offload: str) -> None:
+    """Bring a pipeline and the networks beside its own to where they run.
 
-    The weak network is no part of the pipeline: under "model" it stays on the device, under "sequential" and "group" it
-    is offloaded as the pipeline's own networks are.
+    These are no parts of the pipeline: under "model" they stay on the device, under "sequential" and "group" they
+    are offloaded as the pipeline's own networks are.
 
     Args:
         pipe: the pipeline.
-        weak: a network; anything else needs no place.
+        others: networks; anything else among them needs no place.
         device: a torch device.
         offload: one of :data:`OFFLOADS`.
 
@@ -43,18 +44,22 @@ def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
         pipe.to(target)
     else:
         _offload(pipe, target, offload)
-    if not isinstance(weak, torch.nn.Module):
-        return
+    for network in others:
+        if isinstance(network, torch.nn.Module):
+            _place_beside(network, target, offload)
+
+
+def _place_beside(network: torch.nn.Module, target: torch.device, offload: str) -> None:
     if offload == "sequential":
         from accelerate import cpu_offload
 
-        cpu_offload(weak, target)
+        cpu_offload(network, target)
     elif offload == "group":
         from diffusers.hooks import apply_group_offloading
 
-        apply_group_offloading(weak, target, offload_type=FINEST)
+        apply_group_offloading(network, target, offload_type=FINEST)
     else:
-        weak.to(target)
+        network.to(target)
 
 
 def usable(device: str) -> torch.device:

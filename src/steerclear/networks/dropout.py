@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
 from ..core.network import Forward, Network, Runner
 from ..core.seeds import MIXING, STRIDE, mixed
 from ..core.settings import finite, texts, whole
-from .copies import beside, chosen, is_adapter, plain
+from .shared.copies import beside, chosen, is_adapter, plain
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class SeededDropout(Network):
         texts("layers", self.layers, "paths of layers")
         if not self.layers:
             raise InvalidSetting("layers", self.layers, "at least one path", "leave it out for all")
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        has_dropout = any(isinstance(module, Dropout) for module in plain(network).modules())
+        return (cls(0.3, 1),) if has_dropout else ()
 
     def check(self, pipe: Any, network: Any) -> None:
         with self.attached(pipe, network):

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import Module
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
 from ..core.network import Forward, Network, Runner
 from ..core.settings import texts
-from .copies import beside, chosen, copied, plain
+from .shared.copies import beside, chosen, copied, plain
 
 MIDDLE = ("mid_block",)
 """What is left out by default."""
@@ -48,6 +48,13 @@ class DroppedLayers(Network):
         texts("layers", self.layers, "paths of layers")
         if not self.layers:
             raise InvalidSetting("layers", self.layers, "at least one path of a layer")
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        attentions = [
+            path for path, layer in network.named_modules() if PASSING.get(type(layer).__name__) is _attention
+        ]
+        return (cls((attentions[0],)),) if attentions else ()
 
     def check(self, pipe: Any, network: Any) -> None:
         with self.attached(pipe, network):

@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from ..core.errors import SteerclearWarning, UnsupportedModel
 from ..core.network import Forward, Network, Runner
 from ..core.settings import whole
-from .copies import plain
+from .shared.copies import plain
 
 TEXT = "encoder_hidden_states"
 TOKENS = {TEXT: 1, "encoder_attention_mask": 1, "encoder_hidden_states_mask": 1, "txt_ids": -2}
@@ -43,6 +43,10 @@ class NarrowContext(Network):
 
     def __post_init__(self) -> None:
         whole("tokens", self.tokens, low=1)
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(3),) if TEXT in inspect.signature(type(plain(network)).forward).parameters else ()
 
     def check(self, pipe: Any, network: Any) -> None:
         if TEXT not in inspect.signature(type(plain(network)).forward).parameters:

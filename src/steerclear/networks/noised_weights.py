@@ -3,7 +3,7 @@
 import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from ..core.network import Network, Runner
 from ..core.seeds import mixed
 from ..core.settings import finite, whole
-from .changed_weights import check_weights, running
-from .copies import without_adapters
+from .shared.copies import without_adapters
+from .shared.second_weights import check_weights, running
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class NoisedWeights(Network):
     def __post_init__(self) -> None:
         finite("strength", self.strength, low=0)
         whole("seed", self.seed, low=0)
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(0.2, 4),)
 
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)

@@ -2,13 +2,13 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from ..core.network import Network, Runner
 from ..core.settings import whole
-from .changed_weights import check_weights, running
+from .shared.second_weights import check_weights, running
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class QuantizedWeights(Network):
 
     def __post_init__(self) -> None:
         whole("bits", self.bits, low=2, high=16)
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(3),)
 
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
 from ..core.network import Network, Runner
 from ..core.settings import finite
-from .adapters import Scales, check_known, running, switched_on, with_adapters
+from .shared.adapters import Scales, check_known, running, some_adapter, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class WithLora(Network):
         if not isinstance(self.adapter, str) or not self.adapter:
             raise InvalidSetting("adapter", self.adapter, "the name of a LoRA adapter")
         finite("scale", self.scale)
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return tuple(cls(adapter, 0.7) for adapter in some_adapter(network, on=False))
 
     def check(self, pipe: Any, network: Any) -> None:
         check_known(network, (self.adapter,))

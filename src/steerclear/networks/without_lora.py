@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..core.errors import UnsupportedModel, in_words_of
 from ..core.network import Network, Runner
 from ..core.settings import texts
-from .adapters import Scales, check_known, running, switched_on, with_adapters
+from .shared.adapters import Scales, check_known, running, some_adapter, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class WithoutLora(Network):
 
     def __post_init__(self) -> None:
         texts("adapters", self.adapters, "names of LoRA adapters")
+
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return tuple(cls((adapter,)) for adapter in some_adapter(network, on=True))
 
     def check(self, pipe: Any, network: Any) -> None:
         check_known(network, self.adapters)

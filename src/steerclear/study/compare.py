@@ -24,10 +24,11 @@ from ..laboratories.portraits import FEWEST_FOR_FRECHET, PortraitLaboratory
 from ..metrics.estimates import INTERVAL_NEEDS
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
+from ..networks.shared.naming import WEAK, to_give
 from ..testbeds.portraits import SIZE
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
-from .generate import check_model, check_recipe, generate, warn_of_idle_weak
+from .generate import check_model, check_recipe, generate, warn_of_idle_networks
 from .measure import circumstances, pixel_change, pixels
 from .methods import TAKE_SCALE, Method, chosen_methods, standard_methods, unmeasured
 from .recipe import HALVES, MOST_STEPS, NOT_ASKED, SMALLEST, Recipe, checked_prompt, decoded, format_seeds
@@ -159,15 +160,19 @@ def compare(
         prompt, negatives, guidance_scale=question.guidance_scale, auto_scale=question.auto_scale
     )
     methods = chosen_methods(question.methods, standard, prompt, negatives)
-    if question.methods is None and model.weak is None:
-        methods = [method for method in methods if not networks_of(method.guidance, len(method.negative_prompts))]
+    if question.methods is None:
+        methods = [
+            method
+            for method in methods
+            if model.networks.keys() >= set(networks_of(method.guidance, len(method.negative_prompts)))
+        ]
     recipes = {
         method.name: recipe_of(model, method, question.num_inference_steps, question.height, question.width)
         for method in methods
     }
     for recipe in recipes.values():
         check_recipe(model, recipe)
-    warn_of_idle_weak(model, list(recipes.values()))
+    warn_of_idle_networks(model, list(recipes.values()))
     _warn_of_idle_scales(question, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     made: dict[str, list[Picture]] = {}
@@ -221,12 +226,12 @@ def recipe_of(
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
-    weak = networks_of(method.guidance, len(method.negative_prompts))
+    asked = networks_of(method.guidance, len(method.negative_prompts))
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=guidance.to_config(), weak=model.weak_name if weak else None,
-        weak_digest=model.weak_digest if weak else None, **numbers,
+        guidance=guidance.to_config(),
+        networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
     )  # fmt: skip
 
 
@@ -253,7 +258,7 @@ def _identity(model: Model, question: Question) -> dict[str, Any]:
     """What two runs in one folder must share."""
     of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
     return of_model | asked_of(question) | {
-        "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name, "weak_digest": model.weak_digest,
+        "loras": [asdict(lora) for lora in model.loras], "networks": {name: asdict(found.source) for name, found in model.networks.items()},
     }  # fmt: skip
 
 
@@ -322,8 +327,8 @@ def _results(
     columns = ([] if laboratory is None else laboratory.columns()) + [MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        command=command, prompt=prompt, negative_prompts=list(negatives), **_settings(model), weak=model.weak_name,
-        weak_digest=model.weak_digest, num_inference_steps=question.num_inference_steps, height=question.height,
+        command=command, prompt=prompt, negative_prompts=list(negatives), **_settings(model),
+        networks={name: found.source for name, found in model.networks.items()}, num_inference_steps=question.num_inference_steps, height=question.height,
         width=question.width, seeds=format_seeds(question.seeds),
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
         target=None if laboratory is None else laboratory.target, notes=[*_notes(model, methods, laboratory, question), *unsure_notes(rows)],
@@ -380,8 +385,8 @@ def _notes(
         )
     else:
         notes.extend(laboratory.notes)
-    if question.methods is None and model.weak is None:
-        give = in_words_of("load_model(..., weak=...)", "--weak")
+    if question.methods is None and WEAK not in model.networks:
+        give = to_give(WEAK, "load_model")
         notes.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if laboratory is not None and len(question.seeds) < FEWEST_FOR_FRECHET:
         notes.append(f"The Fréchet distance is left out: it needs at least {FEWEST_FOR_FRECHET} images.")

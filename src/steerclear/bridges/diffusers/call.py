@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,12 +16,13 @@ from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, of_schedule
 from ...core.errors import SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance, conditions_of
-from ...core.network import Forward, Network, Runner
+from ...core.network import Forward
 from ...core.records import Trace
 from ...core.schedulers import point, prediction_type
 from ..branches import Inputs, NetworkCall, Source, output_tensor, spans
 from ..families import POSITIVE, UNCONDITIONAL, Family, prediction_channels
 from ..negatives import Negatives
+from ..networks import Attached, seeds_of_images
 from .controlnet import ControlNetCall
 from .labels import Labels
 from .texts import Texts
@@ -55,19 +56,9 @@ class Steering:
     family: Family
     guidance: Guidance
     negatives: Negatives
-    weak: Network | None
+    attached: Attached
     max_batch: int | None
     run: Run
-    attached: ExitStack = field(default_factory=ExitStack)
-    runners: dict[int, Runner] = field(default_factory=dict)
-
-    def weak_runner(self, pipe: Any, network: Any) -> Runner:
-        """What runs the weak network beside a network of the pipeline."""
-        if self.weak is None:
-            raise UnsupportedModel("the guidance asks for a weak network, and none was given to steer")
-        if id(network) not in self.runners:  # the pipeline's network may be replaced inside of the block
-            self.runners[id(network)] = self.attached.enter_context(self.weak.attached(pipe, network))
-        return self.runners[id(network)]
 
 
 current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_call", default=None)
@@ -302,7 +293,7 @@ class PipelineCall:
         return self.control.again(part, read, rows, self.steering.max_batch) if read else {}
 
     def _forward(self, call: NetworkCall, network: str, sources: Sequence[Source], rows: Tensor | None) -> Tensor:
-        runner = None if network == MAIN else self._other_network(network)
+        runner = None if network == MAIN else self.steering.attached.runner(network, self.pipe, self.network)
         size = call.batch_size if rows is None else len(rows)
         parts = []
         for span in spans(size * len(sources), self.steering.max_batch):
@@ -328,11 +319,6 @@ class PipelineCall:
         name = own.get(branch.condition, branch.condition)
         return self.network.cache_context(name if branch.network == MAIN else f"{branch.network}:{name}")
 
-    def _other_network(self, name: str) -> Runner:
-        if name != "weak":
-            raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steer")
-        return self.steering.weak_runner(self.pipe, self.network)
-
 
 def _is_together(condition: str) -> bool:
     return condition.startswith("conjunction")
@@ -351,21 +337,6 @@ def handler(module: Any) -> Callable[..., Any] | None:
 def repeated(prediction: Tensor, times: int) -> Tensor:
     """The same prediction for several parts of a batch."""
     return prediction if times == 1 else torch.cat([prediction] * times)
-
-
-def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
-    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
-
-    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
-    (5, 3)
-    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
-    ((5, 6), (0, 1))
-    """
-    if isinstance(generator, (list, tuple)) and len(generator) == images:
-        return tuple(own.initial_seed() for own in generator)
-    only = generator[0] if isinstance(generator, (list, tuple)) else generator
-    first = 0 if only is None else only.initial_seed()
-    return tuple(first + image for image in range(images))
 
 
 def network_kind(network: Any) -> Any:

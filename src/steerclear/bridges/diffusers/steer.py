@@ -4,21 +4,22 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
 
 from ...core.engine import check_noise_level
-from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
-from ...core.guidance import Guidance, networks_of
+from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
+from ...core.guidance import Guidance
 from ...core.network import Network
 from ...core.settings import whole
 from ...guidance.rescaled import RescaledGuidance
-from ...networks.naming import as_weak
+from ...networks.shared.naming import as_networks
 from .. import effects
 from ..families import Family, family_of
 from ..negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
+from ..networks import Attached, check_given, of_idle, of_unasked
 from ..takeover import replaced_methods, routed_call
 from .call import PipelineCall, Run, Steering, current, handler
 from .labels import class_numbers
@@ -40,6 +41,7 @@ def steer(
     negative_prompt: str | Sequence[str] | None = None,
     weak: torch.nn.Module | Network | None = None,
     *,
+    networks: Mapping[str, torch.nn.Module | Network] | None = None,
     negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
 ) -> Iterator[Run]:
@@ -58,14 +60,15 @@ def steer(
         negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its
             own. It may be given to the pipeline's call instead, as diffusers has it.
         weak: a worse network, for guidances that push away from it: a network of the same shape, or a way to make one
-            of the pipeline's own.
+            of the pipeline's own. The same as ``networks={"weak": ...}``.
+        networks: name -> network, for guidances that ask for others by name, as ``{"perturbed": DroppedLayers(...)}``.
         negative_class_labels: the same as ``negative_prompt`` for pipelines that have classes: numbers, or names where
             the pipeline has them.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
 
     Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
 
-    A weak network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
+    A network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
     call, where it has a list of them. With one generator or none it is that one's seed (or 0) + k, so that only a list
     makes images independent of the batch they are in.
 
@@ -73,7 +76,7 @@ def steer(
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
 
     Raises:
-        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
+        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a network that is
             missing or does not fit; when the pipeline is called, a scheduler that does not say the noise level to a
             guidance that needs it.
         PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
@@ -86,22 +89,22 @@ def steer(
     Warns:
         SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
-    steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
+    given = as_networks(weak, networks)
+    steering = _checked(pipe, guidance, negative_prompt, given, negative_class_labels, max_batch)
     name = f"this {type(pipe).__name__}"
-    with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
+    with closing(steering.attached), replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
         try:
             yield steering.run
         finally:
             del _steered[id(pipe)]
-            steering.runners.clear()
 
 
 def _checked(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None,
-    weak: Network | None,
+    networks: Mapping[str, Network],
     negative_class_labels: int | str | Sequence[int | str] | None,
     max_batch: int | None,
 ) -> Steering:
@@ -115,11 +118,14 @@ def _checked(
         if getattr(pipe, part, None) is None:
             raise UnsupportedModel(f"this {type(pipe).__name__} has no {part}; load it with one to steer it")
     negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
-    _check_weak(pipe, family, guidance, weak, len(negatives) or 1)  # one may come with the call
-    _warn(effects.of_block(guidance, negatives, weak), ENTERED)
-    if weak is not None and networks_of(guidance, len(negatives) or 1):
-        _warn(effects.of_weak(guidance, weak, getattr(pipe, family.network)), ENTERED)
-    return Steering(family, guidance, negatives, weak, max_batch, Run())
+    network, count = getattr(pipe, family.network), len(negatives) or 1  # one may come with the call
+    check_given(guidance, count, networks, "steer")
+    for other in networks.values():
+        other.check(pipe, network)
+    _warn(effects.of_negatives(guidance, negatives), ENTERED)
+    _warn(of_unasked(guidance, count, networks), ENTERED)
+    _warn(of_idle(guidance, count, networks, network), ENTERED)
+    return Steering(family, guidance, negatives, Attached(networks), max_batch, Run())
 
 
 def _warn(messages: Iterator[str], stacklevel: int) -> None:
@@ -152,17 +158,6 @@ def _negatives_of_block(
 def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: int | None) -> None:
     for text in negatives.all_texts():
         check_readable(pipe, text, family, longest)
-
-
-def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: Network | None, negatives: int) -> None:
-    if weak is None:
-        if networks_of(guidance, negatives):
-            raise UnsupportedModel(
-                f"{guidance.name} pushes away from a weak network, and none is given; give "
-                f"{in_words_of('steer(..., weak=...)', '--weak')} a smaller or less trained network of the same shape"
-            )
-        return
-    weak.check(pipe, getattr(pipe, family.network))
 
 
 def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
@@ -205,7 +200,7 @@ def _steered_call(
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
-    steering.guidance.branches(len(negatives))  # refuses a number that does not fit
+    check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
     with ExitStack() as stack:

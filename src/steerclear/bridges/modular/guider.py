@@ -11,7 +11,7 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 
 from ...core.engine import of_schedule
 from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance, negative_has_no_effect, networks_of
+from ...core.guidance import Guidance, negative_has_no_effect
 from ...core.network import Network
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
@@ -19,10 +19,11 @@ from ...core.settings import finite, read_object
 from ...core.shelf import from_config
 from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
-from ...networks.naming import as_weak, weak_from_config
 from ...networks.other_network import OtherNetwork
-from ..effects import of_block, of_latents, scale_of
+from ...networks.shared.naming import as_networks, named, network_from_config
+from ..effects import of_latents, of_negatives, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from ..networks import check_given, of_unasked
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
@@ -34,10 +35,11 @@ class Guider(BaseGuidance):
 
     Made by :func:`guider`, which says what the arguments mean.
 
-    Attributes (the first two can be set, and what is set is saved):
+    Attributes (all but the trace can be set, and what is set is saved):
         guidance: how predictions become one.
         weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
             guider that was loaded.
+        networks: the others by name, likewise.
         trace: what the guidance did in the last run of the pipeline, per image and step.
     """
 
@@ -51,6 +53,7 @@ class Guider(BaseGuidance):
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
         weak: torch.nn.Module | Network | Mapping[str, Any] | None = None,
+        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
@@ -64,7 +67,9 @@ class Guider(BaseGuidance):
         super().__init__(start, stop, enabled)
         self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
-        self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
+        named(weak, networks)
+        self.networks = {name: _restored(network) for name, network in (networks or {}).items() if network is not None}
+        self.weak = _restored(weak)
         self.trace = Trace()
         self._run: GuiderRun | None = None
         self._idle = False  # whether the run began when no step was to be guided
@@ -82,8 +87,8 @@ class Guider(BaseGuidance):
         return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
-        """A copy, with some settings changed; a weak network is the same one."""
-        return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+        """A copy, with some settings changed; the networks are the same ones."""
+        return super().new(**{"weak": self.weak, "networks": self.networks, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
 
     @property
     def guidance(self) -> Guidance:
@@ -104,9 +109,19 @@ class Guider(BaseGuidance):
 
     @weak.setter
     def weak(self, weak: torch.nn.Module | Network | None) -> None:
-        kind = as_weak(weak)
+        as_networks(weak, self.networks)
         self._weak = weak
-        self.register_to_config(weak=None if kind is None or isinstance(kind, OtherNetwork) else kind.to_config())
+        self.register_to_config(weak=_stored(weak))
+
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module | Network]:
+        return self._networks
+
+    @networks.setter
+    def networks(self, networks: Mapping[str, torch.nn.Module | Network]) -> None:
+        as_networks(None, networks)
+        self._networks = dict(networks)
+        self.register_to_config(networks={name: _stored(network) for name, network in networks.items()})
 
     @property
     def guidance_scale(self) -> float:
@@ -198,26 +213,26 @@ class Guider(BaseGuidance):
                 f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
                 f"{steps} steps to it; set them farther apart"
             )
-        guidance, weak = (self.guidance, as_weak(self.weak)) if active else (Unguided(), None)
+        guidance = self.guidance if active else Unguided()
+        networks = as_networks(self.weak, self.networks) if active else {}
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
-            self._check_use(loop, negatives)
-        run = GuiderRun(loop, guidance, negatives, weak, trace)
+            self._check_use(loop, negatives, networks)
+        run = GuiderRun(loop, guidance, negatives, networks, trace)
         run.check(fields)
         self._idle = not active
         return run
 
-    def _check_use(self, loop: Loop, negatives: Negatives) -> None:
-        """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
-        if networks_of(self.guidance, len(negatives)) and self.weak is None:
-            raise UnsupportedModel(
-                f"{self.guidance.name} pushes away from a weak network, and none is given; give "
-                f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
-                f"guider.weak on a guider that was loaded: a network is not saved with it"
-            )
+    def _check_use(self, loop: Loop, negatives: Negatives, networks: Mapping[str, Network]) -> None:
+        """Refuse to begin without a network that is asked for, and warn of what is given and has no effect."""
+        remark = (
+            ", and set guider.weak or guider.networks on a guider that was loaded: a torch module is not saved with it"
+        )
+        check_given(self.guidance, len(negatives), networks, "steerclear.guider", remark)
         scheduler, evaluations = loop.pipe.scheduler, len(loop.block.timesteps)
         for message in (
-            *of_block(self.guidance, negatives, self.weak),
+            *of_negatives(self.guidance, negatives),
+            *of_unasked(self.guidance, len(negatives), networks),
             *of_latents(scheduler),
             *of_schedule(self.guidance, scheduler, loop.block.timesteps[0], evaluations),
         ):
@@ -255,6 +270,15 @@ class Guider(BaseGuidance):
         return loop is not None and self._run is not None and self._run.is_of(loop)
 
 
+def _restored(network: Any) -> Any:
+    return network_from_config(network) if isinstance(network, Mapping) else network
+
+
+def _stored(network: torch.nn.Module | Network | None) -> dict[str, Any] | None:
+    """The plain values of a kind; None for a torch module, which has none."""
+    return network.to_config() if isinstance(network, Network) and not isinstance(network, OtherNetwork) else None
+
+
 def _warn(message: str) -> None:
     warnings.warn(message, SteerclearWarning, stacklevel=2)
 
@@ -264,6 +288,7 @@ def guider(
     negative_prompt: str | Sequence[str] | None = None,
     weak: torch.nn.Module | Network | None = None,
     *,
+    networks: Mapping[str, torch.nn.Module | Network] | None = None,
     start: float = 0.0,
     stop: float = 1.0,
     enabled: bool = True,
@@ -277,27 +302,28 @@ def guider(
         guidance: how predictions become one.
         negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
             One may be given to the pipeline's call instead, as diffusers has it.
-        weak: for guidances that push away from a worse network: one of the same shape, or a kind of weak network that is
-            made of the pipeline's own, for each run anew.
+        weak: for guidances that push away from a worse network: one of the same shape, or a kind of network that is made of
+            the pipeline's own, for each run anew.
+        networks: name -> network, for guidances that ask for others by name, as ``{"perturbed": DroppedLayers(...)}``.
         start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
             conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
 
     Raises:
-        InvalidSetting: what is not a guidance or not a weak network, or a share of the steps outside of [0, 1].
+        InvalidSetting: what is not a guidance or not a network, or a share of the steps outside of [0, 1].
         PromptError: a negative prompt that is empty.
 
     When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step
     that it guides):
 
     Raises:
-        UnsupportedModel: the weak network is missing or does not fit, or the guider is no component of the pipeline.
+        UnsupportedModel: a network is missing or does not fit, or the guider is no component of the pipeline.
         PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
 
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.
     """
     return Guider(
-        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, networks=networks, start=finite("start", start, low=0, high=1),
         stop=finite("stop", stop, low=0, high=1), enabled=enabled,
     )  # fmt: skip

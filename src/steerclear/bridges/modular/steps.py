@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,20 +13,17 @@ from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, check_noise_level
 from ...core.errors import SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance, conditions_of, networks_of
-from ...core.network import Forward, Network, Runner
+from ...core.network import Forward, Network
 from ...core.records import Trace
 from ...core.schedulers import point, prediction_type
 from ...guidance.unguided import Unguided
 from ..branches import map_tensors
-from ..diffusers.call import seeds_of_images
-from ..effects import of_weak
 from ..negatives import Negatives
+from ..networks import Attached, of_idle, seeds_of_images
 from ..takeover import routed_call
 from .conditions import Fields, is_prompt
 from .running import Loop
 from .texts import Texts
-
-WEAK = "weak"
 
 Evaluation = tuple[Branch, Tensor | None]
 """A branch, and the images that it is needed for; None for all."""
@@ -51,16 +48,16 @@ class GuiderRun:
         loop: the pipeline's loop.
         guidance: how it is guided.
         negatives: the negative prompts.
-        weak: how the network becomes a worse one, or None.
+        networks: the networks beside the loop's own, by name.
         trace: what the guidance did goes there.
     """
 
     def __init__(
-        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: Network | None, trace: Trace
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, networks: Mapping[str, Network], trace: Trace
     ) -> None:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
-        self.negatives, self.weak, self.trace = negatives, weak, trace
+        self.negatives, self.trace = negatives, trace
         self.texts = Texts(loop, negatives)
         images = len(loop.block.latents)
         self.seeds = seeds_of_images(loop.state.get("generator"), images)
@@ -73,8 +70,7 @@ class GuiderRun:
         self.total = len(loop.block.timesteps)
         self._block = weakref.ref(loop.block)
         self._takeover = ExitStack()
-        self._attached = ExitStack()
-        self._runners: dict[int, Runner] = {}
+        self._attached = Attached(networks)
 
     def is_of(self, loop: Loop) -> bool:
         """Whether this is the run of a loop."""
@@ -156,7 +152,7 @@ class GuiderRun:
         return fields.under(condition, self.texts.encoded(condition))
 
     def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
-        """Before the loop calls its network: put the weak one in its place, or pick the images, where that is asked for.
+        """Before the loop calls its network: put another one in its place, or pick the images, where that is asked for.
 
         It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
         ours, and the rest is undone together with the generator.
@@ -166,17 +162,14 @@ class GuiderRun:
             is_ours: whether the call that came is the loop's.
 
         Raises:
-            UnsupportedModel: the network cannot be made a weak one.
+            UnsupportedModel: the network cannot be made one that the guidance asks for.
         """
         assert self.running is not None
         branch, rows = self.running
-        weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
+        self._attach(network)  # at once, so that what does not fit is refused before anything runs
         if branch.network == MAIN and rows is None:
             return
-        if branch.network not in (MAIN, WEAK):
-            raise UnsupportedModel(
-                f"the guidance asks for a network {branch.network!r}, and there is none but {WEAK!r}"
-            )
+        other = None if branch.network == MAIN else self._attached.runner(branch.network, self.pipe, network)
         chosen = list(range(self.engine.batch_size)) if rows is None else rows.tolist()
 
         def of_rows(path: str, tensor: Tensor) -> Tensor:
@@ -185,10 +178,9 @@ class GuiderRun:
         def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.release()
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
-            if branch.network == MAIN:
+            if other is None:
                 return original(*args, **kwargs)
-            assert weak is not None
-            return weak(Forward(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
+            return other(Forward(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
 
@@ -197,20 +189,21 @@ class GuiderRun:
         self._takeover.close()
 
     def close(self) -> None:
-        """At the end of the run: leave the weak network, too."""
+        """At the end of the run: leave the other networks, too."""
         self.release()
-        self._runners.clear()
         self._attached.close()
 
-    def _weak_runner(self, network: Module) -> Runner | None:
-        if self.weak is None or not networks_of(self.guidance, len(self.negatives)):
-            return None
-        if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
-            self.weak.check(self.pipe, network)
-            for message in of_weak(self.guidance, self.weak, network):
-                warnings.warn(message, SteerclearWarning, stacklevel=2)
-            self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
-        return self._runners[id(network)]
+    def _attach(self, network: Module) -> None:
+        asked = networks_of(self.guidance, len(self.negatives))
+        new = [name for name in asked if not self._attached.has(name, network)]
+        if not new:
+            return  # a pipeline may have one network for the noisy steps and one for the others
+        for name in new:
+            self._attached.networks[name].check(self.pipe, network)
+        for message in of_idle(self.guidance, len(self.negatives), self._attached.networks, network):
+            warnings.warn(message, SteerclearWarning, stacklevel=2)
+        for name in new:
+            self._attached.runner(name, self.pipe, network)
 
 
 def _key(branch: Branch, rows: Tensor | None) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch.nn import Module
 
-from ..core.errors import UnknownName, UnsupportedModel, in_words_of
-from ..core.network import Forward, Runner
+from ...core.errors import UnknownName, UnsupportedModel, in_words_of
+from ...core.network import Forward, Runner
 from .copies import beside, copied, plain
 
 Scales = Mapping[str, float | None]
@@ -50,6 +50,15 @@ def check_known(network: Any, names: Sequence[str]) -> None:
 def loaded(network: Any) -> set[str]:
     """Names of the adapters that the network has, on or off."""
     return {name for layer in adapted_layers(network).values() for name in layer.scaling}
+
+
+def some_adapter(network: Any, *, on: bool) -> list[str]:
+    """The first of the adapters that are on, or off; none where there is none, nor for a network without adapters."""
+    try:
+        names = switched_on(network) if on else loaded(network) - switched_on(network)
+    except UnsupportedModel:
+        return []
+    return sorted(names)[:1]
 
 
 def switched_on(network: Any) -> set[str]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from ..core.errors import UnsupportedModel
-from ..core.network import Forward, Runner
-from ..core.numerics import wide
+from ...core.errors import UnsupportedModel
+from ...core.network import Forward, Runner
+from ...core.numerics import wide
 from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading
 
 WEIGHT = "weight"
