@@ -14,7 +14,6 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-import steerclear
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
@@ -916,11 +915,6 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
         steer(pipe, AutoGuidance(2.0), weak=WithoutLora()),
     ):
         pipe("a red hat")
-
-
-def test_kinds_are_exported_by_their_names():
-    for kind in network_kinds().values():
-        assert getattr(steerclear, kind.__name__) is kind
 
 
 # the page

@@ -61,6 +61,25 @@ class Steering:
     run: Run
 
 
+@dataclass
+class Evaluation:
+    """What is known between two moves of the scheduler; each evaluation begins with nothing.
+
+    Attributes:
+        unscaled: the noisy sample of all parts, as the scheduler has it; None where it does not scale its input.
+        control: how the ControlNet ran; None where there is none.
+        calls: how often the pipeline called its network.
+        answered: the first of these calls.
+        prediction: the guided prediction, which every call is given.
+    """
+
+    unscaled: Tensor | None = None
+    control: ControlNetCall | None = None
+    calls: int = 0
+    answered: NetworkCall | None = None
+    prediction: Tensor | None = None
+
+
 current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_call", default=None)
 """The steered pipeline call that this thread and context is inside of."""
 
@@ -97,19 +116,16 @@ class PipelineCall:
         self.seeds: tuple[int, ...] = ()
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
-        self.answered: NetworkCall | None = None
-        self.control: ControlNetCall | None = None
         self.control_reads: frozenset[str] | None = None
-        self.unscaled: Tensor | None = None
-        self.prediction: Tensor | None = None
         self.dtype: torch.dtype | None = None
-        self.index = self.calls = 0  # of evaluations, and of the network's calls in this one
+        self.index = 0  # of evaluations
+        self.now = Evaluation()
         steering.run.forwards = 0
         steering.run.trace = Trace()
 
     def before_network(self, unscaled: Tensor) -> None:
         """The noisy sample of all parts, as the scheduler has it."""
-        self.unscaled = unscaled
+        self.now.unscaled = unscaled
 
     def on_controlnet(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the ControlNet as ever, and remember how."""
@@ -118,19 +134,19 @@ class PipelineCall:
         call = NetworkCall(network, names, args, kwargs, self._parts(), self.family.shared)
         if call.argument("guess_mode"):
             call = NetworkCall(network, names, args, kwargs, (POSITIVE,), self.family.shared)
-        self.control = ControlNetCall(call, output, self.family.controls)
+        self.now.control = ControlNetCall(call, output, self.family.controls)
         return output
 
     def on_network(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
-        self.calls += 1
-        if self.calls > self.family.calls_a_step:
-            raise self._stray(f"{self.calls} times")
+        self.now.calls += 1
+        if self.now.calls > self.family.calls_a_step:
+            raise self._stray(f"{self.now.calls} times")
         call = NetworkCall(network, self.names, args, kwargs, self._parts(), self.family.shared)
-        if self.prediction is not None:
+        if self.now.prediction is not None:
             self._check_same_point(call)
-            return self._given_back(self.prediction, kwargs)
-        self.asking = self.answered = call
+            return self._given_back(self.now.prediction, kwargs)
+        self.asking = self.now.answered = call
         try:
             if self.guided is None:
                 self.guided = self._begin(call)
@@ -141,21 +157,22 @@ class PipelineCall:
             guided = self.guided.predict(self._point(call))
         finally:
             self.asking = None
-        self.prediction = guided.to(self.dtype)
-        return self._given_back(repeated(self.prediction, len(call.parts)), kwargs)
+        self.now.prediction = guided.to(self.dtype)
+        return self._given_back(repeated(self.now.prediction, len(call.parts)), kwargs)
 
     def before_step(self, prediction: Tensor) -> Tensor:
         """The exact guided prediction: what the pipeline made of it may have been rounded or rescaled."""
-        if self.prediction is None:
+        if self.now.prediction is None:
             return prediction
-        return repeated(self.prediction, len(prediction) // len(self.prediction))  # DiT steps all parts of its batch
+        return repeated(
+            self.now.prediction, len(prediction) // len(self.now.prediction)
+        )  # DiT steps all parts of its batch
 
     def after_step(self) -> None:
         """The scheduler has moved on."""
-        if self.prediction is not None:
+        if self.now.prediction is not None:
             self.index += 1
-        self.prediction = self.unscaled = self.control = self.answered = None
-        self.calls = 0
+        self.now = Evaluation()
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`): inside of :meth:`on_network` only."""
@@ -208,8 +225,8 @@ class PipelineCall:
 
     def _check_same_point(self, call: NetworkCall) -> None:
         """A further call before a step asks for another branch at the same point: it has the answer already."""
-        assert self.answered is not None
-        first, rows = self.answered, self.answered.batch_size
+        assert self.now.answered is not None
+        first, rows = self.now.answered, self.now.answered.batch_size
         timesteps = [torch.as_tensor(each.argument("timestep")).flatten()[0] for each in (first, call)]
         if not torch.equal(*timesteps) or not torch.equal(call.sample[:rows], first.sample[:rows]):
             raise self._stray("at two points")
@@ -222,7 +239,7 @@ class PipelineCall:
         )
 
     def _point(self, call: NetworkCall) -> Point:
-        sample = call.part(call.sample if self.unscaled is None else self.unscaled, 0)
+        sample = call.part(call.sample if self.now.unscaled is None else self.now.unscaled, 0)
         return point(
             self.pipe.scheduler, self._latents(sample), self._timestep(call), self.index, self._evaluations(),
             timestep=call.argument("timestep"),
@@ -283,14 +300,14 @@ class PipelineCall:
         self, call: NetworkCall, part: str, together: bool, conditions: Inputs, rows: Tensor | None
     ) -> Inputs:
         """What the ControlNet gives for a branch whose text is not the pipeline's own."""
-        if self.control is None or not self.family.control_reads_text:
+        if self.now.control is None or not self.family.control_reads_text:
             return {}
-        if self.control.only_positive and not together:
-            return self.control.none(rows)
+        if self.now.control.only_positive and not together:
+            return self.now.control.none(rows)
         if self.control_reads is None:
-            self.control_reads = self.control.followed(call, self.condition_names)
+            self.control_reads = self.now.control.followed(call, self.condition_names)
         read = {path: tensor for path, tensor in conditions.items() if path in self.control_reads}
-        return self.control.again(part, read, rows, self.steering.max_batch) if read else {}
+        return self.now.control.again(part, read, rows, self.steering.max_batch) if read else {}
 
     def _forward(self, call: NetworkCall, network: str, sources: Sequence[Source], rows: Tensor | None) -> Tensor:
         runner = None if network == MAIN else self.steering.attached.runner(network, self.pipe, self.network)

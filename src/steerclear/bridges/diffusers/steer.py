@@ -76,11 +76,9 @@ def steer(
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
 
     Raises:
-        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a network that is
-            missing or does not fit; when the pipeline is called, a scheduler that does not say the noise level to a
-            guidance that needs it.
-        PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
-            the call not one for each prompt.
+        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a network that is missing or
+            does not fit; when the pipeline is called, a scheduler without a noise level for a guidance that needs it.
+        PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one for each prompt.
         UnknownName: a class that the pipeline does not have, by name.
         InvalidSetting: the same by number, what is not a guidance, ``max_batch`` below 1, or settings of the guidance
             that do not fit the number of negatives.
