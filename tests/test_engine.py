@@ -49,11 +49,10 @@ class Asks(Guidance):
     name: ClassVar[str] = "asks"
 
     def __call__(self, step: Step, state: State) -> Guided:
-        result = step.predict("positive")
+        result = step.predict_one("positive")
         for group in self.groups:
             rows = None if self.rows is None else torch.tensor(self.rows, dtype=torch.long)
-            answer = step.predict(*group, rows=rows)
-            last = answer[-1] if isinstance(answer, list) else answer
+            last = step.predict(*group, rows=rows)[-1]
             result = last if rows is None else result.index_add(0, rows, last)
         return Guided(result, state, {"mean": result.flatten(1).mean(1)})
 

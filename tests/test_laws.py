@@ -166,7 +166,7 @@ class _Broken(Guidance):
 @dataclass(frozen=True)
 class _BatchMean(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
-        positive = step.predict("positive")
+        positive = step.predict_one("positive")
         return Guided(positive + 1e-6 * positive.mean(), state)
 
 
@@ -197,7 +197,7 @@ class _ClipsNoise(_Broken):
     """Clips in the network's own space: another guidance for every prediction type."""
 
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive").clamp(-0.1, 0.1), state)
+        return Guided(step.predict_one("positive").clamp(-0.1, 0.1), state)
 
 
 _calls: list[int] = []
@@ -207,13 +207,13 @@ _calls: list[int] = []
 class _Remembers(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
         _calls.append(1)
-        return Guided(step.predict("positive") * (1 + 1e-9 * len(_calls)), state)
+        return Guided(step.predict_one("positive") * (1 + 1e-9 * len(_calls)), state)
 
 
 @dataclass(frozen=True)
 class _PushesAnyway(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive") + 1e-8, state)
+        return Guided(step.predict_one("positive") + 1e-8, state)
 
 
 CFG = ClassifierFreeGuidance(3.0)

@@ -97,7 +97,7 @@ class Guidance(Configurable, ABC):
         return self.uses_weak
 
     def needs_noise_level(self) -> bool:
-        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+        """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
 
         Some schedulers do not say it, and are then refused before the first evaluation.
         """

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +50,16 @@ class Step:
         """As :attr:`alpha`."""
         return self._known(self.point.sigma)
 
+    @property
+    def next_alpha(self) -> float:
+        """alpha of the level that the sampler's step goes to: 1 after the last. Raises as :attr:`alpha`."""
+        return self._known(self.point.next_alpha)
+
+    @property
+    def next_sigma(self) -> float:
+        """sigma of the level that the sampler's step goes to: 0 after the last. Raises as :attr:`alpha`."""
+        return self._known(self.point.next_sigma)
+
     def _known(self, level: float) -> float:
         if math.isnan(level):
             raise UnsupportedModel(
@@ -80,7 +89,12 @@ class Step:
         """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
         return self.sigma / self.alpha if self.alpha > 0 else float("inf")
 
-    def predict(self, *branches: str, rows: Tensor | None = None) -> Any:
+    @property
+    def next_noise_to_signal(self) -> float:
+        """:attr:`noise_to_signal` of the level that the sampler's step goes to."""
+        return self.next_sigma / self.next_alpha if self.next_alpha > 0 else float("inf")
+
+    def predict(self, *branches: str, rows: Tensor | None = None) -> list[Tensor]:
         """Evaluate branches: what was evaluated for all images costs nothing when asked again, what is not asked for is not run.
 
         Args:
@@ -88,11 +102,13 @@ class Step:
             rows: indices of the images that are needed, ``[n]``; None for all.
 
         Returns:
-            The prediction, or a list of them when several branches were named; in the network's own space,
-            ``[batch, ...]`` or ``[n, ...]``.
+            A prediction per branch, in the network's own space, ``[batch, ...]`` or ``[n, ...]``.
         """
-        predictions = self.ask(branches, rows)
-        return predictions[0] if len(branches) == 1 else predictions
+        return self.ask(branches, rows)
+
+    def predict_one(self, branch: str, rows: Tensor | None = None) -> Tensor:
+        """The prediction of one branch; see :meth:`predict`."""
+        return self.ask((branch,), rows)[0]
 
     def names(self, condition: str) -> list[str]:
         """``["negative", "negative_2", ...]``: one branch a negative prompt."""

@@ -74,10 +74,10 @@ class AutoGuidance(Guidance):
         return self.inner.has_no_step(levels, steps)
 
     def __call__(self, step: Step, state: State) -> Guided:
-        inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)
+        inner = Guided(step.predict_one("positive"), state) if self.inner is None else self.inner(step, state)
         if self.auto_scale == 1:
             return inner
-        positive, weak = step.predict("positive"), step.predict("weak:positive")
+        positive, weak = step.predict_one("positive"), step.predict_one("weak:positive")
         prediction = inner.prediction + (self.auto_scale - 1) * (positive - weak)
         return Guided(prediction, inner.state, inner.info)
 

@@ -128,7 +128,6 @@ class DynamicNegativeGuidance(Guidance):
         pushes = self._pushes(step)
         reference = ["empty"] if self.guidance_scale != 1 else []
         predictions = step.predict(*reference, "positive", *(push.branch for push in pushes))
-        predictions = predictions if isinstance(predictions, list) else [predictions]
         empty, positive = (predictions[0] if reference else None), predictions[len(reference)]
         away = predictions[len(reference) + 1 :]
 
