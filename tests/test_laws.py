@@ -16,6 +16,7 @@ from steerclear.core import laws as claims
 from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GUIDANCE_NORM, GuidedDenoiser
 from steerclear.core.errors import UnsupportedModel
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import Guidance, guidances
 from steerclear.core.records import Guided, State, Step
 from steerclear.core.shelf import from_config
@@ -106,7 +107,9 @@ def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
 )
 def test_a_guidance_declares_whether_it_needs_the_noise_level(guidance: Guidance) -> None:
     """With points that do not say their level it runs, or asks for the level at some step."""
-    run = GuidedDenoiser(laws.Told(laws.denoiser()), guidance, len(laws.SEEDS), laws.negatives_of(guidance))
+    run = GuidedDenoiser(
+        laws.Told(laws.denoiser()), guidance, Surroundings(len(laws.SEEDS), laws.negatives_of(guidance))
+    )
     asked = False
     for index in range(laws.STEPS):
         try:
@@ -135,7 +138,7 @@ def test_rescaling_is_bit_equal_to_diffusers(shape: tuple[int, ...], dtype: torc
     known = {"empty": empty, "positive": positive}
     guidance = RescaledGuidance(ClassifierFreeGuidance(7.5), 0.7)
     expected = rescale_noise_cfg(empty + 7.5 * (positive - empty), positive, 0.7)
-    assert torch.equal(guidance(step, guidance.begin(len(positive))).prediction, expected)
+    assert torch.equal(guidance(step, guidance.begin(Surroundings(len(positive), step.negatives))).prediction, expected)
 
 
 @pytest.mark.parametrize("which", [0, 1])

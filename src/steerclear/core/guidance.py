@@ -2,7 +2,7 @@
 
 A guidance is a frozen dataclass of plain numbers. It turns predictions of several branches into one:
 
-    state = guidance.begin(batch_size)
+    state = guidance.begin(surroundings)
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from .errors import InvalidSetting
-from .evidence import Circumstances, Evidence
+from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
@@ -51,7 +51,7 @@ class Guidance(Configurable, ABC):
     uses_negative: ClassVar[bool] = False
     uses_weak: ClassVar[bool] = False
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
         return State()
 
@@ -141,8 +141,8 @@ class Wrapper(Guidance):
     uses_negative: ClassVar[bool] = True
     uses_weak: ClassVar[bool] = True
 
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
+    def begin(self, surroundings: Surroundings) -> State:
+        return self.inner.begin(surroundings)
 
     def negative_has_no_effect(self) -> str | None:
         return self.inner.negative_has_no_effect()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .denoiser import Point, numbered
-from .errors import UnknownName, UnsupportedModel
+from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
+from .settings import finite
 
 PerStep = dict[str, Tensor]
 """What a person wants to see of one step: name -> one number per image."""
@@ -24,12 +25,15 @@ class Step:
         point: where the sampler stands (sample, alpha, sigma, index, ...).
         prediction_type: the space of all predictions.
         negatives: how many negative prompts there are.
+        ask: evaluates branches; see :meth:`predict`.
+        move: makes a step of another point; see :meth:`at`. None where there is no other.
     """
 
     point: Point
     prediction_type: str
     negatives: int
     ask: Callable[[tuple[str, ...], Tensor | None], list[Tensor]] = field(repr=False)
+    move: Callable[[Point], "Step"] | None = field(default=None, repr=False)
 
     @property
     def sample(self) -> Tensor:
@@ -109,6 +113,43 @@ class Step:
     def predict_one(self, branch: str, rows: Tensor | None = None) -> Tensor:
         """The prediction of one branch; see :meth:`predict`."""
         return self.ask((branch,), rows)[0]
+
+    def at(self, denoised: Tensor, noise: Tensor, noise_to_signal: float) -> "Step":
+        """A step at a point of one's own choosing, x' = alpha' x_0 + sigma' noise, whose branches can be asked for as here.
+
+        The sampler does not move. What is evaluated there counts as every evaluation, and is in the trace as
+        ``positive@0.5`` for a ``noise_to_signal`` of 0.5. The timestep is :func:`~steerclear.core.schedulers.level_at`'s.
+
+        Args:
+            denoised: x_0, ``[batch, ...]``, in the sampler's space.
+            noise: the same shape.
+            noise_to_signal: sigma' / alpha', above 0 and finite; in the sampler's own scaling, whatever that is.
+
+        Raises:
+            InvalidSetting: another shape, or a level out of range.
+            UnsupportedModel: the sampler's levels are not known.
+        """
+        finite("noise_to_signal", noise_to_signal, low=torch.finfo(torch.float32).tiny)
+        if not denoised.shape == noise.shape == self.sample.shape:
+            shapes = tuple(denoised.shape), tuple(noise.shape)
+            raise InvalidSetting("shapes of denoised and noise", shapes, f"{tuple(self.sample.shape)}, as the sample's")
+        if self.move is None or self.point.levels is None:
+            raise UnsupportedModel(
+                "the guidance looks at a noise level of its own choosing, and this sampler does not say which timestep that is; "
+                "use another scheduler, such as DPMSolverMultistepScheduler"
+            )
+        alpha, sigma, timestep = self.point.levels(noise_to_signal)
+        sample = (alpha * wide(denoised) + sigma * wide(noise)).to(self.sample.dtype)
+        there = replace(
+            self.point,
+            sample=sample,
+            alpha=alpha,
+            sigma=sigma,
+            timestep=timestep,
+            next_alpha=math.nan,
+            next_sigma=math.nan,
+        )
+        return self.move(there)
 
     def names(self, condition: str) -> list[str]:
         """``["negative", "negative_2", ...]``: one branch a negative prompt."""

@@ -5,6 +5,8 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ import torch
 from ...core.engine import check_noise_level
 from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
 from ...core.guidance import Guidance
+from ...core.laboratory import Judge
 from ...core.network import WeakNetwork
 from ...core.settings import whole
 from ...guidance.rescaled import RescaledGuidance
@@ -42,6 +45,8 @@ def steer(
     *,
     negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
+    judge: Judge | None = None,
+    files: str | Path | None = None,
 ) -> Iterator[Run]:
     """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
 
@@ -62,6 +67,8 @@ def steer(
         negative_class_labels: the same as ``negative_prompt`` for pipelines that have classes: numbers, or names where
             the pipeline has them.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
+        judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
+        files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
 
@@ -87,6 +94,7 @@ def steer(
         SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
     steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
+    steering = replace(steering, judge=judge, files=files)
     name = f"this {type(pipe).__name__}"
     with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
