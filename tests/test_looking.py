@@ -235,6 +235,18 @@ def test_a_guider_says_what_there_is(tmp_path: Path) -> None:
     assert (copied.judge, copied.files) == (judge, tmp_path)
 
 
+def test_what_is_not_a_judge_or_not_a_folder_is_refused(tmp_path: Path) -> None:
+    pipe = tiny.stable_diffusion("ddim")
+    for settings, words in (
+        ({"judge": print}, "judge is .*a Judge of"),
+        ({"files": tmp_path / "no"}, "a folder that exists"),
+    ):
+        with pytest.raises(InvalidSetting, match=words), steer(pipe, ClassifierFreeGuidance(3.0), **settings):
+            pass
+        with pytest.raises(InvalidSetting, match=words):
+            guider(ClassifierFreeGuidance(3.0), **settings)
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "C:\\b", "C:b", "\\b", "", "."])
 def test_a_file_never_leaves_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidSetting, match="the path of a file inside of the model's folder"):
@@ -268,15 +280,22 @@ def test_noise_is_the_images_own() -> None:
 
 
 @quiet
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart", "sdxl with moments", "sdxl in half precision"])
 def test_decoded_latents_are_the_pipelines_own_images(name: str) -> None:
+    name, _, how = name.partition(" ")
     pipe, found = tiny.family(name), []
+    if how == "with moments":
+        pipe.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.4], latents_std=[0.5, 1.5, 2.0, 0.8])
+    if how == "in half precision":  # where the pipeline itself decodes in float32
+        pipe.vae.to(torch.float16)
+        pipe.vae.register_to_config(force_upcast=True)
     call = {**tiny.call_arguments(name), "prompt": PROMPT, "num_inference_steps": 2, "num_images_per_prompt": 2}
     with steer(pipe, looking(lambda step, surroundings: found.append(surroundings)), max_batch=1):
         latents = pipe(**call, generator=tiny.generators(0, 1), output_type="latent").images
         images = pipe(**call, generator=tiny.generators(0, 1), output_type="pt").images
     with torch.no_grad():
         assert torch.allclose(found[0].decode(latents), images.float(), atol=1e-5)
+    assert pipe.vae.dtype == (torch.float16 if how == "in half precision" else torch.float32)
 
 
 # the two examples, on the shipped model

@@ -197,6 +197,14 @@ def test_a_level_of_ones_own_has_the_schedulers_scaling_and_timestep(name):
     assert checked >= STEPS // 2
 
 
+@pytest.mark.parametrize("name", ["dpm++", "dpm++-singlestep", "deis", "unipc", "sa"])
+def test_levels_are_bit_for_bit_those_that_the_scheduler_computes(name):
+    scheduler = prepared(name)
+    for timestep, *_ in walked(scheduler):
+        sigma = scheduler.sigmas[scheduler.step_index or 0].double()
+        assert noise_level(scheduler, timestep) == tuple(map(float, scheduler._sigma_to_alpha_sigma_t(sigma)))
+
+
 @pytest.mark.parametrize("name", tiny.SCHEDULERS)
 def test_the_input_is_scaled_as_the_scheduler_does(name):
     scheduler = prepared(name)

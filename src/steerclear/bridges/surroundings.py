@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import UnsupportedModel
+from ..core.errors import InvalidSetting, UnsupportedModel
 from ..core.evidence import Surroundings
 from ..core.laboratory import Judge
 from .branches import spans
@@ -48,6 +48,14 @@ def surroundings_of(
         decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch),
         given_judge=judge, folder=_folder(pipe, files),
     )  # fmt: skip
+
+
+def check_looking(judge: Any, files: Any) -> None:
+    """Refuse what is not a judge or not a folder. Raises :class:`InvalidSetting`."""
+    if not isinstance(judge, Judge | None):
+        raise InvalidSetting("judge", judge, "a Judge of steerclear.core.laboratory, or None")
+    if files is not None and not (isinstance(files, str | Path) and Path(files).is_dir()):
+        raise InvalidSetting("files", files, "a folder that exists, or None")
 
 
 def _folder(pipe: Any, files: str | Path | None) -> Path | None:

@@ -118,7 +118,7 @@ class Denoiser(Protocol):
         """One prediction a branch, in one forward where shapes allow.
 
         Args:
-            point: where the sampler stands.
+            point: where the sampler stands, or one that a guidance has chosen (``elsewhere`` above 0).
             branches: what to evaluate, in the order in which a batched forward shall have them.
             rows: image indices, ``[n]``; None for all of the batch.
 

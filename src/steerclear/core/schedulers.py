@@ -14,7 +14,7 @@ denoised image that its own ``step`` works with.
 import copy
 import inspect
 import math
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def unreadable(scheduler: Any) -> str | None:
 
     A guidance that needs neither, such as classifier-free guidance, works with every scheduler.
     """
-    name, own = type(scheduler).__name__, own_settings(scheduler)
+    name = type(scheduler).__name__
     if preconditions(scheduler):
         return (
             f"{name} scales its network's output by itself (EDM's c_skip and c_out), which steerclear does not convert"
@@ -50,15 +50,15 @@ def unreadable(scheduler: Any) -> str | None:
         return f"{name} keeps neither sigmas nor alphas_cumprod, so the noise level of a step is unknown"
     if not (hasattr(scheduler, "add_noise") or hasattr(scheduler, "scale_noise")):
         return f"{name} does not say how it adds noise to an image, so the noise level of a step is unknown"
-    if "stages" in own:
+    if own_setting(scheduler, "stages") is not None:
         return f"{name} goes through stages of several sizes, and between them the pipeline adds noise by itself"
-    kind = own.get("prediction_type", "flow_prediction" if _is_named(scheduler, FLOW_NAMES) else None)
+    kind = own_setting(scheduler, "prediction_type", "flow_prediction" if _is_named(scheduler, FLOW_NAMES) else None)
     if kind is None:
         return f"{name} does not say what its network predicts"
     if kind not in PREDICTION_TYPES:
         return f"{name} takes predictions of a kind that steerclear does not convert, {kind!r}"
     # diffusers converts these two as if the levels were of the other kind, so what it steps with is not denoised
-    flow_levels = bool(own.get("use_flow_sigmas", False)) or hasattr(scheduler, "scale_noise")
+    flow_levels = bool(own_setting(scheduler, "use_flow_sigmas")) or hasattr(scheduler, "scale_noise")
     if flow_levels != (kind == "flow_prediction") and kind in ("flow_prediction", "v_prediction"):
         return f"{name} has prediction_type={kind!r} and use_flow_sigmas={flow_levels}, which do not go together"
     return None
@@ -82,6 +82,10 @@ def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     reason = unreadable(scheduler)
     if reason is not None:
         raise UnsupportedModel(f"{reason}; {ANOTHER_SCHEDULER}")
+    return _noise_level(scheduler, timestep)
+
+
+def _noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
         return _from_sigma(scheduler, _current_sigma(scheduler, timestep))
     alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
@@ -161,8 +165,8 @@ def level_at(scheduler: Any, noise_to_signal: float) -> tuple[float, float, floa
     else:
         alpha = 1 / math.hypot(1, noise_to_signal)
         sigma = noise_to_signal * alpha
-    own = own_settings(scheduler)
-    if own.get("timestep_type") == "continuous" and own.get("prediction_type") == "v_prediction":
+    continuous = own_setting(scheduler, "timestep_type") == "continuous"
+    if continuous and own_setting(scheduler, "prediction_type") == "v_prediction":
         return alpha, sigma, 0.25 * math.log(noise_to_signal)
     table = scheduler.alphas_cumprod.double().cpu().clamp(min=1e-12)
     logs, wanted = ((1 - table) / table).log() / 2, math.log(noise_to_signal)
@@ -194,7 +198,7 @@ def point(
     told = level_of if timestep is None else timestep
     if unreadable(scheduler) is not None:
         return Point(sample, math.nan, math.nan, told, index, total, is_substep(scheduler))
-    here, following = noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
+    here, following = _noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
     levels = partial(level_at, scheduler)
     return Point(sample, *here, told, index, total, is_substep(scheduler), *following, levels)
 
@@ -270,6 +274,14 @@ def own_settings(scheduler: Any) -> dict[str, Any]:
     return {name: value for name, value in scheduler.config.items() if name in taken}
 
 
+def own_setting(scheduler: Any, name: str, otherwise: Any = None) -> Any:
+    """One of :func:`own_settings`, without going through all of them."""
+    if not hasattr(scheduler, "from_config"):
+        return getattr(getattr(scheduler, "config", None), name, otherwise)
+    kind: Any = type(scheduler)
+    return scheduler.config.get(name, otherwise) if name in _settings_of(kind) else otherwise
+
+
 @cache
 def _settings_of(kind: Any) -> frozenset[str]:
     return frozenset(name for own in kind.__mro__ for name in inspect.signature(own).parameters)
@@ -341,18 +353,24 @@ def _from_sigma(scheduler: Any, sigma: float) -> tuple[float, float]:
     if is_flow(scheduler):
         return 1.0 - sigma, sigma
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-        alpha, scaled = scheduler._sigma_to_alpha_sigma_t(torch.as_tensor(sigma, dtype=torch.float64))
-        return float(alpha), float(scaled)
+        return _variance_preserving(sigma)
     return 1.0, sigma
+
+
+@lru_cache(maxsize=1024)
+def _variance_preserving(sigma: float) -> tuple[float, float]:
+    """In the schedulers' own tensors: Python's square root differs from theirs in the last bit."""
+    ratio = torch.as_tensor(sigma, dtype=torch.float64)
+    alpha = 1 / ((ratio**2 + 1) ** 0.5)
+    return float(alpha), float(ratio * alpha)
 
 
 def is_flow(scheduler: Any) -> bool:
     """Whether the scheduler interpolates between data and noise, as flow matching does."""
-    own = own_settings(scheduler)
     return (
         hasattr(scheduler, "scale_noise")
-        or bool(own.get("use_flow_sigmas", False))
-        or own.get("prediction_type", "") == "flow_prediction"
+        or bool(own_setting(scheduler, "use_flow_sigmas"))
+        or own_setting(scheduler, "prediction_type") == "flow_prediction"
     )
 
 
@@ -365,7 +383,7 @@ def prediction_type(scheduler: Any) -> str:
     # flow-matching schedulers know one space only and have no such setting
     if hasattr(scheduler, "scale_noise"):
         return "flow_prediction"
-    kind = own_settings(scheduler).get("prediction_type", "epsilon")
+    kind = own_setting(scheduler, "prediction_type", "epsilon")
     check_prediction_type(kind)
     return kind
 

@@ -24,6 +24,7 @@ from ...networks.naming import as_weak, weak_from_config
 from ...networks.other_network import OtherNetwork
 from ..effects import of_block, of_latents, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from ..surroundings import check_looking
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
@@ -307,6 +308,7 @@ def guider(
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.
     """
+    check_looking(judge, files)
     made = Guider(
         guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
         stop=finite("stop", stop, low=0, high=1), enabled=enabled,
