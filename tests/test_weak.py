@@ -828,7 +828,7 @@ def test_names_are_tuples_of_texts(make, message):
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({"strength": 0.1}, UnknownName, "there is no kind of weak network ''. There are: DroppedLayers"),
+        ({"strength": 0.1}, UnknownName, "there is no kind of weak network ''. Available: DroppedLayers"),
         ({"_class_name": "NoisyWeights"}, UnknownName, "'NoisyWeights'; did you mean 'NoisedWeights'?"),
         (
             {"_class_name": "WithLora"},
