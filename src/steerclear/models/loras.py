@@ -18,12 +18,12 @@ USUAL_NAME = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A low-rank change that was added to a model.
+    """A LoRA that was added to a model.
 
     Attributes:
         name: as the user gave it, without its scale.
-        scale: how much of it; 1 is all, 0 nothing.
-        digest: what its file is.
+        scale: its strength; 1 is the full change, 0 none.
+        digest: hash of its file.
     """
 
     name: str
