@@ -108,7 +108,7 @@ def located(name: str, parts: Sequence[str] | None = None) -> str:
             within the repository is allowed and kept.
 
     Returns:
-        For an address ``owner/model``, followed by ``@revision`` unless that is "main", and by the path that is kept.
+        For an address: ``owner/model``, followed by ``@revision`` unless that is "main", and by the path that is kept.
 
     Raises:
         UnsupportedModel: an address points to a path within a repository that is not one of ``parts``.
