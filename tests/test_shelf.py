@@ -9,7 +9,7 @@ import skeleton_guidance
 from steerclear.core import shelf
 from steerclear.core.errors import InvalidSetting, UnknownName
 from steerclear.core.guidance import Guidance, find_guidance, guidances
-from steerclear.core.shelf import entries, find, from_config
+from steerclear.core.shelf import entries, find
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 
@@ -63,9 +63,9 @@ def test_strangers_come_through_the_same_door(strangers) -> None:
     strangers(skeleton_guidance)
     assert find("guidance", Guidance, "limited") is skeleton_guidance.LimitedGuidance
     config = skeleton_guidance.LimitedGuidance(4.0, 2.0).to_config()
-    assert from_config(config) == skeleton_guidance.LimitedGuidance(4.0, 2.0)
+    assert Guidance.from_config(config) == skeleton_guidance.LimitedGuidance(4.0, 2.0)
     inside = IntervalGuidance(skeleton_guidance.LimitedGuidance(), 0.0, 0.5)
-    assert from_config(inside.to_config()) == inside
+    assert Guidance.from_config(inside.to_config()) == inside
 
 
 def test_two_entries_of_one_name_are_refused(strangers) -> None:
@@ -96,5 +96,5 @@ def test_two_entries_of_one_name_are_refused(strangers) -> None:
 )
 def test_what_is_no_config(config: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as raised:
-        from_config(config)
+        Guidance.from_config(config)
     assert message in str(raised.value)

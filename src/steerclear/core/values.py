@@ -1,8 +1,6 @@
-"""Values by their declared types: read from text, converted, checked and described; and JSON that cannot exhaust the stack."""
+"""Values by their declared types: converted, checked and described; and JSON that cannot exhaust the stack."""
 
 import json
-import math
-import re
 import sys
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
@@ -15,12 +13,6 @@ DEEPEST_JSON = 64
 
 NESTING = (Mapping, list, tuple)
 """Types that have values inside."""
-
-NO_VALUE = ("none", "null")
-YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
-WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-FURTHER_PAIR = re.compile(r"\s*[\w.]+=")
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -86,106 +78,13 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def split_pairs(text: str) -> list[str]:
-    """Pairs with commas between them; a comma in parentheses, or one that no key follows, belongs to a value.
-
-    >>> split_pairs("prior=0.5, inner=cfg(guidance_scale=3, guidance_rescale=0), negative_scale=1,2")
-    ['prior=0.5', 'inner=cfg(guidance_scale=3, guidance_rescale=0)', 'negative_scale=1,2']
-    """
-    pairs, depth, start = [], 0, 0
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        if sign == "," and depth == 0 and FURTHER_PAIR.match(text, place + 1):
-            pairs.append(text[start:place])
-            start = place + 1
-    return [pair.strip() for pair in (*pairs, text[start:])] if text.strip() else []
-
-
-def read_setting(text: str, kind: Any) -> Any:
-    """What a person typed for a setting, read by the setting's declared type.
-
-    ``yes``, ``true``, ``on`` and ``1`` are True. ``none`` is None where the type allows it, and the empty tuple where the type
-    allows only tuples. Entries of a tuple are separated by commas, with or without brackets around them.
-
-    Args:
-        text: as typed.
-        kind: the type of the field.
-
-    Returns:
-        A value of this type. Text that does not fit comes back as the number, None or text that it looks like, so that the
-        setting's class can refuse it in its own words.
-
-    >>> read_setting("no", bool), read_setting("3", float), read_setting("none", float | None), read_setting("7", str)
-    (False, 3.0, None, '7')
-    >>> read_setting("1.0,0.5", float | tuple[float, ...]), read_setting("[1, 0], [4, -2]", tuple[tuple[float, float], ...])
-    ((1.0, 0.5), ((1.0, 0.0), (4.0, -2.0)))
-    >>> read_setting("fast", float), read_setting("1.5", int)
-    ('fast', 1.5)
-    """
-    try:
-        return _read(text, kind)
-    except ValueError:
-        return _as_it_looks(text.strip())
-
-
-def _read(text: str, kind: Any) -> Any:
-    """As :func:`read_setting`; raises ValueError for text that does not fit."""
-    word, origin, inside = text.strip(), get_origin(kind), get_args(kind)
-    nothing = word.lower() in NO_VALUE
-    if kind is str:
-        return text
-    if origin in (Union, UnionType):
-        if nothing:
-            return fitted(None, kind)
-        return _first_that_fits(_read, text, sorted(inside, key=lambda one: one is str))
-    if origin is Literal:
-        return _first_that_fits(lambda word, one: fitted(word, Literal[one]), word, inside)
-    if origin is tuple:
-        return () if nothing else _read_tuple(word, kind)
-    if kind is bool and word.lower() in YES_OR_NO:
-        return YES_OR_NO[word.lower()]
-    if kind is int and WHOLE_NUMBER.fullmatch(word):
-        return int(word)
-    if kind is float and NUMBER.fullmatch(word):
-        number = float(word)
-        if math.isinf(number) and "inf" not in word.lower():
-            raise ValueError(f"{word} is too large")
-        return number
-    raise ValueError(f"{word} is no {kind}")
-
-
-def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
-    inside = get_args(kind)
-    if any(get_origin(one) is tuple for one in inside):  # with brackets of its own, and perhaps with those around all
-        try:
-            return fitted(frozen(parse_json(word)), kind)
-        except ValueError:
-            return fitted(frozen(parse_json(f"[{word}]")), kind)
-    if word.startswith("[") and word.endswith("]") and str not in inside:
-        word = word[1:-1]
-    parts = [part.strip() for part in word.split(",")]
-    return tuple(map(_read, parts, _kinds(inside, len(parts))))
-
-
-def _first_that_fits(read: Callable[[str, Any], Any], text: str, kinds: Any) -> Any:
+def first_that_fits(read: Callable[[str, Any], Any], text: str, kinds: Any) -> Any:
     for kind in kinds:
         try:
             return read(text, kind)
         except ValueError:
             continue
     raise ValueError(f"{text} fits none of {kinds}")
-
-
-def _as_it_looks(word: str) -> Any:
-    if word.lower() in NO_VALUE:
-        return None
-    for kind, form in ((int, WHOLE_NUMBER), (float, NUMBER)):
-        if form.fullmatch(word):
-            try:
-                return kind(word)
-            except ValueError:  # more digits than Python reads
-                continue
-    return word
 
 
 def fitted(value: Any, kind: Any) -> Any:
@@ -200,12 +99,12 @@ def fitted(value: Any, kind: Any) -> Any:
     """
     value, origin, inside = python_scalar(value), get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return _first_that_fits(fitted, value, inside)
+        return first_that_fits(fitted, value, inside)
     if origin is Literal:
         fits = isinstance(value, tuple(map(type, inside))) and value in inside
     elif origin is tuple:
         if isinstance(value, tuple):
-            return tuple(map(fitted, value, _kinds(inside, len(value))))
+            return tuple(map(fitted, value, entry_types(inside, len(value))))
         fits = False
     elif kind is float:
         if is_number(value) and abs(value) <= sys.float_info.max:
@@ -220,7 +119,7 @@ def fitted(value: Any, kind: Any) -> Any:
     return value
 
 
-def _kinds(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+def entry_types(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     """The types of the entries of a tuple of this length; raises ValueError when there is no such tuple."""
     kinds = inside[:1] * count if inside[1:] == (...,) else inside
     if len(kinds) != count:
