@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
+from pydantic_core.core_schema import CoreSchema, is_instance_schema
+
 from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
 from .shelf import entries
 from .values import described, fitted, frozen, is_number, is_too_deep, parse_object, python_scalar
@@ -225,6 +227,10 @@ class Configurable:
         """How many settings are inside one another, this one included."""
         parts = (getattr(self, name) for name in self.parameters())
         return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return is_instance_schema(cls)  # a part is checked when it is made
 
     @classmethod
     def types(cls) -> dict[str, Any]:
