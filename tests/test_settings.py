@@ -520,6 +520,14 @@ def test_the_page_of_names_types_what_is_read() -> None:
     assert [read_setting(text, TransitionEvidence.types()["volume"]) for text in typed["a table"]] == [
         ((1.0, 0.0), (4.0, -2.0))
     ]
+    forms = re.findall(r"^\| `([^`]+)` \|", page.partition("## Settings")[2].partition("A comma")[0], re.MULTILINE)
+    assert [parse_part(text, Guidance) for text in forms] == [
+        ClassifierFreeGuidance(),
+        ClassifierFreeGuidance(4.0, 0.7),
+        ClassifierFreeGuidance(4.0),
+        IntervalGuidance(ClassifierFreeGuidance(4.0, 0.7), stop=0.5),
+        IntervalGuidance(ClassifierFreeGuidance(4.0)),
+    ]
     parts = [build_guidance("interval", None, [f"inner={text}"]).inner for text in typed["a guidance or an evidence"]]
     assert parts == [ClassifierFreeGuidance(), ClassifierFreeGuidance(), ClassifierFreeGuidance(4.0, 0.7)]
     assert f"At most {MOST_NESTED} guidances" in page
