@@ -152,18 +152,12 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         ) from error
 
 
-@functools.cache
-def _types(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
 class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
     Nested settings are stored with their class: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
-    Values are first converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where the
-    type allows only tuples. Then the class's own
-    ``__post_init__`` checks them. A value of another type that it lets pass is refused.
+    Values are converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where
+    the type allows only tuples. Then the class's own ``__post_init__`` checks them, and other types are refused.
 
     Class attributes:
         name: on the command line.
@@ -233,9 +227,10 @@ class Configurable:
         return is_instance_schema(cls)  # a part is checked when it is made
 
     @classmethod
+    @functools.cache
     def types(cls) -> dict[str, Any]:
         """The declared type of each parameter."""
-        return _types(cls)  # type: ignore[arg-type]  # classes are hashable
+        return get_type_hints(cls)
 
     def to_config(self) -> dict[str, Any]:
         """Plain values: numbers, strings, lists and dictionaries."""
@@ -273,8 +268,8 @@ class Configurable:
         """An entry of this class's shelf from its plain values; the inverse of :meth:`to_config`.
 
         Raises:
-            InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a parameter that is missing,
-                of another type or out of range.
+            InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a setting that
+                :meth:`with_settings` refuses.
             UnknownName: a class or a parameter that does not exist.
         """
         known = {member.__name__: member for member in cls.known().values()}

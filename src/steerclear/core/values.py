@@ -118,37 +118,31 @@ def described(kind: Any) -> str:
     ('a number, numbers with commas between them or none', 'a table like [1, 0], [4, -2], or none', 'yes or no')
     """
     origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _either([described(one) for one in inside])
-    if origin is Literal:
-        return _either([str(one) for one in inside])
+    if origin in (Union, UnionType, Literal):
+        words = [str(one) if origin is Literal else described(one) for one in inside]
+        return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     if origin is tuple:
-        return in_words_of(f"a {_several(kind)}", _as_typed(inside))
-    words = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
-             NoneType: in_words_of("None", "none")}  # fmt: skip
+        table = any(get_origin(one) is tuple for one in inside)
+        as_typed = "a table like [1, 0], [4, -2], or none" if table else f"{_entries(inside)} with commas between them"
+        return in_words_of(f"a tuple{_several(inside)}", as_typed)
+    words_of = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
+                NoneType: in_words_of("None", "none")}  # fmt: skip
     name = str(getattr(kind, "__name__", kind))
-    return words.get(kind) or f"a {in_words_of(name, name.lower())}"
+    return words_of.get(kind) or f"a {in_words_of(name, name.lower())}"
 
 
-def _as_typed(inside: tuple[Any, ...]) -> str:
-    """A tuple with entries of these types, as people type it."""
-    if any(get_origin(one) is tuple for one in inside):
-        return "a table like [1, 0], [4, -2], or none"
-    entries = _several(inside[0]) if inside[1:] == (...,) else ", ".join(map(described, inside))
-    return f"{entries} with commas between them"
+def _several(inside: tuple[Any, ...]) -> str:
+    """What a tuple with entries of these types has in it, behind the word "tuple" or "tuples"."""
+    if inside[1:] != (...,) and len(set(inside)) > 1:
+        return f" ({_entries(inside)})"
+    count = "" if inside[1:] == (...,) else f"{len(inside)} "
+    nested = get_origin(inside[0]) is tuple
+    return f" of {count}" + (f"tuples{_several(get_args(inside[0]))}" if nested else _entries((inside[0], ...)))
 
 
-def _several(kind: Any) -> str:
-    """Part of a description: the type of the entries of a tuple, in the plural; or a tuple."""
-    inside = get_args(kind)
-    if get_origin(kind) is tuple:
-        if inside[1:] != (...,) and len(set(inside)) > 1:
-            return f"tuple ({', '.join(map(described, inside))})"
-        count = "" if inside[1:] == (...,) else f"{len(inside)} "
-        entries = _several(inside[0])
-        return f"tuple of {count}{'tuples' + entries[5:] if entries.startswith('tuple') else entries}"
-    return {float: "numbers", int: "whole numbers", str: "texts"}.get(kind, f"{getattr(kind, '__name__', kind)}s")
-
-
-def _either(words: list[str]) -> str:
-    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+def _entries(inside: tuple[Any, ...]) -> str:
+    """The entries of a tuple, one by one or in the plural."""
+    if inside[1:] != (...,):
+        return ", ".join(map(described, inside))
+    plural = {float: "numbers", int: "whole numbers", str: "texts"}
+    return plural.get(inside[0], f"{getattr(inside[0], '__name__', inside[0])}s")
