@@ -28,7 +28,8 @@ from steerclear.core.schedulers import is_flow, level_at
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models.loading import load_model
-from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser
+from steerclear.testbeds.spiral import Spiral
 from test_families import GUIDED, quiet
 from trajectories import trajectory
 
@@ -144,7 +145,7 @@ def test_another_level_is_the_network_called_by_hand(name: str) -> None:
 @pytest.mark.parametrize("name", ["ddim", "euler", "flow-euler"])
 def test_an_exact_world_is_exact_elsewhere(name: str) -> None:
     scheduler = tiny.scheduler(name)
-    network = MixtureDenoiser(two_dimensional(), "flow_prediction" if is_flow(scheduler) else "epsilon")
+    network = MixtureDenoiser(Spiral().world, "flow_prediction" if is_flow(scheduler) else "epsilon")
 
     def look(step: Step, surroundings: Surroundings) -> dict[str, Tensor]:
         x0, noise = step.denoised(step.predict_one("positive")), surroundings.noise(step).double()
