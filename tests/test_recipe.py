@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from steerclear.core.errors import InvalidSetting, PromptError, UnknownName
-from steerclear.core.shelf import from_config
+from steerclear.core.guidance import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models.loras import LoRA
@@ -93,7 +93,7 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
     assert build_guidance("negative", 3.0, ["negative_scale=1.0,0.5"]).negative_scale == (1.0, 0.5)
     built = build_guidance("rescaled", None, ["inner=dynamic-negative", "inner.evidence.prior=[0.25, 0.1]"])
     assert built.inner.evidence.prior == (0.25, 0.1)
-    assert hash(from_config(json.loads(json.dumps(built.to_config())))) == hash(built)
+    assert hash(Guidance.from_config(json.loads(json.dumps(built.to_config())))) == hash(built)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
     [
         ("autoguidence", [], UnknownName, "there is no guidance 'autoguidence'; did you mean 'autoguidance'?"),
         ("cfg", ["guidance_scal=3"], UnknownName, "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'?"),
-        ("cfg", ["guidance_scale"], InvalidSetting, "--set is 'guidance_scale', but must be key=value"),
+        ("cfg", ["guidance_scale"], InvalidSetting, "the setting is 'guidance_scale', but must be key=value"),
         ("cfg", ["guidance_scale=NaN"], InvalidSetting, "guidance_scale is nan, but must be a finite number."),
         ("cfg", ["guidance_scale=fast"], InvalidSetting, "guidance_scale is 'fast', but must be a finite number."),
         ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),

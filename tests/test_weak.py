@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
-from steerclear.core.network import Forward, network_kinds
+from steerclear.core.network import Forward, Network, network_kinds
 from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -27,7 +27,7 @@ from steerclear.networks.narrow_context import NarrowContext
 from steerclear.networks.noised_weights import NoisedWeights
 from steerclear.networks.other_network import OtherNetwork
 from steerclear.networks.quantized_weights import QuantizedWeights
-from steerclear.networks.shared.naming import as_networks, is_kind, network_from_config, network_text, parse_network
+from steerclear.networks.shared.naming import as_networks, is_kind, network_text, parse_network
 from steerclear.networks.shared.second_weights import second_weights, weighted_layers
 from steerclear.networks.with_lora import WithLora
 from steerclear.networks.without_lora import WithoutLora
@@ -787,7 +787,7 @@ def test_a_weak_network_from_what_people_type(text, expected):
     assert is_kind(text)
     assert parse_network(text) == expected
     assert parse_network(network_text(parse_network(text))) == expected
-    assert network_from_config(json.loads(json.dumps(expected.to_config()))) == expected
+    assert Network.from_config(json.loads(json.dumps(expected.to_config()))) == expected
 
 
 @pytest.mark.parametrize(
@@ -843,18 +843,14 @@ def test_names_are_tuples_of_texts(make, message):
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({"strength": 0.1}, UnknownName, "there is no kind of network ''. There are: DroppedLayers"),
+        ({"strength": 0.1}, InvalidSetting, "_class_name is None, but must be one of DroppedLayers"),
         ({"_class_name": "NoisyWeights"}, UnknownName, "'NoisyWeights'; did you mean 'NoisedWeights'?"),
-        (
-            {"_class_name": "WithLora"},
-            InvalidSetting,
-            "adapter of the network with-lora is None, but must be given.",
-        ),
+        ({"_class_name": "WithLora"}, InvalidSetting, "adapter is None, but must be the name of a LoRA adapter."),
     ],
 )
 def test_what_is_no_stored_weak_network(config, error, message):
     with pytest.raises(error) as caught:
-        network_from_config(config)
+        Network.from_config(config)
     assert message in str(caught.value)
 
 

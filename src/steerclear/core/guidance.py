@@ -2,7 +2,7 @@
 
 A guidance is a frozen dataclass of plain numbers. It turns predictions of several branches into one:
 
-    state = guidance.begin(batch_size)
+    state = guidance.begin(surroundings)
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
@@ -26,11 +26,11 @@ from typing import Any, ClassVar, Self
 
 from .denoiser import MAIN, Branch, kind_and_index
 from .errors import InvalidSetting
-from .evidence import Circumstances, Evidence
+from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
-from .shelf import entries, find, from_config
+from .shelf import entries, find
 from .values import is_number
 
 CONFIG_NAME = "guider_config.json"
@@ -47,11 +47,13 @@ class Guidance(Configurable, ABC):
         cost: network evaluations a step, in words.
     """
 
+    shelf: ClassVar[str] = "guidance"
+    kind: ClassVar[str] = "guidance"
     name: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
         return State()
 
@@ -85,7 +87,7 @@ class Guidance(Configurable, ABC):
         return self.changed(**fitting) if fitting else self
 
     def needs_noise_level(self) -> bool:
-        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+        """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
 
         Some schedulers do not say it, and are then refused before the first evaluation.
         """
@@ -112,14 +114,11 @@ class Guidance(Configurable, ABC):
         """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
 
         Raises:
-            InvalidSetting: the file is damaged, or holds something else than a guidance.
+            InvalidSetting: the file is damaged.
             UnknownName: a guidance or a parameter that does not exist.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
-        found = from_config(config.get("guidance", config))
-        if not isinstance(found, Guidance):
-            raise InvalidSetting(str(Path(folder) / CONFIG_NAME), type(found).__name__, "a guidance")
-        return found
+        return Guidance.from_config(config.get("guidance", config))
 
 
 class Wrapper(Guidance):
@@ -127,8 +126,8 @@ class Wrapper(Guidance):
 
     inner: Guidance
 
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
+    def begin(self, surroundings: Surroundings) -> State:
+        return self.inner.begin(surroundings)
 
     def branches(self, negatives: int) -> tuple[str, ...]:
         return self.inner.branches(negatives)

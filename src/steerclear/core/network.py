@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Self
 from .settings import Configurable
 from .shelf import entries
 
-SHELF = "networks"
-
 
 @dataclass(frozen=True)
 class Forward:
@@ -45,6 +43,8 @@ class Network(Configurable, ABC):
         memory, time: what it costs, in words.
     """
 
+    shelf: ClassVar[str] = "networks"
+    kind: ClassVar[str] = "kind of network"
     name: ClassVar[str]
     memory: ClassVar[str]
     time: ClassVar[str]
@@ -91,4 +91,4 @@ class Network(Configurable, ABC):
 
 def network_kinds() -> dict[str, type[Network]]:
     """All kinds there are, by their name on the command line."""
-    return entries(SHELF, Network)
+    return entries("networks", Network)

@@ -59,7 +59,7 @@ class AutoGuidance(Wrapper):
         inner = self.inner(step, state)
         if self.auto_scale == 1:
             return inner
-        positive, weak = step.predict("positive"), step.predict("weak:positive")
+        positive, weak = step.predict_one("positive"), step.predict_one("weak:positive")
         prediction = inner.prediction + (self.auto_scale - 1) * (positive - weak)
         return Guided(prediction, inner.state, inner.info)
 

@@ -26,7 +26,7 @@ class Unguided(Guidance):
         return ("positive",)
 
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive"), state)
+        return Guided(step.predict_one("positive"), state)
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:

@@ -12,18 +12,19 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from ...core.engine import of_schedule
 from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance, negative_has_no_effect
+from ...core.laboratory import Judge
 from ...core.network import Network
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
 from ...core.settings import finite, read_object
-from ...core.shelf import from_config
 from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...networks.other_network import OtherNetwork
-from ...networks.shared.naming import as_networks, named, network_from_config
+from ...networks.shared.naming import as_networks, named
 from ..effects import of_latents, of_negatives, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
 from ..networks import check_given, of_unasked
+from ..surroundings import check_looking
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
@@ -41,6 +42,7 @@ class Guider(BaseGuidance):
             guider that was loaded.
         networks: the others by name, likewise.
         trace: what the guidance did in the last run of the pipeline, per image and step.
+        judge, files: what evidences may ask for; they are not saved. See :func:`guider`.
     """
 
     # the base class wants some; ours are chosen step by step
@@ -65,12 +67,14 @@ class Guider(BaseGuidance):
         if not isinstance(enabled, bool):
             raise InvalidSetting("enabled", enabled, "True or False")
         super().__init__(start, stop, enabled)
-        self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
+        self.guidance = Guidance.from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
         named(weak, networks)
         self.networks = {name: _restored(network) for name, network in (networks or {}).items() if network is not None}
         self.weak = _restored(weak)
         self.trace = Trace()
+        self.judge: Judge | None = None
+        self.files: str | Path | None = None
         self._run: GuiderRun | None = None
         self._idle = False  # whether the run began when no step was to be guided
 
@@ -87,8 +91,10 @@ class Guider(BaseGuidance):
         return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
-        """A copy, with some settings changed; the networks are the same ones."""
-        return super().new(**{"weak": self.weak, "networks": self.networks, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+        """A copy, with some settings changed; the networks and a judge are the same ones."""
+        copied: Guider = super().new(**{"weak": self.weak, "networks": self.networks, **kwargs})
+        copied.judge, copied.files = self.judge, self.files
+        return copied
 
     @property
     def guidance(self) -> Guidance:
@@ -137,7 +143,7 @@ class Guider(BaseGuidance):
     def is_conditional(self) -> bool:
         """Whether what the loop runs at the moment is a prompt."""
         running = None if self._run is None else self._run.running
-        return running is None or is_prompt(running[0].condition)
+        return running is None or is_prompt(running.branch.condition)
 
     def prepare_inputs(self, data: Mapping[str, Any]) -> Conditions:
         loop = self._loop()
@@ -218,7 +224,7 @@ class Guider(BaseGuidance):
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
             self._check_use(loop, negatives, networks)
-        run = GuiderRun(loop, guidance, negatives, networks, trace)
+        run = GuiderRun(loop, guidance, negatives, networks, trace, self.judge, self.files)
         run.check(fields)
         self._idle = not active
         return run
@@ -271,7 +277,7 @@ class Guider(BaseGuidance):
 
 
 def _restored(network: Any) -> Any:
-    return network_from_config(network) if isinstance(network, Mapping) else network
+    return Network.from_config(network) if isinstance(network, Mapping) else network
 
 
 def _stored(network: torch.nn.Module | Network | None) -> dict[str, Any] | None:
@@ -292,6 +298,8 @@ def guider(
     start: float = 0.0,
     stop: float = 1.0,
     enabled: bool = True,
+    judge: Judge | None = None,
+    files: str | Path | None = None,
 ) -> Guider:
     """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
 
@@ -308,6 +316,8 @@ def guider(
         start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
             conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
+        judge: who says what an image shows, for an evidence that asks.
+        files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Raises:
         InvalidSetting: what is not a guidance or not a network, or a share of the steps outside of [0, 1].
@@ -323,7 +333,10 @@ def guider(
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.
     """
-    return Guider(
+    check_looking(judge, files)
+    made = Guider(
         guidance=guidance, negative_prompt=negative_prompt, weak=weak, networks=networks, start=finite("start", start, low=0, high=1),
         stop=finite("stop", stop, low=0, high=1), enabled=enabled,
     )  # fmt: skip
+    made.judge, made.files = judge, files
+    return made

@@ -1,18 +1,16 @@
 """Networks from what people type, hand over or have stored; and the names that they have in a run."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
 
 from ...core.denoiser import MAIN, Branch
-from ...core.errors import GivenTwice, InvalidSetting, UnknownName, in_words_of, typed
+from ...core.errors import GivenTwice, InvalidSetting, in_words_of
 from ...core.network import Network, network_kinds
-from ...core.values import frozen, read_setting, split_pairs
+from ...core.parsing import is_part, parse_part, part_text
 from ..other_network import OtherNetwork
 
-KIND = "kind of network"
 WEAK = "weak"
 """The name of the network that ``weak=`` and ``--weak`` give."""
 
@@ -84,82 +82,30 @@ def to_give(name: str, function: str, typed: str = "") -> str:
     return in_words_of(f"{function}(..., {python})", option.strip())
 
 
-def network_from_config(config: Mapping[str, Any]) -> Network:
-    """From its plain values; the inverse of :meth:`~steerclear.core.settings.Configurable.to_config`.
-
-    Raises:
-        UnknownName: a class or a parameter that does not exist; the message names the nearest.
-        InvalidSetting: a parameter that is missing or out of range.
-
-    >>> network_from_config({"_class_name": "DroppedLayers", "layers": ["mid_block"]})
-    DroppedLayers(layers=('mid_block',))
-    """
-    kinds = {kind.__name__: kind for kind in network_kinds().values()}
-    settings = {name: frozen(value) for name, value in config.items()}
-    class_name = str(settings.pop("_class_name", ""))
-    if class_name not in kinds:
-        raise UnknownName(KIND, class_name, kinds)
-    return _built(kinds[class_name], settings)
-
-
 def is_kind(text: str) -> bool:
-    """Whether a text names a kind of network, and no folder or hub id.
+    """Whether a text names a kind of network, and not a folder or hub id.
 
     >>> is_kind("noised:strength=0.1"), is_kind("without-lora"), is_kind("someone/a-model")
     (True, True, False)
     """
-    return _split(text)[0] in network_kinds()
+    return is_part(text, Network)
 
 
 def parse_network(text: str) -> Network:
-    """``kind:key=value,key=value`` -> the network; a value without its key in front is the kind's first setting.
-
-    Raises:
-        UnknownName: a kind or a parameter that does not exist; the message names the nearest.
-        InvalidSetting: a parameter given twice or missing, or a value out of range.
+    """``kind:key=value,key=value`` -> the network; see :func:`~steerclear.core.parsing.parse_part`.
 
     >>> parse_network("noised:strength=0.2,seed=3"), parse_network("noised:0.2")
     (NoisedWeights(strength=0.2, seed=3), NoisedWeights(strength=0.2, seed=0))
     >>> parse_network("dropped-layers:layers=mid_block,up_blocks.0.attentions.*")
     DroppedLayers(layers=('mid_block', 'up_blocks.0.attentions.*'))
     """
-    name, pairs = _split(text)
-    kinds = network_kinds()
-    if name not in kinds:
-        raise UnknownName(KIND, name, kinds)
-    kind = kinds[name]
-    settings: dict[str, Any] = {}
-    for pair in split_pairs(pairs):
-        key, equals, value = pair.partition("=")
-        if not equals:  # only the first can be: what follows it belongs to its value
-            key, value = next(iter(kind.parameters())), pair
-        if key in settings:
-            raise GivenTwice(key, str(settings[key]), value)
-        settings[key] = read_setting(value, kind.types().get(key, str))
-    return _built(kind, settings)
+    return parse_part(text, Network)
 
 
 def network_text(network: Network) -> str:
-    """The inverse of :func:`parse_network`, the same for all ways to type it: the first setting, and others that are not the default.
+    """The inverse of :func:`parse_network`, the same for all ways to type it.
 
     >>> network_text(parse_network("noised:0.20")), network_text(parse_network("Noised:seed=0")), network_text(parse_network("without-lora"))
     ('noised:strength=0.2', 'noised:strength=0.1', 'without-lora')
     """
-    pairs = []
-    for place, (name, field) in enumerate(network.parameters().items()):
-        value = getattr(network, name)
-        if value != field.default or (place == 0 and value != ()):
-            pairs.append(f"{name}={typed(value)}")
-    return ":".join(filter(None, (network.name, ",".join(pairs))))
-
-
-def _built(kind: type[Network], settings: dict[str, Any]) -> Network:
-    for name, parameter in kind.parameters().items():
-        if name not in settings and parameter.default is parameter.default_factory is dataclasses.MISSING:
-            raise InvalidSetting(f"{name} of the network {kind.name}", None, "given")
-    return kind.with_settings(settings)
-
-
-def _split(text: str) -> tuple[str, str]:
-    name, _, pairs = text.partition(":")
-    return name.strip().lower().replace("_", "-"), pairs
+    return part_text(network)
