@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .shapes import PerImage, Prediction, shaped
+from .shapes import PerImage, Prediction
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -13,7 +13,6 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-@shaped
 def dot(left: Prediction, right: Prediction) -> PerImage:
     """Inner product of each image: sum over everything but the batch.
 
@@ -23,7 +22,6 @@ def dot(left: Prediction, right: Prediction) -> PerImage:
     return (wide(left) * wide(right)).flatten(1).sum(1)
 
 
-@shaped
 def norm(tensor: Prediction) -> PerImage:
     """Euclidean norm of each image.
 
@@ -38,7 +36,6 @@ def over_images(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-@shaped
 def standard_deviation(tensor: Prediction) -> PerImage:
     """Standard deviation of each image over everything but the batch (Bessel's correction, as diffusers)."""
     return wide(tensor).flatten(1).std(1)

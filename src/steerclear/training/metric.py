@@ -1,14 +1,17 @@
 """Which errors of the latents count: those of attributes more than their share of a portrait."""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
+
+from ..core.shapes import Float, Int, Tensor
 
 ATTRIBUTE_PLACES = 64
 """As how many places of the latents an attribute counts, beside the one that any direction counts as."""
 
 
-def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
+def error_metric(
+    apart: Float[Tensor, "siblings *shape"], attribute: Int[Tensor, " siblings"]
+) -> Float[Tensor, "places places"]:
     """M of the squared error e' M e, in which an error counts more that takes a portrait for its sibling.
 
         M = (I + k A / mean of d' A d) / n,   A = mean over attributes of the mean of d d' over the siblings that differ in it

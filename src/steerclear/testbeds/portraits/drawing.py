@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.seeds import uniform_per_image
+from ...core.shapes import Float, UInt8
 from .attributes import PALETTES, Attributes
 from .streams import PortraitStream
 
@@ -26,15 +27,15 @@ class _Variation:
         self.uniforms = uniforms
         self.used = 0
 
-    def take(self, count: int) -> Tensor:
+    def take(self, count: int) -> Float[Tensor, "images count"]:
         self.used += count
         return self.uniforms[:, self.used - count : self.used]
 
-    def between(self, low: float, high: float) -> Tensor:
+    def between(self, low: float, high: float) -> Float[Tensor, "images 1 1"]:
         """A number per image, shaped to broadcast over pixels: ``[batch, 1, 1]``."""
         return (low + (high - low) * self.take(1)).unsqueeze(-1)
 
-    def color(self, base: Tensor, spread: float) -> Tensor:
+    def color(self, base: Float[Tensor, "images 3"], spread: float) -> Float[Tensor, "images 3"]:
         """The base colour, moved a little in hue (three numbers) and in lightness (one)."""
         return (base + spread * (self.take(3) - 0.5) + spread * (self.take(1) - 0.5)).clamp(0, 1)
 
@@ -55,7 +56,7 @@ def _box(
     return outside + torch.maximum(dx, dy).clamp(max=0) - rounding
 
 
-def draw(attributes: Attributes, uniforms: Tensor) -> Tensor:
+def draw(attributes: Attributes, uniforms: Float[Tensor, "images variations"]) -> Float[Tensor, "images 3 64 64"]:
     """Paint one portrait for each row of attributes.
 
     Args:
@@ -177,7 +178,7 @@ def draw(attributes: Attributes, uniforms: Tensor) -> Tensor:
     return image.clamp(0, 1)
 
 
-def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> Tensor:
+def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> UInt8[Tensor, "images 3 64 64"]:
     """Paint one portrait for each row of attributes; what they leave open comes from the row's own seed.
 
     Args:
