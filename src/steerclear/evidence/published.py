@@ -18,10 +18,11 @@ from .tracked import Departure, TrackingEvidence
 class PublishedEvidence(TrackingEvidence):
     """The published posterior: the concept's transition against the prompt's own, its probability clamped.
 
-    Equation, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
-    d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d> and g = <y' - y, d>:
-
+    Equation:
         log p += -(tau / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + a) ] + delta / (2 v),   p clamped to [lowest, highest]
+
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>
 
     The bracket is log N(y'; m_concept, v) - log N(y'; m_prompt, v) of the two models' ancestral transitions. v is their
     variance in the sample's own scaling, which the release's offset delta is divided by. The start is the prior. With the

@@ -23,10 +23,11 @@ LEARNED_STOP_BELOW = 1.0
 class TransitionEvidence(TrackingEvidence):
     """Log-odds tracked from each transition: was it likelier under the concept than under the guided model?
 
-    Equations, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
-    d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d> and w = exp(L):
-
+    Equation:
         L += -((1 + w) / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + (1 - w) a) ]
+
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>, w = exp(L)
 
     This is log N(y'; m_concept, v) - log N(y'; m_guided, v) with m_h = y - (1 - s'^2/s^2) s e_h and
     v = s'^2 (1 - s'^2/s^2), where e_guided = e_prompt - w d is the prediction of "the prompt without the concept".
