@@ -10,7 +10,7 @@ from typing import Any
 import griffe
 from mkdocs.structure.files import File, Files
 
-TOP = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "LICENSE": "license.md"}
+TOP = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "LICENSE": "license.md", "CITATION.cff": "citation.md"}
 """File of the repository -> page of the site."""
 
 
@@ -20,7 +20,7 @@ def on_files(files: Files, config: Any) -> Files:
         text = re.sub(r"(\]\()(?:\./)?docs/", r"\1", text)
         for other, there in TOP.items():
             text = text.replace(f"]({other})", f"]({there})").replace(f"]({other}#", f"]({there}#")
-        files.append(File.generated(config, page, content=f"```text\n{text}```\n" if source == "LICENSE" else text))
+        files.append(File.generated(config, page, content=text if source.endswith(".md") else f"```text\n{text}```\n"))
     return files
 
 
