@@ -20,6 +20,7 @@ from ..core.laboratory import Laboratory
 from ..core.network import WeakNetwork
 from ..core.settings import Configurable
 from ..core.shelf import entries
+from ..core.testbed import Testbed
 from ..study.gallery import write_text
 from ..study.results import Results
 from ..telling.guidance_docs import documentation
@@ -48,6 +49,7 @@ SHELVES = (
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
     Shelf("networks", "networks", WeakNetwork, "Further networks that a guidance may ask beside the pipeline's own, as `weak=` or `--weak`."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
+    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
 )  # fmt: skip
 
 FACTS = ("title", "label", "meaning", "cost", "memory", "time", "paper")
