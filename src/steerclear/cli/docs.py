@@ -5,6 +5,7 @@ Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,24 @@ def pages(folder: Path) -> dict[str, str]:
         "command-line.md": _command_line(),
         "measured.md": _measured(folder / "benchmarks"),
         "api.md": _api(),
-    } | {f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES}
+        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES},
+        **_with_files(folder),
+    }
+
+
+FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
+"""A block of a page that shows a file of the repository."""
+
+
+def _with_files(folder: Path) -> dict[str, str]:
+    """Pages that show whole files, with the files as they are now; a block stays as it is where its file is missing."""
+
+    def block(found: re.Match) -> str:
+        file = folder.parent / found[1]
+        return f"<!-- file: {found[1]} -->\n```python\n{file.read_text()}```\n" if file.exists() else found[0]
+
+    texts = {page.name: page.read_text() for page in folder.glob("*.md")}
+    return {name: FILE.sub(block, text) for name, text in texts.items() if FILE.search(text)}
 
 
 def _shelf_page(shelf: Shelf) -> str:
