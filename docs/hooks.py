@@ -1,4 +1,4 @@
-"""What the documentation site needs beside docs/: the pages at the top of the repository, and roles in docstrings as code.
+"""What the documentation site needs beside docs/: the pages at the top of the repository, and docstrings as the site needs them.
 
 MkDocs loads this as a hook, mkdocstrings as an extension of griffe.
 """
@@ -10,7 +10,13 @@ from typing import Any
 import griffe
 from mkdocs.structure.files import File, Files
 
-TOP = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "LICENSE": "license.md", "CITATION.cff": "citation.md"}
+TOP = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "LICENSE": "license.md",
+    "CITATION.cff": "citation.md",
+}
 """File of the repository -> page of the site."""
 
 
@@ -31,9 +37,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown
 
 
-class Roles(griffe.Extension):
-    """``:class:`~steerclear.Guidance``` in a docstring becomes `Guidance`."""
+class Docstrings(griffe.Extension):
+    """``:class:`~steerclear.Guidance``` in a docstring becomes `Guidance`; the lines of an equation stay as they are."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", obj.docstring.value)
+            text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", obj.docstring.value)
+            obj.docstring.value = re.sub(
+                r"(?m)^(Equations?:\n)((?: .*\n?|\n(?= ))+)",
+                lambda found: found[1] + re.sub("(?m)^(?=.)", "    ", found[2]),
+                text,
+            )

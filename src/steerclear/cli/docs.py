@@ -105,7 +105,9 @@ def _entry(cls: type[Configurable]) -> list[str]:
         parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
     facts = {fact: getattr(cls, fact, None) for fact in FACTS}
     parts += [f"{fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
-    laws = "\n".join(f"- {law}" for law in (cls.laws() if hasattr(cls, "laws") else ()))
+    laws = "\n".join(
+        re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
+    )
     return [*parts, f"What it promises, each measured by the tests:\n\n{laws}"] if laws else parts
 
 
