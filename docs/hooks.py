@@ -44,7 +44,7 @@ class Docstrings(griffe.Extension):
         if obj.docstring is not None:
             text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", obj.docstring.value)
             obj.docstring.value = re.sub(
-                r"(?m)^(Equations?:\n)((?: .*\n?|\n(?= ))+)",
-                lambda found: found[1] + re.sub("(?m)^(?=.)", "    ", found[2]),
+                r"(?m)^(Equations?:\n)((?: .*(?:\n|$)|\n(?= ))+)",
+                lambda found: f"{found[1]}    ```text\n{found[2].rstrip()}\n    ```\n",
                 text,
             )
