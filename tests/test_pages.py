@@ -25,6 +25,8 @@ TODAY = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.n
 """Pages about the program as it is; the others tell what was."""
 
 PYTHON = re.compile(r"(<!-- file: \S+ -->\n)?```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
+LATER = ("core/metric.py", "cli/commands/__init__.py")
+"""Contracts that the house page announces."""
 PLACEHOLDER = re.compile(r"[A-Z_]+|\.\.\.|…|NAME=.*")
 
 
@@ -113,6 +115,14 @@ def check_command(line: str) -> None:
 def test_commands_exist_with_their_options(page: Path) -> None:
     for line in commands(page.read_text()):
         check_command(line)
+
+
+@named(TODAY)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    for name in re.findall(r"`((?:[\w.]+/)+[\w*]+\.py)`", page.read_text()):
+        if "NAME" not in name and name not in LATER:
+            places = (ROOT, ROOT / "src", ROOT / "src/steerclear")
+            assert any(list(place.glob(name)) for place in places), name
 
 
 @pytest.mark.parametrize("line", ["steerclear compare 'a man' --negative 'x'", "steerclear draw", "make everything"])
