@@ -27,8 +27,8 @@ slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs/hooks.py
+	$(BIN)/ruff check src tests docs/hooks.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_rooms.py
 
