@@ -15,6 +15,7 @@ from steerclear.core import laws as claims
 from steerclear.core.denoiser import Branch, Denoiser, Point
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import Guidance
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
 from steerclear.core.records import Trace
@@ -88,7 +89,7 @@ def point(angle: float = 0.8, index: int = 0) -> Point:
 
 
 def guided(guidance: Guidance, at: Point, network: Denoiser) -> tuple[Tensor, Trace]:
-    run = GuidedDenoiser(network, guidance, len(at.sample), negatives_of(guidance))
+    run = GuidedDenoiser(network, guidance, Surroundings(len(at.sample), negatives_of(guidance)))
     return run.predict(at), run.trace
 
 

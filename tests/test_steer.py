@@ -486,9 +486,9 @@ class OnlySome(Guidance):
     uses_negative: ClassVar[bool] = True
 
     def __call__(self, step, state):
-        positive, rows = step.predict("positive"), torch.tensor([2, 0])
+        positive, rows = step.predict_one("positive"), torch.tensor([2, 0])
         guided = positive.clone()
-        guided[rows] = positive[rows] - 0.5 * (step.predict("negative", rows=rows) - positive[rows])
+        guided[rows] = positive[rows] - 0.5 * (step.predict_one("negative", rows=rows) - positive[rows])
         return Guided(guided, state)
 
     @classmethod
@@ -752,7 +752,7 @@ class AsksFor(Guidance):
     uses_negative: ClassVar[bool] = True
 
     def __call__(self, step, state):
-        return Guided(step.predict(self.branch), state)
+        return Guided(step.predict_one(self.branch), state)
 
     @classmethod
     def laws(cls):

@@ -26,6 +26,7 @@ class Stream(IntEnum):
 
     LATENTS = 0
     TRUTH = 4
+    EVIDENCE = 5
 
 
 def stream_seed(seed: int, stream: IntEnum) -> int:
