@@ -1,11 +1,11 @@
 """An evidence from one look: which of two predictions leaves less noise to explain."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from steerclear.core.evidence import Belief, Evidence
+from steerclear.core.evidence import Belief, Evidence, Surroundings
 from steerclear.core.numerics import dot, logit
 from steerclear.core.records import State, Step
 from steerclear.core.settings import finite, probabilities
@@ -36,7 +36,7 @@ class ShorterNoiseEvidence(Evidence):
         probabilities("prior", self.prior)
         finite("limit", self.limit, low=0)
 
-    def begin(self, surroundings: Any) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         return State()
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:

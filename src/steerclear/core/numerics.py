@@ -31,7 +31,6 @@ def norm(tensor: Prediction) -> PerImage:
     return dot(tensor, tensor).sqrt()
 
 
-@shaped
 def parallel(push: Prediction, along: Prediction) -> Prediction:
     """The part of a push that lies along a direction, per image: ``<push, along> / |along|^2 along``, 0 where ``along`` is 0.
 
@@ -51,7 +50,6 @@ def parallel(push: Prediction, along: Prediction) -> Prediction:
     return over_images(share, wide(push)) * unit
 
 
-@shaped
 def orthogonal(push: Prediction, along: Prediction) -> Prediction:
     """What is left of a push without its part :func:`parallel` to a direction; the push itself where ``along`` is 0.
 
