@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .shapes import PerImage, Prediction
+from .shapes import PerImage, Prediction, Shaped
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -59,7 +59,9 @@ def orthogonal(push: Prediction, along: Prediction) -> Prediction:
     return wide(push) - parallel(push, along)
 
 
-def over_images(values: Tensor, like: Tensor) -> Tensor:
+def over_images(
+    values: Shaped[Tensor, " batch"], like: Shaped[Tensor, "batch *shape"]
+) -> Shaped[Tensor, "batch *ones"]:
     """One number per image, shaped and cast to multiply ``like``."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
@@ -69,7 +71,7 @@ def standard_deviation(tensor: Prediction) -> PerImage:
     return wide(tensor).flatten(1).std(1)
 
 
-def rescaled(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
+def rescaled(guided: Prediction, conditional: Prediction, amount: float) -> Prediction:
     """Bring the standard deviation of each image back to the conditional's (Lin et al. 2023, arXiv 2305.08891, eq. 15, 16).
 
     Args:

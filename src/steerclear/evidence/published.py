@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from ..core.errors import InvalidSetting
 from ..core.numerics import dot
 from ..core.records import Step
 from ..core.settings import finite, probabilities
+from ..core.shapes import PerImage, Prediction
 from .tracked import Departure, TrackingEvidence
 
 
@@ -71,12 +71,12 @@ class PublishedEvidence(TrackingEvidence):
         if self.start not in ("prior", "nearer"):
             raise InvalidSetting("start", self.start, "prior or nearer")
 
-    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+    def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         if self.start == "nearer":
             return self.nearer_log_odds(step, positive, concept)
         return self.unmoved(step)
 
-    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+    def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
         s, reached = departure.level, step.noise_to_signal
         y = step.sample.double() / step.alpha
         difference = departure.concept - departure.positive
