@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import TooFewSamples
-from ..core.shapes import Float, shaped
+from ..core.shapes import Float
 from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
 
@@ -28,7 +28,6 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R
 
 
-@shaped
 def frechet_of_gaussians(
     first_mean: Float[Tensor, " width"],
     first_covariance: Float[Tensor, "width width"],
