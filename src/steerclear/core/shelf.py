@@ -59,7 +59,7 @@ def find(shelf: str, base: type[Configurable], name: str) -> Any:
     by_class = {member.__name__: member for member in known.values()}
     member = known.get(name.lower().replace("_", "-")) or by_class.get(name)
     if member is None:
-        raise UnknownName(shelf, name, known)
+        raise UnknownName(shelf.rpartition(".")[2].removesuffix("s"), name, known)
     return member
 
 

@@ -129,22 +129,23 @@ def own_settings(kind: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(getattr(diffusers, kind)).parameters
 
 
-def scheduler_text(scheduler: Any, folder: Path) -> str:
+def scheduler_text(scheduler: Any, folder: Path | None) -> str:
     """A scheduler as recipes name it: its class, and its settings where they are not the model's own.
 
     Args:
         scheduler: the one that is used.
-        folder: of the model; where it has no scheduler's settings, the class alone is named.
+        folder: of the model; where it has no scheduler's settings, the class alone is named. None for a model without
+            files: the settings that are not the class's defaults.
 
     >>> from diffusers import DDIMScheduler
     >>> scheduler_text(DDIMScheduler(), Path("nowhere"))
     'DDIMScheduler'
     """
     kind = type(scheduler)
-    config = folder / "scheduler" / SCHEDULER_CONFIG
-    if not config.is_file():
+    config = None if folder is None else folder / "scheduler" / SCHEDULER_CONFIG
+    if config is not None and not config.is_file():
         return kind.__name__
-    models = _as_the_model_has_it(kind, read_json(config))
+    models = _as_the_model_has_it(kind, {} if config is None else read_json(config))
     different = [
         f"{name}={_plain(scheduler.config[name])}"
         for name in sorted(inspect.signature(kind).parameters.keys() & models.keys() & scheduler.config.keys())

@@ -97,16 +97,10 @@ def write_report(results: Results, folder: Path | str) -> Path:
         folder: where results.json lies; the images' paths are relative to it.
     """
     folder = folder_path("folder", folder)
-    environment = Environment(
-        loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["cited"] = cited
-    environment.filters["plain"] = plain
-    environment.filters["lines"] = equation_lines
     seeds = shared_seeds(results, SEEDS_SHOWN)
     shown = [one for one in (drawing() for drawing in drawings() if drawing.on_page) if one.nothing(results) is None]
-    page = environment.get_template(TEMPLATE).render(
+    page = rendered(
+        TEMPLATE,
         results=results,
         question=question(results),
         answer=summary(results),
@@ -130,6 +124,16 @@ def write_report(results: Results, folder: Path | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this room with these values, each escaped."""
+    environment = Environment(
+        loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"cited": cited, "plain": plain, "lines": equation_lines}
+    return environment.get_template(template).render(values)
 
 
 def cited(paper: str) -> list[tuple[str, str | None]]:
@@ -206,7 +210,7 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
     buffer = io.BytesIO()
     # Small drawings stay exact; photographs would make the page tens of megabytes.
     pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
-    uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
+    uri = data_uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
     shows = shows_concept(results, image)
     seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
     if unsure(results, image):
@@ -215,9 +219,10 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
 
 
 def _drawn(drawing: Drawing, results: Results, folder: Path) -> Drawn:
-    light, dark = (_uri(png(drawing.draw(results, folder, theme)), "image/png") for theme in (LIGHT, DARK))
+    light, dark = (data_uri(png(drawing.draw(results, folder, theme)), "image/png") for theme in (LIGHT, DARK))
     return Drawn(drawing.title, drawing.explained(results), drawing.meaning, drawing.place, light, dark)
 
 
-def _uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes of a media type, within a page."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
