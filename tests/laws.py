@@ -18,9 +18,10 @@ from steerclear.core.errors import InvalidSetting
 from steerclear.core.guidance import Guidance
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
 from steerclear.core.records import Trace
-from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, high_dimensional
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser
+from steerclear.testbeds.scattered import Scattered
 
-WORLD = high_dimensional(8)
+WORLD = Scattered(8).world
 SEEDS = (3, 1, 4, 15, 9)
 EXACT = 1e-10
 STEPS = 8

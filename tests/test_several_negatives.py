@@ -13,10 +13,11 @@ from steerclear.core.records import State, Step
 from steerclear.core.sampling import sample
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld, high_dimensional
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
+from steerclear.testbeds.scattered import Scattered
 
 DIMENSION, STEPS, IMAGES = 16, 400, 200
-FULL = high_dimensional(DIMENSION).full
+FULL = Scattered(DIMENSION).world.full
 CONCEPTS = ((1, 5), (2, 6, 9), (0,))
 """Which components of the mixture are each concept: apart, as "mustache" and "hat" are."""
 

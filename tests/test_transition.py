@@ -18,9 +18,11 @@ from steerclear.evidence.transition import TransitionEvidence
 from steerclear.evidence.volume import calibrate_volume
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.metrics.energy import energy_distance
-from steerclear.testbeds.mixture import MixtureDenoiser, MixtureWorld, high_dimensional, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser, MixtureWorld
+from steerclear.testbeds.scattered import Scattered
+from steerclear.testbeds.spiral import Spiral
 
-WORLD = high_dimensional(16)
+WORLD = Scattered(16).world
 
 
 def step(sample_: Tensor, level: float, alpha: float = 1.0, substep: bool = False) -> Step:
@@ -137,7 +139,7 @@ def test_a_substep_sees_its_own_point_and_keeps_nothing() -> None:
 
 def test_likelihood_ratios_of_ancestral_sampling_have_mean_one() -> None:
     """Without guidance the sum of log(concept's transition / prompt's) is a martingale's: E[exp] = 1 at every level."""
-    world, count = two_dimensional(), 3000
+    world, count = Spiral().world, 3000
     evidence, generator = TransitionEvidence(0.5), torch.Generator().manual_seed(8)
     levels = torch.logspace(2, -1, 40, dtype=torch.float64).tolist()
     y, state = draw(count, 2, seed=4) * levels[0], evidence.begin(count)
@@ -203,7 +205,7 @@ def divergence(world: MixtureWorld, y: Tensor, s: float) -> Tensor:
 @pytest.mark.parametrize("s", [0.4, 1.0, 3.0])
 def test_the_volume_term_completes_a_deterministic_step(s: float) -> None:
     """With the exact divergence the log-odds follow the guided probability flow, to the second order of the step."""
-    world, size = two_dimensional(), 1e-5
+    world, size = Spiral().world, 1e-5
     y = world.full.sample(range(6)) + s * draw(6, 2, seed=5)
     reached = s * (1 - size)
     for x in y:
@@ -228,7 +230,7 @@ def nodes(count: int) -> list[tuple[float, float, object]]:
 
 
 def test_the_measured_table_is_the_mean_of_the_exact_divergence() -> None:
-    world, points = two_dimensional(), []
+    world, points = Spiral().world, []
 
     class Watched(MixtureDenoiser):
         def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:

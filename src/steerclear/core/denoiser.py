@@ -96,7 +96,10 @@ class Point:
 class Denoiser(Protocol):
     """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
 
-    prediction_type: str
+    @property
+    def prediction_type(self) -> str:
+        """The space of its predictions, see :data:`~steerclear.core.noise.PREDICTION_TYPES`."""
+        ...
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """One prediction a branch, in one forward where shapes allow.

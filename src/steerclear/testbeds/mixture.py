@@ -7,6 +7,7 @@ prompt would leave, p(x | not c), is then a mixture too, and every claim of a gu
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,6 +20,7 @@ from ..core.errors import InvalidSetting
 from ..core.noise import Level, check_prediction_type, per_image
 from ..core.seeds import Stream, image_generators
 from ..core.settings import finite
+from ..core.testbed import Testbed
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,30 +317,27 @@ def _of_rows(level: Level, rows: Tensor) -> Level:
     return level[rows] if isinstance(level, Tensor) and level.ndim else level
 
 
-def two_dimensional() -> MixtureWorld:
-    """Ten elliptic components along a spiral, some of which overlap; every third is the concept (pi = 0.3)."""
-    index = torch.arange(10, dtype=torch.float64)
-    radius, angle = 0.45 + 0.14 * index, 1.15 * index
-    means = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1)
-    covariances = turn @ torch.diag(torch.tensor([0.18, 0.09], dtype=torch.float64) ** 2) @ turn.mT
-    membership = torch.zeros(10)
-    membership[[1, 4, 7]] = 1
-    return MixtureWorld(Mixture.full(torch.ones(10), means, covariances), membership)
+class MixtureTestbed(Testbed):
+    """What the testbeds that are mixtures share: each says its :attr:`world`."""
 
+    @property
+    @abstractmethod
+    def world(self) -> MixtureWorld:
+        """The mixture and the concept in it."""
 
-def high_dimensional(dimension: int = 64, components: int = 12, seed: int = 0) -> MixtureWorld:
-    """Round components at random places; a quarter of them is the concept.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.world.full.dimension,)
 
-    Args:
-        dimension: numbers per image, at least 1.
-        components: at least 2.
-        seed: of the places and the weights.
-    """
-    finite("dimension", dimension, low=1)
-    finite("components", components, low=2)
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.randn(components, dimension, generator=generator, dtype=torch.float64)
-    weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
-    membership = (torch.arange(components) % 4 == 1).double()
-    return MixtureWorld(Mixture.isotropic(weights, 0.8 * means, 0.5), membership)
+    @property
+    def prior(self) -> float:
+        return self.world.prior
+
+    def draws(self, seeds: Sequence[int], *, without_concept: bool = False) -> Tensor:
+        return (self.world.target if without_concept else self.world.full).sample(seeds)
+
+    def log_odds(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        return self.world.log_odds(sample, alpha, sigma)
+
+    def denoiser(self, prediction_type: str = "epsilon") -> MixtureDenoiser:
+        return MixtureDenoiser(self.world, prediction_type)

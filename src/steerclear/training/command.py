@@ -14,7 +14,7 @@ from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
 
 PACKAGE = Path(__file__).parent.parent
-PROGRAM = ("seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
+PROGRAM = ("core/seeds.py", "laboratories/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 """The files that a training follows from."""
 
 
@@ -53,15 +53,33 @@ def train_portraits(
         OSError: something cannot be written.
         TrainingDiverged: a loss is not finite.
     """
+    _check_preset(preset, learns_on=start_from is not None)
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+    _check_folders(folder, outdir, resume=resume)
+    start = None if start_from is None else _finished_pipeline(start_from)
+    claimed = {
+        "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(),
+    }  # fmt: skip
+    if start is not None:
+        claimed["start_from"] = folder_digest(start)
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
+
+
+def _check_preset(preset: str, *, learns_on: bool) -> None:
     if preset not in PRESETS:
         raise UnknownName("preset", preset, PRESETS)
-    if PRESETS[preset].learns_on and start_from is None:
+    if PRESETS[preset].learns_on and not learns_on:
         from_nothing = " or ".join(name for name, known in PRESETS.items() if not known.learns_on)
         raise InvalidSetting(
             "preset", preset, f"{from_nothing} to begin with nothing",
             "it learns on from a finished pipeline; add --start-from portraits",
         )  # fmt: skip
-    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+
+
+def _check_folders(folder: Path, outdir: Path, *, resume: bool) -> None:
+    """Refuse folders in which something would be lost."""
     if holds_run(folder) and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
@@ -74,15 +92,6 @@ def train_portraits(
         raise FolderConflict(
             f"{str(folder)!r} lies in {str(outdir.resolve())!r}, which the finished pipeline fills alone; give another --folder."
         )
-    start = None if start_from is None else _finished_pipeline(start_from)
-    claimed = {
-        "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
-        "program": _program(),
-    }  # fmt: skip
-    if start is not None:
-        claimed["start_from"] = folder_digest(start)
-    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
-        pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
 
 
 def _program() -> str:
