@@ -54,7 +54,7 @@ def test_exported_names() -> None:
         "DynamicNegativeGuidance", "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NarrowContext",
         "NegativePromptGuidance", "NoisedWeights", "OracleEvidence", "OtherNetwork", "PublishedEvidence", "QuantizedWeights", "RescaledGuidance",
         "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided",
-        "WeakNetwork", "WithLora", "WithoutLora", "guidances", "guider", "load_model", "sample", "steer",
+        "WeakNetwork", "WithLora", "WithoutLora", "compare", "generate", "guidances", "guider", "load_model", "sample", "steer",
     ]  # fmt: skip
     for name in steerclear.__all__:
         assert getattr(steerclear, name) is not None

@@ -565,4 +565,7 @@ def test_a_command_that_there_is_not_is_still_said(capsys: pytest.CaptureFixture
 
 def test_every_file_that_a_training_follows_from_is_there() -> None:
     assert all(list(command.PACKAGE.glob(place)) for place in command.PROGRAM)
-    assert {path.name for place in command.PROGRAM for path in command.PACKAGE.glob(place)} >= {"seeds.py", "drawing.py"}
+    assert {path.name for place in command.PROGRAM for path in command.PACKAGE.glob(place)} >= {
+        "seeds.py",
+        "drawing.py",
+    }
