@@ -1,7 +1,6 @@
 """A laboratory in one file: your own classifier says what the images show, on any pipeline."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ class BrightnessJudge(Judge):
 
 @dataclass(frozen=True)
 class Brightness(Laboratory):
-    name: ClassVar[str] = "brightness"
+    name = "brightness"
 
     def refuses(self, model: Judged, asked: Asked) -> str | None:
         return None  # it looks at any image
