@@ -18,7 +18,6 @@ from steerclear.core.engine import GUIDANCE_NORM, GuidedDenoiser
 from steerclear.core.errors import UnsupportedModel
 from steerclear.core.guidance import Guidance, guidances
 from steerclear.core.records import Guided, State, Step
-from steerclear.core.shelf import from_config
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.published import PublishedEvidence
@@ -68,7 +67,7 @@ def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path)
     path = guidance.save_pretrained(tmp_path / "guider")
     assert path.name == "guider_config.json"
     assert Guidance.from_pretrained(tmp_path / "guider") == guidance
-    assert from_config(guidance.to_config()) == guidance
+    assert Guidance.from_config(guidance.to_config()) == guidance
 
 
 @pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)

@@ -67,6 +67,8 @@ class Evidence(Configurable, ABC):
         trust_region: whether a guidance limits the push (its weight, and its length to that of noise).
     """
 
+    shelf: ClassVar[str] = "evidence"
+    kind: ClassVar[str] = "evidence"
     name: ClassVar[str]
     paper: ClassVar[str]
     trust_region = True

@@ -22,12 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from .errors import InvalidSetting
 from .evidence import Circumstances, Evidence
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
-from .shelf import entries, find, from_config
+from .shelf import entries, find
 
 CONFIG_NAME = "guider_config.json"
 OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
@@ -45,6 +44,8 @@ class Guidance(Configurable, ABC):
         uses_weak: whether a weak network is needed.
     """
 
+    shelf: ClassVar[str] = "guidance"
+    kind: ClassVar[str] = "guidance"
     name: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]
@@ -124,14 +125,11 @@ class Guidance(Configurable, ABC):
         """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
 
         Raises:
-            InvalidSetting: the file is damaged, or holds something else than a guidance.
+            InvalidSetting: the file is damaged.
             UnknownName: a guidance or a parameter that does not exist.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
-        found = from_config(config.get("guidance", config))
-        if not isinstance(found, Guidance):
-            raise InvalidSetting(str(Path(folder) / CONFIG_NAME), type(found).__name__, "a guidance")
-        return found
+        return Guidance.from_config(config.get("guidance", config))
 
 
 class Wrapper(Guidance):

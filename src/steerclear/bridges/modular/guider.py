@@ -16,7 +16,6 @@ from ...core.network import WeakNetwork
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
 from ...core.settings import finite, read_object
-from ...core.shelf import from_config
 from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...networks.naming import as_weak, weak_from_config
@@ -62,7 +61,7 @@ class Guider(BaseGuidance):
         if not isinstance(enabled, bool):
             raise InvalidSetting("enabled", enabled, "True or False")
         super().__init__(start, stop, enabled)
-        self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
+        self.guidance = Guidance.from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
         self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
         self.trace = Trace()
