@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from peft import LoraConfig
 from PIL import Image
 
@@ -92,6 +93,11 @@ def test_image_k_of_a_batch_is_image_k_alone(pipe: Any) -> None:
     assert np.array_equal(np.array(together[2]), np.array(alone[0]))
 
 
+def test_images_are_there_while_they_are_iterated(pipe: Any) -> None:
+    sizes = [image.size for image in steerclear.generate(pipe, "a man", **FEW)]
+    assert sizes == [(16, 16), (16, 16)]
+
+
 def test_the_guidance_that_is_taken_where_none_is_named(pipe: Any) -> None:
     assert steerclear.generate(pipe, "a man", **FEW).recipe.guidance["_class_name"] == "ClassifierFreeGuidance"
     found = steerclear.generate(pipe, "a man", ["hat", "beard"], **FEW).recipe
@@ -161,6 +167,22 @@ def test_a_digest_says_weights_settings_and_adapters() -> None:
         pipe.set_adapters(["style"], [scale])
         found.add(pipeline_digest(pipe))
     assert len(found) == 6
+
+
+@pytest.mark.parametrize("offload", ["layers", "networks", "groups"])
+def test_offloaded_weights_wait_as_they_did(offload: str, pipe: Any) -> None:
+    waiting = tiny.stable_diffusion("dpm++-sde")
+    if offload == "layers":
+        cpu_offload(waiting.unet, torch.device("cpu"))
+        assert next(waiting.unet.parameters()).is_meta
+    elif offload == "networks":
+        waiting.enable_model_cpu_offload(device="cpu")
+    else:
+        waiting.enable_group_offload(torch.device("cpu"), offload_type="leaf_level")
+    assert pipeline_digest(waiting) == pipeline_digest(pipe)
+    images, expected = (list(steerclear.generate(one, "a man", "hat", **FEW)) for one in (waiting, pipe))
+    assert np.array_equal(np.array(images), np.array(expected))
+    assert next(waiting.unet.parameters()).is_meta is (offload == "layers")
 
 
 def test_weights_that_are_not_in_memory_are_refused() -> None:

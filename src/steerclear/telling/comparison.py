@@ -1,4 +1,8 @@
-"""``steerclear.compare(pipe, prompt, ...)``: a comparison in Python, as a notebook and a terminal show it."""
+"""A comparison in Python, as a notebook and a terminal show it.
+
+comparison = steerclear.compare(pipe, "portrait photo of a man", negative_prompt="mustache", seeds=range(16))
+comparison.report("out/man")
+"""
 
 import inspect
 import io
@@ -148,8 +152,6 @@ def compare(
     progress: bool | None = None,
 ) -> Comparison:
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
-
-        comparison = steerclear.compare(pipe, "portrait photo of a man", negative_prompt="mustache", seeds=range(16))
 
     Image k is a function of seed k alone. Nothing stays behind on a pipeline.
 

@@ -47,7 +47,8 @@ class Images:
         return self.pictures[index].open()
 
     def __iter__(self) -> Iterator[Image]:
-        return (picture.open() for picture in self.pictures)
+        for picture in self.pictures:  # a generator of its own keeps the temporary folder while it runs
+            yield picture.open()
 
     @property
     def seeds(self) -> list[int]:
