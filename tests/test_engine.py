@@ -173,7 +173,7 @@ def test_traces_of_batches_join_as_one() -> None:
     assert whole.table("w").tolist() == [[0, 1, 0, 1, 2]]
     assert whole.evaluations.tolist() == [3, 3, 4, 4, 4]
     assert whole.levels == [2.0]
-    with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. There are: w"):
+    with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. Available: w"):
         whole.table("weight")
 
 

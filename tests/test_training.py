@@ -391,7 +391,7 @@ def test_a_run_does_not_go_on_in_another_arithmetic(
 
 
 def test_the_checkpoints_are_not_kept_where_the_pipeline_is_to_be(tmp_path: Path) -> None:
-    with pytest.raises(FolderConflict, match=r"out/work' lies in '.*out', .*; give another --folder"):
+    with pytest.raises(FolderConflict, match=r"out/work' is inside '.*out', .*; give another --folder"):
         train_portraits(tmp_path / "out/work", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

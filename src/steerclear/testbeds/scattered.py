@@ -12,18 +12,18 @@ from .mixture import Mixture, MixtureTestbed, MixtureWorld
 
 @dataclass(frozen=True)
 class Scattered(MixtureTestbed):
-    """Round components at random places; a quarter of them is the concept.
+    """Round components at random places; a quarter of them are the concept.
 
     Equation:
         p(x) = sum_k w_k N(x; m_k, I / 4),   m_k ~ N(0, 0.64 I),   w_k ~ U(0.5, 1.5),   c: k = 1, 5, 9, ...
 
     Args:
         dimension: numbers per image, at least 1.
-        components: at least 2.
-        seed: of the places and the weights.
+        components: number of components, at least 2.
+        seed: seed of the places and the weights, at least 0.
 
     Raises:
-        InvalidSetting: a number below its bound.
+        InvalidSetting: a number is below its minimum.
     """
 
     dimension: int = 64

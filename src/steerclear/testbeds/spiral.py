@@ -18,7 +18,7 @@ class Spiral(MixtureTestbed):
     Equation:
         p(x) = 1/10 sum_k N(x; m_k, C_k),   m_k = (0.45 + 0.14 k) (cos 1.15 k, sin 1.15 k),   c: k = 1, 4, 7
 
-    In two dimensions every density can be plotted, and a distribution shift can be seen.
+    In two dimensions every density can be plotted, so a distribution shift is visible.
     """
 
     name: ClassVar[str] = "spiral"

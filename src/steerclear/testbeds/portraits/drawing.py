@@ -1,8 +1,8 @@
-"""Draws portraits with signed distances: 64 x 64 pixels, anti-aliased, a whole batch at once.
+"""Draw portraits from signed distances: 64 x 64 pixels, anti-aliased, a whole batch at once.
 
-Every shape is a function that is negative inside and positive outside, in units of the face; its
-value over one pixel's width is the coverage. Shapes are painted back to front. What the attributes leave
-open (proportions, tilt, exact colours) comes from ``VARIATIONS`` uniform numbers per image.
+Every shape is a function that is negative inside and positive outside, in units of the face; its value divided by a
+pixel's width gives the coverage. Shapes are painted back to front. All that the attributes do not determine (proportions,
+tilt, exact colors) comes from ``VARIATIONS`` uniform numbers per image.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BATCH = 64
 
 
 class _Variation:
-    """Hands out an image's uniform numbers, always in the same order."""
+    """Returns each image's uniform numbers, always in the same order."""
 
     def __init__(self, uniforms: Tensor) -> None:
         self.uniforms = uniforms
@@ -31,11 +31,11 @@ class _Variation:
         return self.uniforms[:, self.used - count : self.used]
 
     def between(self, low: float, high: float) -> Tensor:
-        """A number per image, shaped to broadcast over pixels: ``[batch, 1, 1]``."""
+        """A number per image, shaped to broadcast over pixels, ``[batch, 1, 1]``."""
         return (low + (high - low) * self.take(1)).unsqueeze(-1)
 
     def color(self, base: Tensor, spread: float) -> Tensor:
-        """The base colour, moved a little in hue (three numbers) and in lightness (one)."""
+        """The base color, varied in hue (three numbers) and in lightness (one)."""
         return (base + spread * (self.take(3) - 0.5) + spread * (self.take(1) - 0.5)).clamp(0, 1)
 
 
@@ -56,7 +56,7 @@ def _box(
 
 
 class _Canvas:
-    """A batch of portraits that are being painted: the numbers left to use, the colors, the frame of the face, the image."""
+    """A batch of portraits in progress: random numbers, colors, the face's coordinates and the image."""
 
     def __init__(self, attributes: Attributes, uniforms: Tensor) -> None:
         self.batch = len(uniforms)
@@ -98,11 +98,11 @@ class _Canvas:
 
 
 def draw(attributes: Attributes, uniforms: Tensor) -> Tensor:
-    """Paint one portrait for each row of attributes.
+    """Paint one portrait per row of attributes.
 
     Args:
         attributes: integers of shape ``[batch]``, by name.
-        uniforms: what the attributes leave open, in [0, 1), shape ``[batch, VARIATIONS]``.
+        uniforms: random variation, in [0, 1), shape ``[batch, VARIATIONS]``.
 
     Returns:
         RGB images in [0, 1], shape ``[batch, 3, 64, 64]``, float32.
@@ -118,7 +118,7 @@ def draw(attributes: Attributes, uniforms: Tensor) -> Tensor:
 
 
 def _paint_head(at: _Canvas) -> None:
-    """Behind the head a woman's long hair, shirt, neck, a man's ears; then the head and its beard."""
+    """Behind the head a woman's long hair, the shirt, the neck, a man's ears; then the head and its beard."""
     x, y, side, woman, paint = at.x, at.y, at.side, at.woman, at.paint
     length = at.vary.between(0.45, 0.72)
     long_hair = _box(x, y - 0.10 - (length - 0.55) * 0.6, at.head_x + 0.16, at.head_y + length * 0.35 + 0.10, 0.42)
@@ -147,7 +147,7 @@ def _paint_hair(at: _Canvas) -> None:
 
 
 def _paint_eyes(at: _Canvas) -> tuple[Tensor, Tensor]:
-    """Eyes, lashes and brows; returns where the eyes are."""
+    """Eyes, lashes and brows; returns the position of the eyes."""
     x, y, side, vary, paint = at.x, at.y, at.side, at.vary, at.paint
     eye_x, eye_y = vary.between(0.165, 0.19), vary.between(-0.06, -0.02)
     gaze = vary.between(-0.022, 0.022)
@@ -212,17 +212,17 @@ def _paint_hat(at: _Canvas) -> None:
 
 
 def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> Tensor:
-    """Paint one portrait for each row of attributes; what they leave open comes from the row's own seed.
+    """Paint one portrait per row of attributes; its random variation comes from the row's seed.
 
     Args:
         attributes: integers of shape ``[n]``, by name.
-        seeds: one integer in [0, 2**32) an image. Image k depends on row k and seed k alone.
+        seeds: one integer in [0, 2**32) per image. Image k depends on row k and seed k alone.
 
     Returns:
         RGB pixels in 0 ... 255, shape ``[n, 3, 64, 64]``, uint8.
 
     Raises:
-        ValueError: when there is not one seed for each row.
+        ValueError: the numbers of seeds and rows differ.
 
     >>> from .attributes import sample
     >>> draw_from_seeds(sample(range(2)), range(2)).shape
