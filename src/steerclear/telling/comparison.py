@@ -182,17 +182,22 @@ def compare(
     asked = dict(locals())
     place = Place(folder)
     loaded = as_model(model, weak)
-    wanted = study.Question(
-        prompt, as_negatives(negative_prompt), as_seeds(seeds), num_inference_steps, guidance_scale, auto_scale,
-        None if methods is None else as_names(methods), height, width,
-    )  # fmt: skip
     with progress_bars(progress) as bars:
-        on_method, on_progress = show_methods(bars)
-        results = study.compare(
-            loaded, wanted, place.path, batch_size=batch_size, command=_call(asked, compare), on_method=on_method,
-            on_progress=on_progress,
-        )  # fmt: skip
-    return Comparison(results, place)
+        return Comparison(_measured(loaded, asked, place.path, *show_methods(bars)), place)
+
+
+def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: Any, on_progress: Any) -> Results:
+    """Ask the study's question with the arguments of :func:`compare`."""
+    methods = asked["methods"]
+    wanted = study.Question(
+        asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]), asked["num_inference_steps"],
+        asked["guidance_scale"], asked["auto_scale"], None if methods is None else as_names(methods), asked["height"],
+        asked["width"],
+    )  # fmt: skip
+    return study.compare(
+        model, wanted, folder, batch_size=asked["batch_size"], command=_call(asked, compare), on_method=on_method,
+        on_progress=on_progress,
+    )  # fmt: skip
 
 
 def as_model(model: Any, weak: Weak) -> Model:
