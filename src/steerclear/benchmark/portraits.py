@@ -43,7 +43,7 @@ def measured_methods(
         InvalidSetting: too few seeds for a Fréchet distance.
         FolderConflict: another process is at work in the folder.
     """
-    laboratories = {prompt: PortraitLaboratory(model.folder, prompt, None) for prompt in prompts}
+    laboratories = {prompt: PortraitLaboratory(model.folder or Path(), prompt, None) for prompt in prompts}
     made = made_images(
         model, methods, seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
         on_method=on_method, on_progress=on_progress,
@@ -62,7 +62,7 @@ def made_images(
     batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
 ) -> Iterator[torch.Tensor]:  # fmt: skip
     """The pixels of each method's images, one method after another; arguments and errors as :func:`measured_methods`."""
-    if not (model.folder / CLASSIFIER).is_file():
+    if model.folder is None or not (model.folder / CLASSIFIER).is_file():
         raise UnsupportedModel(
             f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
             f"one that steerclear train has made"

@@ -59,7 +59,7 @@ def benchmark_shipped(
         model, methods, [MAN, HAT, WITH], seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
         on_method=on_method, on_progress=on_progress,
     )  # fmt: skip
-    parts = _parts(model, PortraitLaboratory(model.folder, MAN, None))
+    parts = _parts(model, PortraitLaboratory(model.folder or Path(), MAN, None))
     claims = [*_fidelity(found, len(seeds)), *_story(found), *parts]
     result = Benchmark(
         model=model.name, model_digest=model.digest,

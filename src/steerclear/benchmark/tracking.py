@@ -59,7 +59,7 @@ def benchmark_tracking(
             num_inference_steps=num_inference_steps, batch_size=batch_size, on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
         made = dict(zip(METHODS, images, strict=True))
-        claims += _claims(scheduler, made, PortraitLaboratory(model.folder, MAN, CONCEPT))
+        claims += _claims(scheduler, made, PortraitLaboratory(model.folder or Path(), MAN, CONCEPT))
         result = Benchmark(
             model=model.name, model_digest=model.digest, scheduler="each of the named schedulers",
             num_inference_steps=num_inference_steps, seeds=format_seeds(seeds), claims=claims,

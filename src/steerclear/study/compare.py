@@ -281,7 +281,7 @@ def _laboratory(model: Model, question: Question, prompt: str, negatives: tuple[
     Raises:
         UnsupportedModel: a classifier that cannot be read; said before an image is made.
     """
-    if not (model.folder / CLASSIFIER).is_file() or not _portrait_sized(question):
+    if model.folder is None or not (model.folder / CLASSIFIER).is_file() or not _portrait_sized(question):
         return None
     laboratory = PortraitLaboratory(model.folder, prompt, ", ".join(negatives) or None)
     _ = laboratory.classifier
@@ -372,7 +372,7 @@ def _notes(
     scheduler = model.pipe.scheduler
     notes = [f"{sentence}." for sentence in of_latents(scheduler)]
     notes += dict.fromkeys(note for method in methods for note in unmeasured(scheduler, method.guidance))
-    if laboratory is None and (model.folder / CLASSIFIER).is_file():
+    if laboratory is None and model.folder is not None and (model.folder / CLASSIFIER).is_file():
         notes.append(
             f"The classifier of this model sees images of {SIZE} x {SIZE} alone, so nothing says whether the concept is gone or "
             f"what else changed: only how far the pixels moved and what it cost. Leave out "

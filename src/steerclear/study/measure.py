@@ -18,7 +18,7 @@ from .gallery import Picture
 
 def circumstances(model: Model, prompt: str, negatives: Sequence[str]) -> Circumstances:
     """What is known of a run with these prompts: on the portraits' model, how often true portraits show each negative."""
-    if not negatives or not (model.folder / CLASSIFIER).is_file():
+    if not negatives or model.folder is None or not (model.folder / CLASSIFIER).is_file():
         return Circumstances()
     priors = tuple(PortraitLaboratory(model.folder, prompt, negative).prior() for negative in negatives)
     return Circumstances(prior=priors[0] if len(priors) == 1 else priors)
