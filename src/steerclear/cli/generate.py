@@ -61,12 +61,12 @@ def command(
     """Make images; running again makes only those that are missing."""
     from ..bridges.diffusers.asking import takes_classes
     from ..models.loading import asked_to_load, load_model
-    from ..study.compare import recipe_of
     from ..study.folders import default_folder, refuse_early, run_folder
     from ..study.generate import check_recipe, generate, warn_of_idle_weak
     from ..study.guidance_settings import build_guidance, first_that_takes
     from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
     from ..study.recipe import checked_prompt, parse_seeds
+    from ..study.run import recipe_of
 
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
     names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)

@@ -10,6 +10,8 @@ from scipy.stats import binom, foldnorm
 from torch import Tensor
 
 from ..core.errors import TooFewSamples, UnfitFeatures
+from ..core.laboratory import Measurement
+from ..core.metric import Compared, Metric
 from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
 
 BALANCE = 0.75
@@ -199,3 +201,23 @@ def collateral_shift(
     reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
     excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
     return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)
+
+
+@dataclass(frozen=True)
+class Collateral(Metric):
+    """How far everything but the concept moved: the corrected :func:`collateral_shift`."""
+
+    name = "collateral_shift"
+    label = "collateral shift"
+    meaning = (
+        "mean absolute difference of all other attributes' rates from the exact truth, less what as many "
+        "true portraits would show by chance; where the interval reaches 0, chance may be all of it"
+    )
+    better = "lower"
+    percent = True
+    side_effect = True
+
+    def measure(self, images: Compared) -> Measurement:
+        shift = collateral_shift(images.shown, images.truth, exclude=images.concept)
+        corrected = shift.excess.measured("bootstrap", truth=0.0)
+        return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})

@@ -5,7 +5,7 @@ from typing import Any
 from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "2.0"
 
 
 class ImageResult(Frozen):
@@ -70,6 +70,7 @@ class Results(Frozen):
             shared by all methods, as in :class:`~steerclear.study.recipe.Recipe`.
         device, offload: where the images were made, and where the weights waited meanwhile.
         seeds: as written on the command line.
+        judge: the laboratory that judged the images, as plain values; None where nobody did.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
         notes: what a reader should know (classifier error, deterministic scheduler, ...).
@@ -95,6 +96,7 @@ class Results(Frozen):
     weak: str | None
     weak_digest: str | None = None
     seeds: str
+    judge: dict[str, Any] | None = None
     columns: list[Column]
     target: str | None
     notes: list[str]

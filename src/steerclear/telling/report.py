@@ -23,7 +23,6 @@ from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, 
 from .summary import question, summary
 from .table import (
     DIRECTIONS,
-    better,
     concept_columns,
     header,
     interval_text,
@@ -108,7 +107,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
         shift=[_png_uri(shift(results, theme)) for theme in (LIGHT, DARK)] if rate_columns(results) else None,
         trace=[_png_uri(trace(results, theme)) for theme in (LIGHT, DARK)] if traced(results) else None,
         header=header(results),
-        directions=[DIRECTIONS.get(better(results, column) or "", "") for column in results.columns],
+        directions=[DIRECTIONS.get(column.better or "", "") for column in results.columns],
         rows=[row(method, results.columns) for method in results.methods],
         off=[[off_rate(results, method, column) for column in results.columns] for method in results.methods],
         truth=truth_row(results) if results.target is not None else None,
