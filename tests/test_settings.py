@@ -1,5 +1,6 @@
 """Settings as people type them, as Python passes them, and as files keep them."""
 
+import functools
 import json
 import math
 import re
@@ -201,6 +202,7 @@ class Everything(Configurable):
     words: tuple[str, ...] = ()
     mode: Literal["on", "off"] = "on"
     inside: Guidance | None = None
+    exactly: ClassifierFreeGuidance | None = None
 
 
 @pytest.mark.parametrize(
@@ -343,6 +345,12 @@ def test_numbers_of_all_libraries_are_numbers_of_a_question() -> None:
     assert {type(value) for value in (found.num_inference_steps, found.height, found.width)} == {int}
 
 
+def test_a_part_of_one_class_alone_is_kept_as_it_is() -> None:
+    part = ClassifierFreeGuidance(4.0)
+    assert Everything(exactly=part).exactly is part
+    assert Everything(inside=part).inside is part
+
+
 def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
     for seed in (np.int64(3), torch.tensor(3), np.uint8(3)):
         same(NoisedWeights(0.1, seed), NoisedWeights(0.1, 3))
@@ -379,6 +387,10 @@ def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
         (lambda: Everything(words="word"), "words is 'word', but must be a tuple of texts."),
         (lambda: Everything(mode="no"), "mode is 'no', but must be on or off."),
         (lambda: Everything(inside=3), "inside is 3, but must be a Guidance or None."),
+        (lambda: Everything(exactly=AutoGuidance()), "but must be a ClassifierFreeGuidance or None."),
+        (lambda: Everything(exactly={"guidance_scale": 3.0}), "but must be a ClassifierFreeGuidance or None."),
+        (lambda: Everything(shares=(1.0, True)), "shares is (1.0, True), but must be a number, a tuple of numbers or None."),
+        (lambda: Everything(words=functools.reduce(lambda inner, _: (inner,), range(100_000), ())), "but must be a tuple of texts."),
     ],
 )  # fmt: skip
 def test_another_type_is_refused(build, message: str) -> None:
@@ -505,6 +517,14 @@ def test_the_page_of_names_types_what_is_read() -> None:
     ] * 2
     assert [read_setting(text, TransitionEvidence.types()["volume"]) for text in typed["a table"]] == [
         ((1.0, 0.0), (4.0, -2.0))
+    ]
+    forms = re.findall(r"^\| `([^`]+)` \|", page.partition("## Settings")[2].partition("A comma")[0], re.MULTILINE)
+    assert [parse_part(text, Guidance) for text in forms] == [
+        ClassifierFreeGuidance(),
+        ClassifierFreeGuidance(4.0, 0.7),
+        ClassifierFreeGuidance(4.0),
+        IntervalGuidance(ClassifierFreeGuidance(4.0, 0.7), stop=0.5),
+        IntervalGuidance(ClassifierFreeGuidance(4.0)),
     ]
     parts = [build_guidance("interval", None, [f"inner={text}"]).inner for text in typed["a guidance or an evidence"]]
     assert parts == [ClassifierFreeGuidance(), ClassifierFreeGuidance(), ClassifierFreeGuidance(4.0, 0.7)]

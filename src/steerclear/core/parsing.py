@@ -8,7 +8,6 @@ One form everywhere (``--guidance``, ``--set``, ``--methods``, ``--weak``, ``--j
     evidence.prior=0.3                       a key that reaches into a part
 """
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from types import UnionType
@@ -17,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from .errors import GivenTwice, InvalidSetting, UnknownName, typed
 from .settings import MOST_NESTED, Configurable, default_of, part_type
 from .shelf import find
-from .values import entry_types, first_that_fits, fitted, frozen, parse_json
+from .values import fitted, frozen, parse_json
 
 NO_VALUE = ("none", "null")
 YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
@@ -250,24 +249,17 @@ def _read(text: str, kind: Any) -> Any:
     nothing = word.lower() in NO_VALUE
     if kind is str:
         return text
-    if origin in (Union, UnionType):
-        if nothing:
-            return fitted(None, kind)
-        return first_that_fits(_read, text, sorted(inside, key=lambda one: one is str))
-    if origin is Literal:
-        return first_that_fits(lambda word, one: fitted(word, Literal[one]), word, inside)
     if origin is tuple:
         return () if nothing else _read_tuple(word, kind)
-    if kind is bool and word.lower() in YES_OR_NO:
-        return YES_OR_NO[word.lower()]
-    if kind is int and WHOLE_NUMBER.fullmatch(word):
-        return int(word)
-    if kind is float and NUMBER.fullmatch(word):
-        number = float(word)
-        if math.isinf(number) and "inf" not in word.lower():
-            raise ValueError(f"{word} is too large")
-        return number
-    raise ValueError(f"{word} is no {kind}")
+    if origin not in (Union, UnionType):
+        value = YES_OR_NO.get(word.lower()) if kind is bool else word if origin is Literal else _as_it_looks(word)
+        return fitted(value, kind)
+    for one in sorted(inside, key=lambda one: one is str) if not nothing else ():
+        try:
+            return _read(text, one)
+        except ValueError:
+            continue
+    return fitted(None if nothing else word, kind)
 
 
 def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
@@ -279,8 +271,9 @@ def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
             return fitted(frozen(parse_json(f"[{word}]")), kind)
     if word.startswith("[") and word.endswith("]") and str not in inside:
         word = word[1:-1]
-    parts = [part.strip() for part in word.split(",")]
-    return tuple(map(_read, parts, entry_types(inside, len(parts))))
+    parts = word.split(",")
+    kinds = inside[:1] * len(parts) if inside[1:] == (...,) else inside
+    return tuple(_read(part.strip(), one) for part, one in zip(parts, kinds, strict=True))
 
 
 def _as_it_looks(word: str) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
+from pydantic_core.core_schema import CoreSchema, is_instance_schema
+
 from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
 from .shelf import entries
 from .values import described, fitted, frozen, is_number, is_too_deep, parse_object, python_scalar
@@ -150,18 +152,12 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         ) from error
 
 
-@functools.cache
-def _types(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
 class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
     Nested settings are stored with their class: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
-    Values are first converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where the
-    type allows only tuples. Then the class's own
-    ``__post_init__`` checks them. A value of another type that it lets pass is refused.
+    Values are converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where
+    the type allows only tuples. Then the class's own ``__post_init__`` checks them, and other types are refused.
 
     Class attributes:
         name: on the command line.
@@ -227,9 +223,14 @@ class Configurable:
         return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return is_instance_schema(cls)  # a part is checked when it is made
+
+    @classmethod
+    @functools.cache
     def types(cls) -> dict[str, Any]:
         """The declared type of each parameter."""
-        return _types(cls)  # type: ignore[arg-type]  # classes are hashable
+        return get_type_hints(cls)
 
     def to_config(self) -> dict[str, Any]:
         """Plain values: numbers, strings, lists and dictionaries."""
@@ -267,8 +268,8 @@ class Configurable:
         """An entry of this class's shelf from its plain values; the inverse of :meth:`to_config`.
 
         Raises:
-            InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a parameter that is missing,
-                of another type or out of range.
+            InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a setting that
+                :meth:`with_settings` refuses.
             UnknownName: a class or a parameter that does not exist.
         """
         known = {member.__name__: member for member in cls.known().values()}

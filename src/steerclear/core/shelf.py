@@ -56,11 +56,12 @@ def find(shelf: str, base: type[Any], name: str) -> Any:
     """The entry of this name or class name.
 
     Raises:
-        UnknownName: there is none; the message names the nearest, and says what it is by the base's class attribute ``kind``.
+        UnknownName: there is none; the message names the nearest. The base's class attribute ``kind`` says what an entry is
+            called; without it, the shelf's name in the singular.
     """
     known = entries(shelf, base)  # type: ignore[arg-type]  # classes are hashable
     by_class = {member.__name__: member for member in known.values()}
     member = known.get(name.lower().replace("_", "-")) or by_class.get(name)
     if member is None:
-        raise UnknownName(getattr(base, "kind", shelf), name, known)
+        raise UnknownName(getattr(base, "kind", shelf.rpartition(".")[2].removesuffix("s")), name, known)
     return member

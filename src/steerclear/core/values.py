@@ -1,10 +1,12 @@
 """Values by their declared types: converted, checked and described; and JSON that cannot exhaust the stack."""
 
+import functools
 import json
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter
 
 from .errors import in_words_of
 
@@ -78,18 +80,9 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def first_that_fits(read: Callable[[str, Any], Any], text: str, kinds: Any) -> Any:
-    for kind in kinds:
-        try:
-            return read(text, kind)
-        except ValueError:
-            continue
-    raise ValueError(f"{text} fits none of {kinds}")
-
-
 def fitted(value: Any, kind: Any) -> Any:
-    """The value, converted to its declared type: whole numbers to floats where the type is float, and scalars of numpy and
-    torch to Python's numbers. Types that are not classes, choices, tuples or unions of these are not checked.
+    """The value as its declared type, without guessing: whole numbers become floats where the type is float, and scalars of numpy
+    and torch Python's numbers. Nothing else is converted.
 
     Raises:
         ValueError: the value is of another type.
@@ -97,34 +90,19 @@ def fitted(value: Any, kind: Any) -> Any:
     >>> fitted(3, float), fitted((1, 2.5), float | tuple[float, ...])
     (3.0, (1.0, 2.5))
     """
-    value, origin, inside = python_scalar(value), get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return first_that_fits(fitted, value, inside)
-    if origin is Literal:
-        fits = isinstance(value, tuple(map(type, inside))) and value in inside
-    elif origin is tuple:
-        if isinstance(value, tuple):
-            return tuple(map(fitted, value, entry_types(inside, len(value))))
-        fits = False
-    elif kind is float:
-        if is_number(value) and abs(value) <= sys.float_info.max:
-            return float(value)
-        fits = isinstance(value, float)  # infinity, and what is not a number: the class refuses them
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, kind) if isinstance(kind, type) else True
-    if not fits:
-        raise ValueError(f"{type(value).__name__} is no {kind}")
-    return value
+    try:
+        return _checker(kind).validate_python((_python_scalars(value),))[0]
+    except RecursionError:
+        raise ValueError("tuples inside one another without end") from None
 
 
-def entry_types(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """The types of the entries of a tuple of this length; raises ValueError when there is no such tuple."""
-    kinds = inside[:1] * count if inside[1:] == (...,) else inside
-    if len(kinds) != count:
-        raise ValueError(f"{count} entries instead of {len(kinds)}")
-    return kinds
+@functools.cache
+def _checker(kind: Any) -> TypeAdapter:
+    return TypeAdapter(tuple[kind], config=ConfigDict(strict=True, arbitrary_types_allowed=True))  # type: ignore[valid-type]
+
+
+def _python_scalars(value: Any) -> Any:
+    return tuple(map(_python_scalars, value)) if isinstance(value, tuple) else python_scalar(value)
 
 
 def described(kind: Any) -> str:
@@ -140,37 +118,31 @@ def described(kind: Any) -> str:
     ('a number, numbers with commas between them or none', 'a table like [1, 0], [4, -2], or none', 'yes or no')
     """
     origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _either([described(one) for one in inside])
-    if origin is Literal:
-        return _either([str(one) for one in inside])
+    if origin in (Union, UnionType, Literal):
+        words = [str(one) if origin is Literal else described(one) for one in inside]
+        return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     if origin is tuple:
-        return in_words_of(f"a {_several(kind)}", _as_typed(inside))
-    words = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
-             NoneType: in_words_of("None", "none")}  # fmt: skip
+        table = any(get_origin(one) is tuple for one in inside)
+        as_typed = "a table like [1, 0], [4, -2], or none" if table else f"{_entries(inside)} with commas between them"
+        return in_words_of(f"a tuple{_several(inside)}", as_typed)
+    words_of = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
+                NoneType: in_words_of("None", "none")}  # fmt: skip
     name = str(getattr(kind, "__name__", kind))
-    return words.get(kind) or f"a {in_words_of(name, name.lower())}"
+    return words_of.get(kind) or f"a {in_words_of(name, name.lower())}"
 
 
-def _as_typed(inside: tuple[Any, ...]) -> str:
-    """A tuple with entries of these types, as people type it."""
-    if any(get_origin(one) is tuple for one in inside):
-        return "a table like [1, 0], [4, -2], or none"
-    entries = _several(inside[0]) if inside[1:] == (...,) else ", ".join(map(described, inside))
-    return f"{entries} with commas between them"
+def _several(inside: tuple[Any, ...]) -> str:
+    """What a tuple with entries of these types has in it, behind the word "tuple" or "tuples"."""
+    if inside[1:] != (...,) and len(set(inside)) > 1:
+        return f" ({_entries(inside)})"
+    count = "" if inside[1:] == (...,) else f"{len(inside)} "
+    nested = get_origin(inside[0]) is tuple
+    return f" of {count}" + (f"tuples{_several(get_args(inside[0]))}" if nested else _entries((inside[0], ...)))
 
 
-def _several(kind: Any) -> str:
-    """Part of a description: the type of the entries of a tuple, in the plural; or a tuple."""
-    inside = get_args(kind)
-    if get_origin(kind) is tuple:
-        if inside[1:] != (...,) and len(set(inside)) > 1:
-            return f"tuple ({', '.join(map(described, inside))})"
-        count = "" if inside[1:] == (...,) else f"{len(inside)} "
-        entries = _several(inside[0])
-        return f"tuple of {count}{'tuples' + entries[5:] if entries.startswith('tuple') else entries}"
-    return {float: "numbers", int: "whole numbers", str: "texts"}.get(kind, f"{getattr(kind, '__name__', kind)}s")
-
-
-def _either(words: list[str]) -> str:
-    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+def _entries(inside: tuple[Any, ...]) -> str:
+    """The entries of a tuple, one by one or in the plural."""
+    if inside[1:] != (...,):
+        return ", ".join(map(described, inside))
+    plural = {float: "numbers", int: "whole numbers", str: "texts"}
+    return plural.get(inside[0], f"{getattr(inside[0], '__name__', inside[0])}s")
