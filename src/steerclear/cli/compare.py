@@ -72,7 +72,7 @@ def command(
     from ..study.folders import default_folder, refuse_early
     from ..study.notes import repeat_command
     from ..study.recipe import parse_seeds
-    from ..study.run import asked_of, run
+    from ..study.run import asked_of, question_of, run
     from ..study.study import ModelAsked, comparison
     from ..telling.report import REPORT_FILE, write_figures, write_report
     from ..telling.table import terminal_tables
@@ -85,9 +85,9 @@ def command(
     )  # fmt: skip
     loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
     asked = asked_of(study)
-    shared = {name: value for name, value in asked.items() if "." not in name}
     scales = {"guidance_scale": guidance_scale, "auto_scale": auto_scale}
-    folder = outdir or default_folder("compare", [study.prompt, *study.negative_prompts], shared | scales | loading)
+    texts = [study.prompt, *study.negative_prompts]
+    folder = outdir or default_folder("compare", texts, question_of(study) | scales | loading)
     refuse_early(folder, asked)
     loaded = study.model.load()
     with progress_bars() as bars:

@@ -1,4 +1,36 @@
-"""Collateral shift: how far everything but the concept moved from its exact truth."""
+"""Collateral shift: how far everything but the concept moved from its exact truth.
+
+For a binary attribute the difference is ``|rate - truth|``; for one of several levels, given as "hair:black",
+"hair:brown", ..., it is the total variation distance of its levels
+
+    ( sum over levels of |rate - truth|  +  |sum over levels of (rate - truth)| ) / 2
+
+whose second term stands for "none of them" and which for a single level is ``|rate - truth|`` again. So hair counts as
+much as glasses. The value is the mean over attributes.
+
+Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n) per
+attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation (Diaconis and
+Zabell 1991, Closed form summation for classical distributions).
+
+``excess`` estimates the true shift, the same distance for infinitely many images. Each absolute difference d of a level
+with truth p loses its share of the chance, which fades as d leaves the reach of chance:
+
+    |d|  -  0.75 E|X / n - p| exp(-(d / s)^2) / E exp(-((X / n - p) / s)^2),    s^2 = p (1 - p) / n
+
+with X ~ Binomial(n, p). No estimator of |shift| is unbiased everywhere, because |.| has a corner at 0. The bias of this
+one is at most 0.26 s per level: above the truth by 0.20 s at a shift of 0, below it by 0.26 s at a shift of s, and less
+than 0.05 s from a shift of 3 s on. (Subtracting the floor is unbiased at 0 and too low by 0.8 s from a shift of 2 s on;
+the quadrature sqrt(max(0, d^2 - s^2)) is off by up to 0.34 s.) A sum below 0 is shown as 0, which raises the bias at a
+shift of 0 to 0.5 s with one attribute, 0.35 s with three and 0.25 s with ten.
+
+The interval of ``excess`` is excess -+ c e with the bootstrap's standard error e, and c the quantile of |N(b / e, 1)|, so
+that a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optimal inference in a class of regression
+models). It includes 0 where chance may explain everything. In simulations of 1 to 10 attributes, shifts of 0 to 0.2 and
+50 to 1,000 images the 95 % interval covers the true shift in 92 to 100 %.
+
+The interval of ``value`` is one of the value, chance included. A resample differs from the truth more than the images
+do, so the bootstrap's percentiles lie too high; they are moved by as much as the resamples' mean exceeds the value.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -87,70 +119,10 @@ def _unseen_variance(rates: Tensor, total: int) -> Tensor:
     return ((more * (1 - more) - rates * (1 - rates)) / total).clamp(min=0)
 
 
-def collateral_shift(
-    shown: Mapping[str, Tensor],
-    truth: Mapping[str, float],
-    exclude: str | Iterable[str] = (),
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> CollateralShift:
-    """Mean absolute difference of the images' rates from the exact truth, over all attributes but the concept.
-
-    For a binary attribute the difference is ``|rate - truth|``; for one of several levels, given as
-    "hair:black", "hair:brown", ..., it is the total variation distance of its levels
-
-        ( sum over levels of |rate - truth|  +  |sum over levels of (rate - truth)| ) / 2
-
-    whose second term stands for "none of them" and which for a single level is ``|rate - truth|`` again. So hair
-    counts as much as glasses. The value is the mean over attributes.
-
-    Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n) per
-    attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation
-    (Diaconis and Zabell 1991, Closed form summation for classical distributions).
-
-    ``excess`` estimates the true shift, the same distance for infinitely many images. Each absolute difference d of
-    a level with truth p loses its share of the chance, which fades as d leaves the reach of chance:
-
-        |d|  -  0.75 E|X / n - p| exp(-(d / s)^2) / E exp(-((X / n - p) / s)^2),    s^2 = p (1 - p) / n
-
-    with X ~ Binomial(n, p). No estimator of |shift| is unbiased everywhere, because |.| has a corner at 0. The bias
-    of this one is at most 0.26 s per level: above the truth by 0.20 s at a shift of 0, below it by 0.26 s at a shift
-    of s, and less than 0.05 s from a shift of 3 s on. (Subtracting the floor is unbiased at 0 and too low by 0.8 s
-    from a shift of 2 s on; the quadrature sqrt(max(0, d^2 - s^2)) is off by up to 0.34 s.) A sum below 0 is shown as 0, which
-    raises the bias at a shift of 0 to 0.5 s with one attribute, 0.35 s with three and 0.25 s with ten.
-
-    The interval is excess -+ c e with the bootstrap's standard error e, and c the quantile of |N(b / e, 1)|, so that
-    a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optimal inference in a class of regression
-    models). It includes 0 where chance may explain everything. In simulations of 1 to 10 attributes, shifts of 0 to
-    0.2 and 50 to 1,000 images the 95 % interval covers the true shift in 92 to 100 %.
-
-    The interval of ``value`` is one of the value, chance included. A resample differs from the truth more than
-    the images do, so the bootstrap's percentiles lie too high; they are moved by as much as the resamples' mean
-    exceeds the value.
-
-    Args:
-        shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
-        truth: attribute -> its exact rate under the same prompt and with the concept absent, in [0, 1].
-        exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
-        level: confidence of the interval, in (0, 1).
-        resamples: of the bootstrap over images.
-        seed: of the bootstrap.
-
-    Raises:
-        UnfitFeatures: when names or lengths do not fit, a number is neither 0 nor 1, or nothing is left.
-        TooFewSamples: when there is no image.
-
-    >>> images = {"hat": torch.tensor([1, 0, 0, 0]), "glasses": torch.tensor([1, 1, 1, 0])}
-    >>> shift = collateral_shift(images, {"hat": 0.25, "glasses": 0.25})
-    >>> shift.value, round(shift.floor, 6), dict(shift.by_attribute)
-    (0.25, 0.158203, {'hat': 0.0, 'glasses': 0.5})
-    >>> shift.excess.low is None  # four images carry no interval
-    True
-    >>> collateral_shift(images, {"hat": 0.25, "glasses": 0.25}, exclude="glasses").value
-    0.0
-    """
+def _chosen(
+    shown: Mapping[str, Tensor], truth: Mapping[str, float], exclude: str | Iterable[str]
+) -> tuple[list[str], Tensor]:
+    """The names that count, and which of them each image shows, ``[n, names]``; errors as :func:`collateral_shift`."""
     excluded = {exclude} if isinstance(exclude, str) else set(exclude)
     known = set(truth) | set(_groups(truth))
     if excluded - known:
@@ -164,40 +136,81 @@ def collateral_shift(
     lengths = {len(shown[name]) for name in names}
     if len(lengths) > 1:
         raise UnfitFeatures(f"the attributes were read in differing numbers of images: {sorted(lengths)}")
-    total = lengths.pop()
-    if total == 0:
+    if lengths == {0}:
         raise TooFewSamples("the collateral shift", 0, 1, "images")
     images = torch.stack([shown[name].double() for name in names], 1)
     if not ((images == 0) | (images == 1)).all():
         raise UnfitFeatures("the collateral shift takes 0 or 1 for each attribute of an image; compare levels first")
+    return names, images
 
-    exact = torch.tensor([truth[name] for name in names], dtype=torch.float64)
-    groups = _groups(names)
-    share = 1 / (2 * len(groups))
 
-    def parts(rates: Tensor) -> Tensor:
-        return torch.cat([_parts(rates, columns) for columns in groups.values()], -1)
+class _Distance:
+    """The distance of rates from the truth over all attributes: as it is, and less what chance adds."""
 
-    chances = torch.tensor([_chance(total, abs(rate)) for rate in parts(exact).tolist()], dtype=torch.float64)
-    deviation, expected, fading = chances.T
+    def __init__(self, names: list[str], truth: Tensor, total: int) -> None:
+        self.groups = _groups(names)
+        self.share = 1 / (2 * len(self.groups))
+        chances = [_chance(total, abs(rate)) for rate in self.parts(truth).tolist()]
+        self.deviation, self.expected, self.fading = torch.tensor(chances, dtype=torch.float64).T
 
-    def corrected(difference: Tensor) -> Tensor:
-        fade = torch.exp(-(difference / deviation.clamp(min=1e-300)).square()) / fading
-        return share * (difference.abs() - BALANCE * expected * fade).sum(-1)
+    def parts(self, rates: Tensor) -> Tensor:
+        return torch.cat([_parts(rates, columns) for columns in self.groups.values()], -1)
 
+    def corrected(self, difference: Tensor) -> Tensor:
+        fade = torch.exp(-(difference / self.deviation.clamp(min=1e-300)).square()) / self.fading
+        return self.share * (difference.abs() - BALANCE * self.expected * fade).sum(-1)
+
+
+def collateral_shift(
+    shown: Mapping[str, Tensor],
+    truth: Mapping[str, float],
+    exclude: str | Iterable[str] = (),
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> CollateralShift:
+    """Mean absolute difference of the images' rates from the exact truth, over all attributes but the concept.
+
+    How chance is taken off, and how the intervals are made: see this module.
+
+    Args:
+        shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
+        truth: attribute -> its exact rate under the same prompt and with the concept absent, in [0, 1].
+        exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
+        level: confidence of the interval, in (0, 1).
+        resamples, seed: of the bootstrap over images.
+
+    Raises:
+        UnfitFeatures: when names or lengths do not fit, a number is neither 0 nor 1, or nothing is left.
+        TooFewSamples: when there is no image.
+
+    >>> images = {"hat": torch.tensor([1, 0, 0, 0]), "glasses": torch.tensor([1, 1, 1, 0])}
+    >>> shift = collateral_shift(images, {"hat": 0.25, "glasses": 0.25})
+    >>> shift.value, round(shift.floor, 6), dict(shift.by_attribute)
+    (0.25, 0.158203, {'hat': 0.0, 'glasses': 0.5})
+    >>> shift.excess.low is None  # four images carry no interval
+    True
+    """
+    names, images = _chosen(shown, truth, exclude)
+    total, exact = len(images), torch.tensor([truth[name] for name in names], dtype=torch.float64)
+    distance = _Distance(names, exact, total)
+    parts, share, corrected = distance.parts, distance.share, distance.corrected
     difference = images.mean(0) - exact
     again = parts(bootstrap_counts(total, resamples, seed) @ images / total - exact)
     value, resampled = float(share * parts(difference).abs().sum()), share * again.abs().sum(-1)
-    floor, by_attribute = (
-        float(share * expected.sum()),
-        {name: float(_parts(difference, columns).abs().sum()) / 2 for name, columns in groups.items()},
-    )
+    floor = float(share * distance.expected.sum())
+    columns = distance.groups.items()
+    by_attribute = {name: float(_parts(difference, own).abs().sum()) / 2 for name, own in columns}
     estimate = max(0.0, float(corrected(parts(difference))))
     if total < INTERVAL_NEEDS:
         return CollateralShift(value, None, None, floor, Estimate(estimate, None, None), by_attribute)
     low, high = percentile_interval(resampled - (resampled.mean() - value), level)
     unseen = 2 * share**2 * _unseen_variance(parts(images.mean(0)).abs(), total).sum()
-    bias, error = LARGEST_BIAS * float(share * deviation.sum()), math.sqrt(float(corrected(again).var() + unseen))
+    bias, error = (
+        LARGEST_BIAS * float(share * distance.deviation.sum()),
+        math.sqrt(float(corrected(again).var() + unseen)),
+    )
     reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
     excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
     return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)

@@ -49,8 +49,7 @@ def run(
 ) -> Results:
     """Make the images that are missing, measure all of them, write ``study.json`` and ``results.json``.
 
-    A folder that holds the images of other seeds or other methods of the same question is extended; ``results.json`` is
-    about the seeds and methods of this call.
+    A folder that holds images of other seeds or methods of the same question is extended; ``results.json`` is about this call.
 
     Args:
         study: the question.
@@ -97,6 +96,34 @@ def run(
             with stays_if_unwritable(folder / name):
                 write_text(folder / name, text)
     return results
+
+
+def images_of(
+    study: Study, folder: Path | str, *, model: Model | None = None, batch_size: int = 16, on_method: Started | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Recipe, list[Picture]]:  # fmt: skip
+    """The images of a study of one method, in the folder itself and not judged; those that are there are not made again.
+
+    Args:
+        study, folder, model, batch_size, on_method, on_progress: see :func:`run`.
+
+    Returns:
+        How they are made, and the images in the order of the seeds.
+
+    Raises:
+        InvalidSetting: a study of several methods.
+        SteerclearError: see :func:`run`.
+    """
+    if len(study.methods) != 1:
+        raise InvalidSetting("methods", [method.name for method in study.methods], "one alone")
+    folder, model = folder_path("folder", folder), study.model.load() if model is None else model
+    recipe = recipe_of(model, study.methods[0], study.num_inference_steps, study.height, study.width)
+    check_recipe(model, recipe)
+    warn_of_idle_weak(model, [recipe])
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
+        if on_method is not None:
+            on_method(study.methods[0], 0, 1)
+        return recipe, generate(model, recipe, study.seeds, folder, batch_size=batch_size, on_progress=on_progress)
 
 
 def make(
@@ -170,14 +197,19 @@ def _settings(model: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def asked_of(study: Study) -> dict[str, Any]:
-    """What two runs in one folder must share, as far as it can be told without a model; and settings of their methods, each
-    with a dot in its name, which must be equal where both have the method. Seeds are not of it: results.json speaks of those
-    that were asked for last."""
-    asked = {
-        "command": "compare", "prompt": study.prompt, "negative_prompts": list(study.negative_prompts),
+def question_of(study: Study, command: str = "compare") -> dict[str, Any]:
+    """What two runs in one folder must share, as far as it can be told without a model and without the methods. Seeds are
+    not of it: results.json speaks of those that were asked for last."""
+    return {
+        "command": command, "prompt": study.prompt, "negative_prompts": list(study.negative_prompts),
         "num_inference_steps": study.num_inference_steps, "height": study.height, "width": study.width,
     }  # fmt: skip
+
+
+def asked_of(study: Study) -> dict[str, Any]:
+    """The question, and the settings of its methods, each with a dot in its name: two runs must share them where both have
+    the method."""
+    asked = question_of(study)
     for method in study.methods:
         said = {"prompt": method.prompt, "negative_prompts": list(method.negative_prompts)}
         asked |= {f"{method.name}.{key}": value for key, value in (said | _flat(method.guidance)).items()}
