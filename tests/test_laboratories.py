@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 import red_pixels
+import rooms
+import steerclear
 import tiny
 from steerclear.cli.app import main
 from steerclear.core import shelf
@@ -126,6 +128,14 @@ def test_a_named_judge_that_refuses_is_an_error(random_model: Path, tmp_path: Pa
         find_judge(Portraits(), load_model("portraits"), Asked(MAN, (), 128, None))
     assert main(["compare", MAN, "--judge", "portrait", "--outdir", str(tmp_path / "o")]) == 2
     assert not (tmp_path / "o").exists()
+
+
+def test_nobody_who_compares_knows_a_world_by_name() -> None:
+    sources = rooms.modules(Path(steerclear.__file__).parent)
+    worlds = {"testbeds", "laboratories"}
+    for module, source in sources.items():
+        if module[0] in ("study", "telling") or module == ("cli", "compare"):
+            assert {target[1] for target in rooms.imports(source, module) if len(target) > 1} & worlds == set(), module
 
 
 # a classifier of one's own

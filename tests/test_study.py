@@ -13,7 +13,7 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models import shipped
 from steerclear.study.methods import Method
 from steerclear.study.results import Results
-from steerclear.study.run import run
+from steerclear.study.run import images_of, run
 from steerclear.study.study import ModelAsked, Study, comparison
 
 MAN = "portrait photo of a man"
@@ -209,6 +209,18 @@ def test_what_needs_a_network_that_there_is_not_is_left_out_or_refused(tmp_path:
     with pytest.raises(SteerclearError, match="pushes away from a weak network"):
         run(comparison("a man", (), (0,), 1, methods=["autoguidance"], model=model), tmp_path / "named")
     assert not (tmp_path / "named").exists()
+
+
+def test_the_images_of_one_method_go_into_the_folder_itself(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="but must be one alone"):
+        images_of(asked(), tmp_path / "several")
+    begun: list[tuple[str, int, int]] = []
+    study = asked(methods=["cfg"], seeds=(4, 3))
+    recipe, found = images_of(study, tmp_path, on_method=lambda method, *place: begun.append((method.name, *place)))
+    assert begun == [("cfg", 0, 1)]
+    assert [picture.path for picture in found] == [tmp_path / "00004.png", tmp_path / "00003.png"]
+    assert recipe.guidance == ClassifierFreeGuidance(3.0).to_config()
+    assert json.loads((tmp_path / "run.json").read_text())["command"] == "generate"
 
 
 def test_the_shipped_model_has_its_name() -> None:

@@ -224,7 +224,7 @@ class Collateral(Metric):
     label = "collateral shift"
     meaning = (
         "mean absolute difference of all other attributes' rates from the exact truth, less what as many "
-        "true portraits would show by chance; where the interval reaches 0, chance may be all of it"
+        "true images would show by chance; where the interval reaches 0, chance may be all of it"
     )
     better = "lower"
     percent = True

@@ -129,7 +129,7 @@ class Frechet(FeatureMetric):
 
     name = "frechet"
     label = "Fréchet distance"
-    meaning = "distance of feature means and covariances to true portraits of the target, bias removed"
+    meaning = "distance of feature means and covariances to true images of the target, bias removed"
     better = "lower"
     side_effect = True
     fewest = 48  # below, the bias cannot be removed and the number would mislead

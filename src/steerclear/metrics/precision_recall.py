@@ -100,7 +100,7 @@ class Precision(_Within):
     """The share of images that look true, see :func:`precision_recall`."""
 
     name = label = "precision"
-    meaning = "share of images that lie among true portraits of the target"
+    meaning = "share of images that lie among true images of the target"
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return share_within(features, reference[: len(features)]).measured()
@@ -111,7 +111,7 @@ class Recall(_Within):
     """The share of true images that the images cover, see :func:`precision_recall`."""
 
     name = label = "recall"
-    meaning = "share of true portraits of the target that lie among the images"
+    meaning = "share of true images of the target that lie among the images"
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return share_within(reference[: len(features)], features).measured()
