@@ -277,8 +277,8 @@ def test_settings_behind_the_name_and_beside_it_are_settings_of_one_guidance() -
     ("text", "error", "message"),
     [
         ("cfg,4", UnknownName, "there is no guidance 'cfg,4'; did you mean 'cfg'?"),
-        ("", UnknownName, "there is no guidance ''. There are: autoguidance, cfg,"),
-        ("unguided:3", UnknownName, "there is no parameter of unguided '3'. There are: none."),
+        ("", UnknownName, "there is no guidance ''. Available: autoguidance, cfg,"),
+        ("unguided:3", UnknownName, "there is no parameter of unguided '3'. Available: none."),
         ("cfg:guidance_scale.x=3", UnknownName, "there is no parameter of cfg 'guidance_scale.x'; did you mean 'guidance_scale'?"),
         ("cfg(4", InvalidSetting, "guidance is 'cfg(4', but must be a name, or name(key=value, key=value); close the"),
         ("cfg:a..b=1", InvalidSetting, "the setting is 'a..b=1', but must be key=value, like guidance_scale=3."),

@@ -52,13 +52,13 @@ def test_the_nearest_name_is_told() -> None:
     with pytest.raises(UnknownName) as raised:
         find_guidance("dynamic-negativ")
     assert str(raised.value) == (
-        "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? There are: autoguidance, cfg, "
+        "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? Available: autoguidance, cfg, "
         "dynamic-negative, interval, negative, rescaled, unguided."
     )
     with pytest.raises(UnknownName) as raised:
         ClassifierFreeGuidance.with_settings({"guidance_scal": 3})
     assert str(raised.value) == (
-        "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'? There are: guidance_rescale, guidance_scale."
+        "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'? Available: guidance_rescale, guidance_scale."
     )
 
 

@@ -2,7 +2,7 @@
 
 A guidance is a frozen dataclass of plain numbers. It turns predictions of several branches into one:
 
-    state = guidance.begin(batch_size)
+    state = guidance.begin(surroundings)
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from .evidence import Circumstances, Evidence
+from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
@@ -52,7 +52,7 @@ class Guidance(Configurable, ABC):
     uses_negative: ClassVar[bool] = False
     uses_weak: ClassVar[bool] = False
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
         return State()
 
@@ -98,7 +98,7 @@ class Guidance(Configurable, ABC):
         return self.uses_weak
 
     def needs_noise_level(self) -> bool:
-        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+        """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
 
         Some schedulers do not say it, and are then refused before the first evaluation.
         """
@@ -139,8 +139,8 @@ class Wrapper(Guidance):
     uses_negative: ClassVar[bool] = True
     uses_weak: ClassVar[bool] = True
 
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
+    def begin(self, surroundings: Surroundings) -> State:
+        return self.inner.begin(surroundings)
 
     def negative_has_no_effect(self) -> str | None:
         return self.inner.negative_has_no_effect()

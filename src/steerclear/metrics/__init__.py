@@ -1,1 +1,1 @@
-"""What guidance did to the distribution of images: one metric a file; a :class:`~steerclear.core.metric.Metric` in it is a column."""
+"""Metrics of sets of images: what guidance did to their distribution. One file per metric; a class in it is a column."""
