@@ -72,7 +72,7 @@ def name_and_settings(text: str, what: str) -> tuple[str, str]:
     depth = 1 + len(re.findall("[:(]", settings))
     if sign and depth > MOST_NESTED:
         raise InvalidSetting(f"the depth of {name}", depth, f"at most {MOST_NESTED} parts inside one another")
-    return name, settings
+    return name or text.strip(), settings
 
 
 def changed_by(part: Configurable, settings: str) -> Any:
