@@ -1,7 +1,7 @@
 # make demo   sets everything up and runs the main job on the shipped model
 # make test   sets everything up and runs all checks and tests, as CI does
 # make check  format, lint, types, rooms (a part of make test)
-# make docs   writes the generated pages of docs/
+# make docs   writes the generated pages of docs/ and builds the site from them into site/
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -27,14 +27,16 @@ slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests docs/hooks.py
+	$(BIN)/ruff check src tests docs/hooks.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_rooms.py
 
 docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/python -m steerclear.cli.docs docs
 	$(BIN)/python tests/features.py docs/steer-your-pipeline.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) out build dist site .pytest_cache .ruff_cache .mypy_cache

@@ -4,8 +4,12 @@ import gc
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault("STEERCLEAR_CHECK_SHAPES", "1")  # before steerclear is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import shapes
+
+if os.environ.get("STEERCLEAR_CHECK_SHAPES", "1") == "1":
+    shapes.install()  # before steerclear is imported
 
 import pytest
 import torch

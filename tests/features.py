@@ -134,12 +134,12 @@ def _embedded(pipe: Any, name: str) -> dict[str, Tensor]:
 
 
 def branches(name: str, guidance: Any, expected: int, **settings: Any) -> str:
-    """How many evaluations a step were asked for and run."""
+    """How many evaluations per step were asked for and run."""
     pipe = tiny.family(name)
     with warnings.catch_warnings(), steered(pipe, guidance, **settings) as run:
         call(pipe, name)
     counted = float(run.evaluations[0]) / STEPS
-    return f"{counted:g} a step" if counted == expected else f"{counted:g} a step and not {expected}"
+    return f"{counted:g} per step" if counted == expected else f"{counted:g} per step and not {expected}"
 
 
 def weak(name: str) -> str:

@@ -76,7 +76,7 @@ def negatives_of(*guidances: Guidance) -> int:
     """How many negative prompts the guidances take: one, unless a setting has two entries."""
     try:
         for guidance in guidances:
-            guidance.check_negatives(1)
+            guidance.branches(1)
     except InvalidSetting:
         return 2
     return 1
@@ -172,8 +172,18 @@ def check_no_push(law: claims.NoPushWhenAbsent) -> None:
 
 def check_runs(law: claims.Runs) -> None:
     trace = guided(law.example, point(), denoiser())[1]
-    assert trace.branches == [law.branches]
-    assert trace.evaluations.tolist() == [len(law.branches)] * len(SEEDS)
+    claimed = law.example.branches(negatives_of(law.example)) if law.branches is None else law.branches
+    assert trace.branches == [claimed]
+    assert trace.evaluations.tolist() == [len(claimed)] * len(SEEDS)
+
+
+def check_declared(guidance: Guidance) -> set[str]:
+    """What ran along a trajectory is among what was declared, in that order; gives back what was declared and never ran."""
+    declared = guidance.branches(negatives_of(guidance))
+    _, trace = trajectory(guidance, denoiser())
+    for branches in trace.branches:
+        assert branches == tuple(name for name in declared if name in branches)
+    return set(declared).difference(*trace.branches)
 
 
 def check_per_image(guidance: Guidance) -> None:

@@ -13,6 +13,7 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.metrics.rates import rate
+from steerclear.models.networks import NetworkSource
 from steerclear.study.results import ImageResult, MethodResult, Results
 from steerclear.testbeds.portraits import Attributes, attribute_rates, draw_from_seeds, indicators, sample
 
@@ -177,7 +178,7 @@ def sample_results(folder: Path) -> Results:
         scheduler="EulerAncestralDiscreteScheduler",
         num_inference_steps=STEPS,
         dtype="float32",
-        weak="portraits/weak",
+        networks={"weak": NetworkSource("portraits/weak", "fedcba9876543210")},
         seeds="0-15",
         columns=columns(),
         target="the exact distribution of portraits of a man without a mustache",

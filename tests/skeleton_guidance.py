@@ -37,6 +37,9 @@ class LimitedGuidance(Guidance):
         finite("guidance_scale", self.guidance_scale)
         finite("limit", self.limit, low=0)
 
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return ("positive",) if self.guidance_scale == 1 else ("empty", "positive")
+
     def __call__(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
             return Guided(step.predict_one("positive"), state)
@@ -46,9 +49,6 @@ class LimitedGuidance(Guidance):
         kept = (self.limit / length.clamp(min=1e-12)).clamp(max=1)
         return Guided(positive + over_images(kept, push) * push, state, {"kept": kept})
 
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        return () if self.guidance_scale == 1 else ("empty",)
-
     def needs_noise_level(self) -> bool:
         return self.guidance_scale != 1
 
@@ -56,7 +56,7 @@ class LimitedGuidance(Guidance):
     def laws(cls) -> tuple[Law, ...]:
         return (
             Identity(cls(1.0)),
-            Runs(cls(3.0), ("empty", "positive")),
+            Runs(cls(3.0)),
             Equals(cls(3.0, 1e9), ClassifierFreeGuidance(guidance_scale=3.0)),
             PredictionTypeInvariant(cls(3.0, 1.0)),
         )

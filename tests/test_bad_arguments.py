@@ -29,7 +29,7 @@ SURROGATE = "mustache \udcff"
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm++-sde"), "digest", None, None)
+    return Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm++-sde"), "digest")
 
 
 def recipe(model: Model) -> Recipe:
@@ -187,7 +187,7 @@ def test_no_seeds_are_no_images(model: Model, tmp_path: Path) -> None:
         ({"name": ""}, "there is no model folder or shipped model ''"),
         ({"name": "nowhere"}, "there is no model folder or shipped model 'nowhere'"),
         ({"name": "a\0b"}, "there is no model folder or shipped model"),
-        ({"weak": 5}, "the weak network is 5, but must be a folder, a hub id or a kind of weak network, as text."),
+        ({"weak": 5}, "the weak network is 5, but must be a folder, a hub id or a kind of network, as text; give"),
         ({"weak": steerclear.NoisedWeights()}, "the weak network is NoisedWeights.*, as text; give a network to steer"),
         ({"loras": "style.safetensors"}, "loras is 'style.safetensors', but must be a sequence of texts"),
         ({"loras": 5}, "loras is 5, but must be a sequence of texts"),
@@ -232,7 +232,11 @@ STEER: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((PIPE, CFG), {"max_batch": 2.0}, "max_batch is 2.0, but must be a whole number"),
     ((PIPE, CFG), {"max_batch": "2"}, "max_batch is '2', but must be a whole number"),
     ((PIPE, CFG), {"max_batch": math.nan}, "max_batch is nan, but must be a whole number"),
-    ((PIPE, steerclear.AutoGuidance(2.0)), {}, "pushes away from a weak network, and none is given"),
+    (
+        (PIPE, steerclear.AutoGuidance(2.0)),
+        {},
+        r"autoguidance asks for the weak network, and none is given; give steer\(\.\.\., weak=\.\.\.\) another",
+    ),
 ]
 
 

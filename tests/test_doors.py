@@ -193,7 +193,7 @@ def test_too_little_memory_is_a_sentence_wherever_it_comes(
             raise RuntimeError("Failed to import diffusers (look up to see its traceback)") from cause
 
     # the first is outside, the second inside of what turns errors of libraries into sentences about files
-    for place in ("_check_parts", "_networks"):
+    for place in ("_check_parts", "_parts"):
         with monkeypatch.context() as patch:
             patch.setattr(f"steerclear.models.loading.{place}", full)
             assert main(["generate", MAN, "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path / "o")]) == 2

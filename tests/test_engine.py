@@ -12,7 +12,7 @@ from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting, NotFiniteError, UnknownName
 from steerclear.core.evidence import Surroundings
-from steerclear.core.guidance import Guidance
+from steerclear.core.guidance import Guidance, joined
 from steerclear.core.laws import Law
 from steerclear.core.records import Guided, State, Step, Trace, TraceStep
 from steerclear.core.sampling import Sampled
@@ -48,6 +48,9 @@ class Asks(Guidance):
     groups: tuple[tuple[str, ...], ...] = ()
     rows: tuple[int, ...] | None = None
     name: ClassVar[str] = "asks"
+
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return joined(("positive",), *self.groups)
 
     def __call__(self, step: Step, state: State) -> Guided:
         result = step.predict_one("positive")

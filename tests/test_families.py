@@ -13,10 +13,10 @@ import torch
 
 import tiny
 from mutants import Mutant
+from skeleton_network import FaintSample
 from steerclear.bridges.diffusers.asking import check_prompt
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
-from steerclear.core.network import WeakNetwork
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -742,7 +742,7 @@ def test_each_row_of_a_weak_pass_has_the_seed_of_its_image():
     calls = []
 
     @dataclass(frozen=True)
-    class Seen(WeakNetwork):
+    class Seen(FaintSample):
         def check(self, pipe, network):
             calls.append("check")
 
@@ -757,6 +757,9 @@ def test_each_row_of_a_weak_pass_has_the_seed_of_its_image():
 
     @dataclass(frozen=True)
     class Some(ClassifierFreeGuidance):
+        def branches(self, negatives):
+            return ("weak:positive", "weak:empty", "weak:negative", "empty", "positive")
+
         def __call__(self, step, state):
             step.predict("weak:positive", "weak:empty")
             step.predict("weak:negative", rows=torch.tensor([2, 0]))

@@ -7,7 +7,7 @@ import pytest
 import features
 
 PAGE = Path(__file__).parents[1] / "docs/steer-your-pipeline.md"
-GOOD = ("equal", "equal, unguided", "to 1e-4", "1 a step", "2 a step", "3 a step", "4 a step", features.ABSENT)
+GOOD = ("equal", "equal, unguided", "to 1e-4", "1 per step", "2 per step", "3 per step", "4 per step", features.ABSENT)
 
 
 @pytest.mark.parametrize("name", features.TITLES)

@@ -262,7 +262,9 @@ def test_a_kind_of_weak_network_is_one_however_it_is_typed(tmp_path: Path) -> No
     stamp = (tmp_path / "00000.png").stat().st_mtime_ns
     assert main([*asked, "--seeds", "0-1", "--batch-size", "1", "--weak", "noised:strength=0.20, seed=0"]) == 0
     assert (tmp_path / "00000.png").stat().st_mtime_ns == stamp
-    assert json.loads((tmp_path / "run.json").read_text())["weak"] == "noised:strength=0.2"
+    assert json.loads((tmp_path / "run.json").read_text())["networks"] == {
+        "weak": {"source": "noised:strength=0.2", "digest": None}
+    }
 
 
 def test_a_home_folder_is_found_where_the_shell_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

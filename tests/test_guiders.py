@@ -20,6 +20,7 @@ import steerclear
 import tiny
 import tiny_modular
 from mutants import Mutant
+from skeleton_network import TwoNetworks
 from steerclear import (
     AutoGuidance,
     ClassifierFreeGuidance,
@@ -35,7 +36,7 @@ from steerclear import (
 from steerclear.bridges.modular.conditions import Field, Fields
 from steerclear.core.denoiser import Point
 from steerclear.core.errors import InvalidSetting, NotFiniteError, PromptError, UnsupportedModel
-from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.guidance import Guidance, guidances, networks_of
 from steerclear.core.records import Guided, State, Step
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.interval import active_steps
@@ -385,7 +386,7 @@ STEERED = {
 def test_a_guider_gives_what_steer_gives_on_the_classic_pipeline(name, case):
     pipe, modular = classic_and_modular(name)
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network(name, seed=7) if networks_of(guidance, 1) else None
     ours = guider(guidance, negatives, weak)
     found = guided(modular, name, ours, seeds=(0, 1))
     with steerclear.steer(pipe, guidance, negatives, weak) as run:
@@ -406,6 +407,33 @@ def test_it_does_so_for_samplers_that_draw_noise_or_evaluate_twice(sampler):
         assert torch.allclose(found, run_classic(pipe, "sdxl"), rtol=0, atol=2e-5)
     assert ours.trace.levels == run.trace.levels
     assert [step.index for step in ours.trace.steps] == [step.index for step in run.trace.steps]
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+def test_it_does_so_for_two_networks_in_one_step(name):
+    pipe, modular = classic_and_modular(name)
+    networks = {"weak": SeededDropout(0.2), "perturbed": tiny_modular.network(name, seed=7)}
+    ours = guider(TwoNetworks(), weak=networks["weak"], networks={"perturbed": networks["perturbed"]})
+    found = guided(modular, name, ours, seeds=(0, 1))
+    with steerclear.steer(pipe, TwoNetworks(), networks=networks) as run:
+        assert torch.allclose(found, run_classic(pipe, name), rtol=0, atol=2e-5)
+    assert ours.trace.branches == run.trace.branches == [("positive", "perturbed:positive", "weak:positive")] * 3
+    assert torch.allclose(found[1:], guided(modular, name, ours, seeds=(1,)), rtol=0, atol=2e-5)
+    assert is_untouched(tiny.network_of(modular))
+    with pytest.raises(UnsupportedModel, match="two-networks asks for the perturbed network, and none is given"):
+        guided(modular, name, guider(TwoNetworks(), weak=networks["weak"]))
+
+
+def test_networks_of_a_guider_are_saved_with_it_as_weak_is(tmp_path):
+    ours = guider(AUTO, weak=NoisedWeights(0.3), networks={"perturbed": SeededDropout(0.2), "other": tiny.unet()})
+    assert ours.config["networks"]["perturbed"] == SeededDropout(0.2).to_config()
+    assert ours.config["networks"]["other"] is None
+    again = ours.new(start=0.5)
+    assert (again.weak, again.networks) == (ours.weak, ours.networks)
+    ours.networks = {"perturbed": SeededDropout(0.4)}
+    assert ours.config["networks"] == {"perturbed": SeededDropout(0.4).to_config()}
+    with pytest.raises(InvalidSetting, match="the weak network is given twice"):
+        guider(AUTO, weak=NoisedWeights(), networks={"weak": NoisedWeights()})
 
 
 @pytest.mark.parametrize("kind", [NoisedWeights(0.3), SeededDropout(0.2)], ids=lambda kind: kind.name)
@@ -435,7 +463,7 @@ def test_guidances_matter(case):
     """The comparisons mean something: each of the guidances has a visible effect on these tiny networks."""
     pipe = tiny_modular.pipeline("sd3")
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network("sd3", seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network("sd3", seed=7) if networks_of(guidance, 1) else None
     found = guided(pipe, "sd3", guider(guidance, negatives, weak))
     for other in (CFG, Unguided()):
         assert float((found - guided(pipe, "sd3", guider(other))).abs().max()) > 1e-3
@@ -449,7 +477,7 @@ def test_guidances_matter(case):
 def test_an_image_of_a_batch_is_the_image_alone(name, case):
     pipe = tiny_modular.pipeline(name)
     guidance, negatives = STEERED[case]
-    weak = tiny_modular.network(name, seed=7) if guidance.needs_weak() else None
+    weak = tiny_modular.network(name, seed=7) if networks_of(guidance, 1) else None
     pipe.to(torch.float64)
     ours = guider(guidance, negatives, None if weak is None else weak.to(torch.float64))
     alone = [guided(pipe, name, ours, seeds=(seed,)) for seed in (0, 1, 2)]
@@ -588,7 +616,7 @@ def test_after_an_exception_everything_is_as_before(name, where, error):
 
 
 def test_second_weights_are_not_held_after_an_exception(monkeypatch):
-    from steerclear.networks import changed_weights
+    from steerclear.networks.shared import second_weights as changed_weights
 
     made = []
 
@@ -674,7 +702,9 @@ def test_a_loaded_guider_guides_as_the_saved_one(tmp_path):
     expected = guided(pipe, "sd3", ours)
     ours.save_pretrained(tmp_path)
     again = Guider.from_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match=r"none is given; .* set guider\.weak on a guider that was loaded"):
+    with pytest.raises(
+        UnsupportedModel, match=r"none is given; .* set guider\.weak or guider\.networks on a guider that was loaded"
+    ):
         guided(pipe, "sd3", again)
     again.weak = weak
     assert torch.equal(guided(pipe, "sd3", again), expected)
@@ -790,7 +820,7 @@ def refused(error, message, ours, name="sd3", **settings):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_come_before_the_first_evaluation(name):
-    refused(UnsupportedModel, "autoguidance pushes away from a weak network", guider(AUTO), name)
+    refused(UnsupportedModel, "autoguidance asks for the weak network, and none is given", guider(AUTO), name)
     refused(PromptError, "is given twice", guider(NEGATIVE, "beard"), name, negative_prompt="hat")
 
 
@@ -812,7 +842,7 @@ def test_a_text_that_only_a_later_step_asks_for_is_refused_before_the_first():
 
 
 def test_a_weak_network_that_does_not_fit():
-    refused(UnsupportedModel, "the weak network does not fit: its in_channels", guider(AUTO, weak=tiny.unet()))
+    refused(UnsupportedModel, "the other network does not fit: its in_channels", guider(AUTO, weak=tiny.unet()))
 
 
 def test_a_negative_prompt_that_is_missing():
@@ -822,7 +852,9 @@ def test_a_negative_prompt_that_is_missing():
     with pytest.raises(PromptError, match="'negative', but there is no such negative prompt"):
         guided(pipe, "sd3", ours)
     ours.guidance = Asks("other:positive")
-    with pytest.raises(UnsupportedModel, match="a network 'other', and there is none but 'weak'"):
+    with pytest.raises(
+        UnsupportedModel, match=r"the other network, which is not among its branches\(\) and was not given"
+    ):
         guided(pipe, "sd3", ours)
 
 

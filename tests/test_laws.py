@@ -13,7 +13,7 @@ import laws
 import skeleton_guidance
 from steerclear.core import guidance as base
 from steerclear.core import laws as claims
-from steerclear.core.denoiser import Branch, Point, numbered
+from steerclear.core.denoiser import Point, numbered
 from steerclear.core.engine import GUIDANCE_NORM, GuidedDenoiser
 from steerclear.core.errors import UnsupportedModel
 from steerclear.core.evidence import Surroundings
@@ -30,6 +30,7 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.rescaled import RescaledGuidance
 
+CFG = ClassifierFreeGuidance(3.0)
 SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
 COMPOSED = [
     ClassifierFreeGuidance(4.0, 0.7),
@@ -72,11 +73,40 @@ def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path)
 
 
 @pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
-def test_a_guidance_declares_the_conditions_that_it_asks_for(guidance: Guidance) -> None:
-    network = laws.denoiser()
-    _, trace = laws.trajectory(guidance, network)
-    asked = {Branch.parse(name).condition for step in trace.steps for name in step.branches} - {"positive"}
-    assert asked == set(guidance.further_conditions(laws.negatives_of(guidance)))
+def test_a_guidance_asks_for_all_branches_that_it_declares(guidance: Guidance) -> None:
+    assert laws.check_declared(guidance) == set()
+
+
+@pytest.mark.parametrize("example", {law.example for cls in SHELF for law in cls.laws()}, ids=str)
+def test_every_example_asks_for_nothing_that_it_does_not_declare(example: Guidance) -> None:
+    laws.check_declared(example)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "negatives", "reason"),
+    [
+        (CFG, 1, "cfg does not look at negative prompts"),
+        (AutoGuidance(2.0), 1, "autoguidance does not look at negative prompts"),
+        (NegativePromptGuidance(3.0), 1, None),
+        (NegativePromptGuidance(1.0), 1, "guidance_scale is 1"),
+        (NegativePromptGuidance(1.0, negative_scale=0.0), 1, "guidance_scale is 1 and negative_scale is 0"),
+        (NegativePromptGuidance(3.0, negative_scale=(0.0, 0.0)), 2, "negative_scale is (0.0, 0.0)"),
+        (DynamicNegativeGuidance(1.0), 1, None),
+        (DynamicNegativeGuidance(1.0, negative_scale=0.0), 1, "negative_scale is 0"),
+        (RescaledGuidance(AutoGuidance(2.0, NegativePromptGuidance(1.0))), 1, "inner.inner.guidance_scale is 1"),
+    ],
+    ids=str,
+)
+def test_why_a_negative_prompt_has_no_effect(guidance: Guidance, negatives: int, reason: str | None) -> None:
+    assert base.negative_has_no_effect(guidance, negatives) == reason
+
+
+def test_conditions_and_networks_follow_from_the_branches() -> None:
+    guidance = AutoGuidance(2.0, DynamicNegativeGuidance(2.0, concept="negative"))
+    assert guidance.branches(2) == ("empty", "positive", "negative", "negative_2", "weak:positive")
+    assert base.conditions_of(guidance, 2) == ("empty", "negative", "negative_2")
+    assert base.networks_of(guidance, 2) == ("weak",)
+    assert base.networks_of(replace(guidance, auto_scale=1.0), 2) == ()
 
 
 @pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
@@ -160,6 +190,9 @@ def test_each_negative_has_its_own_scale_and_prior(which: int, concept: Literal[
 class _Broken(Guidance):
     name: ClassVar[str] = "broken"
 
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return ("positive",)
+
     @classmethod
     def laws(cls) -> tuple[claims.Law, ...]:
         return ()
@@ -218,9 +251,6 @@ class _PushesAnyway(_Broken):
         return Guided(step.predict_one("positive") + 1e-8, state)
 
 
-CFG = ClassifierFreeGuidance(3.0)
-
-
 @pytest.mark.parametrize(
     "measure",
     [
@@ -231,11 +261,12 @@ CFG = ClassifierFreeGuidance(3.0)
         lambda: laws.check_equals(claims.Equals(_Scaled(), CFG)),
         lambda: laws.check_runs(claims.Runs(_Wasteful(), ("positive",))),
         lambda: laws.check_runs(claims.Runs(CFG, ("positive", "empty"))),
+        lambda: laws.check_declared(_Wasteful()),
         lambda: laws.check_prediction_type(claims.PredictionTypeInvariant(_ClipsNoise())),
         lambda: laws.check_no_push(claims.NoPushWhenAbsent(_PushesAnyway())),
         lambda: laws.check_no_hidden_state(_Remembers()),
     ],
-    ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order",
+    ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order", "undeclared",
          "space", "push", "hidden state"],
 )  # fmt: skip
 def test_each_check_can_fail(measure) -> None:

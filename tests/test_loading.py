@@ -56,6 +56,10 @@ def lora_file(folder: Path, pipe: Any, name: str = "style.safetensors", strength
     return folder / name
 
 
+def source_of(model: Any) -> Any:
+    return model.networks["weak"].source
+
+
 def pixels(path: Path) -> np.ndarray:
     return np.array(Image.open(path)).astype(int)
 
@@ -150,8 +154,8 @@ def test_a_weak_network_is_a_folder_of_a_network_or_of_a_whole_pipeline(
         assert generate("--model", folder, *arguments, "--outdir", tmp_path / way) == 0
         assert np.abs(pixels(tmp_path / way / "00000.png") - pixels(tmp_path / "plain" / "00000.png")).max() <= 1
     model = load_model(str(folder), weak=str(folder))
-    assert model.weak_digest == load_model(str(folder), weak=str(folder / part)).weak_digest
-    assert type(model.weak) is type(getattr(model.pipe, part))
+    assert source_of(model).digest == source_of(load_model(str(folder), weak=str(folder / part))).digest
+    assert type(model.networks["weak"].network) is type(getattr(model.pipe, part))
 
 
 def test_a_weak_network_is_a_kind_with_settings(folders: Any, tmp_path: Path) -> None:
@@ -168,7 +172,7 @@ def test_a_weak_network_is_a_kind_with_settings(folders: Any, tmp_path: Path) ->
     assert np.abs(images["0.3"] - images["plain"]).max() > 1
     settings = read_settings(tmp_path / "0.3" / "00000.png")
     assert settings is not None
-    assert (settings["recipe"]["weak"], settings["recipe"]["weak_digest"]) == ("noised:strength=0.3", None)
+    assert settings["recipe"]["networks"] == {"weak": {"source": "noised:strength=0.3", "digest": None}}
 
 
 def test_a_lora_can_be_what_the_weak_network_lacks_or_has(folders: Any, tmp_path: Path) -> None:
@@ -251,7 +255,8 @@ def test_addresses_are_found_as_names_are(
     expected = load_model(str(folders("sd")), weak=str(folders("sd")), loras=[f"{style}:0.5"])
     for weak in (f"{url}/whole/tree/main/unet", f"{url}/whole"):
         found = load_model("~/models/sd", weak=weak, loras=[f"{url}/style/blob/main/{style.name}:0.5"])
-        assert (found.weak_digest, found.loras[0].digest) == (expected.weak_digest, expected.loras[0].digest)
+        assert source_of(found).digest == source_of(expected).digest
+        assert found.loras[0].digest == expected.loras[0].digest
         assert (found.digest, found.name) == (expected.digest, str(tmp_path / "models" / "sd"))
     fetched = []
     monkeypatch.setattr(
@@ -281,7 +286,8 @@ def test_names_on_the_hub_are_found_where_it_was_fetched_before(
     for weak in ("me/whole", "me/part"):
         for lora in ("me/style:0.5", f"me/style/{style.name}:0.5"):
             by_name = load_model(str(folders("sd")), weak=weak, loras=[lora])
-            assert (by_name.weak_digest, by_name.loras[0].digest) == (by_folder.weak_digest, by_folder.loras[0].digest)
+            assert source_of(by_name).digest == source_of(by_folder).digest
+            assert by_name.loras[0].digest == by_folder.loras[0].digest
 
 
 @pytest.mark.parametrize(("guidance", "sentences"), [("cfg", 1), ("autoguidance", 0)])
@@ -311,7 +317,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
     asked = ["compare", "a man", "--methods", "autoguidance", "--model", str(folders("sd")), "--seeds", "1", *SMALL]
     asked += ["--outdir", str(tmp_path / "run")]
     assert main(asked) == 2
-    assert "give one with --weak" in printed(capsys)
+    assert "give --weak another network" in printed(capsys)
     assert main([*asked, "--weak", "noised:strength=0.1"]) == 0
 
 
@@ -327,7 +333,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--lora", "sd3.safetensors"], "the LoRA 'sd3.safetensors' c"),
         (["--lora", "style.safetensors:nan"], "the scale of --lora style.safetensors is nan, but must be a finite number."),
         (["--lora", ""], "--lora is '', but must be a file, a folder or a hub id"),
-        (["--weak", ""], "--weak is '', but must be a folder, a hub id or a kind of weak network; leave it out for the model's own."),
+        (["--weak", ""], "--weak is '', but must be a folder, a hub id or a kind of network; leave it out for the model's own."),
         (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is no folder, no hub id and no kind ("),
         (["--weak", "noised:strenth=1"], "there is no parameter of noised 'strenth'; did you mean 'strength'?"),
         (["--weak", "without-lora"], "the pipeline's network has no LoRA"),
@@ -349,7 +355,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--model", "empty-part"], "the folder 'empty-part' lacks unet, which its model_index.json names"),
         (["--height", "17"], "height is 17, but must be a multiple of 8 for a StableDiffusionPipeline."),
         (["--width", "18"], "width is 18, but must be a multiple of 8 for a StableDiffusionPipeline."),
-        (["--guidance", "autoguidance"], "the guidance autoguidance pushes away from a weak network, and the model 'sd' has none; give one with --weak"),
+        (["--guidance", "autoguidance"], "autoguidance asks for the weak network, and none is given; give --weak another network of the same shape"),
         (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so there can be no weak network beside it"),
         (["--offload", "sequential"], "offload is 'sequential', but must be 'none', 'model' or 'group' on the cpu"),
     ],
@@ -382,7 +388,7 @@ PYTHON = re.compile(r"\w\(|\w=['\"]|\bpipe\.|\.to\b|\bsteer\b|\b[a-z]+_[a-z_]*(o
         ("sd", ["--weak", "dropped-layers:layers="], "but must be paths of layers; several have commas between them."),
         ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, because the weights are in main memory anyway; combine it with --device cuda"),
         ("sd", ["--weak", "noised:strength=0.1", "--offload", "group"], "take that off, or use --offload model to save memory"),
-        ("sd", [], "has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"),
+        ("sd", [], "give --weak another network of the same shape, or a kind such as noised:0.1"),
         ("flux-distilled", ["--guidance", "cfg"], "at the cost of further evaluations; take --guidance-scale 1, unless both are meant"),
     ],
 )  # fmt: skip
@@ -596,7 +602,7 @@ def test_a_model_that_is_not_whole_is_refused_by_what_it_lacks(
 @pytest.mark.parametrize(
     ("breaks", "sentence"),
     [
-        (configured("unet/config.json", cross_attention_dim=24), "the weak network does not fit: its cross_attention_dim is 24, and the pipeline's network has 16;"),
+        (configured("unet/config.json", cross_attention_dim=24), "the other network does not fit: its cross_attention_dim is 24, and the pipeline's network has 16;"),
         (configured("unet/config.json", block_out_channels=[8, 32]), "the weak network 'weak' cannot be loaded: it has weights of other shapes than its config.json says"),
         (without(UNET, "conv_in.weight"), "the weak network 'weak' cannot be loaded: it lacks conv_in.weight in its files;"),
     ],

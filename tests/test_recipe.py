@@ -12,6 +12,7 @@ from steerclear.core.guidance import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models.loras import LoRA
+from steerclear.models.networks import NetworkSource
 from steerclear.study.guidance_settings import build_guidance
 from steerclear.study.recipe import Recipe, format_seeds, parse_seeds
 
@@ -46,8 +47,8 @@ def test_what_are_no_seeds(text: str, message: str) -> None:
 
 def test_the_digest_sees_all_that_was_asked_for_and_not_where_it_was_made() -> None:
     recipe = Recipe(**PLAIN)
-    other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1}, "weak": "x",
-             "weak_digest": "x", "loras": (LoRA("x", 1.0, "d"),), "scheduler": "x", "num_inference_steps": 7, "height": 64,
+    other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1},
+             "networks": {"weak": NetworkSource("x")}, "loras": (LoRA("x", 1.0, "d"),), "scheduler": "x", "num_inference_steps": 7, "height": 64,
              "width": 64, "dtype": "float16"}  # fmt: skip
     same = {"version": "9", "device": "cuda", "offload": "model"}
     assert set(other) | set(same) == set(Recipe.model_fields)
@@ -106,7 +107,7 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
         ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
         ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0.0, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", ["evidence.prio=0.2"], UnknownName, "there is no parameter of transition 'prio'; did you mean 'prior'?"),
-        ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be one of autoguidance, cfg, "),
+        ("autoguidance", ["inner.guidance_scale=3"], UnknownName, "there is no parameter of unguided 'guidance_scale'"),
         ("cfg", ["guidance_scale=2", "guidance_scale=3"], InvalidSetting, "guidance_scale is given twice, as 2 and as 3; give it once."),
         ("interval", ["inner=null"], InvalidSetting, "inner is None, but must be a guidance."),
         ("dynamic-negative", ["evidence=oracle"], InvalidSetting, "log_odds is None, but must be a function of an exact testbed; networks have no oracle; use"),

@@ -194,10 +194,11 @@ def turns(attributes: dict[str, Tensor]) -> Tensor:
 def test_a_workshop_measures_errors_by_its_own_siblings(tmp_path: Path) -> None:
     workshop = Workshop(tmp_path, replace(PRESETS["cpu"], images=40), 0, "cpu", lambda progress: None)
     attributes = sample(range(40))
-    latents, none = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0)), torch.empty(0)
+    latents = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
+    said, told = torch.zeros(40, 1, dtype=torch.long), torch.zeros(40, 1, 2)
     vars(workshop).update(
         drawn={f"attributes.{name}": column for name, column in attributes.items()},
-        families=Families(latents, none, none, none, none),
+        families=Families(latents, said, said.float(), told, told[:, 0]),
     )
     assert torch.equal(workshop.metric, error_metric(latents[:, 0] - latents[:, 1], turns(attributes)))
 

@@ -15,7 +15,7 @@ import torch
 from steerclear.core.errors import GivenTwice, InvalidSetting, SteerclearError, UnknownName, on_command_line
 from steerclear.core.evidence import Evidence
 from steerclear.core.guidance import Guidance, guidances
-from steerclear.core.network import WeakNetwork, weak_networks
+from steerclear.core.network import Network, network_kinds
 from steerclear.core.parsing import parse_part, part_text, read_setting, split_methods
 from steerclear.core.settings import MOST_NESTED, Configurable
 from steerclear.core.shelf import entries
@@ -28,8 +28,8 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
-from steerclear.networks.naming import parse_weak
 from steerclear.networks.noised_weights import NoisedWeights
+from steerclear.networks.shared.naming import parse_network
 from steerclear.networks.without_lora import WithoutLora
 from steerclear.study.guidance_settings import build_guidance
 from steerclear.study.study import comparison
@@ -66,11 +66,11 @@ def test_the_default_that_is_printed_for_an_evidence_can_be_typed_back(cls, para
     same(build_guidance("dynamic-negative", None, typed).evidence, cls())
 
 
-@pytest.mark.parametrize(("cls", "parameter"), parameters(weak_networks()))
+@pytest.mark.parametrize(("cls", "parameter"), parameters(network_kinds()))
 def test_the_default_of_a_weak_network_can_be_typed_back(cls, parameter) -> None:
     required = {"adapter": "style"} if cls.name == "with-lora" else {}
     typed = ",".join(f"{key}={value}" for key, value in {**required, parameter.name: parameter.default}.items())
-    same(parse_weak(f"{cls.name}:{typed}"), cls(**required))
+    same(parse_network(f"{cls.name}:{typed}"), cls(**required))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,6 @@ def test_yes_and_no_are_words(words: str, expected: bool) -> None:
 def test_none_is_a_value_where_the_setting_has_it(word: str) -> None:
     assert build_guidance("negative", None, ["negative_scale=2", "guidance_rescale=0"]).negative_scale == 2
     assert build_guidance("negative", None, [f"negative_scale={word}"]) == NegativePromptGuidance()
-    assert build_guidance("autoguidance", None, [f"inner={word}"]) == AutoGuidance()
     assert build_guidance("dynamic-negative", None, [f"evidence.volume={word}"]) == DynamicNegativeGuidance()
 
 
@@ -121,6 +120,7 @@ def test_none_is_a_value_where_the_setting_has_it(word: str) -> None:
         ("cfg", "guidance_scale=1,2", "guidance_scale is '1,2', but must be a finite number."),
         ("cfg", "guidance_scale=1e999", "guidance_scale is inf, but must be a finite number."),
         ("interval", "inner=none", "inner is None, but must be a guidance."),
+        ("autoguidance", "inner=none", "inner is None, but must be a guidance; unguided is the plain conditional prediction."),
         ("interval", "by=none", "by is None, but must be fraction or sigma."),
         ("dynamic-negative", "evidence=none", "evidence is None, but must be an evidence, such as TransitionEvidence()."),
         ("dynamic-negative", "evidence.innovation=maybe", "innovation is 'maybe', but must be True or False."),
@@ -181,7 +181,7 @@ def test_types_in_the_words_of_the_command_line() -> None:
         with pytest.raises(InvalidSetting, match=r"^prior is 0\.3, 0\.2, but must be a number\.$"):
             TransitionEvidence((0.3, 0.2)).for_concepts(1)
         with pytest.raises(InvalidSetting, match=r"^negative_scale is none, but must be a number when there are 2"):
-            NegativePromptGuidance().check_negatives(2)
+            NegativePromptGuidance().branches(2)
         with pytest.raises(
             InvalidSetting, match=r"^negative_scale is none, but .* one for each negative prompt with commas"
         ):
@@ -294,7 +294,7 @@ def test_what_is_no_part(text: str, error: type[Exception], message: str) -> Non
 
 def test_networks_take_the_same_forms() -> None:
     for text in ("noised:0.2,seed=3", "noised(0.2, seed=3)", "NoisedWeights(strength=0.2, seed=3)"):
-        same(parse_part(text, WeakNetwork), NoisedWeights(0.2, 3))
+        same(parse_part(text, Network), NoisedWeights(0.2, 3))
     assert part_text(NoisedWeights(0.2, 3), inside=True) == "noised(strength=0.2, seed=3)"
 
 
@@ -377,8 +377,8 @@ def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
         (lambda: IntervalGuidance(by=["fraction"]), "by is ['fraction'], but must be fraction or sigma."),
         (lambda: IntervalGuidance(by=None), "by is None, but must be fraction or sigma."),
         (lambda: IntervalGuidance(start="0"), "start is '0', but must be a finite number from 0 to 1."),
-        (lambda: AutoGuidance(2.0, "cfg"), "inner is 'cfg', but must be a guidance, or None."),
-        (lambda: AutoGuidance(2.0, ClassifierFreeGuidance), "but must be a guidance, or None."),
+        (lambda: AutoGuidance(2.0, "cfg"), "inner is 'cfg', but must be a guidance; unguided is the plain conditional prediction."),
+        (lambda: AutoGuidance(2.0, ClassifierFreeGuidance), "but must be a guidance; unguided"),
         (lambda: Everything(switch="no"), "switch is 'no', but must be True or False."),
         (lambda: Everything(count=1.0), "count is 1.0, but must be a whole number."),
         (lambda: Everything(share=True), "share is True, but must be a number."),
@@ -401,7 +401,7 @@ def test_another_type_is_refused(build, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [*guidances().values(), *EVIDENCES.values(), *weak_networks().values()], ids=lambda cls: cls.name
+    "cls", [*guidances().values(), *EVIDENCES.values(), *network_kinds().values()], ids=lambda cls: cls.name
 )
 def test_no_value_of_another_type_is_anything_but_refused_by_a_sentence(cls: type[Configurable]) -> None:
     """Whatever a setting is given, the class is built with it, or raises one of our errors."""

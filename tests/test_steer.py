@@ -26,7 +26,7 @@ from steerclear.core.errors import (
     SteerclearWarning,
     UnsupportedModel,
 )
-from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.guidance import Guidance, guidances, networks_of
 from steerclear.core.records import Guided
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -151,7 +151,7 @@ def test_plain_guidance_needs_no_noise_level(name):
         IntervalGuidance(THREE_BRANCHES, 0.2, 0.8),
         DynamicNegativeGuidance(2.0, negative_scale=0.0),
     ):
-        weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+        weak = tiny.unet(seed=8) if networks_of(guidance, 1) else None
         _, run = steered(pipe, guidance, None if "dynamic" in guidance.name else "beard", weak=weak, **settings)
         assert len(run.trace.steps) == 5
 
@@ -170,7 +170,7 @@ def test_a_guidance_that_needs_the_noise_level_is_refused_before_anything_runs(n
     pipe = unreadable_pipeline(name)
     counted, encoded = Counted(pipe.unet), []
     pipe.text_encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
-    weak = tiny.unet(seed=8) if guidance.needs_weak() else None
+    weak = tiny.unet(seed=8) if networks_of(guidance, 1) else None
     with pytest.raises(UnsupportedModel) as raised:
         steered(pipe, guidance, "beard", weak=weak)
     assert str(raised.value).startswith(f"{guidance.name} needs the noise level of every step, and {name} ")
@@ -483,7 +483,9 @@ class OnlySome(Guidance):
     """Asks for the negative of some images only."""
 
     name: ClassVar[str] = "only-some"
-    uses_negative: ClassVar[bool] = True
+
+    def branches(self, negatives):
+        return ("positive", "negative")
 
     def __call__(self, step, state):
         positive, rows = step.predict_one("positive"), torch.tensor([2, 0])
@@ -517,6 +519,9 @@ class Watching(Guidance):
 
     seen: list
     name: ClassVar[str] = "watching"
+
+    def branches(self, negatives):
+        return ("empty", "positive")
 
     def __call__(self, step, state):
         guided = CFG(step, state)
@@ -582,7 +587,7 @@ def on_the_shelf():
 @pytest.mark.filterwarnings("ignore::steerclear.core.errors.SteerclearWarning")
 def test_image_k_of_a_batch_is_image_k_alone(guidance, name, dtype, tolerance):
     pipe = tiny.stable_diffusion(name, prediction_type="v_prediction").to(dtype)
-    weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if guidance.needs_weak() else None
+    weak = tiny.unet(seed=8, channels=(4, 8)).to(dtype) if networks_of(guidance, 1) else None
     prompts = ["a red hat", "a blue car", "a cat", "b", "a man", "two men", "a hat", "a red hat"]
     batch, run = steered(pipe, guidance, "beard", weak=weak, prompt=prompts, seeds=range(8))
     for k in (0, 5, 7):
@@ -722,7 +727,7 @@ def test_negative_prompts_that_cannot_be_used(pipe):
 
 
 def test_weak_networks_that_do_not_fit(pipe):
-    refused(pipe, UnsupportedModel, "pushes away from a weak network, and none is given", AutoGuidance(2.0))
+    refused(pipe, UnsupportedModel, "autoguidance asks for the weak network, and none is given", AutoGuidance(2.0))
     wide = tiny.unet(cross_attention_dim=24)
     refused(
         pipe,
@@ -740,7 +745,7 @@ def test_weak_networks_that_do_not_fit(pipe):
         weak=inpainting,
     )
     half = tiny.unet().to(torch.bfloat16)
-    refused(pipe, UnsupportedModel, r"weak\.to\(torch.float32\)", AutoGuidance(), weak=half)
+    refused(pipe, UnsupportedModel, r"network\.to\(torch.float32\)", AutoGuidance(), weak=half)
 
 
 @dataclass(frozen=True)
@@ -749,7 +754,9 @@ class AsksFor(Guidance):
 
     branch: str = "positive"
     name: ClassVar[str] = "asks-for"
-    uses_negative: ClassVar[bool] = True
+
+    def branches(self, negatives):
+        return (self.branch,)
 
     def __call__(self, step, state):
         return Guided(step.predict_one(self.branch), state)
@@ -761,7 +768,10 @@ class AsksFor(Guidance):
 
 def test_settings_that_are_none(pipe):
     refused(pipe, InvalidSetting, r"guidance is 7\.5, but must be a guidance; such as ClassifierFree", 7.5)
-    refused(pipe, UnsupportedModel, "a network 'other' that was not given", AsksFor("other:positive"))
+    message = (
+        r"asks-for asks for the other network, and none is given; give steer\(\.\.\., networks=\{'other': \.\.\.\}\)"
+    )
+    refused(pipe, UnsupportedModel, message, AsksFor("other:positive"))
     with pytest.raises(InvalidSetting, match="max_batch is 0, but must be a whole number"):
         steered(pipe, CFG, max_batch=0)
     with pytest.raises(InvalidSetting, match="max_batch is True, but must be a whole number"):
@@ -806,7 +816,7 @@ def test_settings_without_effect_are_said(pipe):
     with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG, "beard"):
         trajectory(pipe)
     assert [warning.filename for warning in said] == [__file__]
-    with pytest.warns(SteerclearWarning, match="at guidance_scale 1 the negative prompt's share is exactly 0"):
+    with pytest.warns(SteerclearWarning, match="the negative prompt has no effect: guidance_scale is 1"):
         steered(pipe, NegativePromptGuidance(1.0), "beard")
     with pytest.warns(SteerclearWarning, match=message) as said, steer(pipe, CFG):
         trajectory(pipe, negative_prompt="beard")

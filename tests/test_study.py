@@ -206,7 +206,7 @@ def test_what_needs_a_network_that_there_is_not_is_left_out_or_refused(tmp_path:
     found = run(comparison("a man", (), (0,), 1, model=model), tmp_path / "standard")
     assert [method.name for method in found.methods] == ["unguided", "cfg"]
     assert any(note.startswith("Autoguidance is left out: there is no weak network.") for note in found.notes)
-    with pytest.raises(SteerclearError, match="pushes away from a weak network"):
+    with pytest.raises(SteerclearError, match="autoguidance asks for the weak network, and none is given"):
         run(comparison("a man", (), (0,), 1, methods=["autoguidance"], model=model), tmp_path / "named")
     assert not (tmp_path / "named").exists()
 

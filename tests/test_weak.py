@@ -14,22 +14,21 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-import steerclear
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
-from steerclear.core.network import WeakCall, weak_networks
+from steerclear.core.network import Forward, Network, network_kinds
 from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
-from steerclear.networks.changed_weights import second_weights, weighted_layers
 from steerclear.networks.dropout import SeededDropout
 from steerclear.networks.dropped_layers import DroppedLayers
-from steerclear.networks.naming import as_weak, is_weak_kind, parse_weak, weak_from_config, weak_text
 from steerclear.networks.narrow_context import NarrowContext
 from steerclear.networks.noised_weights import NoisedWeights
 from steerclear.networks.other_network import OtherNetwork
 from steerclear.networks.quantized_weights import QuantizedWeights
+from steerclear.networks.shared.naming import as_networks, is_kind, network_text, parse_network
+from steerclear.networks.shared.second_weights import second_weights, weighted_layers
 from steerclear.networks.with_lora import WithLora
 from steerclear.networks.without_lora import WithoutLora
 
@@ -86,7 +85,7 @@ def fresh(name):
 def weak_call(network, name, rows=(0, 1, 2, 3), step=2):
     args, kwargs = captured(name)
     rows = list(rows)
-    return WeakCall(network, taken(args, rows), taken(kwargs, rows), tuple(SEEDS[row] for row in rows), step)
+    return Forward(network, taken(args, rows), taken(kwargs, rows), tuple(SEEDS[row] for row in rows), step)
 
 
 def taken(value, rows):
@@ -193,7 +192,7 @@ def test_layers_that_cannot_be_dropped(layers, message):
 
 def test_a_network_without_a_middle_block_names_some_of_its_layers():
     with pytest.raises(UnsupportedModel) as caught:
-        parse_weak("dropped-layers").check(None, fresh("sd3"))
+        parse_network("dropped-layers").check(None, fresh("sd3"))
     assert str(caught.value) == (
         "SD3Transformer2DModel has no mid_block, which dropped layers are by default; name some of its own, such as "
         "layers=('transformer_blocks.0', 'transformer_blocks.0.attn', 'transformer_blocks.0.ff')"
@@ -202,8 +201,8 @@ def test_a_network_without_a_middle_block_names_some_of_its_layers():
         on_command_line(),
         pytest.raises(UnsupportedModel, match=r"such as dropped-layers:transformer_blocks\.0,transf"),
     ):
-        parse_weak("dropped-layers").check(None, fresh("sd3"))
-    parse_weak("dropped-layers").check(None, fresh("sd"))
+        parse_network("dropped-layers").check(None, fresh("sd3"))
+    parse_network("dropped-layers").check(None, fresh("sd"))
 
 
 # changed weights
@@ -278,7 +277,7 @@ def test_quantised_weights_have_few_levels():
 
 
 def test_weights_are_made_once_and_gone_afterwards(monkeypatch):
-    from steerclear.networks import changed_weights
+    from steerclear.networks.shared import second_weights as changed_weights
 
     made = []
 
@@ -312,7 +311,7 @@ def test_the_second_weights_follow_the_first():
             torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.double, part)
             for part in (call.args, call.kwargs)
         )
-        found = tensor(run(WeakCall(network, args, kwargs, call.seeds, 0)))
+        found = tensor(run(Forward(network, args, kwargs, call.seeds, 0)))
     assert found.dtype == torch.float64
 
 
@@ -459,7 +458,7 @@ def test_the_scale_of_the_call_is_honoured_in_the_weak_pass():
     call = weak_call(network, "sd")
     kwargs = {**call.kwargs, "cross_attention_kwargs": {"scale": 0.3}}
     with WithoutLora(("colour",)).attached(None, network) as run:
-        found = tensor(run(WeakCall(network, call.args, kwargs, call.seeds, 0)))
+        found = tensor(run(Forward(network, call.args, kwargs, call.seeds, 0)))
     assert torch.equal(found, tensor(other(*call.args, **kwargs)))
 
 
@@ -502,45 +501,34 @@ def fused(network):
 
 # laws of all kinds
 
-KINDS = {
-    "network": lambda network: OtherNetwork(copy.deepcopy(network)),
-    "without-lora": lambda network: WithoutLora(("style",)),
-    "with-lora": lambda network: WithLora("bad", 0.7),
-    "dropped-layers": lambda network: DroppedLayers(("*attn1", "*blocks.0.attn")),
-    "dropout": lambda network: SeededDropout(0.3, 1),
-    "noised": lambda network: NoisedWeights(0.2, 4),
-    "quantized": lambda network: QuantizedWeights(3),
-    "narrow-context": lambda network: NarrowContext(3),
-}
+KINDS = sorted(network_kinds())
+SECOND_WEIGHTS = (NoisedWeights, QuantizedWeights)
 
 
-def test_every_kind_is_in_these_tests_and_says_what_it_costs():
-    assert set(KINDS) == set(weak_networks())
-    for kind in weak_networks().values():
-        assert kind.memory
-        assert kind.time
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_it_costs_and_gives_an_example(kind):
+    assert network_kinds()[kind].memory
+    assert network_kinds()[kind].time
+    network, weak = prepared(kind, "sd")
+    assert type(weak) is network_kinds()[kind]
+    assert float((weak_prediction(weak, network, "sd") - prediction(network, "sd")).abs().max()) > 1e-5
 
 
 def prepared(kind, name):
-    """A network with two LoRAs, one of them on, and the kind of weak network for it."""
+    """A network with two LoRAs, one of them on, and the kind's example for it."""
     if name in WITH_ADAPTERS:
         network = with_loras(name, "style", "bad")
         network.set_adapters(["style"])
     else:
         network = fresh(name)
-    if kind == "dropped-layers":
-        layers = [
-            path for path, layer in network.named_modules() if type(layer).__name__ in ("Attention", "FluxAttention")
-        ]
-        return network, DroppedLayers((layers[0],))
-    return network, KINDS[kind](network)
+    examples = network_kinds()[kind].examples(network)
+    if not examples:
+        pytest.skip(f"{kind} cannot be made of this network")
+    return network, examples[0]
 
 
-TAKEN = {"without-lora": WITH_ADAPTERS, "with-lora": WITH_ADAPTERS, "narrow-context": WITH_TEXT}
-CASES = [(kind, name) for kind in KINDS for name in TAKEN.get(kind, FAMILIES)]
-
-
-@pytest.mark.parametrize(("kind", "name"), CASES)
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_row_k_of_a_batch_is_row_k_alone(kind, name):
     network, weak = prepared(kind, name)
     together = weak_prediction(weak, network, name)
@@ -595,7 +583,7 @@ def test_the_network_is_as_it_was_whatever_happens(kind, error):
     else:
         with pytest.raises(error), attempt as run:
             run(weak_call(network, "sd"))
-    if kind not in ("noised", "quantized"):
+    if not isinstance(weak, SECOND_WEIGHTS):
         assert len(seen) == 1
         assert_same(before, seen[0])  # not even in the middle of a weak pass
     assert_same(before, everything(network))
@@ -665,7 +653,7 @@ def test_under_sequential_offloading(kind):
     network, weak = prepared(kind, "sd")
     expected = weak_prediction(weak, network, "sd")
     cpu_offload(network, torch.device("cpu"))
-    if kind in ("noised", "quantized"):
+    if isinstance(weak, SECOND_WEIGHTS):
         with pytest.raises(UnsupportedModel, match=r"sequential offloading\).* use enable_model_cpu_offload"):
             weak.check(None, network)
     else:
@@ -684,9 +672,6 @@ def test_a_forward_that_somebody_replaced_is_refused():
     assert torch.allclose(found, prediction(other, "sd"), rtol=1e-6, atol=1e-6)
 
 
-LEAVES_ARE_SHARED = ("network", "narrow-context", "without-lora", "with-lora", "dropped-layers", "dropout")
-
-
 @pytest.mark.parametrize("level", ["block_level", "leaf_level"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_under_group_offloading_a_kind_is_refused_or_exact(kind, level):
@@ -696,11 +681,17 @@ def test_under_group_offloading_a_kind_is_refused_or_exact(kind, level):
     network.enable_group_offload(
         onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), offload_type=level, **blocks
     )
-    if kind in ("network", "narrow-context") or (level == "leaf_level" and kind in LEAVES_ARE_SHARED):
+    refused = None
+    try:
+        weak.check(None, network)
+    except UnsupportedModel as error:
+        refused = str(error)
+    if refused is None:
         assert torch.equal(weak_prediction(weak, network, "sd3"), expected)
-    else:
-        with pytest.raises(UnsupportedModel, match=r"the forward of .* was replaced"):
-            weak.check(None, network)
+        return
+    assert "was replaced (diffusers' group offloading" in refused
+    assert level == "block_level" or isinstance(weak, SECOND_WEIGHTS)  # with groups of leaves all leaves are shared
+    assert not isinstance(weak, OtherNetwork | NarrowContext)
 
 
 def test_quantised_networks_cannot_be_changed():
@@ -717,7 +708,7 @@ def test_another_network_must_fit():
     network = fresh("sd")
     with pytest.raises(UnsupportedModel, match="its cross_attention_dim is 8, and the pipeline's network has 16"):
         OtherNetwork(tiny.unet(cross_attention_dim=8)).check(None, network)
-    with pytest.raises(UnsupportedModel, match=r"bring it there with weak\.to\(torch\.float32\)"):
+    with pytest.raises(UnsupportedModel, match=r"bring it there with network\.to\(torch\.float32\)"):
         OtherNetwork(tiny.unet().to(torch.bfloat16)).check(None, network)
 
 
@@ -725,7 +716,7 @@ def test_another_network_must_be_where_the_pipeline_runs():
     pipe = tiny.stable_diffusion()
     weak = OtherNetwork(tiny.unet().to("meta"))
     with pytest.raises(
-        UnsupportedModel, match=r"on meta and the pipeline runs on cpu; bring it there with weak\.to\('cpu'\)"
+        UnsupportedModel, match=r"on meta and the pipeline runs on cpu; bring it there with network\.to\('cpu'\)"
     ):
         weak.check(pipe, pipe.unet)
     weak.network._hf_hook = "brings it to the pipeline's device"
@@ -734,11 +725,35 @@ def test_another_network_must_be_where_the_pipeline_runs():
 
 def test_a_module_is_another_network():
     network = tiny.unet()
-    assert as_weak(network) == OtherNetwork(network)
-    assert as_weak(NoisedWeights()) == NoisedWeights()
-    assert as_weak(None) is None
-    with pytest.raises(InvalidSetting, match=r"weak is 'noised', but must be a network \(a torch module\) or one of"):
-        as_weak("noised")
+    assert as_networks(network, None) == {"weak": OtherNetwork(network)}
+    assert as_networks(NoisedWeights(), {"b": network}) == {"weak": NoisedWeights(), "b": OtherNetwork(network)}
+    assert as_networks(None, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("weak", "networks", "message"),
+    [
+        ("noised", None, "weak is 'noised', but must be a network (a torch module) or one of"),
+        (None, {"b": "noised"}, "networks['b'] is 'noised', but must be a network (a torch module) or one of"),
+        (
+            None,
+            NoisedWeights(),
+            "networks is NoisedWeights(strength=0.1, seed=0), but must be a mapping of names to networks;",
+        ),
+        (NoisedWeights(), {"weak": NoisedWeights()}, "the weak network is given twice; give it once."),
+        (
+            None,
+            {"main": NoisedWeights()},
+            "the name of a network is 'main', but must be lower-case letters, digits and",
+        ),
+        (None, {"a:b": NoisedWeights()}, "the name of a network is 'a:b', but must be lower-case letters, digits and"),
+        (None, {3: NoisedWeights()}, "the name of a network is 3, but must be lower-case letters, digits and"),
+    ],
+)
+def test_what_is_no_network_of_a_run(weak, networks, message):
+    with pytest.raises(InvalidSetting) as caught:
+        as_networks(weak, networks)
+    assert message in str(caught.value)
 
 
 # what people type
@@ -769,16 +784,16 @@ def test_a_module_is_another_network():
     ],
 )  # fmt: skip
 def test_a_weak_network_from_what_people_type(text, expected):
-    assert is_weak_kind(text)
-    assert parse_weak(text) == expected
-    assert parse_weak(weak_text(parse_weak(text))) == expected
-    assert weak_from_config(json.loads(json.dumps(expected.to_config()))) == expected
+    assert is_kind(text)
+    assert parse_network(text) == expected
+    assert parse_network(network_text(parse_network(text))) == expected
+    assert Network.from_config(json.loads(json.dumps(expected.to_config()))) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("quantised:bits=3", UnknownName, "there is no kind of weak network 'quantised'; did you mean 'quantized'?"),
+        ("quantised:bits=3", UnknownName, "there is no kind of network 'quantised'; did you mean 'quantized'?"),
         ("noised:strenght=0.1", UnknownName, "there is no parameter of noised 'strenght'; did you mean 'strength'?"),
         ("noised:0.1,0.2", InvalidSetting, "strength is '0.1,0.2', but must be a finite number of at least 0."),
         ("noised:0.1,strength=0.2", InvalidSetting, "strength is given twice, as 0.1 and as 0.2; give it once."),
@@ -801,7 +816,7 @@ def test_a_weak_network_from_what_people_type(text, expected):
 )
 def test_what_is_no_weak_network(text, error, message):
     with pytest.raises(error) as caught:
-        parse_weak(text)
+        parse_network(text)
     assert message in str(caught.value)
 
 
@@ -835,7 +850,7 @@ def test_names_are_tuples_of_texts(make, message):
 )
 def test_what_is_no_stored_weak_network(config, error, message):
     with pytest.raises(error) as caught:
-        weak_from_config(config)
+        Network.from_config(config)
     assert message in str(caught.value)
 
 
@@ -898,17 +913,12 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
         pipe("a red hat")
 
 
-def test_kinds_are_exported_by_their_names():
-    for kind in weak_networks().values():
-        assert getattr(steerclear, kind.__name__) is kind
-
-
 # the page
 
 
 def test_the_page_says_what_each_kind_costs():
     page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
-    for name, kind in weak_networks().items():
+    for name, kind in network_kinds().items():
         typed = f"`{name}`" if kind is not OtherNetwork else ""
         assert f"| `{kind.__name__}` | {typed} | {kind.memory} | {kind.time} |".replace("|  |", "| |") in page
 

@@ -36,7 +36,7 @@ _HOMES = {
     "bridges.diffusers.steer": ("steer",),
     "bridges.modular.guider": ("Guider", "guider"),
     "models.loading": ("load_model",),
-    "core.network": ("WeakNetwork",),
+    "core.network": ("Network",),
     "networks.dropout": ("SeededDropout",),
     "networks.dropped_layers": ("DroppedLayers",),
     "networks.narrow_context": ("NarrowContext",),

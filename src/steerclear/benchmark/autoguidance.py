@@ -7,6 +7,7 @@ from ..core.errors import UnsupportedModel
 from ..core.laboratory import Measurement
 from ..guidance.auto import AutoGuidance
 from ..guidance.unguided import Unguided
+from ..networks.shared.naming import WEAK
 from ..study.methods import Method
 from .claims import Benchmark, Claim, OnStage, at_least, at_most
 from .portraits import MAN, PortraitExperiment
@@ -27,12 +28,12 @@ class Autoguidance(PortraitExperiment):
         ]
         study = self.study([Method("unguided", "unguided", MAN, (), Unguided()), *guided])
         model = study.model.load()
-        if model.weak is None:
+        if WEAK not in model.networks:
             raise UnsupportedModel(
                 f"the model {model.name!r} has no weak network to guide away from; measure a shipped model"
             )
         found = self.measured(model, study, [MAN], folder, on_stage)
-        return self.benchmark(model, _against_unguided(found), weak_digest=model.weak_digest)
+        return self.benchmark(model, _against_unguided(found), weak_digest=model.networks[WEAK].source.digest)
 
 
 def _against_unguided(found: dict[str, dict[str, Measurement]]) -> list[Claim]:

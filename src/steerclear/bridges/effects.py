@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.errors import in_words_of, shown
-from ..core.guidance import Guidance
-from ..core.network import WeakNetwork
+from ..core.guidance import Guidance, negative_has_no_effect, networks_of
 from ..core.schedulers import altered_denoised
 from .families import Family, is_distilled
 from .negatives import EMBEDDED, Negatives
@@ -20,26 +19,9 @@ NEGATIVE_SIZES = (
 """Arguments of SDXL's calls that its network is told for the unconditional part."""
 
 
-def of_block(guidance: Guidance, negatives: Negatives, weak: Any) -> Iterator[str]:
-    """What is known when the ``with steer`` block begins."""
-    yield from of_negatives(guidance, negatives)
-    if weak is not None and not guidance.needs_weak():
-        yield f"the weak network has no effect: {guidance.name} with these settings never asks for it"
-
-
-def of_weak(guidance: Guidance, weak: WeakNetwork, network: Any) -> Iterator[str]:
-    """A weak network that does not differ from the network."""
-    reason = weak.idle(network) if guidance.needs_weak() else None
-    if reason is not None:
-        yield (
-            f"the weak network has no effect: {reason}, so {guidance.name} has nothing to push away from; give one that is "
-            f"worse, such as {in_words_of('NoisedWeights(strength=0.1)', '--weak noised:0.1')}"
-        )
-
-
 def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:
     """A negative that the guidance does not look at, or that is given again."""
-    reason = guidance.negative_has_no_effect() if len(negatives) else None
+    reason = negative_has_no_effect(guidance, len(negatives)) if len(negatives) else None
     if reason is not None:
         yield f"the negative prompt has no effect: {reason}"
     else:
@@ -75,7 +57,7 @@ def of_call(
     """
     if negatives.from_call:
         yield from of_negatives(guidance, negatives)
-    if not len(negatives) and guidance.negative_has_no_effect() is None:
+    if not len(negatives) and negative_has_no_effect(guidance) is None:
         setting = "negative_prompt" if family.class_labels is None else "negative_class_labels"
         yield (
             f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
@@ -83,7 +65,7 @@ def of_call(
         )
     if getattr(pipe, "vae", None) is not None:
         yield from of_latents(pipe.scheduler)
-    yield from _scales(family, getattr(pipe, family.network), guidance, given)
+    yield from _scales(family, getattr(pipe, family.network), guidance, len(negatives), given)
     if (scale_of(guidance) != 1 or len(negatives)) and given.get("guidance_scale", 2.0) <= 1:
         yield from _sizes_left_out(pipe, given)
     if given.get("guidance_rescale") and rescale_of(guidance):
@@ -152,7 +134,9 @@ def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negat
     return given.get("prompt_embeds") is not None and not negatives.from_call
 
 
-def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str, Any]) -> Iterator[str]:
+def _scales(
+    family: Family, network: Any, guidance: Guidance, negatives: int, given: Mapping[str, Any]
+) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
         its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no guidance_scale"
@@ -165,7 +149,7 @@ def _scales(family: Family, network: Any, guidance: Guidance, given: Mapping[str
             f"guidance_scale={given['guidance_scale']} of the pipeline's call has no effect, with steer or without: "
             f"this network takes no scale as input, as distilled ones do; set it on the guidance"
         )
-    if distilled and (own != 1 or guidance.needs_weak()):
+    if distilled and (own != 1 or networks_of(guidance, negatives)):
         yield (
             f"this network is distilled: it takes the guidance_scale of the pipeline's call as input and answers as if "
             f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; "

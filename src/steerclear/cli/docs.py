@@ -1,16 +1,27 @@
-"""Writes the generated pages of docs/: the schema of results.json, the guidances, the command line.
+"""Writes the generated pages of docs/: one per shelf, the command line, the measured claims, the public names, the schema.
 
 Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are what this writes.
 """
 
+import inspect
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from typer.main import get_command
 
+import steerclear
+
 from ..benchmark.claims import Benchmark, Claim
-from ..core.guidance import guidances
+from ..core.evidence import Evidence
+from ..core.guidance import Guidance
+from ..core.laboratory import Laboratory
+from ..core.network import Network
+from ..core.settings import Configurable
+from ..core.shelf import entries
+from ..core.testbed import Testbed
 from ..study.gallery import write_text
 from ..study.results import Results
 from ..telling.guidance_docs import documentation
@@ -19,26 +30,99 @@ from .app import app
 MADE = "Written by `make docs`; do not edit."
 
 
+class Shelf(NamedTuple):
+    """A page with one section per entry of a shelf.
+
+    Attributes:
+        page: its file, and its heading in lower case.
+        shelf, base: where the entries are, and what they derive from.
+        told: what they are, in one sentence.
+    """
+
+    page: str
+    shelf: str
+    base: Any
+    told: str
+
+
+SHELVES = (
+    Shelf("guidances", "guidance", Guidance, "A guidance turns several predictions of the network into one."),
+    Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
+    Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, as `weak=` or `--weak`."),
+    Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
+    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
+)  # fmt: skip
+
+FACTS = ("title", "label", "meaning", "cost", "memory", "time", "paper")
+"""Class attributes that a page shows, where a contract has them."""
+
+
 def pages(folder: Path) -> dict[str, str]:
     """File name -> text of every generated page of a docs folder, which holds the measured ``benchmarks/*.json``."""
     return {
         "results.schema.json": json.dumps(Results.model_json_schema(), indent=1) + "\n",
-        "guidances.md": _guidances(),
         "command-line.md": _command_line(),
         "measured.md": _measured(folder / "benchmarks"),
+        "api.md": _api(),
+        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES},
+        **_with_files(folder),
     }
 
 
-def _guidances() -> str:
-    parts = ["# Guidances", MADE]
-    for name, cls in guidances().items():
-        page = documentation(cls)
-        parts += [f"## {name}", f"`steerclear.{cls.__name__}`: {page.summary}", f"```text\n{page.equation}\n```"]
-        if page.parameters:
-            rows = [f"| `{parameter}` | `{default}` | {meaning} |" for parameter, default, meaning in page.parameters]
-            parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
-        laws = "\n".join(f"- {law}" for law in cls.laws())
-        parts += [f"Cost: {page.cost}.", f"Paper: {page.paper}.", f"Laws, each measured by the tests:\n\n{laws}"]
+FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
+"""A block of a page that shows a file of the repository."""
+
+
+def _with_files(folder: Path) -> dict[str, str]:
+    """Pages that show whole files, with the files as they are now; a block stays as it is where its file is missing."""
+
+    def block(found: re.Match) -> str:
+        file = folder.parent / found[1]
+        return f"<!-- file: {found[1]} -->\n```python\n{file.read_text()}```\n" if file.exists() else found[0]
+
+    texts = {page.name: page.read_text() for page in folder.glob("*.md")}
+    return {name: FILE.sub(block, text) for name, text in texts.items() if FILE.search(text)}
+
+
+def _shelf_page(shelf: Shelf) -> str:
+    text = f"{MADE} {shelf.told} [Add your own](add-your-own.md) in one file."
+    parts = [f"# {shelf.page.capitalize()}", text]
+    for name, cls in sorted(entries(shelf.shelf, shelf.base).items()):
+        parts += [f"## {name}", *_entry(cls)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(cls: type[Configurable]) -> list[str]:
+    """What an entry says about itself, as the paragraphs of its section."""
+    page = documentation(cls)
+    home = "steerclear" if cls.__name__ in steerclear.__all__ else cls.__module__
+    parts = [f"`{home}.{cls.__name__}`: {page.summary}"]
+    if page.equation:
+        parts.append(f"```text\n{page.equation}\n```")
+    if page.parameters:
+        rows = [f"| {_cell(f'`{one.name}`')} | {_cell(f'`{one.default}`' if one.default else '')} | {_cell(one.meaning)} |"
+                for one in page.parameters]  # fmt: skip
+        parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
+    facts = {fact: getattr(cls, fact, None) for fact in FACTS}
+    parts += [f"{fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
+    laws = "\n".join(
+        re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
+    )
+    return [*parts, f"What it promises, each measured by the tests:\n\n{laws}"] if laws else parts
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _api() -> str:
+    """The public names, for the site: mkdocstrings puts each name's documentation in its place."""
+    parts = ["# Python", f"{MADE} Every public name of `steerclear`."]
+    for name in steerclear.__all__:
+        member = getattr(steerclear, name)
+        if not name.startswith("_"):
+            home = inspect.getmodule(member).__name__  # type: ignore[union-attr]  # classes and functions have one
+            parts.append(f"::: {home}.{name}")
     return "\n\n".join(parts) + "\n"
 
 

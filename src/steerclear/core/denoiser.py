@@ -6,7 +6,7 @@ A *branch* is one condition under which one network is asked. It is written ``co
     empty               the empty prompt (the unconditional prediction)
     negative            the first negative prompt; negative_2, negative_3, ... the others
     conjunction         the prompt and the first negative prompt together; conjunction_2, ...
-    weak:positive       the weak network under the prompt, and so on
+    weak:positive       the network that the run calls "weak" under the prompt, and so on
 """
 
 import math
@@ -20,8 +20,9 @@ from torch import Tensor
 from .errors import InvalidSetting
 
 MAIN = "main"
+_NETWORK = r"[a-z_][a-z0-9_]*"
 _BRANCH = re.compile(
-    r"(?:(?P<network>[a-z_]\w*):)?(?P<condition>positive|empty|(?:negative|conjunction)(?:_(?:[2-9]|[1-9][0-9]+))?)"
+    rf"(?:(?P<network>{_NETWORK}):)?(?P<condition>positive|empty|(?:negative|conjunction)(?:_(?:[2-9]|[1-9][0-9]+))?)"
 )
 
 
@@ -50,6 +51,15 @@ class Branch:
             raise InvalidSetting("branch", name, "positive, empty, negative or conjunction (with _2, _3, ...), "
                                                  "behind the name of a network and a colon if it is not the main one")  # fmt: skip
         return cls(match["network"] or MAIN, match["condition"])
+
+    @staticmethod
+    def is_network(name: str) -> bool:
+        """Whether a network may have this name: lower-case letters, digits and underscores, no digit first.
+
+        >>> Branch.is_network("perturbed_2"), Branch.is_network("2nd"), Branch.is_network("Weak")
+        (True, False, False)
+        """
+        return re.fullmatch(_NETWORK, name) is not None
 
 
 def numbered(condition: str, index: int) -> str:

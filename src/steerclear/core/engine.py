@@ -74,7 +74,7 @@ class GuidedDenoiser:
     trace: Trace = field(default_factory=Trace)
 
     def __post_init__(self) -> None:
-        self.guidance.check_negatives(self.surroundings.negatives)
+        self.guidance.branches(self.surroundings.negatives)  # refuses a number that does not fit
         # the exact denoisers of testbeds say so; everything else is learned
         self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
         self.state: State = self.guidance.begin(self.surroundings)

@@ -14,6 +14,7 @@ from .laboratory import Judge
 from .records import State, Step
 from .seeds import Stream, mixed, stream_seed
 from .settings import Configurable
+from .shapes import PerImage, Prediction
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Belief:
         state: what the evidence needs further on.
     """
 
-    log_odds: Tensor
+    log_odds: PerImage
     state: State
 
 
@@ -41,10 +42,10 @@ class Push:
             ``[batch]``.
     """
 
-    positive: Tensor
-    concept: Tensor
-    guided: Tensor
-    weight: Tensor
+    positive: Prediction
+    concept: Prediction
+    guided: Prediction
+    weight: PerImage
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Evidence(Configurable, ABC):
         """The state before the first step; an evidence that looks at something keeps the surroundings there."""
 
     @abstractmethod
-    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+    def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
         """The log-odds at the point that the sampler really reached.
 
         Args:

@@ -18,15 +18,20 @@ states as :class:`Law` objects, and one test measures every law of every guidanc
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from .denoiser import MAIN, Branch, kind_and_index
+from .errors import InvalidSetting
 from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
 from .shelf import entries, find
+from .values import is_number
 
 CONFIG_NAME = "guider_config.json"
 OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
@@ -40,8 +45,6 @@ class Guidance(Configurable, ABC):
         name: on the command line.
         paper: title, authors, year, arXiv number.
         cost: network evaluations a step, in words.
-        uses_negative: whether a negative prompt has an effect at all.
-        uses_weak: whether a weak network is needed.
     """
 
     shelf: ClassVar[str] = "guidance"
@@ -49,12 +52,24 @@ class Guidance(Configurable, ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]
-    uses_negative: ClassVar[bool] = False
-    uses_weak: ClassVar[bool] = False
 
     def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
         return State()
+
+    @abstractmethod
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        """Every branch that some step may ask for with these settings, in the order asked.
+
+        A bridge gets the conditions and the networks of all of them ready before the first evaluation, so that what cannot
+        be had is refused there and not in the middle of the steps. A step may ask for less, and for nothing else.
+
+        Args:
+            negatives: the number of negative prompts, at least 0.
+
+        Raises:
+            InvalidSetting: the settings do not fit that number; says which setting, and how many there are.
+        """
 
     @abstractmethod
     def __call__(self, step: Step, state: State) -> Guided:
@@ -65,37 +80,11 @@ class Guidance(Configurable, ABC):
     def laws(cls) -> tuple[Law, ...]:
         """What this guidance claims, as data."""
 
-    def negative_has_no_effect(self) -> str | None:
-        """Why a negative prompt changes nothing with these settings, or None when it does change something."""
-        return None if self.uses_negative else f"{self.name} does not look at negative prompts"
-
     def fitted(self, known: Circumstances) -> Self:
         """The same guidance; what its parts leave open (None) is set to what fits the run."""
         parts = {name: getattr(self, name) for name in self.parameters()}
         fitting = {name: part.fitted(known) for name, part in parts.items() if isinstance(part, Guidance | Evidence)}
         return self.changed(**fitting) if fitting else self
-
-    def check_negatives(self, count: int) -> None:
-        """Refuse a number of negative prompts that these settings do not fit, before anything runs.
-
-        Raises:
-            InvalidSetting: says which setting, and how many there are.
-        """
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        """The conditions beyond "positive" that some step may ask for, of whichever network.
-
-        A bridge gets all of them ready before the first evaluation, so that a text that cannot be had is refused there and
-        not in the middle of the steps. What is not named here is made ready when it is asked for, and may be refused late.
-
-        Args:
-            negatives: how many negative prompts there are.
-        """
-        return ()
-
-    def needs_weak(self) -> bool:
-        """Whether these settings ask the weak network for anything."""
-        return self.uses_weak
 
     def needs_noise_level(self) -> bool:
         """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
@@ -133,32 +122,89 @@ class Guidance(Configurable, ABC):
 
 
 class Wrapper(Guidance):
-    """A guidance around another: what is asked of it before the first step, ``inner`` answers."""
+    """A guidance around another: set-up questions are passed on to ``inner``."""
 
     inner: Guidance
-    uses_negative: ClassVar[bool] = True
-    uses_weak: ClassVar[bool] = True
 
     def begin(self, surroundings: Surroundings) -> State:
         return self.inner.begin(surroundings)
 
-    def negative_has_no_effect(self) -> str | None:
-        return self.inner.negative_has_no_effect()
-
-    def check_negatives(self, count: int) -> None:
-        self.inner.check_negatives(count)
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        return self.inner.further_conditions(negatives)
-
-    def needs_weak(self) -> bool:
-        return self.inner.needs_weak()
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return self.inner.branches(negatives)
 
     def needs_noise_level(self) -> bool:
         return self.inner.needs_noise_level()
 
     def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
         return self.inner.has_no_step(levels, steps)
+
+
+def joined(*groups: Sequence[str]) -> tuple[str, ...]:
+    """Branches in the order in which they are first asked for, each once.
+
+    >>> joined(("empty", "positive"), ("positive", "weak:positive"))
+    ('empty', 'positive', 'weak:positive')
+    """
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def conditions_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
+    """The conditions beyond "positive" that some step may ask for, of whichever network."""
+    conditions = dict.fromkeys(Branch.parse(name).condition for name in guidance.branches(negatives))
+    return tuple(condition for condition in conditions if condition != "positive")
+
+
+def networks_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
+    """Names of the networks beside the main one that some step may ask for."""
+    networks = dict.fromkeys(Branch.parse(name).network for name in guidance.branches(negatives))
+    return tuple(network for network in networks if network != MAIN)
+
+
+def negative_has_no_effect(guidance: Guidance, negatives: int = 1) -> str | None:
+    """Why negative prompts change nothing with these settings; None where they change something.
+
+    Args:
+        guidance: the guidance.
+        negatives: the number of negative prompts, at least 1.
+    """
+    if _looks_at_negatives(guidance, negatives):
+        return None
+    scales = list(_scales(guidance))
+    for several in (chosen for size in (1, 2) for chosen in combinations(scales, size)):
+        if _looks_at_negatives(reduce(_at_default, several, guidance), negatives):
+            values = (reduce(getattr, path, guidance) for path in several)
+            return " and ".join(
+                f"{'.'.join(path)} is {_number(value)}" for path, value in zip(several, values, strict=True)
+            )
+    return f"{guidance.name} does not look at negative prompts"
+
+
+def _looks_at_negatives(guidance: Guidance, negatives: int) -> bool:
+    try:
+        kinds = {kind_and_index(condition)[0] for condition in conditions_of(guidance, negatives)}
+    except InvalidSetting:  # it wants another number of them
+        return True
+    return not kinds.isdisjoint({"negative", "conjunction"})
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if is_number(value) else f"{value}"
+
+
+def _scales(guidance: Guidance, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the scales are that are not at their defaults, in the guidances inside too: ``("inner", "negative_scale")``."""
+    for name, parameter in guidance.parameters().items():
+        value = getattr(guidance, name)
+        if isinstance(value, Guidance):
+            yield from _scales(value, (*path, name))
+        elif name in OFF and value != parameter.default:
+            yield (*path, name)
+
+
+def _at_default(guidance: Guidance, path: tuple[str, ...]) -> Guidance:
+    name, *inside = path
+    value = _at_default(getattr(guidance, name), tuple(inside)) if inside else guidance.parameters()[name].default
+    return guidance.changed(**{name: value})
 
 
 def guidances() -> dict[str, type[Guidance]]:

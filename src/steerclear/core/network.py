@@ -1,18 +1,18 @@
-"""What a kind of weak network promises."""
+"""What a kind of network promises: a further network that a guidance may ask beside the pipeline's own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from .settings import Configurable
 from .shelf import entries
 
 
 @dataclass(frozen=True)
-class WeakCall:
-    """One forward of the weak network, on one batch of branches and images.
+class Forward:
+    """One forward of a further network, on one batch of branches and images.
 
     Args:
         network: the pipeline's own network as it is called, unsteered: hooks, offloading and compilation included.
@@ -28,25 +28,38 @@ class WeakCall:
     step: int
 
 
-WeakRunner = Callable[[WeakCall], Any]
-"""Runs one forward of the weak network; gives back what the pipeline's own network would have."""
+Runner = Callable[[Forward], Any]
+"""Runs one forward of a further network; returns what the pipeline's own network would have returned."""
 
 
-class WeakNetwork(Configurable, ABC):
-    """The contract: a frozen dataclass, which says how a network becomes a weak one.
+class Network(Configurable, ABC):
+    """The contract: a frozen dataclass, which says how a pipeline's network becomes another one.
 
-    Row k of a batch is row k alone, and the pipeline's network is never changed: a weak pass runs beside it.
+    A run gives it a name ("weak", "perturbed", ...), under which a guidance asks for its branches. Row k of a batch is row k
+    alone, and the pipeline's network is never changed: the other one runs beside it.
 
     Class attributes:
-        name: on the command line.
+        name: of the kind, on the command line.
         memory, time: what it costs, in words.
     """
 
     shelf: ClassVar[str] = "networks"
-    kind: ClassVar[str] = "kind of weak network"
+    kind: ClassVar[str] = "kind of network"
     name: ClassVar[str]
     memory: ClassVar[str]
     time: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        """Settings that work with a network, each of which changes its predictions; the tests of all kinds take them.
+
+        Args:
+            network: of a pipeline, uncompiled.
+
+        Returns:
+            Nothing where this kind cannot be made of that network.
+        """
 
     @abstractmethod
     def check(self, pipe: Any, network: Any) -> None:
@@ -61,7 +74,7 @@ class WeakNetwork(Configurable, ABC):
         """
 
     def idle(self, network: Any) -> str | None:
-        """Why this weak network is the network itself, so that there is no push away from it; None where it differs.
+        """Why this is the pipeline's network itself, so that a push away from it is 0; None where it differs.
 
         Args:
             network: the pipeline's, see :meth:`check`.
@@ -69,13 +82,13 @@ class WeakNetwork(Configurable, ABC):
         return None
 
     @abstractmethod
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
-        """Entered before the first weak pass of a network, and left at the end of the ``with steer`` block.
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
+        """Entered before the first forward beside a network, and left at the end of the ``with steer`` block.
 
-        What is costly (a second set of weights) is made once, at the first pass, and is gone when the context is left.
+        What is costly (a second set of weights) is made once, at the first forward, and is gone when the context is left.
         """
 
 
-def weak_networks() -> dict[str, type[WeakNetwork]]:
+def network_kinds() -> dict[str, type[Network]]:
     """All kinds there are, by their name on the command line."""
-    return entries("networks", WeakNetwork)
+    return entries("networks", Network)

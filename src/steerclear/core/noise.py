@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidSetting
-from .shapes import Prediction, shaped
+from .shapes import Prediction
 
 PredictionType = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 PREDICTION_TYPES: tuple[str, ...] = get_args(PredictionType)
@@ -61,7 +61,6 @@ def check_prediction_type(prediction_type: str) -> None:
         raise InvalidSetting("prediction_type", prediction_type, f"one of {', '.join(PREDICTION_TYPES)}")
 
 
-@shaped
 def to_denoised(
     prediction: Prediction, sample: Prediction, alpha: Level, sigma: Level, prediction_type: str
 ) -> Prediction:
@@ -93,7 +92,6 @@ def to_denoised(
     return (sample - sigma * prediction) / (alpha + sigma)
 
 
-@shaped
 def to_noise(
     prediction: Prediction, sample: Prediction, alpha: Level, sigma: Level, prediction_type: str
 ) -> Prediction:
@@ -115,7 +113,6 @@ def to_noise(
     return (sample + alpha * prediction) / (alpha + sigma)
 
 
-@shaped
 def from_denoised(
     denoised: Prediction, sample: Prediction, alpha: Level, sigma: Level, prediction_type: str
 ) -> Prediction:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .shapes import PerImage, Prediction, shaped
+from .shapes import PerImage, Prediction, Shaped
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -13,7 +13,6 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-@shaped
 def dot(left: Prediction, right: Prediction) -> PerImage:
     """Inner product of each image: sum over everything but the batch.
 
@@ -23,7 +22,6 @@ def dot(left: Prediction, right: Prediction) -> PerImage:
     return (wide(left) * wide(right)).flatten(1).sum(1)
 
 
-@shaped
 def norm(tensor: Prediction) -> PerImage:
     """Euclidean norm of each image.
 
@@ -33,7 +31,6 @@ def norm(tensor: Prediction) -> PerImage:
     return dot(tensor, tensor).sqrt()
 
 
-@shaped
 def parallel(push: Prediction, along: Prediction) -> Prediction:
     """The part of a push that lies along a direction, per image: ``<push, along> / |along|^2 along``, 0 where ``along`` is 0.
 
@@ -53,7 +50,6 @@ def parallel(push: Prediction, along: Prediction) -> Prediction:
     return over_images(share, wide(push)) * unit
 
 
-@shaped
 def orthogonal(push: Prediction, along: Prediction) -> Prediction:
     """What is left of a push without its part :func:`parallel` to a direction; the push itself where ``along`` is 0.
 
@@ -63,18 +59,19 @@ def orthogonal(push: Prediction, along: Prediction) -> Prediction:
     return wide(push) - parallel(push, along)
 
 
-def over_images(values: Tensor, like: Tensor) -> Tensor:
+def over_images(
+    values: Shaped[Tensor, " batch"], like: Shaped[Tensor, "batch *shape"]
+) -> Shaped[Tensor, "batch *ones"]:
     """One number per image, shaped and cast to multiply ``like``."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
-@shaped
 def standard_deviation(tensor: Prediction) -> PerImage:
     """Standard deviation of each image over everything but the batch (Bessel's correction, as diffusers)."""
     return wide(tensor).flatten(1).std(1)
 
 
-def rescaled(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
+def rescaled(guided: Prediction, conditional: Prediction, amount: float) -> Prediction:
     """Bring the standard deviation of each image back to the conditional's (Lin et al. 2023, arXiv 2305.08891, eq. 15, 16).
 
     Args:

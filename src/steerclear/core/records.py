@@ -12,6 +12,7 @@ from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
 from .settings import finite
+from .shapes import Prediction
 
 PerStep = dict[str, Tensor]
 """What a person wants to see of one step: name -> one number per image."""
@@ -114,7 +115,7 @@ class Step:
         """The prediction of one branch; see :meth:`predict`."""
         return self.ask((branch,), rows)[0]
 
-    def at(self, denoised: Tensor, noise: Tensor, noise_to_signal: float) -> "Step":
+    def at(self, denoised: Prediction, noise: Prediction, noise_to_signal: float) -> "Step":
         """A step at a point of one's own choosing, x' = alpha' x_0 + sigma' noise, whose branches can be asked for as here.
 
         The sampler does not move. What is evaluated there counts as every evaluation, and is in the trace as
@@ -155,19 +156,19 @@ class Step:
         """``["negative", "negative_2", ...]``: one branch a negative prompt."""
         return [numbered(condition, index) for index in range(self.negatives)]
 
-    def denoised(self, prediction: Tensor) -> Tensor:
+    def denoised(self, prediction: Prediction) -> Prediction:
         """The x_0 that a prediction implies, float32 or better."""
         return to_denoised(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
 
-    def noise(self, prediction: Tensor) -> Tensor:
+    def noise(self, prediction: Prediction) -> Prediction:
         """The noise that a prediction implies, float32 or better."""
         return to_noise(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
 
-    def from_denoised(self, denoised: Tensor) -> Tensor:
+    def from_denoised(self, denoised: Prediction) -> Prediction:
         """The inverse of :meth:`denoised`."""
         return from_denoised(wide(denoised), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
 
-    def noise_difference(self, left: Tensor, right: Tensor) -> Tensor:
+    def noise_difference(self, left: Prediction, right: Prediction) -> Prediction:
         """noise(left) - noise(right), without the cancellation of two conversions."""
         factor = noise_per_prediction(self.alpha, self.sigma, self.prediction_type)
         return per_image(factor, wide(left)) * (wide(left) - wide(right))
@@ -188,7 +189,7 @@ class Guided:
         info: what a person wants to see of this step, one number per image.
     """
 
-    prediction: Tensor
+    prediction: Prediction
     state: State
     info: PerStep = field(default_factory=dict)
 

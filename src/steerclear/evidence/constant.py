@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from ..core.evidence import Belief, Evidence, Surroundings
 from ..core.numerics import logit
 from ..core.records import State, Step
 from ..core.settings import one_each, probabilities
+from ..core.shapes import Prediction
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ConstantEvidence(Evidence):
     def begin(self, surroundings: Surroundings) -> State:
         return State()
 
-    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+    def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
         (posterior,) = one_each("posterior", self.posterior, 1)
         log_odds = torch.full((step.batch_size,), logit(posterior), dtype=torch.float64)
         return Belief(log_odds.to(step.sample.device), state)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..core.errors import InvalidSetting
 from ..core.evidence import Belief, Evidence, Surroundings
 from ..core.records import State, Step
+from ..core.shapes import Prediction
 
 
 @dataclass(frozen=True)
@@ -41,5 +42,5 @@ class OracleEvidence(Evidence):
     def begin(self, surroundings: Surroundings) -> State:
         return State()
 
-    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+    def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
         return Belief(self.log_odds(step.sample, step.alpha, step.sigma), state)

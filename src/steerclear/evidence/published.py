@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from ..core.errors import InvalidSetting
 from ..core.numerics import dot
 from ..core.records import Step
 from ..core.settings import finite, probabilities
+from ..core.shapes import PerImage, Prediction
 from .tracked import Departure, TrackingEvidence
 
 
@@ -18,10 +18,11 @@ from .tracked import Departure, TrackingEvidence
 class PublishedEvidence(TrackingEvidence):
     """The published posterior: the concept's transition against the prompt's own, its probability clamped.
 
-    Equation, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
-    d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d> and g = <y' - y, d>:
-
+    Equation:
         log p += -(tau / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + a) ] + delta / (2 v),   p clamped to [lowest, highest]
+
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>
 
     The bracket is log N(y'; m_concept, v) - log N(y'; m_prompt, v) of the two models' ancestral transitions. v is their
     variance in the sample's own scaling, which the release's offset delta is divided by. The start is the prior. With the
@@ -70,12 +71,12 @@ class PublishedEvidence(TrackingEvidence):
         if self.start not in ("prior", "nearer"):
             raise InvalidSetting("start", self.start, "prior or nearer")
 
-    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+    def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         if self.start == "nearer":
             return self.nearer_log_odds(step, positive, concept)
         return self.unmoved(step)
 
-    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+    def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
         s, reached = departure.level, step.noise_to_signal
         y = step.sample.double() / step.alpha
         difference = departure.concept - departure.positive

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from torch import Tensor
 
 from ..core.evidence import Belief, Circumstances, Evidence, Push, Surroundings
 from ..core.numerics import dot, logit
 from ..core.records import State, Step
 from ..core.settings import one_each, probabilities
+from ..core.shapes import PerImage, Prediction
 
 LOWEST_LEVEL = 1e-12
 """sigma / alpha below which a step says nothing more: the increments divide by its square."""
@@ -31,19 +31,19 @@ class Departure:
         weight: w, ``[batch]``.
     """
 
-    point: Tensor
+    point: Prediction
     level: float
-    positive: Tensor
-    concept: Tensor
-    guided: Tensor
-    weight: Tensor
+    positive: Prediction
+    concept: Prediction
+    guided: Prediction
+    weight: PerImage
 
 
 @dataclass(frozen=True)
 class TrackedState(State):
     """Log-odds of every image (None before the first step), and the last departure."""
 
-    log_odds: Tensor | None
+    log_odds: PerImage | None
     departure: Departure | None
 
 
@@ -78,23 +78,23 @@ class TrackingEvidence(Evidence):
         (prior,) = one_each("prior", Circumstances().prior if self.prior is None else self.prior, 1)
         return logit(prior)
 
-    def unmoved(self, step: Step) -> Tensor:
+    def unmoved(self, step: Step) -> PerImage:
         """The prior's log-odds of every image, ``[batch]``, float64."""
         prior = self.prior_log_odds()
         return torch.full((step.batch_size,), prior, dtype=torch.float64, device=step.sample.device)
 
-    def nearer_log_odds(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+    def nearer_log_odds(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         """The prior's log-odds, moved by which prediction is shorter: nearer to the exact posterior at the first level."""
         e_positive, e_concept = step.noise(positive).double(), step.noise(concept).double()
         nearer = (dot(e_positive, e_positive) - dot(e_concept, e_concept)) / 2
         return self.prior_log_odds() + nearer.clamp(-START_CLIP, START_CLIP)
 
     @abstractmethod
-    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+    def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         """The log-odds at the first finite noise level, ``[batch]``, float64."""
 
     @abstractmethod
-    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+    def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
         """The log-odds after the step from a departure to the point that was reached, ``[batch]``, float64.
 
         Args:
@@ -110,7 +110,7 @@ class TrackingEvidence(Evidence):
     def begin(self, surroundings: Surroundings) -> TrackedState:
         return TrackedState(None, None)
 
-    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+    def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
         assert isinstance(state, TrackedState)
         if not math.isfinite(step.noise_to_signal):  # pure noise says nothing yet: the start is at the next level
             return Belief(self.unmoved(step), state)

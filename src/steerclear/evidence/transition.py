@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
 
 from ..core.errors import InvalidSetting
 from ..core.evidence import Circumstances
 from ..core.numerics import dot, over_images
 from ..core.records import Step
 from ..core.settings import finite
+from ..core.shapes import PerImage, Prediction
 from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
@@ -23,10 +23,11 @@ LEARNED_STOP_BELOW = 1.0
 class TransitionEvidence(TrackingEvidence):
     """Log-odds tracked from each transition: was it likelier under the concept than under the guided model?
 
-    Equations, in y = x / alpha and s = sigma / alpha, for the step (y, s) -> (y', s') that the sampler really made, with
-    d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d> and w = exp(L):
-
+    Equation:
         L += -((1 + w) / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + (1 - w) a) ]
+
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>, w = exp(L)
 
     This is log N(y'; m_concept, v) - log N(y'; m_guided, v) with m_h = y - (1 - s'^2/s^2) s e_h and
     v = s'^2 (1 - s'^2/s^2), where e_guided = e_prompt - w d is the prediction of "the prompt without the concept".
@@ -92,13 +93,13 @@ class TransitionEvidence(TrackingEvidence):
     def lowest_level(self) -> float:
         return 0.0 if self.stop_below is None else self.stop_below
 
-    def first(self, step: Step, positive: Tensor, concept: Tensor) -> Tensor:
+    def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         return self.nearer_log_odds(step, positive, concept)
 
-    def moved(self, step: Step, departure: Departure, log_odds: Tensor) -> Tensor:
+    def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
         return log_odds + self._increment(step, departure)
 
-    def _increment(self, step: Step, departure: Departure) -> Tensor:
+    def _increment(self, step: Step, departure: Departure) -> PerImage:
         s, reached = departure.level, step.noise_to_signal
         y, w = step.sample.double() / step.alpha, departure.weight
         difference = departure.concept - departure.positive
@@ -111,7 +112,7 @@ class TransitionEvidence(TrackingEvidence):
         change = -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a))
         return (change + self._volume(s, reached, w, a)) / self.temperature
 
-    def _volume(self, s: float, reached: float, w: Tensor, a: Tensor) -> Tensor:
+    def _volume(self, s: float, reached: float, w: PerImage, a: PerImage) -> PerImage:
         """What a deterministic part of the step adds: see the class."""
         if not self.volume:
             return torch.zeros_like(w)

@@ -42,8 +42,8 @@ class ClassifierFreeGuidance(Guidance):
         finite("guidance_scale", self.guidance_scale)
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
-        return () if self.guidance_scale == 1 else ("empty",)
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return ("positive",) if self.guidance_scale == 1 else ("empty", "positive")
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
@@ -56,8 +56,8 @@ class ClassifierFreeGuidance(Guidance):
     def laws(cls) -> tuple[Law, ...]:
         return (
             Identity(cls(1.0)),
-            Runs(cls(1.0), ("positive",)),
-            Runs(cls(3.0), ("empty", "positive")),
+            Runs(cls(1.0)),
+            Runs(cls(3.0)),
             Linear(cls(3.0), (("positive", 3.0), ("empty", -2.0))),
             PredictionTypeInvariant(cls(3.0)),
         )

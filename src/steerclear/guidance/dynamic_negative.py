@@ -93,7 +93,6 @@ class DynamicNegativeGuidance(Guidance):
         "arXiv 2410.14398"
     )
     cost: ClassVar[str] = "2 evaluations a step, 3 with a guidance_scale (1 more per further negative)"
-    uses_negative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
@@ -110,20 +109,14 @@ class DynamicNegativeGuidance(Guidance):
         own = [surroundings.for_negative(push.index, push.branch) for push in pushes]
         return DynamicNegativeState(tuple(push.evidence.begin(each) for push, each in zip(pushes, own, strict=True)))
 
-    def negative_has_no_effect(self) -> str | None:
-        return None if any_weight(self.negative_scale) else "negative_scale is 0"
-
     def needs_noise_level(self) -> bool:
-        return self.negative_has_no_effect() is None
+        return any_weight(self.negative_scale)
 
-    def check_negatives(self, count: int) -> None:
-        one_each("negative_scale", self.negative_scale, count)
-        self.evidence.for_concepts(count)
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
+    def branches(self, negatives: int) -> tuple[str, ...]:
         scales = one_each("negative_scale", self.negative_scale, negatives)
+        self.evidence.for_concepts(negatives)
         away = tuple(numbered(self.concept, index) for index, scale in enumerate(scales) if scale != 0)
-        return away if self.guidance_scale == 1 else ("empty", *away)
+        return ("positive", *away) if self.guidance_scale == 1 else ("empty", "positive", *away)
 
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, DynamicNegativeState)
@@ -171,8 +164,8 @@ class DynamicNegativeGuidance(Guidance):
         half = ConstantEvidence(posterior=0.5)
         two = ConstantEvidence(posterior=(0.5, 0.75))  # weights 1 and 3
         return (
-            Runs(cls(1.0), ("positive", "conjunction")),
-            Runs(cls(3.0, concept="negative"), ("empty", "positive", "negative")),
+            Runs(cls(1.0)),
+            Runs(cls(3.0, concept="negative")),
             Linear(cls(1.0, concept="negative", evidence=half), (("positive", 2.0), ("negative", -1.0))),
             Linear(
                 cls(3.0, negative_scale=2.0, concept="negative", evidence=half),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..core.errors import InvalidSetting
-from ..core.guidance import Guidance, Wrapper
+from ..core.guidance import Guidance, Wrapper, joined
 from ..core.laws import Equals, Law, Runs
 from ..core.records import Guided, State, Step
 from ..core.settings import finite
@@ -66,6 +66,9 @@ class IntervalGuidance(Wrapper):
         finite("stop", self.stop, low=0, high=highest)
         if self.start >= self.stop:
             raise InvalidSetting("start", self.start, f"below stop ({self.stop:g})")
+
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return joined(self.inner.branches(negatives), ("positive",))
 
     def __call__(self, step: Step, state: State) -> Guided:
         level = step.noise_to_signal if self.by == "sigma" else math.nan

@@ -9,7 +9,7 @@ from ..core.guidance import Guidance
 from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
 from ..core.numerics import rescaled
 from ..core.records import Guided, State, Step
-from ..core.settings import any_weight, finite, finite_each, one_each
+from ..core.settings import finite, finite_each, one_each
 from .classifier_free import ClassifierFreeGuidance
 
 
@@ -47,7 +47,6 @@ class NegativePromptGuidance(Guidance):
         "arXiv 2206.01714; Stable Diffusion's negative_prompt in diffusers"
     )
     cost: ClassVar[str] = "2 evaluations a step; 3 with a negative_scale (1 more per further negative)"
-    uses_negative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
@@ -55,25 +54,18 @@ class NegativePromptGuidance(Guidance):
             finite_each("negative_scale", self.negative_scale)
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
-    def negative_has_no_effect(self) -> str | None:
+    def branches(self, negatives: int) -> tuple[str, ...]:
         if self.negative_scale is None and self.guidance_scale == 1:
-            return "at guidance_scale 1 the negative prompt's share is exactly 0; raise guidance_scale, or set negative_scale"
-        return None if self.negative_scale is None or any_weight(self.negative_scale) else "negative_scale is 0"
-
-    def check_negatives(self, count: int) -> None:
-        if self.negative_scale is not None:
-            self._scales(count)
-        elif count > 1 and self.guidance_scale != 1:
+            return ("positive",)
+        if self.negative_scale is None and negatives > 1:
             raise InvalidSetting(
-                "negative_scale", None, f"a number when there are {count} negatives",
+                "negative_scale", None, f"a number when there are {negatives} negatives",
                 "the form without it has room for one: join them with commas",
             )  # fmt: skip
-
-    def further_conditions(self, negatives: int) -> tuple[str, ...]:
         if self.negative_scale is None:
-            return () if self.guidance_scale == 1 else ("negative" if negatives else "empty",)
+            return ("negative" if negatives else "empty", "positive")
         away = tuple(numbered("negative", index) for index, scale in enumerate(self._scales(negatives)) if scale != 0)
-        return ("empty", *away) if away or self.guidance_scale != 1 else ()
+        return ("empty", "positive", *away) if away or self.guidance_scale != 1 else ("positive",)
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.negative_scale is None:
@@ -108,10 +100,10 @@ class NegativePromptGuidance(Guidance):
         return (
             Identity(cls(1.0)),
             Identity(cls(1.0, negative_scale=0.0)),
-            Runs(cls(3.0), ("negative", "positive")),
-            Runs(cls(3.0, negative_scale=1.0), ("empty", "positive", "negative")),
+            Runs(cls(3.0)),
+            Runs(cls(3.0, negative_scale=1.0)),
             Linear(cls(3.0), (("positive", 3.0), ("negative", -2.0))),
-            Runs(cls(3.0, negative_scale=(1.5, 0.0)), ("empty", "positive", "negative")),
+            Runs(cls(3.0, negative_scale=(1.5, 0.0))),
             Linear(cls(3.0, negative_scale=1.5), (("positive", 3.0), ("empty", -0.5), ("negative", -1.5))),
             Linear(
                 cls(3.0, negative_scale=(1.5, 0.25)),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting
-from ..core.guidance import Guidance, Wrapper
+from ..core.guidance import Guidance, Wrapper, joined
 from ..core.laws import Equals, Identity, Law, Runs
 from ..core.numerics import rescaled
 from ..core.records import Guided, State, Step
@@ -47,6 +47,10 @@ class RescaledGuidance(Wrapper):
             raise InvalidSetting("inner", self.inner, "a guidance")
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        inner = self.inner.branches(negatives)
+        return inner if self.guidance_rescale == 0 else joined(inner, ("positive",))
+
     def __call__(self, step: Step, state: State) -> Guided:
         inner = self.inner(step, state)
         if self.guidance_rescale == 0:
@@ -65,8 +69,8 @@ class RescaledGuidance(Wrapper):
         own_beside = NegativePromptGuidance(guidance_scale=3.0, negative_scale=1.5, guidance_rescale=0.7)
         return (
             Identity(cls(plain, 0.7)),
-            Runs(cls(plain, 0.7), ("positive",)),
-            Runs(cls(cfg, 0.7), ("empty", "positive")),
+            Runs(cls(plain, 0.7)),
+            Runs(cls(cfg, 0.7)),
             Equals(cls(cfg, 0.0), cfg),
             Equals(cls(cfg, 0.7), own),
             Equals(cls(beside, 0.7), own_beside),

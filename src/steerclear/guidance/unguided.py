@@ -22,9 +22,12 @@ class Unguided(Guidance):
     paper: ClassVar[str] = "Denoising Diffusion Probabilistic Models, Ho, Jain and Abbeel, 2020, arXiv 2006.11239"
     cost: ClassVar[str] = "1 evaluation a step"
 
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return ("positive",)
+
     def __call__(self, step: Step, state: State) -> Guided:
         return Guided(step.predict_one("positive"), state)
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        return Identity(cls()), Runs(cls(), ("positive",))
+        return Identity(cls()), Runs(cls())

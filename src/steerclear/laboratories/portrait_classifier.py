@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..core.errors import NotFiniteError, UnsupportedModel
-from ..core.shapes import Float, UInt8, shaped
+from ..core.shapes import Float, Int, UInt8
 
 CLASSIFIER = "classifier.safetensors"
 """Its file in a model's folder."""
@@ -38,12 +38,12 @@ class PortraitClassifier(nn.Module):
         self.feature_scale: Tensor
         self.register_buffer("feature_scale", torch.ones(()))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch 23"]:
         """Images in [-1, 1], ``[batch, 3, 64, 64]`` -> logits ``[batch, 23]``."""
         return self.head(self.body(images))
 
     @torch.no_grad()
-    def set_feature_scale(self, images: Tensor) -> None:
+    def set_feature_scale(self, images: UInt8[Tensor, "images 3 64 64"]) -> None:
         """Make the features' mean variance over these uint8 portraits 1, so that distances have a unit."""
         self.feature_scale.fill_(1.0)
         self.feature_scale.copy_(read(self, images)[1].var(0).mean().sqrt())
@@ -82,7 +82,9 @@ def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
     return named | dict(zip(CATEGORICAL, parts, strict=True))
 
 
-def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor:
+def classification_loss(
+    logits: Float[Tensor, "batch 23"], attributes: dict[str, Int[Tensor, " batch"]]
+) -> Float[Tensor, ""]:
     """Cross-entropy of every attribute; the colour of a hat counts only where there is one."""
     named = split_logits(logits.float())
     binary = [F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY]
@@ -94,11 +96,10 @@ def classification_loss(logits: Tensor, attributes: dict[str, Tensor]) -> Tensor
     return loss
 
 
-@shaped
 @torch.no_grad()
 def read(
     model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
-) -> tuple[dict[str, Tensor], Float[Tensor, "batch 128"], dict[str, Tensor]]:
+) -> tuple[dict[str, Int[Tensor, " batch"]], Float[Tensor, "batch 128"], dict[str, Tensor]]:
     """What each image shows (integers by attribute), its feature vector, and how sure the classifier is.
 
     The third value holds probabilities by attribute, in float32: ``[batch]`` of "yes" for a binary one,

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..core.errors import TooFewSamples
 from ..core.laboratory import Measurement
 from ..core.metric import FeatureMetric
-from ..core.shapes import Float, shaped
+from ..core.shapes import Float
 from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
 
@@ -31,7 +31,6 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R
 
 
-@shaped
 def frechet_of_gaussians(
     first_mean: Float[Tensor, " width"],
     first_covariance: Float[Tensor, "width width"],

@@ -1,29 +1,24 @@
-"""Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
+"""Pipelines and what is added to them, by name: a shipped model, a local folder, or a hub id. Safetensors only."""
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch.nn import Module
 
 from ..bridges.families import family_of
-from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of, shown
-from ..core.network import WeakNetwork, weak_networks
+from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..core.schedulers import preconditions
-from ..networks.naming import is_weak_kind, parse_weak, weak_text
-from ..networks.other_network import OtherNetwork
+from ..networks.shared.naming import WEAK, called, named
 from . import shipped
 from .configs import check_configs, converted_scheduler
 from .files import (
-    NETWORK_CONFIG,
     PIPELINE_INDEX,
     UNLOADABLE,
-    WEAK_FOLDER,
     check_sums,
     enough_memory,
     first_line,
@@ -36,6 +31,7 @@ from .files import (
     unloadable,
 )
 from .loras import LoRA, add_loras
+from .networks import NETWORKS, LoadedNetwork, load_named, load_network, one_form, refuse_lacking
 from .placement import place
 from .samplers import scheduler_by_name, scheduler_key
 
@@ -43,12 +39,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
-
-NETWORKS = ("unet", "transformer")
-"""Folders of a repository that an address of a weak network may name."""
-
-SHOWN = 3
-"""Of missing tensors, how many are named."""
 
 WORD_START = "▁"
 """What T5's tokenizers write for a space; alone it is no word."""
@@ -63,9 +53,7 @@ class Model:
         folder: where its files are.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
-        weak: the weak network, or the way to make one of the pipeline's own; None when there is none.
-        weak_digest: what its files are; None for one without files.
-        weak_name: its folder or hub id as the user gave it, or its kind in one form for all ways to type it.
+        networks: the networks beside the pipeline's own, by the name under which a guidance asks for them.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
     """
@@ -74,9 +62,7 @@ class Model:
     folder: Path
     pipe: Any
     digest: str
-    weak: Any | None
-    weak_digest: str | None
-    weak_name: str | None = None
+    networks: Mapping[str, LoadedNetwork] = field(default_factory=dict)
     loras: tuple[LoRA, ...] = ()
     device: str = "cpu"
     offload: str = "none"
@@ -86,20 +72,22 @@ def load_model(
     name: str | os.PathLike[str],
     *,
     weak: str | os.PathLike[str] | None = None,
+    networks: Mapping[str, str | os.PathLike[str]] | None = None,
     loras: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
     offload: str = "none",
     scheduler: str | None = None,
 ) -> Model:
-    """Load a text-to-image pipeline, what is added to it, and its weak network.
+    """Load a text-to-image pipeline, what is added to it, and the networks that run beside its own.
 
     Args:
         name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
             "owner/model@revision", or its address).
-        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
-            network with its settings, see :func:`~steerclear.networks.naming.parse_weak`. None takes the model's own
+        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of
+            network with its settings, see :func:`~steerclear.networks.shared.naming.parse_network`. None takes the model's own
             ``weak`` folder when it has one.
+        networks: name -> the same, for guidances that ask for other networks by name.
         loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it, see
             :func:`~steerclear.models.loras.add_loras`.
         device: a torch device.
@@ -118,8 +106,8 @@ def load_model(
 
     if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
-    name, weak, device = _checked(name, weak, loras, device)
-    name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
+    name, given, device = _checked(name, named(weak, networks), loras, device)
+    name, given = located(name, parts=()), {key: one and located(one, parts=NETWORKS) for key, one in given.items()}
     with enough_memory(f"the model {name!r}"):
         folder = _folder(name)
         _check_parts(name, folder)
@@ -127,8 +115,8 @@ def load_model(
         check_sums(f"the model {name!r}", folder)
         quiet()
         try:
-            networks = _networks(name, folder, DTYPES[dtype])
-            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
+            parts = _parts(name, folder, DTYPES[dtype])
+            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **parts)
         except UNLOADABLE as error:
             raise unloadable(f"the model {name!r}", first_line(error), error) from error
         _check_kind(name, pipe)
@@ -138,40 +126,41 @@ def load_model(
         if scheduler is not None:
             pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
         added = add_loras(pipe, loras)
-        network, weak_folder = _weak(weak, folder, pipe)
-        weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
-        place(pipe, network, device, offload)
+        found = {key: load_named(key, one, folder, pipe) for key, one in ({WEAK: None} | given).items()}
+        beside = {key: one for key, one in found.items() if one is not None}
+        place(pipe, [one.network for one in beside.values()], device, offload)
     return Model(
         name=name,
         folder=folder,
         pipe=pipe,
         digest=folder_digest(folder),
-        weak=network,
-        weak_digest=None if weak_folder is None else folder_digest(weak_folder),
-        weak_name=None if network is None else weak or WEAK_FOLDER,
+        networks=beside,
         loras=added,
         device=device,
         offload=offload,
     )
 
 
-def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
+def _checked(name: Any, networks: dict[str, Any], loras: Any, device: Any) -> tuple[str, dict[str, str], str]:
     """Refuse what is not a text; paths and torch's devices become one."""
-    name, weak = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, weak))
+    name, *sources = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, *networks.values()))
     if not isinstance(name, str):
         raise InvalidSetting("the model", name, "a name, a folder or a hub id")
-    if not isinstance(weak, (str, NoneType)):
-        allowed = "a folder, a hub id or a kind of weak network, as text"
-        raise InvalidSetting("the weak network", weak, allowed, "give a network to steer")
+    given = dict(zip(networks, sources, strict=True))
+    for key, source in given.items():
+        if not isinstance(source, str):
+            allowed = "a folder, a hub id or a kind of network, as text"
+            raise InvalidSetting(called(key), source, allowed, "give a network to steer")
     if not isinstance(loras, (list, tuple)) or not all(isinstance(lora, str) for lora in loras):
         raise InvalidSetting(
             "loras", loras, "a sequence of texts", "one alone goes into a list, as ['style.safetensors']"
         )
-    for what, one in (("the model", name), ("the weak network", weak), *(("a LoRA", lora) for lora in loras)):
-        if one is not None and not one.isascii() and one.encode(errors="replace").decode() != one:
+    beside = ((called(key), source) for key, source in given.items())
+    for what, one in (("the model", name), *beside, *(("a LoRA", lora) for lora in loras)):
+        if not one.isascii() and one.encode(errors="replace").decode() != one:
             allowed = in_words_of("a name without lone surrogates", "a name in UTF-8")
             raise InvalidSetting(what, one, allowed, in_words_of("rename it", "rename it, or set a locale of UTF-8"))
-    return name, weak, str(device) if isinstance(device, torch.device) else device
+    return name, given, str(device) if isinstance(device, torch.device) else device
 
 
 def _folder(name: str) -> Path:
@@ -206,54 +195,20 @@ def _check_parts(name: str, folder: Path) -> None:
         )
 
 
-def _networks(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def _parts(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """The networks of a pipeline that are diffusers' or transformers' own, whole; the pipeline's loader would fill at random
     what their files lack, and not say so."""
     import diffusers
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
-    networks = {}
+    parts = {}
     for part, value in read_json(folder / PIPELINE_INDEX).items():
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         found = getattr(libraries.get(str(library)), str(kind), None)
         if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
-            networks[part] = _network(f"the model {name!r}", f"its {part}", found, folder / part, dtype)
-    return networks
-
-
-def _network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network from its folder.
-
-    Args:
-        what, part: what is loaded, and which part of it this is, for the errors.
-        kind: its class.
-        folder: where its files are.
-        dtype: of its weights.
-
-    Raises:
-        NotEnoughMemory: there is no room for it.
-        UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
-    """
-    try:
-        network, found = kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True)
-    except UNLOADABLE as error:
-        if "ignore_mismatched_sizes" in str(error):
-            reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
-        else:
-            reason = f"is damaged or incomplete: {first_line(error)}"
-        raise unloadable(what, f"{part} {reason}", error) from error
-    # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
-    parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
-    _refuse_lacking(f"{what} cannot be loaded: {part}", parameters & set(found["missing_keys"]))
-    return network
-
-
-def _refuse_lacking(what: str, tensors: Iterable[str]) -> None:
-    names = sorted(tensors)
-    if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise UnsupportedModel(f"{what} lacks {', '.join(names[:SHOWN])}{more} in its files; copy them again.")
+            parts[part] = load_network(f"the model {name!r}", f"its {part}", found, folder / part, dtype)
+    return parts
 
 
 def _check_data(name: str, pipe: Any) -> None:
@@ -261,7 +216,7 @@ def _check_data(name: str, pipe: Any) -> None:
     for part, network in pipe.components.items():
         if isinstance(network, Module):
             lacking = [key for key, parameter in network.named_parameters() if parameter.is_meta]
-            _refuse_lacking(f"the model {name!r} cannot be loaded: its {part}", lacking)
+            refuse_lacking(f"the model {name!r} cannot be loaded: its {part}", lacking)
 
 
 def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
@@ -316,111 +271,22 @@ def _scheduler(name: str, current: Any) -> Any:
 
 
 def asked_to_load(
-    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str
+    name: str,
+    weak: str | None,
+    loras: Sequence[str],
+    scheduler: str | None,
+    dtype: str,
+    networks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What :func:`load_model` is asked for as plain values, the same for names that are written in two ways.
 
     Raises:
-        UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of weak network, that is refused anyway.
+        UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of network, that is refused anyway.
     """
-    weak = weak and located(weak, parts=NETWORKS)
     return {
-        "model": located(name, parts=()), "weak": weak_text(parse_weak(weak)) if weak and _is_kind(weak) else weak,
+        "model": located(name, parts=()), "networks": {key: one_form(one) for key, one in named(weak, networks).items()},
         "loras": list(loras), "scheduler": scheduler and scheduler_key(scheduler), "dtype": dtype,
     }  # fmt: skip
-
-
-def _is_kind(weak: str) -> bool:
-    return is_weak_kind(weak) and not os.path.isdir(weak)
-
-
-def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
-    """The weak network, and where its files are; None for what there is not."""
-    family = family_of(pipe)
-    own = getattr(pipe, family.network)
-    if weak == "":
-        raise InvalidSetting(
-            "--weak", weak, "a folder, a hub id or a kind of weak network", "leave it out for the model's own"
-        )
-    if weak is not None and _is_kind(weak):
-        kind = parse_weak(weak)
-        kind.check(pipe, own)
-        return kind, None
-    folder = _weak_folder(weak, model, family.network)
-    if folder is None:
-        return None, None
-    if weak is not None:  # the model's own was checked with the model
-        here = Path(os.path.abspath(folder))  # of "." the parent would be "."
-        for place in (here, here.parent):  # a network alone, and a part of a pipeline
-            check_sums(f"the weak network {weak!r}", place, within=here)
-    network = _load_weak(weak or WEAK_FOLDER, folder, pipe, own)
-    OtherNetwork(network).check(pipe, own)
-    return network, folder
-
-
-def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
-    """Where the weak network's own files are.
-
-    Args:
-        weak: as the user gave it.
-        model: the pipeline's folder.
-        part: what the family calls its network: "unet" or "transformer".
-    """
-    if weak is None:
-        own = model / WEAK_FOLDER
-        return own if own.is_dir() else None
-    folder = Path(weak)
-    if not os.path.isdir(weak):
-        if not is_hub_id(weak):
-            raise UnsupportedModel(
-                f"the weak network {shown(weak)} is no folder, no hub id and no kind ({', '.join(weak_networks())}); give a "
-                f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
-                f"earlier snapshot."
-            )
-        folder = from_hub("weak network", weak, lambda: _fetched(weak, part))
-    return folder / part if (folder / part).is_dir() else folder
-
-
-def _fetched(weak: str, part: str) -> str:
-    """A network from the hub, without the rest of its pipeline."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    repository, revision = repository_of(weak)
-    try:
-        hf_hub_download(repository, PIPELINE_INDEX, revision=revision)
-        wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
-    except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
-        wanted = ["*.json", "*.safetensors"]
-    return snapshot_download(
-        repository, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]
-    )
-
-
-def _load_weak(name: str, folder: Path, pipe: Any, own: Any) -> Any:
-    """A network of the class that its configuration names, which must be that of the pipeline's own."""
-    if not (folder / NETWORK_CONFIG).is_file():
-        raise UnsupportedModel(
-            f"the weak network {name!r} cannot be loaded: {folder} has no {NETWORK_CONFIG}, so it holds no network."
-        )
-    settings = read_json(folder / NETWORK_CONFIG)
-    kind = settings.get("_class_name")
-    if kind != type(own).__name__:
-        raise UnsupportedModel(
-            f"the weak network {name!r} cannot be loaded: its {NETWORK_CONFIG} names {kind or 'no class of diffusers'}, "
-            f"and this model's network is a {type(own).__name__}."
-        )
-    OtherNetwork(_Described(settings, own)).check(pipe, own)
-    return _network(f"the weak network {name!r}", "it", type(own), folder, own.dtype).eval()
-
-
-class _Described(Module):
-    """A network that is a configuration only: what it takes and gives can be looked at before weights are loaded."""
-
-    def __init__(self, settings: dict[str, Any], own: Any) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(**{**own.config, **settings})
-        self.dtype = own.dtype
 
 
 def quiet() -> None:

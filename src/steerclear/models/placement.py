@@ -1,6 +1,7 @@
 """Move a pipeline's networks to the device they run on, or offload them until they run."""
 
 import warnings
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,15 +17,15 @@ FINEST = "leaf_level"
 """Groups of single layers, which work for every network; only some networks have blocks."""
 
 
-def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
-    """Move a pipeline and its weak network to the device they run on, or set up their offloading.
+def place(pipe: Any, others: Iterable[Any], device: str, offload: str) -> None:
+    """Move a pipeline and the networks beside its own to the device they run on, or set up their offloading.
 
-    The weak network is not part of the pipeline: with "model" it stays on the device, with "sequential" and "group" it is
+    The others are not part of the pipeline: with "model" they stay on the device, with "sequential" and "group" they are
     offloaded like the pipeline's own networks.
 
     Args:
         pipe: the pipeline.
-        weak: a network; anything else is ignored.
+        others: networks; anything else among them is ignored.
         device: name of a torch device.
         offload: one of :data:`OFFLOADS`.
 
@@ -43,18 +44,22 @@ def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
         pipe.to(target)
     else:
         _offload(pipe, target, offload)
-    if not isinstance(weak, torch.nn.Module):
-        return
+    for network in others:
+        if isinstance(network, torch.nn.Module):
+            _place_beside(network, target, offload)
+
+
+def _place_beside(network: torch.nn.Module, target: torch.device, offload: str) -> None:
     if offload == "sequential":
         from accelerate import cpu_offload
 
-        cpu_offload(weak, target)
+        cpu_offload(network, target)
     elif offload == "group":
         from diffusers.hooks import apply_group_offloading
 
-        apply_group_offloading(weak, target, offload_type=FINEST)
+        apply_group_offloading(network, target, offload_type=FINEST)
     else:
-        weak.to(target)
+        network.to(target)
 
 
 def usable(device: str) -> torch.device:

@@ -4,21 +4,21 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import Dropout, Module
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from ..core.seeds import MIXING, STRIDE, mixed
 from ..core.settings import finite, texts, whole
-from .copies import beside, chosen, is_adapter, plain
+from .shared.copies import beside, chosen, is_adapter, plain
 
 
 @dataclass(frozen=True)
-class SeededDropout(WeakNetwork):
+class SeededDropout(Network):
     """The same network with dropout, where it has its dropout layers: behind attention, in feed-forward and resnets.
 
     Equation:
@@ -53,17 +53,22 @@ class SeededDropout(WeakNetwork):
         if not self.layers:
             raise InvalidSetting("layers", self.layers, "at least one path", "leave it out for all")
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        has_dropout = any(isinstance(module, Dropout) for module in plain(network).modules())
+        return (cls(0.3, 1),) if has_dropout else ()
+
     def check(self, pipe: Any, network: Any) -> None:
         with self.attached(pipe, network):
             pass
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         places = self._places(network)
         own = {path: _Masked(self.probability, self.seed, path) for path in places}
         weak = beside(network, own)
 
-        def run(call: WeakCall) -> Any:
+        def run(call: Forward) -> Any:
             for layer in own.values():
                 layer.call = call
             try:
@@ -89,7 +94,7 @@ class _Masked(Module):
     def __init__(self, probability: float, seed: int, path: str) -> None:
         super().__init__()
         self.probability, self.seed, self.layer = probability, seed, zlib.crc32(path.encode())
-        self.call: WeakCall | None = None
+        self.call: Forward | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         assert self.call is not None

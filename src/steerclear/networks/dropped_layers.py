@@ -5,16 +5,16 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from ..core.settings import texts
-from .copies import beside, chosen, copied, plain
+from .shared.copies import beside, chosen, copied, plain
 
 MIDDLE = ("mid_block",)
 """What is left out by default."""
@@ -24,7 +24,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class DroppedLayers(WeakNetwork):
+class DroppedLayers(Network):
     """The same network with layers left out: what they would add to their input is not added.
 
     Attention and feed-forward layers, resnets, transformer blocks and the middle block of a UNet can be left out. They
@@ -49,19 +49,26 @@ class DroppedLayers(WeakNetwork):
         if not self.layers:
             raise InvalidSetting("layers", self.layers, "at least one path of a layer")
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        attentions = [
+            path for path, layer in network.named_modules() if PASSING.get(type(layer).__name__) is _attention
+        ]
+        return (cls((attentions[0],)),) if attentions else ()
+
     def check(self, pipe: Any, network: Any) -> None:
         with self.attached(pipe, network):
             pass
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         if self.layers == MIDDLE and getattr(plain(network), *MIDDLE, None) is None:
             self._refuse_default(plain(network))
         layers = chosen(network, self.layers)
         outermost = {path: layer for path, layer in layers.items() if not _is_inside(path, layers)}
         weak = beside(network, {path: _left_out(path, layer) for path, layer in outermost.items()})
 
-        def run(call: WeakCall) -> Any:
+        def run(call: Forward) -> Any:
             return weak(*call.args, **call.kwargs)
 
         yield run

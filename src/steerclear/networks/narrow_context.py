@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from ..core.errors import SteerclearWarning, UnsupportedModel
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
+from ..core.network import Forward, Network, Runner
 from ..core.settings import whole
-from .copies import plain
+from .shared.copies import plain
 
 TEXT = "encoder_hidden_states"
 TOKENS = {TEXT: 1, "encoder_attention_mask": 1, "encoder_hidden_states_mask": 1, "txt_ids": -2}
@@ -20,7 +20,7 @@ TOKENS = {TEXT: 1, "encoder_attention_mask": 1, "encoder_hidden_states_mask": 1,
 
 
 @dataclass(frozen=True)
-class NarrowContext(WeakNetwork):
+class NarrowContext(Network):
     """The same network, given only the first tokens of the text.
 
     What a pipeline pools from the whole text (SDXL's, SD 3's and Flux's pooled embeddings) stays as it is.
@@ -44,6 +44,10 @@ class NarrowContext(WeakNetwork):
     def __post_init__(self) -> None:
         whole("tokens", self.tokens, low=1)
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(3),) if TEXT in inspect.signature(type(plain(network)).forward).parameters else ()
+
     def check(self, pipe: Any, network: Any) -> None:
         if TEXT not in inspect.signature(type(plain(network)).forward).parameters:
             raise UnsupportedModel(
@@ -51,7 +55,7 @@ class NarrowContext(WeakNetwork):
             )
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         names = tuple(inspect.signature(type(plain(network)).forward).parameters)[1:]
         warned = False
 
@@ -70,7 +74,7 @@ class NarrowContext(WeakNetwork):
                 )
             return value.narrow(TOKENS[name], 0, min(self.tokens, length))
 
-        def run(call: WeakCall) -> Any:
+        def run(call: Forward) -> Any:
             args = (narrowed(name, value) for name, value in zip(names, call.args, strict=False))
             return call.network(*args, **{name: narrowed(name, value) for name, value in call.kwargs.items()})
 

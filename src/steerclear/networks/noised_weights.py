@@ -3,20 +3,20 @@
 import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.seeds import mixed
 from ..core.settings import finite, whole
-from .changed_weights import check_weights, running
-from .copies import without_adapters
+from .shared.copies import without_adapters
+from .shared.second_weights import check_weights, running
 
 
 @dataclass(frozen=True)
-class NoisedWeights(WeakNetwork):
+class NoisedWeights(Network):
     """The same network with Gaussian noise on the weights of its layers.
 
     Equation:
@@ -44,13 +44,17 @@ class NoisedWeights(WeakNetwork):
         finite("strength", self.strength, low=0)
         whole("seed", self.seed, low=0)
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(0.2, 4),)
+
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)
 
     def idle(self, network: Any) -> str | None:
         return "its strength is 0" if self.strength == 0 else None
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._noised)
 
     def _noised(self, path: str, weight: Tensor) -> Tensor:

@@ -1,16 +1,17 @@
 """Another network: a checkpoint or a snapshot of a training."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch.nn import Module
 
 from ..core.errors import InvalidSetting, UnsupportedModel
-from ..core.network import WeakCall, WeakNetwork, WeakRunner
-from .copies import is_moved, plain
+from ..core.network import Forward, Network, Runner
+from .shared.copies import is_moved, plain
 
 FITTING = (
     "in_channels",
@@ -32,7 +33,7 @@ FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_head
 
 
 @dataclass(frozen=True)
-class OtherNetwork(WeakNetwork):
+class OtherNetwork(Network):
     """Another network of the same kind: smaller, or less trained. ``steer(..., weak=network)`` means this.
 
     Args:
@@ -60,6 +61,14 @@ class OtherNetwork(WeakNetwork):
         """
         raise InvalidSetting("network", type(self.network).__name__, "named by its folder or hub id to be stored")
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        other = copy.deepcopy(network)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.mul_(1.25)
+        return (cls(other),)
+
     def check(self, pipe: Any, network: Any) -> None:
         controlled = getattr(pipe, "controlnet", None) is not None
         for setting in FITTING + FITTING_CONTROL if controlled else FITTING:
@@ -67,28 +76,28 @@ class OtherNetwork(WeakNetwork):
             other = getattr(getattr(self.network, "config", None), setting, None)
             if own != other:
                 raise UnsupportedModel(
-                    f"the weak network does not fit: its {setting} is {other}, and the pipeline's network has {own}; "
+                    f"the other network does not fit: its {setting} is {other}, and the pipeline's network has {own}; "
                     f"both must take the same latents and the same text embeddings"
                     + (", and the same residuals of the ControlNet" if setting in FITTING_CONTROL else "")
                 )
         dtype = getattr(self.network, "dtype", None)
         if dtype != network.dtype:
             raise UnsupportedModel(
-                f"the weak network is {dtype} and the pipeline's is {network.dtype}; bring it there with "
-                f"weak.to({network.dtype})"
+                f"the other network is {dtype} and the pipeline's is {network.dtype}; bring it there with "
+                f"network.to({network.dtype})"
             )
         own, other = getattr(pipe, "_execution_device", None), getattr(self.network, "device", None)
         if own is not None and other is not None and own.type != other.type and not is_moved(self.network):
             raise UnsupportedModel(
-                f"the weak network is on {other} and the pipeline runs on {own}; bring it there with weak.to({str(own)!r})"
+                f"the other network is on {other} and the pipeline runs on {own}; bring it there with network.to({str(own)!r})"
             )
 
     def idle(self, network: Any) -> str | None:
         return "it is the pipeline's own network" if _same(plain(network), plain(self.network)) else None
 
     @contextmanager
-    def attached(self, pipe: Any, network: Any) -> Iterator[WeakRunner]:
-        def run(call: WeakCall) -> Any:
+    def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
+        def run(call: Forward) -> Any:
             return self.network(*call.args, **call.kwargs)
 
         yield run

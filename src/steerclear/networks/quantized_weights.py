@@ -2,17 +2,17 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import whole
-from .changed_weights import check_weights, running
+from .shared.second_weights import check_weights, running
 
 
 @dataclass(frozen=True)
-class QuantizedWeights(WeakNetwork):
+class QuantizedWeights(Network):
     """The same network with the weights of its layers rounded to a few levels.
 
     Equation:
@@ -38,10 +38,14 @@ class QuantizedWeights(WeakNetwork):
     def __post_init__(self) -> None:
         whole("bits", self.bits, low=2, high=16)
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return (cls(3),)
+
     def check(self, pipe: Any, network: Any) -> None:
         check_weights(network)
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._rounded)
 
     def _rounded(self, path: str, weight: Tensor) -> Tensor:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import finite
-from .adapters import Scales, check_known, running, switched_on, with_adapters
+from .shared.adapters import Scales, check_known, running, some_adapter, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
-class WithLora(WeakNetwork):
+class WithLora(Network):
     """The same network with one more LoRA adapter, which is loaded and switched off in the pipeline itself.
 
     Args:
@@ -35,6 +35,10 @@ class WithLora(WeakNetwork):
             raise InvalidSetting("adapter", self.adapter, "the name of a LoRA adapter")
         finite("scale", self.scale)
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return tuple(cls(adapter, 0.7) for adapter in some_adapter(network, on=False))
+
     def check(self, pipe: Any, network: Any) -> None:
         check_known(network, (self.adapter,))
         if self.adapter in switched_on(network):
@@ -50,7 +54,7 @@ class WithLora(WeakNetwork):
     def idle(self, network: Any) -> str | None:
         return "the scale of its adapter is 0" if self.scale == 0 else None
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._wanted)
 
     def _wanted(self, active: Sequence[str]) -> Scales:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ..core.errors import UnsupportedModel, in_words_of
-from ..core.network import WeakNetwork, WeakRunner
+from ..core.network import Network, Runner
 from ..core.settings import texts
-from .adapters import Scales, check_known, running, switched_on, with_adapters
+from .shared.adapters import Scales, check_known, running, some_adapter, switched_on, with_adapters
 
 
 @dataclass(frozen=True)
-class WithoutLora(WeakNetwork):
+class WithoutLora(Network):
     """The same network with LoRA adapters off: autoguidance then strengthens what they do.
 
     The LoRA of the text encoders stays on: both networks read the same text.
@@ -33,6 +33,10 @@ class WithoutLora(WeakNetwork):
     def __post_init__(self) -> None:
         texts("adapters", self.adapters, "names of LoRA adapters")
 
+    @classmethod
+    def examples(cls, network: Any) -> tuple[Self, ...]:
+        return tuple(cls((adapter,)) for adapter in some_adapter(network, on=True))
+
     def check(self, pipe: Any, network: Any) -> None:
         check_known(network, self.adapters)
         on = switched_on(network)
@@ -46,7 +50,7 @@ class WithoutLora(WeakNetwork):
             )
         with_adapters(network, self._wanted)
 
-    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[WeakRunner]:
+    def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return running(network, self._wanted)
 
     def _wanted(self, active: Sequence[str]) -> Scales:

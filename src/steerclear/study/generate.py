@@ -12,16 +12,17 @@ import numpy as np
 from ..bridges.diffusers.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
 from ..bridges.diffusers.call import Run
 from ..bridges.diffusers.steer import steer
+from ..bridges.networks import check_given
 from ..core.engine import check_noise_level
 from ..core.errors import (
     InvalidSetting,
     NotFiniteError,
     SteerclearWarning,
-    UnsupportedModel,
     in_words_of,
     keeping,
     lacks_memory,
 )
+from ..core.guidance import networks_of
 from ..core.prompts import conjunction
 from ..core.records import Trace
 from ..core.schedulers import check_steps
@@ -30,6 +31,7 @@ from ..core.settings import callback, folder_path, whole
 from ..models.configs import failures_of_libraries
 from ..models.files import WEAK_FOLDER
 from ..models.loading import Model
+from ..networks.shared.naming import WEAK, called
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .recipe import Recipe
 
@@ -113,7 +115,7 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
 
     Raises:
         UnsupportedModel: the scheduler draws noise that cannot be an image's own, or does not say the noise level to a
-            guidance that needs it; or the guidance asks for a weak network, and there is none, or none that can run beside
+            guidance that needs it; or the guidance asks for a network that there is not, or that cannot run beside
             the pipeline's own as it is placed.
         PromptError: a prompt is longer than the text encoder reads.
         InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
@@ -128,31 +130,27 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
         if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
             both = conjunction(recipe.prompt, negative)
             check_prompt(pipe, "prompt together with the negative prompt", both)
-    if model.weak is None and recipe.built_guidance().needs_weak():
-        raise UnsupportedModel(
-            f"the guidance {recipe.built_guidance().name} pushes away from a weak network, and the model {model.name!r} "
-            f"has none; give one with {in_words_of('load_model(..., weak=...)', '--weak')}, such as an earlier snapshot, or "
-            f"noised:strength=0.1"
-        )
+    check_given(recipe.built_guidance(), len(recipe.negative_prompts), model.networks, "load_model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
         with _steered(model, recipe):
             pass
 
 
-def warn_of_idle_weak(model: Model, recipes: Sequence[Recipe]) -> None:
-    """Warn of a weak network that was asked for and that none of the recipes uses; the model's own may lie idle.
+def warn_of_idle_networks(model: Model, recipes: Sequence[Recipe]) -> None:
+    """Warn of networks that were given and that none of the recipes uses; the model's own weak one may lie idle.
 
     Warns:
         SteerclearWarning: it has no effect.
     """
-    if model.weak_name not in (None, WEAK_FOLDER) and all(recipe.weak is None for recipe in recipes):
-        warnings.warn(
-            f"the weak network {model.weak_name!r} has no effect: no guidance of this run asks for one; leave it out, or "
-            f"take a guidance that does, such as autoguidance",
-            SteerclearWarning,
-            stacklevel=2,
-        )
+    for name, found in model.networks.items():
+        if found.source.source != WEAK_FOLDER and all(name not in recipe.networks for recipe in recipes):
+            warnings.warn(
+                f"{called(name)} {found.source.source!r} has no effect: no guidance of this run asks for it; leave it out, or "
+                f"take a guidance that does{', such as autoguidance' if name == WEAK else ''}",
+                SteerclearWarning,
+                stacklevel=2,
+            )
 
 
 def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
@@ -162,8 +160,8 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
 
 def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     guidance = recipe.built_guidance()
-    weak = model.weak if guidance.needs_weak() else None
-    return steer(model.pipe, guidance, weak=weak, **negative_arguments(model.pipe, recipe.negative_prompts))
+    networks = {name: model.networks[name].network for name in networks_of(guidance, len(recipe.negative_prompts))}
+    return steer(model.pipe, guidance, networks=networks, **negative_arguments(model.pipe, recipe.negative_prompts))
 
 
 @failures_of_libraries()
@@ -173,7 +171,7 @@ def _make(
 ) -> None:  # fmt: skip
     """Make these batches one after the other, write the images that ``pictures`` lacks, and add them to it."""
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
-    # one block for all batches: a weak network that is made of the pipeline's own is made once
+    # one block for all batches: a network that is made of the pipeline's own is made once
     with _steered(model, recipe) as run:
         for batch in batches:
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator
 
 from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
-from ..core.guidance import Guidance, guidances
+from ..core.guidance import Guidance, guidances, networks_of
 from ..core.parsing import changed_by, name_and_settings
 from ..core.schedulers import is_flow
 from ..core.settings import Configurable
@@ -124,7 +124,10 @@ def chosen_methods(
     """
     if names is None:
         fitting = [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
-        return [replace(method, optional=method.guidance.needs_weak()) for method in fitting]
+        return [
+            replace(method, optional=bool(networks_of(method.guidance, len(method.negative_prompts))))
+            for method in fitting
+        ]
     if "" in names:
         remedy = "there is an empty name between commas" if len(names) > 1 else "the name is empty"
         raise InvalidSetting("methods", ",".join(names), "names of methods, separated by commas", remedy)

@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Sequence
 
 from ..bridges.effects import of_latents
-from ..core.errors import in_words_of
+from ..core.guidance import negative_has_no_effect
 from ..core.laboratory import UNSURE
 from ..models.loading import Model
+from ..networks.shared.naming import WEAK, to_give
 from .measure import Judging
 from .methods import Method, unmeasured
 from .recipe import HALVES, decoded
@@ -40,7 +41,7 @@ def notes(
     if judging.judge is not None:
         found += judging.judge.notes(images)
     if left_out:
-        give = in_words_of("load_model(..., weak=...)", "--weak")
+        give = to_give(WEAK, "load_model")
         found.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
     if images < PUBLISHED:
         found.append(
@@ -56,7 +57,8 @@ def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]
         method: the method.
         levels: sigma / alpha of every step, as :class:`~steerclear.study.gallery.Picture` has them.
     """
-    idle_negative = method.guidance.negative_has_no_effect() if method.negative_prompts else None
+    negatives = len(method.negative_prompts)
+    idle_negative = negative_has_no_effect(method.guidance, negatives) if negatives else None
     idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
     reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
     return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]

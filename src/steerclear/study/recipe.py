@@ -15,6 +15,7 @@ from ..core.guidance import Guidance
 from ..core.prompts import check_text
 from ..core.seeds import checked_seeds
 from ..models.loras import LoRA
+from ..models.networks import NetworkSource
 
 HASH_LENGTH = 16
 HALVES = re.compile("[\ud800-\udfff]")
@@ -34,8 +35,7 @@ class Recipe(BaseModel):
         model_digest: what the model's files are, so that a changed folder is another recipe.
         prompt, negative_prompts: as they are given to the text encoder.
         guidance: the guidance's plain values.
-        weak: the weak network's folder, hub id or kind; None when the guidance asks for none.
-        weak_digest: what the weak network's files are; None for a kind, which is made from the model itself.
+        networks: the networks that the guidance asks for beside the model's own, by name.
         loras: what was added to the model, in order.
         scheduler: the scheduler's class name, and its settings where they are not the model's own.
         num_inference_steps: at least 1.
@@ -52,8 +52,7 @@ class Recipe(BaseModel):
     prompt: str
     negative_prompts: tuple[str, ...] = ()
     guidance: dict[str, Any]
-    weak: str | None = None
-    weak_digest: str | None = None
+    networks: dict[str, NetworkSource] = {}
     loras: tuple[LoRA, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)

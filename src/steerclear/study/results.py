@@ -4,6 +4,7 @@ from typing import Any
 
 from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
+from ..models.networks import NetworkSource
 
 SCHEMA_VERSION = "2.0"
 
@@ -66,9 +67,10 @@ class Results(Frozen):
         steerclear_version, versions: of the program and of the libraries that it stands on.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, loras, scheduler, num_inference_steps, height, width, dtype, weak, weak_digest: the settings
+        model, model_digest, loras, scheduler, num_inference_steps, height, width, dtype: the settings
             shared by all methods, as in :class:`~steerclear.study.recipe.Recipe`.
         device, offload: where the images were made, and where the weights waited meanwhile.
+        networks: the networks that the methods may ask for beside the model's own, by name.
         seeds: as written on the command line.
         judge: the laboratory that judged the images, as plain values; None where nobody did.
         columns: the measurements, in order.
@@ -93,8 +95,7 @@ class Results(Frozen):
     dtype: str
     device: str = "cpu"
     offload: str = "none"
-    weak: str | None
-    weak_digest: str | None = None
+    networks: dict[str, NetworkSource] = {}
     seeds: str
     judge: dict[str, Any] | None = None
     columns: list[Column]

@@ -14,6 +14,7 @@ from .. import __version__
 from ..bridges.diffusers.asking import takes_classes
 from ..bridges.effects import of_repeated
 from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, keeping
+from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory, Measurement
 from ..core.saving import stays_if_unwritable
 from ..core.settings import Configurable, callback, folder_path, whole
@@ -21,7 +22,7 @@ from ..models.loading import Model
 from ..models.samplers import scheduler_text
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
-from .generate import check_model, check_recipe, generate, warn_of_idle_weak
+from .generate import check_model, check_recipe, generate, warn_of_idle_networks
 from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
 from .methods import Method
 from .notes import method_warnings, notes, unsure_notes
@@ -83,7 +84,7 @@ def run(
     }
     for recipe in recipes.values():
         check_recipe(model, recipe)
-    warn_of_idle_weak(model, list(recipes.values()))
+    warn_of_idle_networks(model, list(recipes.values()))
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # of the last method too, before the first is made
         check_places(folder / images, study.seeds)
@@ -119,7 +120,7 @@ def images_of(
     folder, model = folder_path("folder", folder), study.model.load() if model is None else model
     recipe = recipe_of(model, study.methods[0], study.num_inference_steps, study.height, study.width)
     check_recipe(model, recipe)
-    warn_of_idle_weak(model, [recipe])
+    warn_of_idle_networks(model, [recipe])
     with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
         if on_method is not None:
             on_method(study.methods[0], 0, 1)
@@ -162,7 +163,7 @@ def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
 
 
 def _lacks_network(model: Model, method: Method) -> bool:
-    return model.weak is None and method.guidance.needs_weak()
+    return not model.networks.keys() >= {*networks_of(method.guidance, len(method.negative_prompts))}
 
 
 def recipe_of(
@@ -179,12 +180,12 @@ def recipe_of(
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
-    weak = method.guidance.needs_weak()
+    asked = networks_of(method.guidance, len(method.negative_prompts))
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=guidance.to_config(), weak=model.weak_name if weak else None,
-        weak_digest=model.weak_digest if weak else None, **numbers,
+        guidance=guidance.to_config(),
+        networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
     )  # fmt: skip
 
 
@@ -232,7 +233,8 @@ def identity(model: Model, study: Study) -> dict[str, Any]:
     """What two runs in one folder must share, see :func:`asked_of`."""
     of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
     return of_model | asked_of(study) | {
-        "loras": [asdict(lora) for lora in model.loras], "weak": model.weak_name, "weak_digest": model.weak_digest,
+        "loras": [asdict(lora) for lora in model.loras],
+        "networks": {name: asdict(found.source) for name, found in model.networks.items()},
     }  # fmt: skip
 
 
@@ -247,8 +249,8 @@ def _results(
     columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **_settings(model), weak=model.weak_name,
-        weak_digest=model.weak_digest, num_inference_steps=study.num_inference_steps, height=study.height,
+        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **_settings(model),
+        networks={name: found.source for name, found in model.networks.items()}, num_inference_steps=study.num_inference_steps, height=study.height,
         width=study.width, seeds=format_seeds(study.seeds),
         judge=judging.laboratory.to_config() if judging.laboratory else None,
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],

@@ -52,7 +52,7 @@ class ModelAsked:
     def load(self) -> loading.Model:
         """The model; errors as :func:`~steerclear.models.loading.load_model`."""
         return loading.load_model(
-            self.name, weak=dict(self.networks).get("weak"), loras=self.loras, device=self.device, dtype=self.dtype,
+            self.name, networks=dict(self.networks), loras=self.loras, device=self.device, dtype=self.dtype,
             offload=self.offload, scheduler=self.scheduler,
         )  # fmt: skip
 

@@ -1,13 +1,12 @@
-"""What a guidance's docstring says, as data: for ``steerclear guidance show``, the report and the generated docs.
+"""What the docstring of an entry of a shelf says, as data: for ``steerclear guidance show``, the report and the generated docs.
 
-A docstring is a summary sentence, an "Equation:" or "Equations ...:" block, prose, and an "Args:" block; so its
-equation and its meaning are written once, beside the code.
+A docstring is a summary sentence, an "Equation:" or "Equations:" block, prose, and an "Args:" block. So equation and
+meaning are written once, beside the code. griffe reads them, as it does for the API pages.
 """
 
 import dataclasses
 import inspect
 import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class GuidanceDoc:
-    """What a guidance (or an evidence) says about itself.
+    """What a guidance, an evidence, a kind of network ... says about itself.
 
     Attributes:
         name: on the command line.
@@ -55,7 +54,7 @@ class GuidanceDoc:
 
 
 def documentation(cls: type[Configurable]) -> GuidanceDoc:
-    """Read the docstring and the class attributes of a guidance or an evidence.
+    """Read the docstring and the class attributes of an entry of a shelf.
 
     Args:
         cls: the class, a frozen dataclass.
@@ -64,35 +63,26 @@ def documentation(cls: type[Configurable]) -> GuidanceDoc:
     >>> documentation(find_guidance("cfg")).equation
     'D = D_empty + w (D_prompt - D_empty)'
     """
-    text = inspect.cleandoc(cls.__doc__ or "")
-    meanings = _meanings(_block(text, r"Args:"))
+    from griffe import Docstring, parse_google
+
+    sections = parse_google(Docstring(inspect.cleandoc(cls.__doc__ or "")), warnings=False)
+    told = [part for section in sections if section.kind.value == "parameters" for part in section.value]
+    meanings = {name: part.description for part in told for name in part.name.split(", ")}
+    equations = [section.value.contents for section in sections if (section.title or "").startswith("Equation")]
     parameters = tuple(
-        Parameter(field.name, _default(field), _unmarked(meanings.get(field.name, "")))
+        Parameter(field.name, _default(field), _unmarked(" ".join(meanings.get(field.name, "").split())))
         for field in cls.parameters().values()
         if field.init
     )
-    summary = _unmarked(" ".join(text.split("\n\n")[0].split()))
+    summary = _unmarked(" ".join((cls.__doc__ or "").split("\n\n")[0].split()))
     paper, cost = getattr(cls, "paper", ""), getattr(cls, "cost", "")
-    return GuidanceDoc(cls.name, summary, _block(text, r"Equations?\b[^:]*:"), parameters, paper, cost)
+    return GuidanceDoc(cls.name, summary, "\n".join(equations), parameters, paper, cost)
 
 
 def documented_class(config: Mapping[str, Any]) -> type[Configurable] | None:
     """The class that plain values name by ``_class_name``; None when it is not installed here."""
     classes = (*Guidance.known().values(), *Evidence.known().values())
     return next((member for member in classes if member.__name__ == config.get("_class_name")), None)
-
-
-def _block(text: str, head: str) -> str:
-    """The indented lines below a head at the margin, without their common indentation."""
-    found = re.search(rf"^{head}[ ]*\n", text, re.MULTILINE)
-    if found is None:
-        return ""
-    lines = []
-    for line in text[found.end() :].splitlines():
-        if line.strip() and not line.startswith(" "):
-            break
-        lines.append(line)
-    return textwrap.dedent("\n".join(lines)).strip("\n").rstrip()
 
 
 def _unmarked(text: str) -> str:
@@ -102,20 +92,6 @@ def _unmarked(text: str) -> str:
     'as for Guidance; inner is'
     """
     return re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text).replace("`", "")
-
-
-def _meanings(block: str) -> dict[str, str]:
-    """Parameter -> meaning, from an Args block; ``start, stop: ...`` is told of both."""
-    meanings: dict[str, str] = {}
-    names: list[str] = []
-    for line in block.splitlines():
-        found = re.match(r"(\w+(?:, \w+)*): (.*)", line)
-        if found:
-            names = found[1].split(", ")
-            meanings |= dict.fromkeys(names, found[2].strip())
-        else:
-            meanings |= {name: f"{meanings[name]} {line.strip()}".strip() for name in names}
-    return meanings
 
 
 def _default(field: dataclasses.Field) -> str:

@@ -20,6 +20,7 @@ from ..core.errors import InvalidSetting
 from ..core.noise import Level, check_prediction_type, per_image
 from ..core.seeds import Stream, image_generators
 from ..core.settings import finite
+from ..core.shapes import Float, PerImage, Prediction
 from ..core.testbed import Testbed
 
 
@@ -46,10 +47,10 @@ class Mixture:
         axes: V_k, eigenvectors in columns, ``[components, dimension, dimension]``; None if they are the coordinate axes.
     """
 
-    log_weights: Tensor
-    means: Tensor
-    variances: Tensor
-    axes: Tensor | None = None
+    log_weights: Float[Tensor, " components"]
+    means: Float[Tensor, "components dimension"]
+    variances: Float[Tensor, "components dimension"]
+    axes: Float[Tensor, "components dimension dimension"] | None = None
 
     @classmethod
     def isotropic(cls, weights: Sequence[float] | Tensor, means: Tensor, deviation: float | Tensor) -> "Mixture":
@@ -91,7 +92,7 @@ class Mixture:
         """Numbers per image."""
         return self.means.shape[1]
 
-    def reweighted(self, factors: Tensor) -> "Mixture":
+    def reweighted(self, factors: Float[Tensor, " components"]) -> "Mixture":
         """The same components with weights weight_k * factor_k, normalized; components with factor 0 are left out."""
         kept = factors > 0
         log_weights = self.log_weights[kept] + factors[kept].double().log()
@@ -103,25 +104,25 @@ class Mixture:
         finite("factor", factor, low=1e-9)
         return Mixture(self.log_weights, self.means, self.variances * factor, self.axes)
 
-    def log_joint(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    def log_joint(self, sample: Prediction, alpha: Level, sigma: Level) -> Float[Tensor, "batch components"]:
         """log weight_k + log N(x; alpha m_k, S_k), ``[batch, components]``, float64."""
         offsets, totals, _ = self._along_axes(sample, alpha, sigma)
         return self._log_joint(offsets, totals)
 
-    def log_density(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+    def log_density(self, sample: Prediction, alpha: Level = 1.0, sigma: Level = 0.0) -> PerImage:
         """log p_t(x), ``[batch]``, float64."""
         return self.log_joint(sample, alpha, sigma).logsumexp(1)
 
-    def score(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+    def score(self, sample: Prediction, alpha: Level = 1.0, sigma: Level = 0.0) -> Prediction:
         """The gradient of :meth:`log_density`, shaped like the sample, float64."""
         offsets, totals, _ = self._along_axes(sample, alpha, sigma)
         return self._mean(self._log_joint(offsets, totals), -offsets / totals).reshape(sample.shape)
 
-    def denoised(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    def denoised(self, sample: Prediction, alpha: Level, sigma: Level) -> Prediction:
         """E[x_0 | x_t], shaped like the sample, float64. At alpha = 0 it is the mean of the mixture."""
         return self.denoised_and_noise(sample, alpha, sigma)[0]
 
-    def denoised_and_noise(self, sample: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
+    def denoised_and_noise(self, sample: Prediction, alpha: Level, sigma: Level) -> tuple[Prediction, Prediction]:
         """E[x_0 | x_t] and E[noise | x_t], each computed without division by alpha or sigma."""
         offsets, totals, (alpha, sigma) = self._along_axes(sample, alpha, sigma)
         log_joint = self._log_joint(offsets, totals)
@@ -131,7 +132,7 @@ class Mixture:
         noise = self._mean(log_joint, sigma * offsets / totals)
         return denoised.reshape(sample.shape), noise.reshape(sample.shape)
 
-    def sample(self, seeds: Sequence[int]) -> Tensor:
+    def sample(self, seeds: Sequence[int]) -> Float[Tensor, "seeds dimension"]:
         """One sample per seed, ``[len(seeds), dimension]``, float64; image k depends on its own seed alone."""
         cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
@@ -225,13 +226,13 @@ class MixtureWorld:
         """pi, the probability of the concept in unguided samples."""
         return float((self.full.log_weights.exp() * self.membership).sum())
 
-    def log_odds(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
+    def log_odds(self, sample: Prediction, alpha: Level = 1.0, sigma: Level = 0.0) -> PerImage:
         """The exact log p(c | x_t) - log p(not c | x_t), ``[batch]``, float64; the input of ``OracleEvidence``."""
         log_joint = self.full.log_joint(sample, alpha, sigma)
         inside = (log_joint + self.membership.log()).logsumexp(1)
         return inside - (log_joint + (1 - self.membership).log()).logsumexp(1)
 
-    def concept_rate(self, samples: Tensor) -> float:
+    def concept_rate(self, samples: Prediction) -> float:
         """The mean of p(c | x_0) over samples ``[batch, ...]``."""
         return float(self.log_odds(samples).sigmoid().mean())
 
@@ -338,7 +339,7 @@ class MixtureTestbed(Testbed):
     def draws(self, seeds: Sequence[int], *, without_concept: bool = False) -> Tensor:
         return (self.world.target if without_concept else self.world.full).sample(seeds)
 
-    def log_odds(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+    def log_odds(self, sample: Prediction, alpha: Level, sigma: Level) -> PerImage:
         return self.world.log_odds(sample, alpha, sigma)
 
     def denoiser(self, prediction_type: str = "epsilon") -> MixtureDenoiser:

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
 
+from ..core.shapes import Float, Tensor, UInt8
 from .data import to_model
 
 LATENT_CHANNELS = 4
@@ -31,14 +31,16 @@ def _edges(error: Tensor) -> Tensor:
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
-def _face_weight(size: int) -> Tensor:
+def _face_weight(size: int) -> Float[Tensor, "size size"]:
     """Weights of up to twice as much for the face, ``[size, size]``: eyes and mustaches are small but matter most."""
     axis = torch.linspace(-1, 1, size)
     weight = 1 + torch.exp(-((axis[:, None] - 0.1) ** 2 + axis[None] ** 2) / 0.15)
     return weight / weight.mean()
 
 
-def reconstruction_loss(model: AutoencoderKL, images: Tensor, generator: torch.Generator) -> Tensor:
+def reconstruction_loss(
+    model: AutoencoderKL, images: UInt8[Tensor, "batch 3 height width"], generator: torch.Generator
+) -> Float[Tensor, ""]:
     """L1 + squared + edge error, plus a small KL divergence (of the VAE, Kingma and Welling, arXiv 1312.6114)."""
     pixels = to_model(images)
     posterior = model.encode(pixels).latent_dist
@@ -52,18 +54,24 @@ def reconstruction_loss(model: AutoencoderKL, images: Tensor, generator: torch.G
 
 
 @torch.no_grad()
-def encode(model: AutoencoderKL, images: Tensor) -> Tensor:
+def encode(
+    model: AutoencoderKL, images: UInt8[Tensor, "images 3 height width"]
+) -> Float[Tensor, "images 4 latent_height latent_width"]:
     """uint8 images -> unscaled latents, the posterior means."""
     return torch.cat([model.encode(to_model(some)).latent_dist.mean for some in images.split(ENCODING_BATCH)])
 
 
 @torch.no_grad()
-def decode(model: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(
+    model: AutoencoderKL, latents: Float[Tensor, "images 4 latent_height latent_width"]
+) -> Float[Tensor, "images 3 height width"]:
     """Unscaled latents -> images in [-1, 1]."""
     return torch.cat([model.decode(some).sample for some in latents.split(ENCODING_BATCH)])
 
 
-def peak_signal_to_noise(images: Tensor, reconstructed: Tensor) -> Tensor:
+def peak_signal_to_noise(
+    images: UInt8[Tensor, "images *shape"], reconstructed: UInt8[Tensor, "images *shape"]
+) -> Float[Tensor, " images"]:
     """Decibels per image, for uint8 images: 10 log10(255^2 / mean squared error)."""
     error = F.mse_loss(reconstructed.float(), images.float(), reduction="none").flatten(1).mean(1)
     return 10 * torch.log10(255**2 / error)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from torch import Tensor
 
+from ..core.shapes import Float, Int, Shaped, Tensor
 from ..testbeds.portraits.attributes import Attributes
 from ..testbeds.portraits.truth import attribute_rates, indicators
 from .data import by_meaning
@@ -20,7 +20,9 @@ FEWEST = 100
 RIDGE = 10.0
 
 
-def calibrated(shown: Tensor, truth: Tensor) -> Tensor:
+def calibrated(
+    shown: Shaped[Tensor, "images attributes"], truth: Float[Tensor, " attributes"]
+) -> Float[Tensor, " images"]:
     """Weights of mean 1, as even as possible, for which the weighted mean of ``shown`` is ``truth``.
 
     Entropy balancing (Hainmueller 2012, Political Analysis 20), with a ridge that keeps deviations explained by chance in
@@ -55,7 +57,12 @@ def calibrated(shown: Tensor, truth: Tensor) -> Tensor:
     return len(shown) * torch.softmax(shown @ torch.from_numpy(best.x), 0)
 
 
-def caption_weights(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor, told: Tensor) -> Tensor:
+def caption_weights(
+    members: Sequence[Attributes],
+    captions: list[list[str]],
+    meanings: Int[Tensor, "portraits each"],
+    told: Float[Tensor, "portraits each members"],
+) -> Float[Tensor, "portraits each"]:
     """How often to draw the family of each caption, relative to the others of its meaning; ``[portraits, each]``, float64.
 
     Args:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ..core.saving import save_whole
 from ..core.seeds import image_generators
+from ..core.shapes import Float, Int, Tensor, UInt8
 from ..testbeds.portraits import attributes as world
 from ..testbeds.portraits.attributes import Attributes, probability_of
 from ..testbeds.portraits.captions import meaning, probability_of_mentions, read_prompt, write_caption
@@ -19,7 +19,7 @@ FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")
 
 
-def portraits(seeds: Sequence[int], **fixed: int) -> tuple[Tensor, Attributes]:
+def portraits(seeds: Sequence[int], **fixed: int) -> tuple[UInt8[Tensor, "images 3 64 64"], Attributes]:
     """True portraits, ``[n, 3, 64, 64]`` uint8, and their attributes. Portrait k depends on its seed alone."""
     attributes = world.sample(seeds, **fixed)
     return draw_from_seeds(attributes, seeds), attributes
@@ -35,7 +35,7 @@ def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[li
     ]
 
 
-def numbered_meanings(captions: list[list[str]]) -> Tensor:
+def numbered_meanings(captions: list[list[str]]) -> Int[Tensor, "portraits each"]:
     """A number per caption, from 0, equal for captions of the same meaning in other words; ``[portraits, each]``.
 
     >>> numbered_meanings([["a man", "photo of a man"], ["a man with glasses", "a man"]]).tolist()
@@ -45,7 +45,7 @@ def numbered_meanings(captions: list[list[str]]) -> Tensor:
     return torch.tensor([[numbers.setdefault(meaning(text), len(numbers)) for text in row] for row in captions])
 
 
-def by_meaning(meanings: Tensor) -> tuple[Tensor, Tensor]:
+def by_meaning(meanings: Int[Tensor, "*places"]) -> tuple[Int[Tensor, " captions"], Int[Tensor, " meanings"]]:
     """Indices into ``meanings.flatten()``, sorted by meaning, and the number of captions per meaning.
 
     >>> order, count = by_meaning(torch.tensor([[0, 1], [2, 0]]))
@@ -66,7 +66,7 @@ def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
     return flipped
 
 
-def differing(attributes: Attributes, others: Attributes) -> Tensor:
+def differing(attributes: Attributes, others: Attributes) -> Int[Tensor, " portraits"]:
     """The index of the one attribute in which each portrait differs from the other, ``[portraits]``.
 
     >>> differing({"man": torch.tensor([1, 0]), "hat": torch.tensor([0, 1])}, {"man": torch.tensor([1, 1]), "hat": torch.tensor([1, 1])})
@@ -75,12 +75,14 @@ def differing(attributes: Attributes, others: Attributes) -> Tensor:
     return torch.stack([attributes[name] != others[name] for name in attributes]).int().argmax(0)
 
 
-def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
+def log_probability_unsaid(members: Sequence[Attributes]) -> Float[Tensor, "portraits members"]:
     """Log probability of each member within its family, ``[portraits, members]``, float32."""
     return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))
 
 
-def log_probability_told(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor) -> Tensor:
+def log_probability_told(
+    members: Sequence[Attributes], captions: list[list[str]], meanings: Int[Tensor, "portraits each"]
+) -> Float[Tensor, "portraits each members"]:
     """Log probability of each member given a caption of its family's first member, ``[portraits, each, members]``.
 
     By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
@@ -105,12 +107,12 @@ def _log_shares(joint: Tensor) -> Tensor:
     return (joint / joint.sum(1, keepdim=True)).log().float()
 
 
-def to_model(images: Tensor) -> Tensor:
+def to_model(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """uint8 pixels -> float32 in [-1, 1], the input of AutoencoderKL and of the classifier."""
     return images.float() / 127.5 - 1
 
 
-def to_pixels(images: Tensor) -> Tensor:
+def to_pixels(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Floats in [-1, 1] -> uint8 pixels, clipped."""
     return (images.float().clamp(-1, 1) * 127.5 + 127.5).round().byte()
 

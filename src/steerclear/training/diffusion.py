@@ -5,9 +5,10 @@ import math
 import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import betas_for_alpha_bar
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..core.shapes import Float, Int, Prediction, Shaped, Tensor
 from .autoencoder import LATENT_CHANNELS
 from .references import expected_latents
 
@@ -80,7 +81,7 @@ class TextToLatents(nn.Module):
         else:
             self.frozen = [text_encoder]  # a list hides it from training and saving
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
+    def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
         """Hidden states, ``[batch, 77, width]``; equal captions are encoded once."""
         encoder = self.text_encoder if self.train_text else self.frozen[0]
         unique, where = tokens.unique(dim=0, return_inverse=True)
@@ -88,7 +89,9 @@ class TextToLatents(nn.Module):
             return encoder(input_ids=unique).last_hidden_state[where]
 
 
-def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Tensor:
+def training_timesteps(
+    batch: int, alphas_cumprod: Float[Tensor, " timesteps"], generator: torch.Generator
+) -> Int[Tensor, " batch"]:
     """Timesteps, ``[batch]``: half of them evenly spaced in log(sigma / alpha) over ``DECISIVE``, half over all timesteps.
 
     On a cosine schedule hardly one timestep in ten is above sigma / alpha = 8, where skin, hair and background are decided.
@@ -104,7 +107,7 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
     return torch.where(row % 2 == 0, anywhere, decisive).clamp(max=len(alphas_cumprod) - 1)
 
 
-def level_weight(ratio: Tensor) -> Tensor:
+def level_weight(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Weight of an error at a noise level sigma / alpha: 1 + (ratio / 4)^2, at most 4.
 
     At higher noise the references leave less variance in the target. What remains to be learned there, how often a caption
@@ -119,14 +122,14 @@ def level_weight(ratio: Tensor) -> Tensor:
 
 def denoising_loss(
     model: TextToLatents,
-    latents: Tensor,
-    tokens: Tensor,
-    references: Tensor,
-    log_weight: Tensor,
-    metric: Tensor,
-    alphas_cumprod: Tensor,
+    latents: Prediction,
+    tokens: Shaped[Tensor, "batch *text"],
+    references: Float[Tensor, "batch count *shape"],
+    log_weight: Float[Tensor, "batch count"],
+    metric: Float[Tensor, "places places"],
+    alphas_cumprod: Float[Tensor, " timesteps"],
     generator: torch.Generator,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
 
         level_weight(sigma / alpha) e' M e,   e = v predicted - v

@@ -1,14 +1,17 @@
 """Weights of errors in the latents: errors in attributes count more than their small area in a portrait."""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
+
+from ..core.shapes import Float, Int, Tensor
 
 ATTRIBUTE_PLACES = 64
 """Extra weight of an attribute's direction, in latent dimensions."""
 
 
-def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
+def error_metric(
+    apart: Float[Tensor, "siblings *shape"], attribute: Int[Tensor, " siblings"]
+) -> Float[Tensor, "places places"]:
     """M of the squared error e' M e, with extra weight for errors that mistake a portrait for its sibling.
 
         M = (I + k A / mean of d' A d) / n,   A = mean over attributes of the mean of d d' over the siblings that differ in it

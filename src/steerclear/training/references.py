@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
+from ..core.shapes import Bool, Float, Int, Prediction, Tensor
 from .data import by_meaning
 
 REFERENCES = 192
@@ -24,11 +24,11 @@ class Families:
         unsaid: the same without a caption, ``[portraits, members]``.
     """
 
-    latents: Tensor
-    meanings: Tensor
-    weights: Tensor
-    told: Tensor
-    unsaid: Tensor
+    latents: Float[Tensor, "portraits members *shape"]
+    meanings: Int[Tensor, "portraits each"]
+    weights: Float[Tensor, "portraits each"]
+    told: Float[Tensor, "portraits each members"]
+    unsaid: Float[Tensor, "portraits members"]
 
     @cached_property
     def _by_meaning(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -41,8 +41,8 @@ class Families:
         return order, cumulative, count.cumsum(0) - count, count
 
     def draw(
-        self, meanings: Tensor, unsaid: Tensor, count: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, meanings: Int[Tensor, " batch"], unsaid: Bool[Tensor, " batch"], count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch drawn *shape"], Float[Tensor, "batch drawn"]]:
         """Draw families with a caption of the given meaning, independently, and one portrait from the first of them.
 
         Args:
@@ -77,7 +77,13 @@ class Families:
         return references[torch.arange(len(meanings)), member], references, log_weight
 
 
-def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: Tensor, log_weight: Tensor) -> Tensor:
+def expected_latents(
+    sample: Prediction,
+    alpha: Float[Tensor, "batch *ones"],
+    sigma: Float[Tensor, "batch *ones"],
+    references: Float[Tensor, "batch count *shape"],
+    log_weight: Float[Tensor, "batch count"],
+) -> Prediction:
     """E[x_0 | x_t] over references: the stable target field of Xu, Tong and Jaakkola (2023, arXiv 2302.00670).
 
         E[x_0 | x_t] = sum over r of w_r x_r,   w_r = softmax over r of log p_r - |x_t - alpha x_r|^2 / (2 sigma^2)

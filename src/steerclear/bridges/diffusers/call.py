@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,14 +16,15 @@ from torch import Tensor
 from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, of_schedule
 from ...core.errors import SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
+from ...core.guidance import Guidance, conditions_of
 from ...core.laboratory import Judge
-from ...core.network import WeakCall, WeakNetwork, WeakRunner
+from ...core.network import Forward
 from ...core.records import Trace
 from ...core.schedulers import input_scale, point, prediction_type
 from ..branches import Inputs, NetworkCall, Source, channel_axis, output_tensor, spans
 from ..families import POSITIVE, UNCONDITIONAL, Family, prediction_channels
 from ..negatives import Negatives
+from ..networks import Attached, seeds_of_images
 from ..surroundings import surroundings_of
 from .controlnet import ControlNetCall
 from .labels import Labels
@@ -58,21 +59,30 @@ class Steering:
     family: Family
     guidance: Guidance
     negatives: Negatives
-    weak: WeakNetwork | None
+    attached: Attached
     max_batch: int | None
     run: Run
     judge: Judge | None = None
     files: str | Path | None = None
-    attached: ExitStack = field(default_factory=ExitStack)
-    runners: dict[int, WeakRunner] = field(default_factory=dict)
 
-    def weak_runner(self, pipe: Any, network: Any) -> WeakRunner:
-        """What runs the weak network beside a network of the pipeline."""
-        if self.weak is None:
-            raise UnsupportedModel("the guidance asks for a weak network, and none was given to steer")
-        if id(network) not in self.runners:  # the pipeline's network may be replaced inside of the block
-            self.runners[id(network)] = self.attached.enter_context(self.weak.attached(pipe, network))
-        return self.runners[id(network)]
+
+@dataclass
+class Evaluation:
+    """What is known between two moves of the scheduler; each evaluation begins with nothing.
+
+    Attributes:
+        unscaled: the noisy sample of all parts, as the scheduler has it; None where it does not scale its input.
+        control: how the ControlNet ran; None where there is none.
+        calls: how often the pipeline called its network.
+        answered: the first of these calls.
+        prediction: the guided prediction, which every call is given.
+    """
+
+    unscaled: Tensor | None = None
+    control: ControlNetCall | None = None
+    calls: int = 0
+    answered: NetworkCall | None = None
+    prediction: Tensor | None = None
 
 
 current: ContextVar["PipelineCall | None"] = ContextVar("steerclear_pipeline_call", default=None)
@@ -111,19 +121,16 @@ class PipelineCall:
         self.seeds: tuple[int, ...] = ()
         self.guided: GuidedDenoiser | None = None
         self.asking: NetworkCall | None = None
-        self.answered: NetworkCall | None = None
-        self.control: ControlNetCall | None = None
         self.control_reads: frozenset[str] | None = None
-        self.unscaled: Tensor | None = None
-        self.prediction: Tensor | None = None
         self.dtype: torch.dtype | None = None
-        self.index = self.calls = 0  # of evaluations, and of the network's calls in this one
+        self.index = 0  # of evaluations
+        self.now = Evaluation()
         steering.run.forwards = 0
         steering.run.trace = Trace()
 
     def before_network(self, unscaled: Tensor) -> None:
         """The noisy sample of all parts, as the scheduler has it."""
-        self.unscaled = unscaled
+        self.now.unscaled = unscaled
 
     def on_controlnet(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the ControlNet as ever, and remember how."""
@@ -132,19 +139,19 @@ class PipelineCall:
         call = NetworkCall(network, names, args, kwargs, self._parts(), self.family.shared)
         if call.argument("guess_mode"):
             call = NetworkCall(network, names, args, kwargs, (POSITIVE,), self.family.shared)
-        self.control = ControlNetCall(call, output, self.family.controls)
+        self.now.control = ControlNetCall(call, output, self.family.controls)
         return output
 
     def on_network(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
-        self.calls += 1
-        if self.calls > self.family.calls_a_step:
-            raise self._stray(f"{self.calls} times")
+        self.now.calls += 1
+        if self.now.calls > self.family.calls_a_step:
+            raise self._stray(f"{self.now.calls} times")
         call = NetworkCall(network, self.names, args, kwargs, self._parts(), self.family.shared)
-        if self.prediction is not None:
+        if self.now.prediction is not None:
             self._check_same_point(call)
-            return self._given_back(self.prediction, kwargs)
-        self.asking = self.answered = call
+            return self._given_back(self.now.prediction, kwargs)
+        self.asking = self.now.answered = call
         try:
             if self.guided is None:
                 self.guided = self._begin(call)
@@ -155,25 +162,25 @@ class PipelineCall:
             guided = self.guided.predict(self._point(call))
         finally:
             self.asking = None
-        self.prediction = guided.to(self.dtype)
-        return self._given_back(repeated(self.prediction, len(call.parts)), kwargs)
+        self.now.prediction = guided.to(self.dtype)
+        return self._given_back(repeated(self.now.prediction, len(call.parts)), kwargs)
 
     def before_step(self, prediction: Tensor) -> Tensor:
         """The exact guided prediction: what the pipeline made of it may have been rounded or rescaled."""
-        if self.prediction is None:
+        if self.now.prediction is None:
             return prediction
-        return repeated(self.prediction, len(prediction) // len(self.prediction))  # DiT steps all parts of its batch
+        # DiT steps all parts of its batch
+        return repeated(self.now.prediction, len(prediction) // len(self.now.prediction))
 
     def after_step(self) -> None:
         """The scheduler has moved on."""
-        if self.prediction is not None:
+        if self.now.prediction is not None:
             self.index += 1
-        self.prediction = self.unscaled = self.control = self.answered = None
-        self.calls = 0
+        self.now = Evaluation()
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`): inside of :meth:`on_network` only."""
-        call, control = self.asking, self.control
+        call, control = self.asking, self.now.control
         assert call is not None
         if point.elsewhere:
             told = point.timestep / self.family.timestep_scale  # type: ignore[operator]  # a number, by Levels
@@ -216,7 +223,7 @@ class PipelineCall:
             (self.arguments.get("height"), self.arguments.get("width")),
             judge=self.steering.judge, files=self.steering.files, max_batch=self.steering.max_batch,
         ))  # fmt: skip
-        for condition in self.guidance.further_conditions(len(self.negatives)):
+        for condition in conditions_of(self.guidance, len(self.negatives)):
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
         self.steering.run.trace = guided.trace
@@ -230,8 +237,8 @@ class PipelineCall:
 
     def _check_same_point(self, call: NetworkCall) -> None:
         """A further call before a step asks for another branch at the same point: it has the answer already."""
-        assert self.answered is not None
-        first, rows = self.answered, self.answered.batch_size
+        assert self.now.answered is not None
+        first, rows = self.now.answered, self.now.answered.batch_size
         timesteps = [torch.as_tensor(each.argument("timestep")).flatten()[0] for each in (first, call)]
         if not torch.equal(*timesteps) or not torch.equal(call.sample[:rows], first.sample[:rows]):
             raise self._stray("at two points")
@@ -244,7 +251,7 @@ class PipelineCall:
         )
 
     def _point(self, call: NetworkCall) -> Point:
-        sample = call.part(call.sample if self.unscaled is None else self.unscaled, 0)
+        sample = call.part(call.sample if self.now.unscaled is None else self.now.unscaled, 0)
         return point(
             self.pipe.scheduler, self._latents(sample), self._timestep(call), self.index, self._evaluations(),
             timestep=call.argument("timestep"),
@@ -321,7 +328,7 @@ class PipelineCall:
         return control.again(part, read, rows, self.steering.max_batch) if read or always else {}
 
     def _forward(self, call: NetworkCall, network: str, sources: Sequence[Source], rows: Tensor | None) -> Tensor:
-        runner = None if network == MAIN else self._other_network(network)
+        runner = None if network == MAIN else self.steering.attached.runner(network, self.pipe, self.network)
         size = call.batch_size if rows is None else len(rows)
         parts = []
         for span in spans(size * len(sources), self.steering.max_batch):
@@ -333,7 +340,7 @@ class PipelineCall:
                 output = call.network(*args, **kwargs)
             else:
                 seeds = self.seeds if rows is None else tuple(self.seeds[row] for row in rows.tolist())
-                output = runner(WeakCall(call.network, args, kwargs, (seeds * len(sources))[span], self.index))
+                output = runner(Forward(call.network, args, kwargs, (seeds * len(sources))[span], self.index))
             parts.append(self._latents(output_tensor(output)))
             self.dtype = parts[-1].dtype  # the pipeline is given back what its network would have given
             self.steering.run.forwards += 1
@@ -347,11 +354,6 @@ class PipelineCall:
         name = own.get(branch.condition, branch.condition)
         name = name if branch.network == MAIN else f"{branch.network}:{name}"
         return self.network.cache_context(f"{name}@{elsewhere}" if elsewhere else name)
-
-    def _other_network(self, name: str) -> WeakRunner:
-        if name != "weak":
-            raise UnsupportedModel(f"the guidance asks for a network {name!r} that was not given to steer")
-        return self.steering.weak_runner(self.pipe, self.network)
 
 
 def _is_together(condition: str) -> bool:
@@ -371,21 +373,6 @@ def handler(module: Any) -> Callable[..., Any] | None:
 def repeated(prediction: Tensor, times: int) -> Tensor:
     """The same prediction for several parts of a batch."""
     return prediction if times == 1 else torch.cat([prediction] * times)
-
-
-def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
-    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
-
-    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
-    (5, 3)
-    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
-    ((5, 6), (0, 1))
-    """
-    if isinstance(generator, (list, tuple)) and len(generator) == images:
-        return tuple(own.initial_seed() for own in generator)
-    only = generator[0] if isinstance(generator, (list, tuple)) else generator
-    first = 0 if only is None else only.initial_seed()
-    return tuple(first + image for image in range(images))
 
 
 def network_kind(network: Any) -> Any:

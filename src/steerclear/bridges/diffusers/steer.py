@@ -4,7 +4,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from typing import Any
 import torch
 
 from ...core.engine import check_noise_level
-from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
+from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance
 from ...core.laboratory import Judge
-from ...core.network import WeakNetwork
+from ...core.network import Network
 from ...core.settings import whole
 from ...guidance.rescaled import RescaledGuidance
-from ...networks.naming import as_weak
+from ...networks.shared.naming import as_networks
 from .. import effects
 from ..families import Family, family_of
 from ..negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
+from ..networks import Attached, check_given, of_idle, of_unasked
 from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
 from .call import PipelineCall, Run, Steering, current, handler
@@ -42,8 +43,9 @@ def steer(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | WeakNetwork | None = None,
+    weak: torch.nn.Module | Network | None = None,
     *,
+    networks: Mapping[str, torch.nn.Module | Network] | None = None,
     negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
     judge: Judge | None = None,
@@ -62,6 +64,7 @@ def steer(
         negative_prompt: what must not be there, in all images; a list names several concepts, each a branch of its own. It
             may be given to the pipeline's call instead.
         weak: a worse network to push away from: one of the same shape, or a way to make one of the pipeline's own.
+        networks: other networks by name, as ``{"perturbed": DroppedLayers(...)}``; ``weak`` means ``{"weak": ...}``.
         negative_class_labels: ``negative_prompt`` of pipelines that have classes: numbers, or names where there are some.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
         judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
@@ -69,7 +72,7 @@ def steer(
 
     Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
 
-    What is random (some weak networks, some evidences) takes its numbers for image k from the seed of image k: that of the
+    What is random (some networks, some evidences) takes its numbers for image k from the seed of image k: that of the
     k-th generator of the call. With one generator or none it is that one's seed (or 0) + k, so that only a list of
     generators makes images independent of their batch.
 
@@ -77,9 +80,9 @@ def steer(
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
 
     Raises:
-        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a weak network that is missing or
-            does not fit; when it is called, a scheduler without a noise level under a guidance that needs it.
-        PromptError: a negative prompt that is empty, too long or no text, given twice, or not one for each prompt.
+        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a network that is missing or does
+            not fit; when it is called, a scheduler without a noise level under a guidance that needs it.
+        PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one for each prompt.
         UnknownName: a class that the pipeline does not have, by name.
         InvalidSetting: the same by number, or an argument of another kind, out of range, or not for so many negatives.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
@@ -88,23 +91,23 @@ def steer(
         SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
     check_looking(judge, files)
-    steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
+    given = as_networks(weak, networks)
+    steering = _checked(pipe, guidance, negative_prompt, given, negative_class_labels, max_batch)
     steering = replace(steering, judge=judge, files=files)
     name = f"this {type(pipe).__name__}"
-    with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
+    with closing(steering.attached), replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
         try:
             yield steering.run
         finally:
             del _steered[id(pipe)]
-            steering.runners.clear()
 
 
 def _checked(
     pipe: Any,
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None,
-    weak: WeakNetwork | None,
+    networks: Mapping[str, Network],
     negative_class_labels: int | str | Sequence[int | str] | None,
     max_batch: int | None,
 ) -> Steering:
@@ -118,11 +121,14 @@ def _checked(
         if getattr(pipe, part, None) is None:
             raise UnsupportedModel(f"this {type(pipe).__name__} has no {part}; load it with one to steer it")
     negatives = _negatives_of_block(pipe, family, negative_prompt, negative_class_labels)
-    _check_weak(pipe, family, guidance, weak)
-    _warn(effects.of_block(guidance, negatives, weak), ENTERED)
-    if weak is not None:
-        _warn(effects.of_weak(guidance, weak, getattr(pipe, family.network)), ENTERED)
-    return Steering(family, guidance, negatives, weak, max_batch, Run())
+    network, count = getattr(pipe, family.network), len(negatives) or 1  # one may come with the call
+    check_given(guidance, count, networks, "steer")
+    for other in networks.values():
+        other.check(pipe, network)
+    _warn(effects.of_negatives(guidance, negatives), ENTERED)
+    _warn(of_unasked(guidance, count, networks), ENTERED)
+    _warn(of_idle(guidance, count, networks, network), ENTERED)
+    return Steering(family, guidance, negatives, Attached(networks), max_batch, Run())
 
 
 def _warn(messages: Iterator[str], stacklevel: int) -> None:
@@ -155,17 +161,6 @@ def _negatives_of_block(
 def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: int | None) -> None:
     for text in negatives.all_texts():
         check_readable(pipe, text, family, longest)
-
-
-def _check_weak(pipe: Any, family: Family, guidance: Guidance, weak: WeakNetwork | None) -> None:
-    if weak is None:
-        if guidance.needs_weak():
-            raise UnsupportedModel(
-                f"{guidance.name} pushes away from a weak network, and none is given; give "
-                f"{in_words_of('steer(..., weak=...)', '--weak')} a smaller or less trained network of the same shape"
-            )
-        return
-    weak.check(pipe, getattr(pipe, family.network))
 
 
 def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
@@ -208,6 +203,7 @@ def _steered_call(
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
+    check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
     with ExitStack() as stack:

@@ -11,18 +11,19 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 
 from ...core.engine import of_schedule
 from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
+from ...core.guidance import Guidance, negative_has_no_effect
 from ...core.laboratory import Judge
-from ...core.network import WeakNetwork
+from ...core.network import Network
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
 from ...core.settings import finite, read_object
 from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
-from ...networks.naming import as_weak, weak_from_config
 from ...networks.other_network import OtherNetwork
-from ..effects import of_block, of_latents, scale_of
+from ...networks.shared.naming import as_networks, named
+from ..effects import of_latents, of_negatives, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from ..networks import check_given, of_unasked
 from ..surroundings import check_looking
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
@@ -35,10 +36,11 @@ class Guider(BaseGuidance):
 
     Made by :func:`guider`, which says what the arguments mean.
 
-    Attributes (the first two can be set, and what is set is saved):
+    Attributes (all but the trace can be set, and what is set is saved):
         guidance: how predictions become one.
         weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
             guider that was loaded.
+        networks: the others by name, likewise.
         trace: what the guidance did in the last run of the pipeline, per image and step.
         judge, files: what evidences may ask for; they are not saved. See :func:`guider`.
     """
@@ -52,7 +54,8 @@ class Guider(BaseGuidance):
         *,
         guidance: Guidance | Mapping[str, Any],
         negative_prompt: str | Sequence[str] | None = None,
-        weak: torch.nn.Module | WeakNetwork | Mapping[str, Any] | None = None,
+        weak: torch.nn.Module | Network | Mapping[str, Any] | None = None,
+        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None,
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
@@ -66,7 +69,9 @@ class Guider(BaseGuidance):
         super().__init__(start, stop, enabled)
         self.guidance = Guidance.from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
-        self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
+        named(weak, networks)
+        self.networks = {name: _restored(network) for name, network in (networks or {}).items() if network is not None}
+        self.weak = _restored(weak)
         self.trace = Trace()
         self.judge: Judge | None = None
         self.files: str | Path | None = None
@@ -86,8 +91,8 @@ class Guider(BaseGuidance):
         return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
-        """A copy, with some settings changed; a weak network and a judge are the same ones."""
-        copied: Guider = super().new(**{"weak": self.weak, **kwargs})
+        """A copy, with some settings changed; the networks and a judge are the same ones."""
+        copied: Guider = super().new(**{"weak": self.weak, "networks": self.networks, **kwargs})
         copied.judge, copied.files = self.judge, self.files
         return copied
 
@@ -105,14 +110,24 @@ class Guider(BaseGuidance):
         self.register_to_config(guidance=guidance.to_config())
 
     @property
-    def weak(self) -> torch.nn.Module | WeakNetwork | None:
+    def weak(self) -> torch.nn.Module | Network | None:
         return self._weak
 
     @weak.setter
-    def weak(self, weak: torch.nn.Module | WeakNetwork | None) -> None:
-        kind = as_weak(weak)
+    def weak(self, weak: torch.nn.Module | Network | None) -> None:
+        as_networks(weak, self.networks)
         self._weak = weak
-        self.register_to_config(weak=None if kind is None or isinstance(kind, OtherNetwork) else kind.to_config())
+        self.register_to_config(weak=_stored(weak))
+
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module | Network]:
+        return self._networks
+
+    @networks.setter
+    def networks(self, networks: Mapping[str, torch.nn.Module | Network]) -> None:
+        as_networks(None, networks)
+        self._networks = dict(networks)
+        self.register_to_config(networks={name: _stored(network) for name, network in networks.items()})
 
     @property
     def guidance_scale(self) -> float:
@@ -204,26 +219,26 @@ class Guider(BaseGuidance):
                 f"the guidance has no effect: start={self._start:g} and stop={self._stop:g} leave none of the "
                 f"{steps} steps to it; set them farther apart"
             )
-        guidance, weak = (self.guidance, as_weak(self.weak)) if active else (Unguided(), None)
+        guidance = self.guidance if active else Unguided()
+        networks = as_networks(self.weak, self.networks) if active else {}
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
-            self._check_use(loop, negatives)
-        run = GuiderRun(loop, guidance, negatives, weak, trace, self.judge, self.files)
+            self._check_use(loop, negatives, networks)
+        run = GuiderRun(loop, guidance, negatives, networks, trace, self.judge, self.files)
         run.check(fields)
         self._idle = not active
         return run
 
-    def _check_use(self, loop: Loop, negatives: Negatives) -> None:
-        """Refuse to begin without a weak network that is asked for, and warn of what is given and has no effect."""
-        if self.guidance.needs_weak() and self.weak is None:
-            raise UnsupportedModel(
-                f"{self.guidance.name} pushes away from a weak network, and none is given; give "
-                f"steerclear.guider(..., weak=...) a smaller or less trained network of the same shape, and set "
-                f"guider.weak on a guider that was loaded: a network is not saved with it"
-            )
+    def _check_use(self, loop: Loop, negatives: Negatives, networks: Mapping[str, Network]) -> None:
+        """Refuse to begin without a network that is asked for, and warn of what is given and has no effect."""
+        remark = (
+            ", and set guider.weak or guider.networks on a guider that was loaded: a torch module is not saved with it"
+        )
+        check_given(self.guidance, len(negatives), networks, "steerclear.guider", remark)
         scheduler, evaluations = loop.pipe.scheduler, len(loop.block.timesteps)
         for message in (
-            *of_block(self.guidance, negatives, self.weak),
+            *of_negatives(self.guidance, negatives),
+            *of_unasked(self.guidance, len(negatives), networks),
             *of_latents(scheduler),
             *of_schedule(self.guidance, scheduler, loop.block.timesteps[0], evaluations),
         ):
@@ -240,7 +255,7 @@ class Guider(BaseGuidance):
         if loop.state.get("prompt") is not None:
             of_call = given_to_call(loop.state.get("negative_prompt"), None)
             check_complete(of_call, loop.state.values)
-        elif fields.has_negative and not len(self.negatives) and self.guidance.negative_has_no_effect() is None:
+        elif fields.has_negative and not len(self.negatives) and negative_has_no_effect(self.guidance) is None:
             of_call = Negatives((EMBEDDED,), from_call=True)
         else:
             of_call = Negatives()
@@ -261,6 +276,15 @@ class Guider(BaseGuidance):
         return loop is not None and self._run is not None and self._run.is_of(loop)
 
 
+def _restored(network: Any) -> Any:
+    return Network.from_config(network) if isinstance(network, Mapping) else network
+
+
+def _stored(network: torch.nn.Module | Network | None) -> dict[str, Any] | None:
+    """The plain values of a kind; None for a torch module, which has none."""
+    return network.to_config() if isinstance(network, Network) and not isinstance(network, OtherNetwork) else None
+
+
 def _warn(message: str) -> None:
     warnings.warn(message, SteerclearWarning, stacklevel=2)
 
@@ -268,8 +292,9 @@ def _warn(message: str) -> None:
 def guider(
     guidance: Guidance,
     negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | WeakNetwork | None = None,
+    weak: torch.nn.Module | Network | None = None,
     *,
+    networks: Mapping[str, torch.nn.Module | Network] | None = None,
     start: float = 0.0,
     stop: float = 1.0,
     enabled: bool = True,
@@ -285,8 +310,9 @@ def guider(
         guidance: how predictions become one.
         negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
             One may be given to the pipeline's call instead, as diffusers has it.
-        weak: for guidances that push away from a worse network: one of the same shape, or a kind of weak network that is
-            made of the pipeline's own, for each run anew.
+        weak: for guidances that push away from a worse network: one of the same shape, or a kind of network that is made of
+            the pipeline's own, for each run anew.
+        networks: name -> network, for guidances that ask for others by name, as ``{"perturbed": DroppedLayers(...)}``.
         start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
             conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
@@ -294,14 +320,14 @@ def guider(
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Raises:
-        InvalidSetting: what is not a guidance or not a weak network, or a share of the steps outside of [0, 1].
+        InvalidSetting: what is not a guidance or not a network, or a share of the steps outside of [0, 1].
         PromptError: a negative prompt that is empty.
 
     When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step
     that it guides):
 
     Raises:
-        UnsupportedModel: the weak network is missing or does not fit, or the guider is no component of the pipeline.
+        UnsupportedModel: a network is missing or does not fit, or the guider is no component of the pipeline.
         PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
 
     Warns:
@@ -309,7 +335,7 @@ def guider(
     """
     check_looking(judge, files)
     made = Guider(
-        guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
+        guidance=guidance, negative_prompt=negative_prompt, weak=weak, networks=networks, start=finite("start", start, low=0, high=1),
         stop=finite("stop", stop, low=0, high=1), enabled=enabled,
     )  # fmt: skip
     made.judge, made.files = judge, files

@@ -3,7 +3,7 @@
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +16,22 @@ from torch.nn import Module
 from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, check_noise_level
 from ...core.errors import SteerclearWarning, UnsupportedModel
-from ...core.guidance import Guidance
+from ...core.guidance import Guidance, conditions_of, networks_of
 from ...core.laboratory import Judge
-from ...core.network import WeakCall, WeakNetwork, WeakRunner
+from ...core.network import Forward, Network
 from ...core.records import Trace
 from ...core.schedulers import input_scale, point, prediction_type
 from ...guidance.unguided import Unguided
 from ..branches import NetworkCall, map_tensors
-from ..diffusers.call import network_kind, positional_names, seeds_of_images
-from ..effects import of_weak
+from ..diffusers.call import network_kind, positional_names
 from ..families import FAMILIES, POSITIVE
 from ..negatives import Negatives
+from ..networks import Attached, of_idle, seeds_of_images
 from ..surroundings import surroundings_of
 from ..takeover import routed_call
 from .conditions import Fields, is_prompt
 from .running import Loop
 from .texts import Texts
-
-WEAK = "weak"
 
 CONTROLS = frozenset(name for family in FAMILIES for name in family.controls)
 """What a ControlNet gives the network, which belongs to the sampler's own point."""
@@ -72,18 +70,18 @@ class GuiderRun:
         loop: the pipeline's loop.
         guidance: how it is guided.
         negatives: the negative prompts.
-        weak: how the network becomes a worse one, or None.
+        networks: the networks beside the loop's own, by name.
         judge, files: see :func:`~steerclear.bridges.diffusers.steer.steer`.
         trace: what the guidance did goes there.
     """
 
     def __init__(
-        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace,
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, networks: Mapping[str, Network], trace: Trace,
         judge: Judge | None = None, files: str | Path | None = None,
     ) -> None:  # fmt: skip
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
-        self.negatives, self.weak, self.trace = negatives, weak, trace
+        self.negatives, self.trace = negatives, trace
         self.texts = Texts(loop, negatives)
         self.seeds = seeds_of_images(loop.state.get("generator"), len(loop.block.latents))
         size = loop.state.get("height"), loop.state.get("width")
@@ -98,8 +96,7 @@ class GuiderRun:
         self.total = len(loop.block.timesteps)
         self._block = weakref.ref(loop.block)
         self._takeover = ExitStack()
-        self._attached = ExitStack()
-        self._runners: dict[int, WeakRunner] = {}
+        self._attached = Attached(networks)
 
     def is_of(self, loop: Loop) -> bool:
         """Whether this is the run of a loop."""
@@ -112,7 +109,7 @@ class GuiderRun:
             fields: inputs of the network.
         """
         check_noise_level(self.guidance, self.scheduler)
-        for condition in self.guidance.further_conditions(len(self.negatives)):
+        for condition in conditions_of(self.guidance, len(self.negatives)):
             self._inputs(fields, condition)
 
     def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
@@ -181,7 +178,7 @@ class GuiderRun:
         return fields.under(condition, self.texts.encoded(condition))
 
     def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
-        """Before the loop calls its network: put the weak one in its place, or pick the images, where that is asked for.
+        """Before the loop calls its network: put another one in its place, or pick the images, where that is asked for.
 
         It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
         ours, and the rest is undone together with the generator.
@@ -191,17 +188,14 @@ class GuiderRun:
             is_ours: whether the call that came is the loop's.
 
         Raises:
-            UnsupportedModel: the network cannot be made a weak one.
+            UnsupportedModel: the network cannot be made one that the guidance asks for.
         """
         assert self.running is not None
         branch, rows, point = self.running.branch, self.running.rows, self.running.point
-        weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
+        self._attach(network)  # at once, so that what does not fit is refused before anything runs
         if branch.network == MAIN and rows is None and not point.elsewhere:
             return
-        if branch.network not in (MAIN, WEAK):
-            raise UnsupportedModel(
-                f"the guidance asks for a network {branch.network!r}, and there is none but {WEAK!r}"
-            )
+        other = None if branch.network == MAIN else self._attached.runner(branch.network, self.pipe, network)
         chosen = list(range(len(self.seeds))) if rows is None else rows.tolist()
 
         def of_rows(path: str, tensor: Tensor) -> Tensor:
@@ -212,10 +206,9 @@ class GuiderRun:
             if point.elsewhere:
                 args, kwargs = self._moved(original, positional_names(network_kind(network)), args, kwargs, point)
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
-            if branch.network == MAIN:
+            if other is None:
                 return original(*args, **kwargs)
-            assert weak is not None
-            return weak(WeakCall(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
+            return other(Forward(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
 
@@ -249,17 +242,18 @@ class GuiderRun:
         self._takeover.close()
 
     def close(self) -> None:
-        """At the end of the run: leave the weak network, too."""
+        """At the end of the run: leave the other networks, too."""
         self.release()
-        self._runners.clear()
         self._attached.close()
 
-    def _weak_runner(self, network: Module) -> WeakRunner | None:
-        if self.weak is None or not self.guidance.needs_weak():
-            return None
-        if id(network) not in self._runners:  # a pipeline may have one for the noisy steps and one for the others
-            self.weak.check(self.pipe, network)
-            for message in of_weak(self.guidance, self.weak, network):
-                warnings.warn(message, SteerclearWarning, stacklevel=2)
-            self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
-        return self._runners[id(network)]
+    def _attach(self, network: Module) -> None:
+        asked = networks_of(self.guidance, len(self.negatives))
+        new = [name for name in asked if not self._attached.has(name, network)]
+        if not new:
+            return  # a pipeline may have one network for the noisy steps and one for the others
+        for name in new:
+            self._attached.networks[name].check(self.pipe, network)
+        for message in of_idle(self.guidance, len(self.negatives), self._attached.networks, network):
+            warnings.warn(message, SteerclearWarning, stacklevel=2)
+        for name in new:
+            self._attached.runner(name, self.pipe, network)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from torch import Tensor
 
 from ...core.seeds import uniform_per_image
+from ...core.shapes import Float, Int, Shaped, Tensor
 from .streams import PortraitStream
 
-Attributes = dict[str, Tensor]
-"""Attribute name -> integers of shape ``[batch]``."""
+Attributes = dict[str, Int[Tensor, " images"]]
+"""Attribute name -> integers of shape ``[images]``."""
 
 HAIR = {"black": (0.10, 0.09, 0.10), "brown": (0.40, 0.23, 0.11), "blond": (0.90, 0.73, 0.32),
         "red": (0.74, 0.27, 0.09), "gray": (0.64, 0.64, 0.66)}  # fmt: skip
@@ -38,7 +38,7 @@ PALETTE_PROBABILITIES = {
 }
 
 
-def probability_of_one(name: str, before: Attributes) -> Tensor | float:
+def probability_of_one(name: str, before: dict[str, Shaped[Tensor, " images"]]) -> Tensor | float:
     """P(binary attribute = 1 | the attributes before it in the chain).
 
     Only men have mustaches and beards, and a beard is likelier with a mustache. So exact removal of mustaches makes beards
@@ -60,7 +60,7 @@ def probability_of_one(name: str, before: Attributes) -> Tensor | float:
     raise KeyError(name)
 
 
-def probability_of(attributes: Attributes) -> Tensor:
+def probability_of(attributes: Attributes) -> Float[Tensor, " images"]:
     """p(attributes) per row, ``[batch]``, float64: the chain multiplied out.
 
     >>> float(probability_of({name: torch.zeros(1, dtype=torch.long) for name in LEVELS}))  # doctest: +ELLIPSIS
@@ -105,7 +105,7 @@ def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
 
 
 @lru_cache(maxsize=1)
-def every_combination() -> tuple[Attributes, Tensor]:
+def every_combination() -> tuple[Attributes, Float[Tensor, " images"]]:
     """All possible combinations of attributes and their exact probabilities (float64, sum 1).
 
     >>> attributes, probability = every_combination()

@@ -20,6 +20,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ...core.shapes import Float
 from .attributes import BACKGROUND, HAIR, HAT_COLOR, SKIN, Attributes
 
 PLAIN = 0.40
@@ -121,7 +122,7 @@ def _compose(portrait: dict[str, int], mentions: Mentions, generator: torch.Gene
     return caption
 
 
-def probability_of_mentions(attributes: Attributes, mentions: Mentions) -> Tensor:
+def probability_of_mentions(attributes: Attributes, mentions: Mentions) -> Float[Tensor, " images"]:
     """P(a caption with exactly these mentions | the portrait) per row of attributes, ``[n]``, float64.
 
     The wording (opening, order, neutral ending) does not depend on the portrait and cancels.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.seeds import uniform_per_image
+from ...core.shapes import Float, UInt8
 from .attributes import PALETTES, Attributes
 from .streams import PortraitStream
 
@@ -26,15 +27,15 @@ class _Variation:
         self.uniforms = uniforms
         self.used = 0
 
-    def take(self, count: int) -> Tensor:
+    def take(self, count: int) -> Float[Tensor, "images count"]:
         self.used += count
         return self.uniforms[:, self.used - count : self.used]
 
-    def between(self, low: float, high: float) -> Tensor:
+    def between(self, low: float, high: float) -> Float[Tensor, "images 1 1"]:
         """A number per image, shaped to broadcast over pixels, ``[batch, 1, 1]``."""
         return (low + (high - low) * self.take(1)).unsqueeze(-1)
 
-    def color(self, base: Tensor, spread: float) -> Tensor:
+    def color(self, base: Float[Tensor, "images 3"], spread: float) -> Float[Tensor, "images 3"]:
         """The base color, varied in hue (three numbers) and in lightness (one)."""
         return (base + spread * (self.take(3) - 0.5) + spread * (self.take(1) - 0.5)).clamp(0, 1)
 
@@ -58,7 +59,7 @@ def _box(
 class _Canvas:
     """A batch of portraits in progress: random numbers, colors, the face's coordinates and the image."""
 
-    def __init__(self, attributes: Attributes, uniforms: Tensor) -> None:
+    def __init__(self, attributes: Attributes, uniforms: Float[Tensor, "images variations"]) -> None:
         self.batch = len(uniforms)
         self.vary = vary = _Variation(uniforms)
         self.shown = {name: values.float().view(self.batch, 1, 1) for name, values in attributes.items()}
@@ -89,7 +90,7 @@ class _Canvas:
         self.head_x = vary.between(0.40, 0.45) - 0.03 * self.woman
         self.head_y = vary.between(0.50, 0.55)
 
-    def gray(self, value: float) -> Tensor:
+    def gray(self, value: float) -> Float[Tensor, "images 3"]:
         return torch.full((self.batch, 3), value)
 
     def paint(self, distance: Tensor, color: Tensor, opacity: Tensor | float = 1.0) -> None:
@@ -97,7 +98,7 @@ class _Canvas:
         self.image = self.image + (color.view(self.batch, 3, 1, 1) - self.image) * coverage
 
 
-def draw(attributes: Attributes, uniforms: Tensor) -> Tensor:
+def draw(attributes: Attributes, uniforms: Float[Tensor, "images variations"]) -> Float[Tensor, "images 3 64 64"]:
     """Paint one portrait per row of attributes.
 
     Args:
@@ -211,7 +212,7 @@ def _paint_hat(at: _Canvas) -> None:
     at.paint(_box(x, below_brim, at.head_x + 0.20, 0.055, 0.05), at.hat * 0.9, there)
 
 
-def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> Tensor:
+def draw_from_seeds(attributes: Attributes, seeds: Sequence[int]) -> UInt8[Tensor, "images 3 64 64"]:
     """Paint one portrait per row of attributes; its random variation comes from the row's seed.
 
     Args:

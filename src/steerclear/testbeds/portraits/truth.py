@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...core.errors import ImpossiblePrompt, UnknownWords
 from ...core.seeds import Stream, uniform_per_image
-from ...core.shapes import Float, UInt8, shaped
+from ...core.shapes import Bool, Float, Int, UInt8
 from .attributes import BINARY, HAT_COLOR, PALETTES, Attributes, every_combination
 from .captions import SKIN_WORDS, Wish, probability_of_mentions, read_prompt
 from .drawing import draw_from_seeds
@@ -32,7 +32,7 @@ KNOWN = (
 """The words that a prompt may use, for error messages."""
 
 
-def indicators(attributes: Attributes) -> dict[str, Tensor]:
+def indicators(attributes: Attributes) -> dict[str, Bool[Tensor, " images"]]:
     """Whether each portrait shows each attribute: name -> bool of shape ``[n]``.
 
     The names are those of :func:`attribute_rates`: "mustache" for a binary attribute, "hair:black" for a level of another.
@@ -61,7 +61,7 @@ def _understood(prompt: str) -> Wish:
     return wish
 
 
-def shows(concept: str, attributes: Attributes) -> Tensor:
+def shows(concept: str, attributes: Attributes) -> Bool[Tensor, " images"]:
     """Whether each portrait shows everything that a concept names, bool of shape ``[n]``.
 
     Args:
@@ -87,7 +87,7 @@ def shows(concept: str, attributes: Attributes) -> Tensor:
     return shown
 
 
-def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Tensor:
+def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Float[Tensor, " images"]:
     """A classifier's probability that each portrait shows everything that a concept names: that of its least likely part.
 
     Args:
@@ -132,7 +132,7 @@ def _concepts(negative_prompt: str) -> list[str]:
 
 
 @lru_cache(maxsize=64)
-def posterior(prompt: str, without: str | None = None) -> tuple[Attributes, Tensor]:
+def posterior(prompt: str, without: str | None = None) -> tuple[Attributes, Float[Tensor, " images"]]:
     """p(attributes | prompt, concepts absent) for every combination of attributes.
 
     Args:
@@ -193,7 +193,6 @@ def attribute_rates(prompt: str, *, without: str | None = None) -> dict[str, flo
     return {name: min(float(probability[shown].sum()), 1.0) for name, shown in indicators(attributes).items()}
 
 
-@shaped
 def true_portraits(
     prompt: str, seeds: Sequence[int], *, without: str | None = None
 ) -> tuple[UInt8[Tensor, "images 3 64 64"], Attributes]:
@@ -223,7 +222,9 @@ def true_portraits(
 
 
 def _draw_attributes(
-    attributes: Attributes, probability: Float[Tensor, " combinations"], uniform: Float[Tensor, " images"]
+    attributes: dict[str, Int[Tensor, " combinations"]],
+    probability: Float[Tensor, " combinations"],
+    uniform: Float[Tensor, " images"],
 ) -> Attributes:
     """The inverse distribution function, in float64; combinations of probability 0 are never drawn."""
     edges = probability.cumsum(0)

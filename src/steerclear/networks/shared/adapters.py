@@ -6,8 +6,8 @@ from typing import Any
 
 from torch.nn import Module
 
-from ..core.errors import UnknownName, UnsupportedModel, in_words_of
-from ..core.network import WeakCall, WeakRunner
+from ...core.errors import UnknownName, UnsupportedModel, in_words_of
+from ...core.network import Forward, Runner
 from .copies import beside, copied, plain
 
 Scales = Mapping[str, float | None]
@@ -52,6 +52,15 @@ def loaded(network: Any) -> set[str]:
     return {name for layer in adapted_layers(network).values() for name in layer.scaling}
 
 
+def some_adapter(network: Any, *, on: bool) -> list[str]:
+    """The first of the adapters that are on, or off; none where there is none, nor for a network without adapters."""
+    try:
+        names = switched_on(network) if on else loaded(network) - switched_on(network)
+    except UnsupportedModel:
+        return []
+    return sorted(names)[:1]
+
+
 def switched_on(network: Any) -> set[str]:
     """Names of the adapters that are on in any layer."""
     return {name for layer in adapted_layers(network).values() for name in _active(layer)}
@@ -80,12 +89,12 @@ def _adapted(path: str, layer: Any, wanted: Wanted) -> Module:
 
 
 @contextmanager
-def running(network: Any, wanted: Wanted) -> Iterator[WeakRunner]:
+def running(network: Any, wanted: Wanted) -> Iterator[Runner]:
     """Runs the network with other adapters on; notices when the pipeline's own are changed."""
     made: Module | None = None
     seen: object = None
 
-    def run(call: WeakCall) -> Any:
+    def run(call: Forward) -> Any:
         nonlocal made, seen
         now = _settings(network)
         if made is None or now != seen:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from ..core.errors import UnsupportedModel, in_words_of
+from ...core.errors import UnsupportedModel, in_words_of
 
 OFFLOADING = "_hf_hook"
 """Where accelerate keeps what moves a module's weights before its forward."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from ..core.errors import UnsupportedModel
-from ..core.network import WeakCall, WeakRunner
-from ..core.numerics import wide
+from ...core.errors import UnsupportedModel
+from ...core.network import Forward, Runner
+from ...core.numerics import wide
 from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading
 
 WEIGHT = "weight"
@@ -90,11 +90,11 @@ def second_weights(network: Any, change: Change) -> SecondWeights:
 
 
 @contextmanager
-def running(network: Any, change: Change) -> Iterator[WeakRunner]:
+def running(network: Any, change: Change) -> Iterator[Runner]:
     """Runs the network with changed weights, made at the first pass."""
     made: SecondWeights | None = None
 
-    def run(call: WeakCall) -> Any:
+    def run(call: Forward) -> Any:
         nonlocal made
         bring(plain(network))
         if made is None:
