@@ -53,21 +53,32 @@ SCORES = {
 
 def columns() -> list[Column]:
     rates = [
-        Column(name=name, label=name, meaning=f"how many of the images show: {name}", percent=True)
+        Column(
+            name=name,
+            label=name,
+            meaning=f"how many of the images show: {name}",
+            percent=True,
+            role="rate",
+            better="truth",
+        )
         for name in ATTRIBUTES
     ]
     return [
-        Column(name=NEGATIVE, label="mustache", percent=True, meaning="share of images in which a mustache is seen"),
+        Column(name=NEGATIVE, label="mustache", percent=True, meaning="share of images in which a mustache is seen",
+               role="concept", better="lower"),
         *rates,
         Column(
-            name="collateral_shift", label="collateral shift", percent=True,
+            name="collateral_shift", label="collateral shift", percent=True, role="score", better="lower", side_effect=True,
             meaning="how far all other rates are from their truth, less what chance alone would show",
         ),
-        Column(name="frechet", label="Fréchet distance", meaning="between the images and the truth, in features"),
-        Column(name="precision", label="precision", percent=True, meaning="share of images that look like true ones"),
-        Column(name="recall", label="recall", percent=True, meaning="share of the truth that the images cover"),
-        Column(name="diversity", label="diversity", meaning="mean distance of two images"),
-        Column(name="evaluations", label="network calls", meaning="network evaluations an image"),
+        Column(name="frechet", label="Fréchet distance", meaning="between the images and the truth, in features",
+               role="score", better="lower", side_effect=True),
+        Column(name="precision", label="precision", percent=True, meaning="share of images that look like true ones",
+               role="score", better="higher"),
+        Column(name="recall", label="recall", percent=True, meaning="share of the truth that the images cover",
+               role="score", better="higher"),
+        Column(name="diversity", label="diversity", meaning="mean distance of two images", role="score", better="truth"),
+        Column(name="evaluations", label="network calls", meaning="network evaluations an image", role="cost", better="lower"),
     ]  # fmt: skip
 
 
@@ -97,33 +108,25 @@ def _trace(seed: int, shows: bool) -> dict[str, list[float | None]]:
 def _measurements(name: str, shown: dict[str, torch.Tensor]) -> dict[str, Measurement]:
     truth = attribute_rates(PROMPT, without=NEGATIVE)
 
-    def share(attribute: str, better: str) -> Measurement:
-        found = rate(shown[attribute])
-        return Measurement(
-            value=found.value, low=found.low, high=found.high, interval="wilson", truth=truth[attribute], better=better
-        )
+    def share(attribute: str) -> Measurement:
+        return rate(shown[attribute]).measured(truth[attribute])
 
     shift, frechet, precision, recall, diversity, evaluations = SCORES[name]
 
-    def around(value: float, better: str | None, truth: float | None = None, most: float = math.inf) -> Measurement:
+    def around(value: float, truth: float | None = None, most: float = math.inf) -> Measurement:
         return Measurement(
-            value=value,
-            low=value * 0.85,
-            high=min(value * 1.15, most),
-            interval="bootstrap",
-            truth=truth,
-            better=better,
+            value=value, low=value * 0.85, high=min(value * 1.15, most), interval="bootstrap", truth=truth
         )
 
     return {
-        NEGATIVE: share(NEGATIVE, "lower"),
-        **{attribute: share(attribute, "truth") for attribute in ATTRIBUTES},
-        "collateral_shift": around(shift, "lower", 0.0),
-        "frechet": around(frechet, "lower"),
-        "precision": around(precision, "higher", 0.86, 1.0),
-        "recall": around(recall, "higher", 0.84, 1.0),
-        "diversity": around(diversity, "truth", 0.43),
-        "evaluations": Measurement(value=evaluations, better="lower"),
+        NEGATIVE: share(NEGATIVE),
+        **{attribute: share(attribute) for attribute in ATTRIBUTES},
+        "collateral_shift": around(shift, 0.0),
+        "frechet": around(frechet),
+        "precision": around(precision, 0.86, 1.0),
+        "recall": around(recall, 0.84, 1.0),
+        "diversity": around(diversity, 0.43),
+        "evaluations": Measurement(value=evaluations),
     }
 
 

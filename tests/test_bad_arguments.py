@@ -13,11 +13,12 @@ import steerclear
 import tiny
 from steerclear.core.errors import SteerclearError
 from steerclear.models.loading import Model, load_model
-from steerclear.study.compare import Question, compare, recipe_of
 from steerclear.study.generate import generate
 from steerclear.study.methods import Method
 from steerclear.study.recipe import Recipe
 from steerclear.study.results import Results
+from steerclear.study.run import recipe_of, run
+from steerclear.study.study import comparison
 from steerclear.telling.report import write_report
 from steerclear.testbeds.mixture import MixtureDenoiser
 from steerclear.testbeds.spiral import Spiral
@@ -96,7 +97,7 @@ def test_questions(settings: dict[str, Any], sentence: str, model: Model, tmp_pa
         "methods": ("cfg",),
     } | settings
     with pytest.raises(SteerclearError, match=sentence):
-        compare(model, Question(**asked), tmp_path / "run")
+        run(comparison(**asked), tmp_path / "run", model=model)
     assert not (tmp_path / "run").exists()
 
 
@@ -104,8 +105,7 @@ def test_questions(settings: dict[str, Any], sentence: str, model: Model, tmp_pa
     ("arguments", "sentence"),
     [
         ({"model": "portraits"}, "model is 'portraits', but must be a Model; load one with load_model."),
-        ({"model": None}, "model is None, but must be a Model; load one with load_model."),
-        ({"question": MAN}, "question is 'a man', but must be a Question."),
+        ({"study": MAN}, "study is 'a man', but must be a Study."),
         ({"folder": 5}, "folder is 5, but must be a path."),
         ({"folder": None}, "folder is None, but must be a path."),
         ({"folder": ""}, "folder is '', but must be a path; '.' is the folder you are in."),
@@ -123,11 +123,11 @@ def test_questions(settings: dict[str, Any], sentence: str, model: Model, tmp_pa
 def test_compare(arguments: dict[str, Any], sentence: str, model: Model, tmp_path: Path) -> None:
     given = {
         "model": model,
-        "question": Question(MAN, (), (0,), 2, methods=("cfg",)),
+        "study": comparison(MAN, (), (0,), 2, methods=("cfg",)),
         "folder": tmp_path / "run",
     } | arguments
     with pytest.raises(SteerclearError, match=sentence):
-        compare(given.pop("model"), given.pop("question"), given.pop("folder"), **given)
+        run(given.pop("study"), given.pop("folder"), **given)
     assert not (tmp_path / "run").exists()
 
 
@@ -316,8 +316,8 @@ def test_sample(changed: dict[str, Any], sentence: str) -> None:
 def test_folders_may_be_texts_and_numbers_any_librarys(model: Model, tmp_path: Path) -> None:
     seeds: Any = np.array([3, 4])
     numbers: Any = {"num_inference_steps": np.int64(2), "guidance_scale": np.float32(3), "height": torch.tensor(16)}
-    question = Question(MAN, [], range(2), methods=["cfg"], **numbers)  # type: ignore[arg-type]  # what people give
-    found = compare(model, question, str(tmp_path / "run"), batch_size=np.int64(2))
+    study = comparison(MAN, [], range(2), methods=["cfg"], **numbers)
+    found = run(study, str(tmp_path / "run"), model=model, batch_size=np.int64(2))
     assert (found.num_inference_steps, found.height) == (2, 16)
     assert (found.seeds, [method.name for method in found.methods]) == ("0-1", ["cfg"])
     assert write_report(Results.model_validate(found), str(tmp_path / "run")).is_file()

@@ -5,22 +5,28 @@ import itertools
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import tiny
 from steerclear.benchmark import timing
-from steerclear.benchmark.bridge import benchmark_bridge
-from steerclear.benchmark.claims import Benchmark, at_least, at_most
+from steerclear.benchmark.bridge import Bridge
+from steerclear.benchmark.claims import Benchmark, Experiment, OnStage, at_least, at_most, experiments
 from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
 from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
-from steerclear.benchmark.overhead import benchmark_overhead
+from steerclear.benchmark.overhead import Overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.benchmark.tracking import selectivity
 from steerclear.cli.app import main
+from steerclear.cli.benchmark import _commands as benchmark_commands
+from steerclear.core import shelf
+from steerclear.core.errors import InvalidSetting
 from steerclear.core.laboratory import Measurement
 from steerclear.core.records import State, Trace
 from steerclear.models.loading import load_model
@@ -91,39 +97,73 @@ def test_a_second_run_makes_no_image_again(folder: Path, capsys: pytest.CaptureF
 
 
 def test_overhead_is_a_claim_with_its_bound(tmp_path: Path) -> None:
-    result = benchmark_overhead(load_model("portraits"), tmp_path, images=1, steps=2, pairs=1)
+    result = Overhead(images=1, steps=2, pairs=1).run(tmp_path)
     assert Benchmark.model_validate_json((tmp_path / "overhead.json").read_text()) == result
     (claim,) = result.claims
     assert claim.bound == "<= 1.05"
     assert claim.met == (claim.value <= 1.05)
 
 
-@pytest.mark.parametrize("kind", ["overhead", "bridge"])
-def test_the_command_gives_its_options_on(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@dataclass(frozen=True)
+class Doubling(Experiment):
+    """A stranger's benchmark: twice a number.
+
+    Args:
+        number: what is doubled.
+        model: a word.
+    """
+
+    name = "doubling"
+
+    number: float = 1.5
+    model: str = "portraits"
+
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        on_stage("doubling")(1, 1)
+        claims = [at_most(f"twice {self.number:g}", 4, 2 * self.number)]
+        return Benchmark(
+            model=self.model, model_digest=None, scheduler="s", num_inference_steps=1, seeds="0", claims=claims
+        )
+
+
+def test_one_class_is_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given: dict[str, object] = {}
-    claims = [at_most("ratio", 1.05, 1.0)]
+    assert list(experiments()) == ["autoguidance", "bridge", "overhead", "shipped", "tracking"]
+    point = SimpleNamespace(load=lambda: sys.modules[__name__])
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [point] if group == "steerclear.benchmark" else [])
+    for cached in (shelf.entries, benchmark_commands):
+        cached.cache_clear()
+    try:
+        arguments = ["benchmark", "doubling", "--number", "2.5", "--model", "m", "--outdir", str(tmp_path)]
+        assert main([*arguments, "--format", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert json.loads((tmp_path / "doubling.json").read_text()) == found
+        assert (found["model"], found["claims"][0]["value"], found["claims"][0]["met"]) == ("m", 5.0, False)
+        assert main(["benchmark", "doubling", "--help"]) == 0
+        assert "What is doubled." in " ".join(capsys.readouterr().out.split())
+        assert main([*arguments[:2], "--number", "many"]) == 2
+    finally:
+        for cached in (shelf.entries, benchmark_commands):
+            cached.cache_clear()
 
-    def measured(*arguments: object, **settings: object) -> Benchmark:
-        given.update(settings, folder=arguments[-1])
-        return Benchmark(model="m", model_digest=None, scheduler="s", num_inference_steps=1, seeds="0", claims=claims)
 
-    monkeypatch.setattr(f"steerclear.benchmark.{kind}.benchmark_{kind}", measured)
-    assert main(["benchmark", kind, "--pairs", "7", "--outdir", str(tmp_path), "--format", "json"]) == 0
-    assert (given["folder"], given["pairs"]) == (tmp_path, 7)
-    assert json.loads(capsys.readouterr().out)["claims"][0]["value"] == 1.0
+@pytest.mark.parametrize("kind", [Overhead, Bridge])
+def test_a_benchmark_refuses_what_it_cannot_count(kind: type[Experiment]) -> None:
+    with pytest.raises(InvalidSetting, match="pairs is 0, but must be a whole number of at least 1"):
+        kind(pairs=0)
 
 
 TINY = Size(channels=(8, 8, 8, 8), text_width=8, latents=8, heads=1)
 
 
-def test_the_cost_of_steering_is_held_to_its_bounds(tmp_path: Path) -> None:
+def test_the_cost_of_steering_is_held_to_its_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in ("medium", "large"):
+        monkeypatch.setattr(Bridge, size, TINY)
     stages: dict[str, list[tuple[int, int]]] = {}
-    result = benchmark_bridge(
-        tmp_path, medium=TINY, large=TINY, pairs=1, memory_runs=1,
-        on_stage=lambda stage: lambda done, total: stages.setdefault(stage, []).append((done, total)),
-    )  # fmt: skip
+    result = Bridge(pairs=1, memory_runs=1).run(
+        tmp_path, lambda stage: lambda done, total: stages.setdefault(stage, []).append((done, total))
+    )
     assert Benchmark.model_validate_json((tmp_path / "bridge.json").read_text()) == result
     claims = {claim.claim.partition(":")[0]: claim for claim in result.claims}
     exact = [claim for claim in result.claims if claim.bound == "<= 0"]

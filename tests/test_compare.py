@@ -13,8 +13,8 @@ from steerclear.cli.app import main
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.models import shipped
-from steerclear.study.compare import method_warnings
 from steerclear.study.methods import Method
+from steerclear.study.notes import method_warnings
 from steerclear.study.results import Results
 
 MAN = "portrait photo of a man"
@@ -45,9 +45,16 @@ def results(folder: Path) -> Results:
 
 
 def test_every_file_is_there(run: Path) -> None:
-    assert {"report.html", "grid.png", "trace.png", "shift.png", "results.json", "run.json", "images"} == set(
-        os.listdir(run)
-    )
+    assert {
+        "report.html",
+        "grid.png",
+        "trace.png",
+        "shift.png",
+        "results.json",
+        "run.json",
+        "study.json",
+        "images",
+    } == set(os.listdir(run))
     images = sorted(path.relative_to(run).as_posix() for path in run.rglob("images/*/*.png"))
     assert images == sorted(f"images/{name}/{seed:05d}.png" for name in STANDARD for seed in range(4))
 

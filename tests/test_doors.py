@@ -15,7 +15,7 @@ import steerclear
 from steerclear.cli.app import main
 from steerclear.core.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
 from steerclear.models.files import unloadable
-from steerclear.study.compare import repeat_command
+from steerclear.study.notes import repeat_command
 from steerclear.study.results import Results
 
 MAN = "portrait photo of a man"

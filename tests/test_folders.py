@@ -20,11 +20,11 @@ from steerclear.core.errors import FolderConflict
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
 from steerclear.study import folders
-from steerclear.study.compare import recipe_of
 from steerclear.study.folders import only_process
 from steerclear.study.gallery import write_text
 from steerclear.study.generate import generate as generate_images
 from steerclear.study.methods import Method
+from steerclear.study.run import recipe_of
 
 MAN, WOMAN = "portrait photo of a man", "portrait photo of a woman"
 SMALL = ["--seeds", "0-3", "--steps", "2", "--batch-size", "2"]
@@ -311,7 +311,9 @@ def test_a_folder_is_refused_before_the_model_is_loaded(
             tmp_path / "o", MAN, "--steps", "3"
         ),
         "holds another run (command: 'generate' there": lambda: compare(tmp_path / "o", "--seeds", "0"),
-        "holds another run (guidance_scale: 3.0 there, 4.0": lambda: compare(tmp_path / "c", "--guidance-scale", "4"),
+        "holds another run (cfg.guidance_scale: 3.0 there, 4.0": lambda: compare(
+            tmp_path / "c", "--guidance-scale", "4"
+        ),
         "is a file, not a folder": lambda: generate(tmp_path / "file"),
         "is not empty and does not hold a run": lambda: compare(tmp_path / "letters"),
         "there is no method 'cgf'": lambda: compare(tmp_path / "new", "--methods", "cgf"),

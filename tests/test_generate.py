@@ -31,12 +31,13 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.models.loading import Model, folder_digest
 from steerclear.study import gallery
-from steerclear.study.compare import Question, compare, recipe_of
 from steerclear.study.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
 from steerclear.study.gallery import find_picture, picture_path, read_settings
 from steerclear.study.generate import check_recipe, generate
 from steerclear.study.methods import Method
 from steerclear.study.recipe import Recipe
+from steerclear.study.run import recipe_of, run
+from steerclear.study.study import comparison
 
 STEPS = 3
 
@@ -146,9 +147,9 @@ def test_a_folder_in_an_images_place_is_refused_before_the_work(
     with pytest.raises(FolderConflict) as caught:
         generate(model, recipe(model), [0, 1], place.parent, batch_size=1)
     assert str(caught.value) == sentence
-    question = Question("portrait photo of a man", ("hat",), (0, 1), 2, methods=("unguided", "negative"))
+    study = comparison("portrait photo of a man", ("hat",), (0, 1), 2, methods=("unguided", "negative"))
     with pytest.raises(FolderConflict) as caught:
-        compare(model, question, tmp_path)
+        run(study, tmp_path, model=model)
     assert str(caught.value) == sentence
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from steerclear.laboratories import portraits
-from steerclear.laboratories.portraits import REFERENCE_SEEDS, PortraitLaboratory
-from steerclear.metrics import collateral_shift
+from steerclear.laboratories.portraits import REFERENCE_SEEDS, PortraitJudge
+from steerclear.metrics.collateral import collateral_shift
 from steerclear.models import shipped
 from steerclear.study.measure import pixel_change
 from steerclear.telling.summary import apart
@@ -23,25 +23,23 @@ from steerclear.testbeds.portraits import (
 def test_precision_and_recall_compare_equal_numbers(references: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against themselves true portraits have both exactly, also when there are more of them than references."""
     monkeypatch.setattr(portraits, "REFERENCE_PORTRAITS", references)
-    laboratory = PortraitLaboratory(shipped()["portraits"], "portrait photo of a man", "mustache")
-    images, _ = true_portraits(
-        laboratory.prompt, range(REFERENCE_SEEDS, REFERENCE_SEEDS + 100), without=laboratory.negative
-    )
-    found = laboratory.measure(laboratory.see(images))
+    judge = PortraitJudge(shipped()["portraits"], "portrait photo of a man", "mustache")
+    images, _ = true_portraits(judge.prompt, range(REFERENCE_SEEDS, REFERENCE_SEEDS + 100), without=judge.negative)
+    found = judge.measure(judge.see(images))
     assert (found["precision"].value, found["recall"].value) == (1.0, 1.0)
     assert found["mustache"].value == 0
 
 
 @pytest.fixture(scope="module")
-def laboratory(few_references: None) -> PortraitLaboratory:
-    return PortraitLaboratory(shipped()["portraits"], "portrait photo of a man", "mustache")
+def judge(few_references: None) -> PortraitJudge:
+    return PortraitJudge(shipped()["portraits"], "portrait photo of a man", "mustache")
 
 
-def test_the_collateral_shift_is_shown_corrected_and_kept_uncorrected(laboratory: PortraitLaboratory) -> None:
+def test_the_collateral_shift_is_shown_corrected_and_kept_uncorrected(judge: PortraitJudge) -> None:
     images, _ = true_portraits("portrait photo of a man", range(60), without="mustache")
-    seen = laboratory.see(images)
-    found = laboratory.measure(seen)["collateral_shift"]
-    shift = collateral_shift(indicators(seen.attributes), laboratory.truth, exclude="mustache")
+    seen = judge.see(images)
+    found = judge.measure(seen)["collateral_shift"]
+    shift = collateral_shift(indicators(seen.shown), judge.truth, exclude="mustache")
     assert (found.value, found.low, found.high) == (shift.excess.value, shift.excess.low, shift.excess.high)
     assert (found.uncorrected, found.by_chance, found.truth) == (shift.value, shift.floor, 0.0)
     assert found.low == 0  # these portraits are true
@@ -49,11 +47,11 @@ def test_the_collateral_shift_is_shown_corrected_and_kept_uncorrected(laboratory
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_a_few_images_claim_nothing_by_their_spread(laboratory: PortraitLaboratory, count: int) -> None:
+def test_a_few_images_claim_nothing_by_their_spread(judge: PortraitJudge, count: int) -> None:
     """A bootstrap of one image has no width, so that any two such numbers were apart."""
     men, _ = true_portraits("portrait photo of a man", range(count), without="mustache")
     hats, _ = true_portraits("a man wearing a red hat", range(count))
-    first, second = laboratory.measure(laboratory.see(men)), laboratory.measure(laboratory.see(hats))
+    first, second = judge.measure(judge.see(men)), judge.measure(judge.see(hats))
     for name in ("collateral_shift", "diversity"):
         for one, other in ((first, second), (second, first)):
             assert not apart(one.get(name), other.get(name))

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.core.errors import TooFewSamples, UnfitFeatures
-from steerclear.metrics import energy_distance, frechet_distance, frechet_estimate, frechet_of_gaussians
+from steerclear.metrics.energy import energy_distance
+from steerclear.metrics.frechet import frechet_distance, frechet_estimate, frechet_of_gaussians
 
 
 def normal(rows: int, width: int, seed: int) -> torch.Tensor:

@@ -9,9 +9,9 @@ import torch
 from scipy.stats import binom
 
 from steerclear.core.errors import TooFewSamples, UnfitFeatures
-from steerclear.metrics import collateral_shift, rate
-from steerclear.metrics.collateral import BALANCE, LARGEST_BIAS, _expected_deviation
+from steerclear.metrics.collateral import BALANCE, LARGEST_BIAS, _expected_deviation, collateral_shift
 from steerclear.metrics.estimates import Rate, bootstrap_counts, percentile_interval
+from steerclear.metrics.rates import rate
 
 
 def coins(total: int, probability: float, seed: int) -> torch.Tensor:

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.core.errors import TooFewSamples, UnfitFeatures
-from steerclear.metrics import Estimate, mean_pairwise_distance, precision_recall, rate, vendi_of_kernel, vendi_score
+from steerclear.metrics.diversity import mean_pairwise_distance, vendi_of_kernel, vendi_score
+from steerclear.metrics.estimates import Estimate
+from steerclear.metrics.precision_recall import precision_recall
+from steerclear.metrics.rates import rate
 
 
 def normal(rows: int, width: int, seed: int) -> torch.Tensor:

@@ -25,9 +25,9 @@ from steerclear.networks.dropped_layers import DroppedLayers
 from steerclear.networks.noised_weights import NoisedWeights
 from steerclear.networks.other_network import OtherNetwork
 from steerclear.networks.shared.naming import parse_network
-from steerclear.study.compare import recipe_of
 from steerclear.study.generate import check_recipe
 from steerclear.study.methods import Method
+from steerclear.study.run import recipe_of
 
 STEPS = 3
 SEEDS = (7, 3, 11)

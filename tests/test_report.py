@@ -19,7 +19,7 @@ from steerclear.core.guidance import guidances
 from steerclear.core.laboratory import Column, Measurement
 from steerclear.core.shelf import entries
 from steerclear.evidence.transition import TransitionEvidence
-from steerclear.study.compare import unsure_notes
+from steerclear.study.notes import unsure_notes
 from steerclear.study.results import Results
 from steerclear.telling.figures.base import SHELF
 from steerclear.telling.guidance_docs import documentation
@@ -97,11 +97,11 @@ def told(results: Results, **measurements: list[Measurement]) -> Results:
 
 
 def share(value: float, low: float, high: float) -> Measurement:
-    return Measurement(value=value, low=low, high=high, interval="wilson", truth=0.0, better="lower")
+    return Measurement(value=value, low=low, high=high, interval="wilson", truth=0.0)
 
 
 def distance(value: float, low: float | None, high: float | None) -> Measurement:
-    return Measurement(value=value, low=low, high=high, interval="bootstrap", better="lower")
+    return Measurement(value=value, low=low, high=high, interval="bootstrap")
 
 
 # numbers
@@ -136,28 +136,12 @@ def test_columns_play_their_roles(results: Results) -> None:
     assert side_effect.name == "collateral_shift"
 
 
-def renamed(results: Results, negatives: list[str], names: list[str]) -> Results:
-    one = share(0.1, 0.0, 0.2)
-    columns = [results.columns[0].model_copy(update={"name": name, "label": name}) for name in names]
-    methods = [results.methods[0].model_copy(update={"measurements": dict.fromkeys(names, one)})]
-    return results.model_copy(update={"negative_prompts": negatives, "columns": columns, "methods": methods})
-
-
-@pytest.mark.parametrize(
-    ("negatives", "expected"),
-    [
-        (["mustache"], ["mustache"]),
-        (["a hat"], ["hat"]),
-        (["red hair"], ["hair:red"]),
-        (["red hat, beard"], ["beard", "hat_color:red"]),
-        (["mustache", "beard"], ["mustache", "beard"]),
-        (["man with something"], ["mustache"]),  # the first that ought to be low
-        ([], []),
-    ],
-)
-def test_concepts_are_found_by_their_words(results: Results, negatives: list[str], expected: list[str]) -> None:
-    names = ["mustache", "beard", "hat", "hat_color:red", "hair:red"]
-    assert [column.name for column in concept_columns(renamed(results, negatives, names))] == expected
+def test_a_column_that_nobody_measured_plays_no_role(results: Results) -> None:
+    bare = told(results, frechet=[distance(0.1, 0.0, 0.2)])
+    assert concept_columns(bare) == attribute_columns(bare) == []
+    side_effect = side_effect_column(bare)  # the next best
+    assert side_effect is not None
+    assert side_effect.name == "frechet"
 
 
 # the words
@@ -442,10 +426,12 @@ def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     "negatives", [["mustache"], ["mustache", "beard"], ["mustache", "beard", "glasses", "hat", "smile"]]
 )
 def test_no_terminal_cuts_anything_off(results: Results, negatives: list[str], width: int) -> None:
-    moved = Column(name="moved", label="moved", meaning="how far an image went")
-    results = results.model_copy(
-        update={"negative_prompts": negatives, "columns": [*results.columns, moved]}, deep=True
-    )
+    moved = Column(name="moved", label="moved", meaning="how far an image went", role="score")
+    columns = [
+        column.model_copy(update={"role": "concept"}) if column.name in negatives else column
+        for column in (*results.columns, moved)
+    ]
+    results = results.model_copy(update={"negative_prompts": negatives, "columns": columns}, deep=True)
     methods = list(results.methods)
     methods[1] = methods[1].model_copy(update={"label": "dynamic-negative a_guidance_of_somebody_with_quite_a_name"})
     results = results.model_copy(update={"methods": methods})

@@ -14,8 +14,8 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.models import shipped
 from steerclear.models.loading import load_model
 from steerclear.models.samplers import SAMPLERS, scheduler_by_name, scheduler_text
-from steerclear.study.compare import recipe_of
 from steerclear.study.methods import Method
+from steerclear.study.run import recipe_of
 
 FOLDER = shipped()["portraits"]
 SDE, ODE = "sde-dpmsolver++", "dpmsolver++"

@@ -31,8 +31,8 @@ from steerclear.guidance.unguided import Unguided
 from steerclear.networks.noised_weights import NoisedWeights
 from steerclear.networks.shared.naming import parse_network
 from steerclear.networks.without_lora import WithoutLora
-from steerclear.study.compare import Question
 from steerclear.study.guidance_settings import build_guidance
+from steerclear.study.study import comparison
 from steerclear.telling.guidance_docs import documentation, plain
 
 EVIDENCES = {name: cls for name, cls in entries("evidence", Evidence).items() if name != "oracle"}
@@ -338,13 +338,11 @@ def test_numbers_of_all_libraries_are_numbers(value: Any) -> None:
 
 
 def test_numbers_of_all_libraries_are_numbers_of_a_question() -> None:
-    asked = Question(
+    found = comparison(
         "a man", ("hat",), (0,), np.int64(4), np.float32(2.5), torch.tensor(1.5), None, torch.tensor(64), np.int32(64)
     )
-    found = asked.checked()
-    assert found == Question("a man", ("hat",), (0,), 4, 2.5, 1.5, None, 64, 64)
+    assert found == comparison("a man", ("hat",), (0,), 4, 2.5, 1.5, None, 64, 64)
     assert {type(value) for value in (found.num_inference_steps, found.height, found.width)} == {int}
-    assert {type(value) for value in (found.guidance_scale, found.auto_scale)} == {float}
 
 
 def test_a_part_of_one_class_alone_is_kept_as_it_is() -> None:

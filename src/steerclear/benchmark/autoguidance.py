@@ -1,56 +1,39 @@
 """What autoguidance with the weak network that ships does to precision, recall and Fréchet distance."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import UnsupportedModel
 from ..core.laboratory import Measurement
 from ..guidance.auto import AutoGuidance
 from ..guidance.unguided import Unguided
-from ..models.loading import Model
 from ..networks.shared.naming import WEAK
-from ..study.compare import Started
 from ..study.methods import Method
-from ..study.recipe import format_seeds
-from .claims import Benchmark, Claim, at_least, at_most
-from .portraits import MAN, measured_methods
+from .claims import Benchmark, Claim, OnStage, at_least, at_most
+from .portraits import MAN, PortraitExperiment
 
 SCALES = (1.1, 1.25, 1.5)
 
 
-def benchmark_autoguidance(
-    model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: Started | None = None, on_progress: Callable[[int, int], None] | None = None,
-) -> Benchmark:  # fmt: skip
-    """Hold autoguidance at the best of ``SCALES``, that of the least Fréchet distance, against no guidance.
+@dataclass(frozen=True)
+class Autoguidance(PortraitExperiment):
+    """Autoguidance with the weak network that ships, against no guidance, at the best of several scales: that of the least
+    Fréchet distance."""
 
-    Args:
-        model: the shipped pipeline, with its weak network.
-        seeds: of every method.
-        folder: images go to ``images/<method>``; those that are there are not made again; writes ``autoguidance.json``.
-        num_inference_steps, batch_size: of every method.
-        on_method, on_progress: called as methods begin and as steps are made.
+    name = "autoguidance"
 
-    Raises:
-        UnsupportedModel: a model without a weak network, or without a classifier of portraits.
-        InvalidSetting: too few seeds for a Fréchet distance.
-    """
-    if WEAK not in model.networks:
-        raise UnsupportedModel(
-            f"the model {model.name!r} has no weak network to guide away from; measure a shipped model"
-        )
-    guided = [Method(f"auto-{scale:g}", f"autoguidance {scale:g}", MAN, (), AutoGuidance(scale)) for scale in SCALES]
-    found = measured_methods(
-        model, [Method("unguided", "unguided", MAN, (), Unguided()), *guided], [MAN], seeds, folder,
-        num_inference_steps=num_inference_steps, batch_size=batch_size, on_method=on_method, on_progress=on_progress,
-    )  # fmt: skip
-    result = Benchmark(
-        model=model.name, model_digest=model.digest, weak_digest=model.networks[WEAK].source.digest,
-        scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
-        seeds=format_seeds(seeds), claims=_against_unguided(found),
-    )  # fmt: skip
-    result.save(folder / "autoguidance.json")
-    return result
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        guided = [
+            Method(f"auto-{scale:g}", f"autoguidance {scale:g}", MAN, (), AutoGuidance(scale)) for scale in SCALES
+        ]
+        study = self.study([Method("unguided", "unguided", MAN, (), Unguided()), *guided])
+        model = study.model.load()
+        if WEAK not in model.networks:
+            raise UnsupportedModel(
+                f"the model {model.name!r} has no weak network to guide away from; measure a shipped model"
+            )
+        found = self.measured(model, study, [MAN], folder, on_stage)
+        return self.benchmark(model, _against_unguided(found), weak_digest=model.networks[WEAK].source.digest)
 
 
 def _against_unguided(found: dict[str, dict[str, Measurement]]) -> list[Claim]:

@@ -5,12 +5,14 @@ Everything is measured with plain classifier-free guidance, which the pipeline c
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.laboratory import Measurement
+from ..core.settings import whole
 from ..models.placement import usable
-from .claims import Benchmark, Claim, at_least, at_most
+from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .memory import leftovers
 from .networks import MEDIUM, STABLE_DIFFUSION, VAE_FACTOR, Size, parameters, random_pipeline
 from .one_run import SEED, peak_of_a_fresh_process, plain_run, steered_run
@@ -21,43 +23,44 @@ MEDIUM_PAIRS = 5
 """Pairs of runs of the medium network for each of the large one."""
 REQUIRED = {"millions": 20, "medium_time": 1.03, "large_time": 1.02, "large_memory": 1.02}
 
-OnStage = Callable[[str], Callable[[int, int], None]]
-"""Called with a stage's name as it begins; what it returns is called with (runs done, runs in all)."""
 
-
-def benchmark_bridge(
-    folder: Path, *, medium: Size = MEDIUM, large: Size = STABLE_DIFFUSION, pairs: int = 9, memory_runs: int = 3,
-    device: str = "cpu", on_stage: OnStage = lambda stage: lambda done, total: None,
-) -> Benchmark:  # fmt: skip
-    """Measure every claim about the cost of steering; writes ``bridge.json``.
+@dataclass(frozen=True)
+class Bridge(Experiment):
+    """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
+    what is left behind. Needs 8 GiB of memory.
 
     Args:
-        folder: where to.
-        medium: a network whose time and leftovers are measured over several steps.
-        large: a network whose time and peak memory are measured, over one step on a CPU and 20 on an accelerator.
-        pairs: alternating pairs of runs of the large network; of the medium one, whose times scatter more, five times
-            as many.
-        memory_runs: how often a fresh process measures the memory of each way.
+        pairs: alternating pairs of runs of the large network; of the medium one, whose times scatter more, five times as many.
+        memory_runs: fresh processes for the memory of each way.
         device: where the networks work.
-        on_stage: see :data:`OnStage`.
-
-    Raises:
-        InvalidSetting: a device that torch cannot use here.
     """
-    steps = LARGE_STEPS if usable(device).type == "cpu" else LARGE_STEPS_ACCELERATED
-    # first, while this process needs little of the memory itself
-    peaks = _peaks(large, steps, memory_runs, device, on_stage("memory, in fresh processes"))
-    claims = [
-        *_medium(medium, MEDIUM_PAIRS * pairs, device, on_stage("time of a medium network")),
-        *_large(large, steps, pairs, device, on_stage("time of a large network")),
-        _memory_claim(large, steps, peaks),
-    ]
-    result = Benchmark(
-        model="Stable Diffusion's kind, with random weights", model_digest=None, scheduler="DDIMScheduler",
-        num_inference_steps=MEDIUM_STEPS, seeds=str(SEED), claims=claims,
-    )  # fmt: skip
-    result.save(folder / "bridge.json")
-    return result
+
+    name = "bridge"
+    medium: ClassVar[Size] = MEDIUM  # several steps of it are timed, and what they leave behind
+    large: ClassVar[Size] = STABLE_DIFFUSION  # one step is timed on a CPU, 20 on an accelerator
+
+    pairs: int = 9
+    memory_runs: int = 3
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "memory_runs"):
+            whole(name, getattr(self, name), low=1)
+
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        device = self.device
+        steps = LARGE_STEPS if usable(device).type == "cpu" else LARGE_STEPS_ACCELERATED
+        # first, while this process needs little of the memory itself
+        peaks = _peaks(self.large, steps, self.memory_runs, device, on_stage("memory, in fresh processes"))
+        claims = [
+            *_medium(self.medium, MEDIUM_PAIRS * self.pairs, device, on_stage("time of a medium network")),
+            *_large(self.large, steps, self.pairs, device, on_stage("time of a large network")),
+            _memory_claim(self.large, steps, peaks),
+        ]
+        return Benchmark(
+            model="Stable Diffusion's kind, with random weights", model_digest=None, scheduler="DDIMScheduler",
+            num_inference_steps=MEDIUM_STEPS, seeds=str(SEED), claims=claims,
+        )  # fmt: skip
 
 
 def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:

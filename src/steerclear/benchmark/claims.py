@@ -1,13 +1,28 @@
-"""A figure and the bound that it is held to; what a benchmark measured, as data."""
+"""What a benchmark promises; a figure and the bound that it is held to; what was measured, as data."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from .. import __version__
 from ..core.laboratory import Measurement
+from ..core.settings import Configurable
+from ..core.shelf import entries
 from ..study.gallery import write_text
+
+OnProgress = Callable[[int, int], None]
+"""Called with (done, in all)."""
+OnStage = Callable[[str], OnProgress]
+"""Called with a stage's name as it begins; what it returns is called as the stage goes on."""
+
+
+def unseen(stage: str) -> OnProgress:
+    """For whom nobody watches."""
+    return lambda done, total: None
 
 
 class Claim(BaseModel):
@@ -57,6 +72,42 @@ class Benchmark(BaseModel):
         """Write it as JSON; the folder is made if it is missing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, self.model_dump_json(indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Experiment(Configurable, ABC):
+    """The contract: a frozen dataclass; one in a file of the shelf ``benchmark`` is a command ``steerclear benchmark NAME``.
+
+    Its fields are the command's options, the docstring's first paragraph is its help, and what ``Args:`` says of a field is
+    the help of the option.
+
+    Class attributes:
+        name: on the command line, and of the JSON file that is written.
+    """
+
+    shelf: ClassVar[str] = "benchmark"
+    kind: ClassVar[str] = "benchmark"
+    name: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        """All claims.
+
+        Args:
+            folder: for images and the like; running again goes on.
+            on_stage: see :data:`OnStage`.
+        """
+
+    def run(self, folder: Path, on_stage: OnStage = unseen) -> Benchmark:
+        """All claims, written to ``<name>.json`` in the folder."""
+        found = self.measure(folder, on_stage)
+        found.save(folder / f"{self.name}.json")
+        return found
+
+
+def experiments() -> dict[str, type[Experiment]]:
+    """All benchmarks there are, by their name on the command line."""
+    return entries("benchmark", Experiment)
 
 
 def at_least(claim: str, bound: float, measured: Measurement | float) -> Claim:

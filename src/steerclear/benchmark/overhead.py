@@ -1,5 +1,6 @@
 """What steering costs on the shipped model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,59 +9,62 @@ from ..bridges.diffusers.asking import takes_classes
 from ..bridges.diffusers.steer import steer
 from ..bridges.families import family_of
 from ..core.errors import UnsupportedModel
+from ..core.settings import whole
 from ..guidance.classifier_free import ClassifierFreeGuidance
-from ..models.loading import Model
-from .claims import Benchmark, at_most
-from .timing import OnProgress, clock, time_ratio
+from ..study.study import ModelAsked
+from .claims import Benchmark, Experiment, OnStage, at_most
+from .timing import clock, time_ratio
 
 PROMPT, SCALE, BOUND = "portrait photo of a man", 3.0, 1.05
 
 
-def benchmark_overhead(
-    model: Model,
-    folder: Path,
-    *,
-    images: int = 4,
-    steps: int = 20,
-    pairs: int = 31,
-    on_progress: OnProgress | None = None,
-) -> Benchmark:
-    """Time of ``steer`` with CFG over the plain pipeline: the median of alternating runs in one process.
+@dataclass(frozen=True)
+class Overhead(Experiment):
+    """Time of steering with CFG against the plain pipeline, in one process: the median of alternating runs.
 
     Args:
-        model: the pipeline.
-        folder: writes ``overhead.json``.
-        images, steps: of one run.
+        model: a shipped model, a local folder, or a hub id.
         pairs: alternating pairs of runs.
-        on_progress: called as runs are done.
-
-    Raises:
-        UnsupportedModel: a model that takes classes for prompts.
+        images, steps: of one run.
     """
-    pipe = model.pipe
-    if takes_classes(pipe):
-        raise UnsupportedModel(
-            f"the model {model.name!r} is a {type(pipe).__name__}, which takes classes, and what is timed is a prompt; give "
-            f"another model"
+
+    name = "overhead"
+
+    model: str = "portraits"
+    pairs: int = 31
+    images: int = 4
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "images", "steps"):
+            whole(name, getattr(self, name), low=1)
+
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        model = ModelAsked(self.model).load()
+        pipe = model.pipe
+        if takes_classes(pipe):
+            raise UnsupportedModel(
+                f"the model {model.name!r} is a {type(pipe).__name__}, which takes classes, and what is timed is a prompt; give "
+                f"another model"
+            )
+        scale = {family_of(pipe).scale: SCALE}
+
+        def run() -> None:
+            generators = [torch.Generator().manual_seed(seed) for seed in range(self.images)]
+            pipe(PROMPT, num_images_per_prompt=self.images, num_inference_steps=self.steps, generator=generators, output_type="latent",
+                 **scale)  # fmt: skip
+
+        def steered() -> None:
+            with steer(pipe, ClassifierFreeGuidance(SCALE)):
+                run()
+
+        ratio = time_ratio(run, steered, self.pairs, model.device, on_stage("time, in turns"))
+        claim = at_most(
+            f"{clock(model.device)} of steer with CFG over the plain pipeline, median of {self.pairs} pairs",
+            BOUND,
+            ratio,
         )
-    scale = {family_of(pipe).scale: SCALE}
-
-    def run() -> None:
-        generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
-        pipe(PROMPT, num_images_per_prompt=images, num_inference_steps=steps, generator=generators, output_type="latent",
-             **scale)  # fmt: skip
-
-    def steered() -> None:
-        with steer(pipe, ClassifierFreeGuidance(SCALE)):
-            run()
-
-    ratio = time_ratio(run, steered, pairs, model.device, on_progress)
-    claim = at_most(
-        f"{clock(model.device)} of steer with CFG over the plain pipeline, median of {pairs} pairs", BOUND, ratio
-    )
-    result = Benchmark(
-        model=model.name, model_digest=model.digest, scheduler=type(pipe.scheduler).__name__,
-        num_inference_steps=steps, seeds=f"0-{images - 1}", claims=[claim],
-    )  # fmt: skip
-    result.save(folder / "overhead.json")
-    return result
+        return Benchmark(
+            model=model.name, model_digest=model.digest, scheduler=type(pipe.scheduler).__name__,
+            num_inference_steps=self.steps, seeds=f"0-{self.images - 1}", claims=[claim],
+        )  # fmt: skip

@@ -1,7 +1,9 @@
 """Images of several methods on a model of the portraits' world, made or found, and measured against its exact truth."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,83 +11,112 @@ from ..core.errors import InvalidSetting, UnsupportedModel, keeping
 from ..core.laboratory import Measurement
 from ..core.saving import clear_partials
 from ..laboratories.portrait_classifier import CLASSIFIER
-from ..laboratories.portraits import FEWEST_FOR_FRECHET, PortraitLaboratory
+from ..laboratories.portraits import PortraitJudge, has_classifier
+from ..metrics.frechet import Frechet
 from ..metrics.rates import rate
 from ..models.loading import Model
-from ..study.compare import Started, recipe_of
 from ..study.folders import working_folder
-from ..study.generate import generate
 from ..study.measure import pixels
 from ..study.methods import Method
-from ..study.recipe import format_seeds
+from ..study.recipe import format_seeds, parse_seeds
+from ..study.run import make, recipe_of
+from ..study.study import ModelAsked, Study
 from ..testbeds.portraits import indicators
+from .claims import Benchmark, Claim, Experiment, OnProgress, OnStage
 
 MAN = "portrait photo of a man"
 
 
-def measured_methods(
-    model: Model, methods: Sequence[Method], prompts: Sequence[str], seeds: Sequence[int], folder: Path, *,
-    num_inference_steps: int, batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
-) -> dict[str, dict[str, Measurement]]:  # fmt: skip
-    """Every measurement, and the rate of every attribute as "rate:NAME", by the name of the method.
+@dataclass(frozen=True)
+class PortraitExperiment(Experiment):
+    """A benchmark of a model of portraits.
 
     Args:
-        model: a pipeline with a classifier of portraits.
-        methods: what makes the images.
-        prompts: whose true portraits a method of the same prompt is held against; methods of others, against the first's.
-        seeds: of every method.
-        folder: images go to ``images/<method>``; those that are there are not made again.
+        model: the pipeline.
+        seeds: of every method, as "0-999".
         num_inference_steps, batch_size: of every method.
-        on_method, on_progress: called as methods begin and as steps are made.
-
-    Raises:
-        UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
-        InvalidSetting: too few seeds for a Fréchet distance.
-        FolderConflict: another process is at work in the folder.
+        device: where the network works.
     """
-    laboratories = {prompt: PortraitLaboratory(model.folder or Path(), prompt, None) for prompt in prompts}
-    made = made_images(
-        model, methods, seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
-        on_method=on_method, on_progress=on_progress,
-    )  # fmt: skip
-    found: dict[str, dict[str, Measurement]] = {}
-    for method, images in zip(methods, made, strict=True):
-        laboratory = laboratories.get(method.prompt, laboratories[prompts[0]])
-        seen = laboratory.see(images)
-        rates = {f"rate:{name}": measured_rate(shown) for name, shown in indicators(seen.attributes).items()}
-        found[method.name] = laboratory.measure(seen) | rates
-    return found
 
+    model: str = "portraits"
+    seeds: str = "0-999"
+    num_inference_steps: int = 30
+    batch_size: int = 16
+    device: str = "cpu"
 
-def made_images(
-    model: Model, methods: Sequence[Method], seeds: Sequence[int], folder: Path, *, num_inference_steps: int,
-    batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
-) -> Iterator[torch.Tensor]:  # fmt: skip
-    """The pixels of each method's images, one method after another; arguments and errors as :func:`measured_methods`."""
-    if model.folder is None or not (model.folder / CLASSIFIER).is_file():
-        raise UnsupportedModel(
-            f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
-            f"one that steerclear train has made"
-        )
-    if len(seeds) < FEWEST_FOR_FRECHET:
-        raise InvalidSetting(
-            "seeds", format_seeds(seeds), f"at least {FEWEST_FOR_FRECHET}", "fewer give no Fréchet distance"
-        )
-    done: list[str] = []
-    with working_folder(folder / "images"), keeping(lambda: done):
-        clear_partials(folder / "images")
-        for place, method in enumerate(methods):
-            if on_method is not None:
-                on_method(method, place, len(methods))
-            pictures = generate(
-                model, recipe_of(model, method, num_inference_steps), seeds, folder / "images" / method.name,
-                batch_size=batch_size, on_progress=on_progress,
-            )  # fmt: skip
-            done.append(method.name)
-            yield pixels(pictures)
+    def __post_init__(self) -> None:
+        parse_seeds(self.seeds)
 
+    def study(self, methods: Sequence[Method], negatives: tuple[str, ...] = (), scheduler: str | None = None) -> Study:
+        asked = ModelAsked(self.model, scheduler=scheduler, device=self.device)
+        seeds = parse_seeds(self.seeds)
+        return Study(MAN, negatives, tuple(methods), seeds, self.num_inference_steps, model=asked)
 
-def measured_rate(indicator: torch.Tensor) -> Measurement:
-    """The share of those of which it is true, with Wilson's interval."""
-    counted = rate(indicator)
-    return Measurement(value=counted.value, low=counted.low, high=counted.high, interval="wilson")
+    def benchmark(self, model: Model, claims: list[Claim], **other: Any) -> Benchmark:
+        settings = {"scheduler": type(model.pipe.scheduler).__name__} | other
+        return Benchmark(
+            model=model.name, model_digest=model.digest, num_inference_steps=self.num_inference_steps,
+            seeds=format_seeds(parse_seeds(self.seeds)), claims=claims, **settings,
+        )  # fmt: skip
+
+    def measured(
+        self, model: Model, study: Study, prompts: Sequence[str], folder: Path, on_stage: OnStage
+    ) -> dict[str, dict[str, Measurement]]:
+        """Every measurement, and the rate of every attribute as "rate:NAME", by the name of the method.
+
+        Args:
+            model, study: what makes the images.
+            prompts: whose true portraits a method of the same prompt is held against; methods of others, against the first's.
+            folder, on_stage: see :meth:`images`.
+
+        Raises:
+            UnsupportedModel, InvalidSetting, FolderConflict: see :meth:`images`.
+        """
+        judges = {prompt: PortraitJudge(model.folder or Path(), prompt) for prompt in prompts}
+        found: dict[str, dict[str, Measurement]] = {}
+        for method, images in self.images(model, study, folder, on_stage):
+            judge = judges.get(method.prompt, judges[prompts[0]])
+            seen = judge.see(images)
+            rates = {f"rate:{name}": rate(shown).measured() for name, shown in indicators(seen.shown).items()}
+            found[method.name] = judge.measure(seen) | rates
+        return found
+
+    def images(
+        self, model: Model, study: Study, folder: Path, on_stage: OnStage
+    ) -> Iterator[tuple[Method, torch.Tensor]]:
+        """The pixels of each method's images, one method after another.
+
+        Args:
+            model, study: what makes them.
+            folder: images go to ``images/<method>``; those that are there are not made again.
+            on_stage: called with a method's label as it begins.
+
+        Raises:
+            UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
+            InvalidSetting: too few seeds for a Fréchet distance.
+            FolderConflict: another process is at work in the folder.
+        """
+        if not has_classifier(model):
+            raise UnsupportedModel(
+                f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
+                f"one that steerclear train has made"
+            )
+        if len(study.seeds) < Frechet.fewest:
+            remedy = "fewer give no Fréchet distance"
+            raise InvalidSetting("seeds", format_seeds(study.seeds), f"at least {Frechet.fewest}", remedy)
+        recipes = {method.name: recipe_of(model, method, study.num_inference_steps) for method in study.methods}
+        progress: list[OnProgress] = []
+
+        def begin(method: Method, place: int, total: int) -> None:
+            progress.append(on_stage(method.label))
+            progress[-1](1, 1)  # full when nothing is left to make
+
+        done: list[str] = []
+        with working_folder(folder / "images"), keeping(lambda: done):
+            clear_partials(folder / "images")
+            for method, pictures in make(
+                model, study.methods, recipes, study.seeds, folder, self.batch_size, begin,
+                lambda made, total: progress[-1](made, total),
+            ):  # fmt: skip
+                done.append(method.name)
+                yield method, pixels(pictures)

@@ -1,6 +1,6 @@
 """What the shipped model can do: its fidelity, the story of the negative prompt, and its parts."""
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ from ..core.laboratory import Measurement
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
-from ..laboratories.portraits import PortraitLaboratory
+from ..laboratories.portraits import PortraitJudge
+from ..metrics.rates import rate
 from ..models.loading import Model
-from ..study.compare import Started
 from ..study.methods import Method
-from ..study.recipe import format_seeds
 from ..testbeds.portraits import attribute_rates, indicators, posterior, true_portraits
 from ..training.autoencoder import decode, encode, peak_signal_to_noise
 from ..training.data import to_pixels
-from .claims import Benchmark, Claim, at_least, at_most
-from .portraits import MAN, measured_methods, measured_rate
+from .claims import Benchmark, Claim, OnStage, at_least, at_most
+from .portraits import MAN, PortraitExperiment
 
 WITH, HAT = "portrait photo of a man with a mustache", "a woman wearing a red hat"
 CONCEPT, SCALE = "mustache", 3.0
@@ -30,44 +29,25 @@ REQUIRED = {
 }  # fmt: skip
 
 
-def benchmark_shipped(
-    model: Model, seeds: Sequence[int], folder: Path, *, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: Started | None = None, on_progress: Callable[[int, int], None] | None = None,
-) -> Benchmark:  # fmt: skip
-    """Measure the claims of the shipped model: fidelity at scale 1, the story of the negative prompt, its parts.
+@dataclass(frozen=True)
+class Shipped(PortraitExperiment):
+    """The shipped model: fidelity at scale 1, the story of the negative prompt, its parts."""
 
-    Args:
-        model: the shipped pipeline.
-        seeds: of every method.
-        folder: images go to ``images/<method>``; those that are there are not made again; writes ``shipped.json``.
-        num_inference_steps, batch_size: of every method.
-        on_method, on_progress: called as methods begin and as steps are made.
+    name = "shipped"
 
-    Raises:
-        UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
-        InvalidSetting: too few seeds for a Fréchet distance.
-    """
-    methods = [
-        Method("unguided", "unguided", MAN, (), Unguided()),
-        Method("red-hat", "a red hat", HAT, (), Unguided()),
-        Method("with-mustache", "with a mustache", WITH, (), Unguided()),
-        Method("cfg", "CFG", MAN, (), ClassifierFreeGuidance(SCALE)),
-        Method("without", "without", f"{MAN} without {CONCEPT}", (), ClassifierFreeGuidance(SCALE)),
-        Method("negative", "negative prompt", MAN, (CONCEPT,), NegativePromptGuidance(SCALE)),
-    ]  # fmt: skip
-    found = measured_methods(
-        model, methods, [MAN, HAT, WITH], seeds, folder, num_inference_steps=num_inference_steps, batch_size=batch_size,
-        on_method=on_method, on_progress=on_progress,
-    )  # fmt: skip
-    parts = _parts(model, PortraitLaboratory(model.folder or Path(), MAN, None))
-    claims = [*_fidelity(found, len(seeds)), *_story(found), *parts]
-    result = Benchmark(
-        model=model.name, model_digest=model.digest,
-        scheduler=type(model.pipe.scheduler).__name__, num_inference_steps=num_inference_steps,
-        seeds=format_seeds(seeds), claims=claims,
-    )  # fmt: skip
-    result.save(folder / "shipped.json")
-    return result
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        study = self.study([
+            Method("unguided", "unguided", MAN, (), Unguided()),
+            Method("red-hat", "a red hat", HAT, (), Unguided()),
+            Method("with-mustache", "with a mustache", WITH, (), Unguided()),
+            Method("cfg", "CFG", MAN, (), ClassifierFreeGuidance(SCALE)),
+            Method("without", "without", f"{MAN} without {CONCEPT}", (), ClassifierFreeGuidance(SCALE)),
+            Method("negative", "negative prompt", MAN, (CONCEPT,), NegativePromptGuidance(SCALE)),
+        ])  # fmt: skip
+        model = study.model.load()
+        found = self.measured(model, study, [MAN, HAT, WITH], folder, on_stage)
+        parts = _parts(model, PortraitJudge(model.folder or Path(), MAN))
+        return self.benchmark(model, [*_fidelity(found, len(study.seeds)), *_story(found), *parts])
 
 
 def _fidelity(found: dict[str, dict[str, Measurement]], images: int) -> list[Claim]:
@@ -119,7 +99,7 @@ def _story(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
+def _parts(model: Model, judge: PortraitJudge) -> list[Claim]:
     """The autoencoder's fidelity and the classifier's accuracy through it, on held-out portraits."""
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT)
     images, attributes = true_portraits("", seeds)
@@ -131,16 +111,16 @@ def _parts(model: Model, laboratory: PortraitLaboratory) -> list[Claim]:
             float(peak_signal_to_noise(images, rebuilt).mean()),
         )
     ]
-    read = laboratory.see(rebuilt).attributes
+    read = judge.see(rebuilt).shown
     for name, column in attributes.items():
         rows = attributes["hat"] == 1 if name == "hat_color" else torch.ones_like(column, dtype=torch.bool)
-        right = measured_rate((read[name] == column)[rows])
+        right = rate((read[name] == column)[rows]).measured()
         of_whom = ", on hats" if name == "hat_color" else ""
         claims.append(
             at_least(f"classifier through the autoencoder: {name} right{of_whom}", REQUIRED["classifier"], right)
         )
     men = attributes["man"] == 1
-    right = measured_rate((read[CONCEPT] == attributes[CONCEPT])[men])
+    right = rate((read[CONCEPT] == attributes[CONCEPT])[men]).measured()
     claims.append(
         at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right)
     )

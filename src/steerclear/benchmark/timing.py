@@ -8,10 +8,9 @@ import torch
 from scipy.stats import binom
 
 from ..core.laboratory import Measurement
+from .claims import OnProgress
 
 Action = Callable[[], object]
-OnProgress = Callable[[int, int], None]
-"""Called with (runs done, runs in all)."""
 
 
 def clock(device: str) -> str:
@@ -48,7 +47,7 @@ def time_ratio(
         plain, other: the actions.
         pairs: how many of each.
         device: where they work.
-        on_progress: see :data:`OnProgress`.
+        on_progress: called with (runs done, runs in all).
     """
     ratios = []
     for pair in range(-1, pairs):

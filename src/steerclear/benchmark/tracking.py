@@ -1,21 +1,18 @@
 """Whether the dynamic negative works on a scheduler: what it leaves of the concept, and what else it changes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ..core.laboratory import Measurement
-from ..laboratories.portraits import PortraitLaboratory
+from ..core.settings import finite
+from ..laboratories.portraits import PortraitJudge
 from ..metrics.estimates import bootstrap_counts, percentile_interval
-from ..models.loading import Model
-from ..study.compare import Started
 from ..study.methods import standard_methods
-from ..study.recipe import format_seeds
 from ..testbeds.portraits import shows
-from .claims import Benchmark, Claim, at_most
-from .portraits import MAN, made_images
+from .claims import Benchmark, Claim, OnStage, at_most
+from .portraits import MAN, PortraitExperiment
 
 CONCEPT = "mustache"
 METHODS = ("cfg", "negative", "dynamic-negative")
@@ -28,50 +25,47 @@ LEFT = 0.5
 """It works where it leaves at most this share of CFG's concept, and no greater a distance than the negative prompt."""
 
 
-def benchmark_tracking(
-    load: Callable[[str], Model], schedulers: Sequence[str], seeds: Sequence[int], folder: Path, *,
-    guidance_scale: float = 3.0, num_inference_steps: int = 30, batch_size: int = 16,
-    on_method: Started | None = None, on_progress: Callable[[int, int], None] | None = None,
-) -> Benchmark:  # fmt: skip
-    """Hold the dynamic negative, with its defaults, against CFG and the negative prompt on several schedulers.
+@dataclass(frozen=True)
+class Tracking(PortraitExperiment):
+    """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults.
 
     Args:
-        load: gives the model under a scheduler of this name.
-        schedulers: names as ``load`` takes them.
-        seeds: of every method.
-        folder: images go to ``<scheduler>/images/<method>``; those that are there are not made again; writes
-            ``tracking.json``, anew after each scheduler.
-        guidance_scale: of all three methods.
-        num_inference_steps, batch_size: of every method.
-        on_method, on_progress: called as methods begin and as steps are made.
-
-    Raises:
-        UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
-        InvalidSetting: too few seeds for a Fréchet distance.
+        schedulers: names, separated by commas; default: those that people use.
+        guidance_scale: of all three methods; 1 is off.
     """
-    standard = standard_methods(MAN, (CONCEPT,), guidance_scale=guidance_scale, auto_scale=1.0)
-    methods = [method for method in standard if method.name in METHODS]
-    claims: list[Claim] = []
-    for scheduler in schedulers:
-        model = load(scheduler)
-        images = made_images(
-            model, [replace(method, label=f"{scheduler}: {method.label}") for method in methods], seeds, folder / scheduler,
-            num_inference_steps=num_inference_steps, batch_size=batch_size, on_method=on_method, on_progress=on_progress,
-        )  # fmt: skip
-        made = dict(zip(METHODS, images, strict=True))
-        claims += _claims(scheduler, made, PortraitLaboratory(model.folder or Path(), MAN, CONCEPT))
-        result = Benchmark(
-            model=model.name, model_digest=model.digest, scheduler="each of the named schedulers",
-            num_inference_steps=num_inference_steps, seeds=format_seeds(seeds), claims=claims,
-        )  # fmt: skip
-        result.save(folder / "tracking.json")
-    return result
+
+    name = "tracking"
+
+    seeds: str = "0-255"
+    schedulers: str | None = None
+    guidance_scale: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        finite("guidance_scale", self.guidance_scale)
+
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        """Images go to ``<scheduler>/images/<method>``; what is found is written anew after each scheduler."""
+        names = SCHEDULERS if self.schedulers is None else tuple(name.strip() for name in self.schedulers.split(","))
+        standard = standard_methods(MAN, (CONCEPT,), guidance_scale=self.guidance_scale, auto_scale=1.0)
+        methods = [method for method in standard if method.name in METHODS]
+        claims: list[Claim] = []
+        for scheduler in names:
+            labelled = [replace(method, label=f"{scheduler}: {method.label}") for method in methods]
+            study = self.study(labelled, (CONCEPT,), scheduler)
+            model = study.model.load()
+            images = self.images(model, study, folder / scheduler, on_stage)
+            made = {method.name: pixels for method, pixels in images}
+            claims += _claims(scheduler, made, PortraitJudge(model.folder or Path(), MAN, CONCEPT))
+            found = self.benchmark(model, claims, scheduler="each of the named schedulers")
+            found.save(folder / f"{self.name}.json")
+        return found
 
 
-def _claims(scheduler: str, made: dict[str, torch.Tensor], laboratory: PortraitLaboratory) -> list[Claim]:
-    seen = {name: laboratory.see(images) for name, images in made.items()}
-    found = {name: laboratory.measure(one) for name, one in seen.items()}
-    had = shows(CONCEPT, seen["cfg"].attributes).bool()
+def _claims(scheduler: str, made: dict[str, torch.Tensor], judge: PortraitJudge) -> list[Claim]:
+    seen = {name: judge.see(images) for name, images in made.items()}
+    found = {name: judge.measure(one) for name, one in seen.items()}
+    had = shows(CONCEPT, seen["cfg"].shown).bool()
     rates = {name: found[name][CONCEPT] for name in METHODS}
     shifts = {name: found[name]["collateral_shift"] for name in METHODS}
     distances = {name: found[name]["frechet"] for name in METHODS}
@@ -112,4 +106,4 @@ def selectivity(images: torch.Tensor, reference: torch.Tensor, had: torch.Tensor
     ratios = without / with_it
     low, high = percentile_interval(ratios[ratios.isfinite()])
     value = float(change[~had].mean() / change[had].mean())
-    return Measurement(value=value, low=low, high=high, interval="bootstrap", better="lower")
+    return Measurement(value=value, low=low, high=high, interval="bootstrap")

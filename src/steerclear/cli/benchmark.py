@@ -1,12 +1,14 @@
-"""steerclear benchmark: the figures that the docs quote, measured again."""
+"""steerclear benchmark: the figures that the docs quote, measured again; one command per entry of the shelf ``benchmark``."""
 
-from collections.abc import Callable
+import inspect
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from .options import (
     BatchSize,
@@ -17,13 +19,14 @@ from .options import (
     Seeds,
     Steps,
     progress_bars,
-    show_methods,
     show_stages,
     typed_folder,
-)  # fmt: skip
+)
 from .streams import print_json
 
-app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
+SHARED = {"model": ModelName, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
+"""Options that other commands have too."""
+
 Folder = Annotated[
     Path,
     typer.Option(
@@ -31,136 +34,66 @@ Folder = Annotated[
     ),
 ]
 
-Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
-LargePairs = Annotated[
-    int,
-    typer.Option(
-        "--pairs", help="Alternating pairs of runs of the large network; of the medium one, five times.", min=1
-    ),
-]
+
+class Benchmarks(TyperGroup):
+    """The commands, looked up when they are asked for: what they import is heavy."""
+
+    @property
+    def commands(self) -> dict[str, Any]:  # type: ignore[override]  # click fills a dictionary
+        return _commands()
+
+    @commands.setter
+    def commands(self, given: object) -> None:
+        """There are none before they are looked up."""
 
 
-@app.command("shipped")
-def shipped(
-    model: ModelName = "portraits",
-    seeds: Seeds = "0-999",
-    steps: Steps = 30,
-    batch_size: BatchSize = 16,
-    device: Device = "cpu",
-    outdir: Folder = Path("out/benchmark"),
-    format: Output = Format.TEXT,
-) -> None:
-    """The shipped model: fidelity at scale 1, the story of the negative prompt, its parts."""
-    from ..benchmark.shipped import benchmark_shipped
+@cache
+def _commands() -> dict[str, Any]:
+    from ..benchmark.claims import experiments
 
-    _portraits(benchmark_shipped, model, seeds, steps, batch_size, device, outdir, format)
+    built = typer.Typer()
+    built.callback()(lambda: None)  # a group, also of a single command
+    for name, kind in experiments().items():
+        built.command(name)(_command(kind))
+    return dict(typer.main.get_group(built).commands)
 
 
-@app.command("autoguidance")
-def autoguidance(
-    model: ModelName = "portraits",
-    seeds: Seeds = "0-999",
-    steps: Steps = 30,
-    batch_size: BatchSize = 16,
-    device: Device = "cpu",
-    outdir: Folder = Path("out/benchmark"),
-    format: Output = Format.TEXT,
-) -> None:
-    """Autoguidance with the weak network that ships, against no guidance, at the best of several scales."""
-    from ..benchmark.autoguidance import benchmark_autoguidance
-
-    _portraits(benchmark_autoguidance, model, seeds, steps, batch_size, device, outdir, format)
+app = typer.Typer(cls=Benchmarks, no_args_is_help=True, help="Measure the figures that the docs quote.")
 
 
-def _portraits(
-    measure: Callable[..., Any],
-    model: str,
-    seeds: str,
-    steps: int,
-    batch_size: int,
-    device: str,
-    outdir: Path,
-    format: Format,
-) -> None:
-    """Make the images of a benchmark, with a bar a method, and show its claims."""
-    from ..models.loading import load_model
-    from ..study.recipe import parse_seeds
-
-    wanted = parse_seeds(seeds)
-    loaded = load_model(model, device=device)
-    with progress_bars() as bars:
-        on_method, on_progress = show_methods(bars)
-        result = measure(
-            loaded, wanted, outdir, num_inference_steps=steps, batch_size=batch_size,
-            on_method=on_method, on_progress=on_progress,
-        )  # fmt: skip
-    _print(result, format)
+@app.callback()
+def group() -> None:
+    """Measure the figures that the docs quote."""
 
 
-@app.command("tracking")
-def tracking(
-    model: ModelName = "portraits",
-    schedulers: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; default: those that people use.")
-    ] = None,
-    seeds: Seeds = "0-255",
-    steps: Steps = 30,
-    guidance_scale: Annotated[float, typer.Option(help="Of all three methods; 1 is off.")] = 3.0,
-    batch_size: BatchSize = 16,
-    device: Device = "cpu",
-    outdir: Folder = Path("out/benchmark"),
-    format: Output = Format.TEXT,
-) -> None:
-    """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults."""
-    from ..benchmark.tracking import SCHEDULERS, benchmark_tracking
-    from ..models.loading import load_model
-    from ..study.recipe import parse_seeds
+def _command(kind: type[Any]) -> Any:
+    """The command of a benchmark: an option for each of its settings."""
+    from ..telling.guidance_docs import documentation
 
-    names = SCHEDULERS if schedulers is None else tuple(name.strip() for name in schedulers.split(","))
-    with progress_bars() as bars:
-        on_method, on_progress = show_methods(bars)
-        result = benchmark_tracking(
-            lambda name: load_model(model, device=device, scheduler=name), names, parse_seeds(seeds), outdir,
-            guidance_scale=guidance_scale, num_inference_steps=steps, batch_size=batch_size, on_method=on_method,
-            on_progress=on_progress,
-        )  # fmt: skip
-    _print(result, format)
+    page = documentation(kind)
 
+    def command(outdir: Path, format: Format, **settings: Any) -> None:
+        experiment = kind(**settings)
+        with progress_bars() as bars:
+            result = experiment.run(outdir, show_stages(bars))
+        _print(result, format)
 
-@app.command("overhead")
-def overhead(
-    model: ModelName = "portraits",
-    pairs: Pairs = 31,
-    outdir: Folder = Path("out/benchmark"),
-    format: Output = Format.TEXT,
-) -> None:
-    """Time of steering with CFG against the plain pipeline, in one process."""
-    from ..benchmark.overhead import benchmark_overhead
-    from ..models.loading import load_model
-
-    loaded = load_model(model)
-    with progress_bars() as bars:
-        result = benchmark_overhead(loaded, outdir, pairs=pairs, on_progress=show_stages(bars)("time, in turns"))
-    _print(result, format)
-
-
-@app.command("bridge")
-def bridge(
-    pairs: LargePairs = 9,
-    memory_runs: Annotated[int, typer.Option(help="Fresh processes for the memory of each way.", min=1)] = 3,
-    device: Device = "cpu",
-    outdir: Folder = Path("out/benchmark"),
-    format: Output = Format.TEXT,
-) -> None:
-    """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
-    what is left behind. Needs 8 GiB of memory."""
-    from ..benchmark.bridge import benchmark_bridge
-
-    with progress_bars() as bars:
-        result = benchmark_bridge(
-            outdir, pairs=pairs, memory_runs=memory_runs, device=device, on_stage=show_stages(bars)
-        )
-    _print(result, format)
+    options = []
+    for name, _, meaning in page.parameters:
+        own = Annotated[
+            kind.types()[name], typer.Option(f"--{name.replace('_', '-')}", help=meaning[:1].upper() + meaning[1:])
+        ]
+        options.append((name, SHARED.get(name, own), getattr(kind, name)))
+    options += [("outdir", Folder, Path("out/benchmark")), ("format", Output, Format.TEXT)]
+    parameter = inspect.Parameter
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=option)
+            for name, option, default in options
+        ]
+    )
+    command.__doc__ = page.summary
+    return command
 
 
 def _print(result: Any, format: Format) -> None:

@@ -43,7 +43,13 @@ def command(
     steps: OptionalSteps = None,
     guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
     auto_scale: Annotated[float, typer.Option(help="Of autoguidance; 1 is off.")] = 2.0,
-    methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Names, separated by commas; any guidance, with settings as cfg:guidance_scale=5, works."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Who says what the images show; none: nobody; default: the first that can.")
+    ] = None,
     height: Height = None,
     width: Width = None,
     scheduler: SchedulerName = None,
@@ -60,32 +66,34 @@ def command(
 
     Writes report.html, its figures, results.json and every image into the folder.
     """
+    from ..core.parsing import split_methods
     from ..core.saving import stays_if_unwritable
-    from ..models.loading import asked_to_load, load_model
-    from ..study.compare import Question, asked_of, check_question, compare, repeat_command
+    from ..models.loading import asked_to_load
     from ..study.folders import default_folder, refuse_early
+    from ..study.notes import repeat_command
     from ..study.recipe import parse_seeds
+    from ..study.run import asked_of, question_of, run
+    from ..study.study import ModelAsked, comparison
     from ..telling.report import REPORT_FILE, write_figures, write_report
     from ..telling.table import terminal_tables
 
-    question = Question(
+    study = comparison(
         prompt, tuple(negative_prompt or ()), parse_seeds((QUICK_SEEDS if quick else DEFAULT_SEEDS) if seeds is None else seeds),
-        (QUICK_STEPS if quick else DEFAULT_STEPS) if steps is None else steps,
-        guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
-        height, width,
+        (QUICK_STEPS if quick else DEFAULT_STEPS) if steps is None else steps, guidance_scale, auto_scale,
+        None if methods is None else split_methods(methods), height, width, judge=judge,
+        model=ModelAsked(model, () if weak is None else (("weak", weak),), tuple(lora or ()), scheduler, dtype, device, offload),
     )  # fmt: skip
-    question = check_question(question)
-    asked = asked_of(question)
     loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
-    folder = outdir or default_folder("compare", [question.prompt, *question.negative_prompts], asked | loading)
+    asked = asked_of(study)
+    scales = {"guidance_scale": guidance_scale, "auto_scale": auto_scale}
+    texts = [study.prompt, *study.negative_prompts]
+    folder = outdir or default_folder("compare", texts, question_of(study) | scales | loading)
     refuse_early(folder, asked)
-    loaded = load_model(
-        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
-    )
+    loaded = study.model.load()
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)
-        results = compare(
-            loaded, question, folder, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
+        results = run(
+            study, folder, model=loaded, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
     with stays_if_unwritable(folder / REPORT_FILE):

@@ -1,6 +1,7 @@
 """steerclear generate: images of one prompt under one guidance."""
 
 import json
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from .options import (
     Width,
     console,
     progress_bars,
+    show_methods,
 )  # fmt: skip
 from .streams import print_json
 
@@ -60,30 +62,26 @@ def command(
 ) -> None:
     """Make images; running again makes only those that are missing."""
     from ..bridges.diffusers.asking import takes_classes
-    from ..models.loading import asked_to_load, load_model
-    from ..study.compare import recipe_of
-    from ..study.folders import default_folder, refuse_early, run_folder
-    from ..study.generate import check_recipe, generate, warn_of_idle_networks
+    from ..models.loading import asked_to_load
+    from ..study.folders import default_folder, refuse_early
     from ..study.guidance_settings import build_guidance, first_that_takes
     from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
-    from ..study.recipe import checked_prompt, parse_seeds
+    from ..study.recipe import parse_seeds
+    from ..study.run import images_of, question_of
+    from ..study.study import ModelAsked, Study, checked_negatives
 
-    negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
+    negatives = checked_negatives(negative_prompt or ())
     names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)
     built = first_that_takes(names, guidance_scale, set or [])
-    wanted = parse_seeds(seeds)
-    text = checked_prompt("prompt", prompt)
-    asked = {
-        "command": "generate", "prompt": text, "negative_prompts": list(negatives), "num_inference_steps": steps,
-        "height": height, "width": width,
-    }  # fmt: skip
-    loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
-    chosen = asked | loading | {"guidance": built.to_config()}
-    folder = outdir or default_folder("generate", [text, *negatives], chosen)
+    networks = () if weak is None else (("weak", weak),)
+    asked_model = ModelAsked(model, networks, tuple(lora or ()), scheduler, dtype, device, offload)
+    study = Study(prompt, negatives, (Method(built.name, built.name, prompt, negatives, built),), parse_seeds(seeds),
+                  steps, height, width, model=asked_model)  # fmt: skip
+    asked = question_of(study, "generate")
+    chosen = asked | asked_to_load(model, weak, lora or [], scheduler, dtype) | {"guidance": built.to_config()}
+    folder = outdir or default_folder("generate", [study.prompt, *negatives], chosen)
     refuse_early(folder, asked)
-    loaded = load_model(
-        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
-    )
+    loaded = study.model.load()
     if guidance is None and negatives:
         if takes_classes(loaded.pipe):
             built = build_guidance(WITH_NEGATIVE[-1], guidance_scale, set or [])
@@ -91,16 +89,13 @@ def command(
         console().print(said, markup=False, soft_wrap=True)
     for note in unmeasured(loaded.pipe.scheduler, built):
         console().print(f"note: {note}", markup=False, soft_wrap=True)
-    recipe = recipe_of(loaded, Method(built.name, built.name, text, negatives, built), steps, height, width)
-    check_recipe(loaded, recipe)
-    warn_of_idle_networks(loaded, [recipe])
-    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
-        task = bars.add_task("images", total=None)
-        pictures = generate(
-            loaded, recipe, wanted, folder, batch_size=batch_size,
-            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+    method = Method(built.name, built.name, study.prompt, negatives, built)
+    with progress_bars() as bars:
+        on_method, on_progress = show_methods(bars)
+        recipe, pictures = images_of(
+            replace(study, methods=(method,)), folder, model=loaded, batch_size=batch_size, on_method=on_method,
+            on_progress=on_progress,
         )  # fmt: skip
-        bars.update(task, total=1, completed=1)
     if format is Format.JSON:
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))

@@ -11,6 +11,9 @@ from torch import Tensor
 from .settings import Configurable
 from .shelf import entries
 
+Role = Literal["concept", "rate", "score", "cost"]
+Better = Literal["lower", "higher", "truth"]
+
 UNSURE = (0.2, 0.8)
 """Between these probabilities a laboratory is unsure whether a concept is in an image."""
 
@@ -27,7 +30,6 @@ class Measurement(Frozen):
         low, high: 95 % interval; None where there is none, as of fewer than eight images.
         interval: how the interval was made, or None.
         truth: what a perfect answer to the question would give, where it is known.
-        better: which way is good, or None when the number only describes.
         uncorrected: the same number before what chance adds to it was taken off; None where nothing was.
         by_chance: what as many true images would show of ``uncorrected`` on average.
     """
@@ -37,18 +39,32 @@ class Measurement(Frozen):
     high: float | None = None
     interval: Literal["wilson", "bootstrap", "jackknife"] | None = None
     truth: float | None = None
-    better: Literal["lower", "higher", "truth"] | None = None
     uncorrected: float | None = None
     by_chance: float | None = None
 
 
 class Column(Frozen):
-    """One measurement's name for people, what it means, and its unit."""
+    """What one number of every method is.
+
+    Attributes:
+        name: unique key.
+        label: for people.
+        meaning: in words.
+        percent: whether it is a share, in [0, 1], that people read as a percentage.
+        role: "concept": how often something shows that the negative prompts name; "rate": how often something else shows;
+            "score": a statistic of the set; "cost": what it took.
+        better: which way is good ("truth": nearer to it); None when the number only describes.
+        side_effect: whether it says how far everything but the concept moved. The first such column that was measured is
+            the number that a summary quotes.
+    """
 
     name: str
     label: str
     meaning: str
     percent: bool = False
+    role: Role
+    better: Better | None = None
+    side_effect: bool = False
 
 
 class Judged(Protocol):
@@ -83,9 +99,9 @@ class Seen:
     """What a judge sees in a set of images.
 
     Attributes:
-        shown: integers by attribute or concept, ``[n]``.
+        shown: integers by attribute or concept, ``[n]``. What a column of the role "concept" or "rate" counts has its name.
         probabilities: how sure the judge is that a concept is there, by concept, ``[n]``, in [0, 1].
-        features: feature vectors, ``[n, d]``; None where the judge has none.
+        features: feature vectors, ``[n, width]``; None where the judge has none.
     """
 
     shown: dict[str, Tensor]
@@ -96,8 +112,10 @@ class Seen:
 class Judge(ABC):
     """A laboratory at one question."""
 
-    target: str | None = None
-    """In words, what the images are compared with; None without a known truth."""
+    @property
+    def target(self) -> str | None:
+        """In words, what the images are compared with; None without a known truth."""
+        return None
 
     @abstractmethod
     def columns(self) -> list[Column]:
@@ -109,14 +127,10 @@ class Judge(ABC):
 
     @abstractmethod
     def measure(self, seen: Seen) -> dict[str, Measurement]:
-        """A number per column, for one set of images."""
+        """A number per column, for one set of images; columns that need more images are left out."""
 
-    def prior(self, negative_prompt: str) -> float:
-        """How often the concept shows without guidance, in (0, 1); 0.5 where nobody knows."""
-        return 0.5
-
-    def notes(self) -> list[str]:
-        """What a reader of the measurements should know."""
+    def notes(self, images: int) -> list[str]:
+        """What a reader of the measurements of so many images per method should know, in sentences."""
         return []
 
 
@@ -133,7 +147,7 @@ class Laboratory(Configurable, ABC):
 
     @abstractmethod
     def refuses(self, model: Judged, asked: Asked) -> str | None:
-        """Why images of this model cannot be judged on this question; None where they can."""
+        """Why images of this model cannot be judged on this question, as a clause; None where they can."""
 
     @abstractmethod
     def judge(self, model: Judged, asked: Asked) -> Judge:
@@ -142,6 +156,13 @@ class Laboratory(Configurable, ABC):
         Raises:
             UnsupportedModel: what the judge needs is damaged; said before an image is made.
         """
+
+    def prior(self, model: Judged, prompt: str, negative_prompt: str) -> float | None:
+        """How often this model shows the concept without guidance, in (0, 1); None where the laboratory does not know.
+
+        It is asked of all laboratories, whoever judges the images, so that the choice of a judge changes no image.
+        """
+        return None
 
 
 def laboratories() -> dict[str, type[Laboratory]]:

@@ -53,23 +53,48 @@ def parse_part(text: str, base: type[Configurable], assignments: Sequence[str] =
     >>> parse_part("interval(inner=cfg(guidance_scale=4), stop=0.5)", Guidance, ["inner.guidance_rescale=0.7"]).inner
     ClassifierFreeGuidance(guidance_scale=4.0, guidance_rescale=0.7)
     """
+    name, settings = name_and_settings(text, base.kind)
+    cls = find(base.shelf, base.contract(), name)
+    return _built(cls, {}, _tree([*_pairs(cls, settings), *assignments]))
+
+
+def name_and_settings(text: str, what: str) -> tuple[str, str]:
+    """The two halves of what :func:`parse_part` takes; ``what`` says what it is, for the errors.
+
+    >>> name_and_settings("interval(inner=cfg, stop=0.5)", "guidance"), name_and_settings("cfg", "guidance")
+    (('interval', 'inner=cfg, stop=0.5'), ('cfg', ''))
+    """
     name, sign, settings = _split_name(text.strip())
     if sign == "(":
         if not settings.endswith(")"):
-            allowed = "a name, or name(key=value, key=value)"
-            raise InvalidSetting(base.kind, text, allowed, "close the parenthesis")
+            raise InvalidSetting(what, text, "a name, or name(key=value, key=value)", "close the parenthesis")
         settings = settings[:-1]
     depth = 1 + len(re.findall("[:(]", settings))
     if sign and depth > MOST_NESTED:
         raise InvalidSetting(f"the depth of {name}", depth, f"at most {MOST_NESTED} parts inside one another")
-    cls = find(base.shelf, base.contract(), name)
+    return name or text.strip(), settings
+
+
+def changed_by(part: Configurable, settings: str) -> Any:
+    """A part with some of its settings replaced by what is typed; errors as :func:`parse_part`.
+
+    >>> from steerclear.core.guidance import Guidance
+    >>> changed_by(parse_part("cfg:4", Guidance), "guidance_rescale=0.7")
+    ClassifierFreeGuidance(guidance_scale=4.0, guidance_rescale=0.7)
+    """
+    own = {name: getattr(part, name) for name in part.parameters()}
+    return _built(type(part), own, _tree(_pairs(type(part), settings)))
+
+
+def _pairs(cls: type[Configurable], settings: str) -> list[str]:
+    """ "4, b=2" -> ["a=4", "b=2"], where a is the first setting of the class."""
     pairs = _split_at(settings, lambda pair, rest: KEY.match(rest) is not None) if settings.strip() else []
     if pairs and not KEY.match(pairs[0]):
         first = next((name for name, field in cls.parameters().items() if field.init), None)
         if first is None:
             raise UnknownName(f"parameter of {cls.name}", pairs[0], ())
         pairs[0] = f"{first}={pairs[0]}"
-    return _built(cls, {}, _tree([*pairs, *assignments]))
+    return pairs
 
 
 def is_part(text: str, base: type[Configurable]) -> bool:

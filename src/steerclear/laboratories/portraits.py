@@ -1,21 +1,18 @@
-"""Statistics of finished images: what they show, and how far they are from the truth."""
+"""The portraits' laboratory: what cartoon portraits show, and how far they are from the exact truth of their world."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
-from ..core.errors import SteerclearError
-from ..core.laboratory import Column, Measurement
-from ..metrics.collateral import collateral_shift
-from ..metrics.diversity import mean_pairwise_distance
-from ..metrics.frechet import frechet_estimate
-from ..metrics.precision_recall import precision_recall
+from ..core.errors import SteerclearError, in_words_of
+from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen
+from ..core.metric import Compared, metrics
+from ..metrics.estimates import INTERVAL_NEEDS
 from ..metrics.rates import rate
 from ..testbeds.portraits import (
+    SIZE,
     attribute_rates,
     concept_probability,
     indicators,
@@ -24,34 +21,65 @@ from ..testbeds.portraits import (
     shows,
     true_portraits,
 )
-from .measured import measured
 from .portrait_classifier import CLASSIFIER, PortraitClassifier, read
 
-NEIGHBOURS = 3
-FEWEST_FOR_FRECHET = 48
 REFERENCE_PORTRAITS = 2000
 REFERENCE_SEEDS = 3_000_000_000
-FLOOR_SEEDS = 3_500_000_000
+PERFECT_SEEDS = 3_500_000_000
 SHOWN_ATTRIBUTES = ("man", "mustache", "beard", "glasses", "hat", "smile")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was read off a set of images.
+class Portraits(Laboratory):
+    """Portraits by a model that has their attribute classifier beside it, held against the exact truth of their world."""
 
-    Attributes:
-        attributes: integers by attribute, ``[n]``.
-        features: the classifier's feature vectors, ``[n, 128]``.
-        probabilities: how sure the classifier is, by attribute: ``[n]`` of "yes", or ``[n, levels]``.
-    """
+    name = "portraits"
 
-    attributes: dict[str, Tensor]
-    features: Tensor
-    probabilities: dict[str, Tensor]
+    def refuses(self, model: Judged, asked: Asked) -> str | None:
+        if not has_classifier(model):
+            return "this model ships no attribute classifier and its truth is not known"
+        if {asked.height, asked.width} <= {None, SIZE}:
+            return None
+        leave_out = in_words_of("height and width", "--height and --width")
+        return f"the classifier of this model sees images of {SIZE} x {SIZE} alone; leave out {leave_out} to measure"
+
+    def judge(self, model: Judged, asked: Asked) -> "PortraitJudge":
+        assert model.folder is not None  # it is not refused
+        judge = PortraitJudge(model.folder, asked.prompt, ", ".join(asked.negative_prompts) or None)
+        _ = judge.classifier
+        return judge
+
+    def prior(self, model: Judged, prompt: str, negative_prompt: str) -> float | None:
+        """How often a concept is in true portraits of the prompt (the commonest one), kept between 0.05 and 0.95."""
+        if not has_classifier(model):
+            return None
+        try:
+            attributes, probability = posterior(prompt)
+        except SteerclearError:
+            return None
+        rates = [float(probability[shows(concept, attributes)].sum()) for concept in concepts_in(negative_prompt)]
+        return min(0.95, max(0.05, max(rates))) if rates else None
+
+
+def has_classifier(model: Judged) -> bool:
+    return model.folder is not None and (model.folder / CLASSIFIER).is_file()
+
+
+def concepts_in(text: str) -> tuple[str, ...]:
+    """The concepts between the commas of a text that this world knows: "mustache", "red hat"."""
+    known = []
+    for part in (part.strip() for part in text.split(",")):
+        try:
+            wish = read_prompt(part)
+        except SteerclearError:
+            continue
+        if not wish.unknown and (wish.mentions.values or wish.man is not None):
+            known.append(part)
+    return tuple(dict.fromkeys(known))
 
 
 @dataclass(frozen=True)
-class PortraitLaboratory:
+class PortraitJudge(Judge):
     """Measures images of the portraits' world against its exact truth.
 
     Args:
@@ -62,22 +90,24 @@ class PortraitLaboratory:
 
     folder: Path
     prompt: str
-    negative: str | None
-    notes: list[str] = field(default_factory=list)
-    _seen_true: dict[range, Seen] = field(default_factory=dict, repr=False)
+    negative: str | None = None
+    _features: dict[range, Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def classifier(self) -> PortraitClassifier:
         return PortraitClassifier.load(self.folder / CLASSIFIER)
 
     @cached_property
+    def _truth_or_why_not(self) -> tuple[dict[str, float] | None, str]:
+        try:
+            return attribute_rates(self.prompt, without=self.negative), ""
+        except SteerclearError as error:
+            return None, f"No exact truth: {error}"
+
+    @property
     def truth(self) -> dict[str, float] | None:
         """Exact rates of the target; None when the prompt speaks of what this world does not know."""
-        try:
-            return attribute_rates(self.prompt, without=self.negative)
-        except SteerclearError as error:
-            self.notes.append(f"No exact truth: {error}")
-            return None
+        return self._truth_or_why_not[0]
 
     @property
     def target(self) -> str | None:
@@ -87,17 +117,8 @@ class PortraitLaboratory:
 
     @cached_property
     def concepts(self) -> tuple[str, ...]:
-        """The concepts that the negative prompt names and this world knows: "mustache", "red hat"."""
-        parts = [] if self.negative is None else [part.strip() for part in self.negative.split(",")]
-        known = []
-        for part in parts:
-            try:
-                wish = read_prompt(part)
-            except SteerclearError:
-                continue
-            if not wish.unknown and (wish.mentions.values or wish.man is not None):
-                known.append(part)
-        return tuple(dict.fromkeys(known))
+        """The concepts that the negative prompt names and this world knows."""
+        return concepts_in(self.negative or "")
 
     @cached_property
     def _named(self) -> tuple[str, ...]:
@@ -113,102 +134,55 @@ class PortraitLaboratory:
     def _others(self) -> tuple[str, ...]:
         return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
 
-    def prior(self) -> float:
-        """How often a concept is in true portraits of the prompt (the commonest one), kept between 0.05 and 0.95."""
-        try:
-            attributes, probability = posterior(self.prompt)
-        except SteerclearError:
-            return 0.5
-        rates = [float(probability[shows(concept, attributes)].sum()) for concept in self.concepts]
-        return min(0.95, max(0.05, max(rates, default=0.5)))
+    def columns(self) -> list[Column]:
+        def share(name: str, role: Role, better: Better) -> Column:
+            meaning = f"share of images in which the classifier sees: {name}"
+            return Column(
+                name=name, label=name, meaning=meaning, percent=True, role=role, better=better if known else None
+            )
+
+        known = self.truth is not None
+        concepts = [share(name, "concept", "lower") for name in self.concepts]
+        others = [share(name, "rate", "truth") for name in self._others]
+        return concepts + others + [metric.column() for metric in metrics() if known]
 
     def see(self, images: Tensor) -> Seen:
-        return Seen(*read(self.classifier, images))
-
-    def _true(self, first_seed: int, count: int) -> Seen:
-        """True portraits of the target: the same ones for every method."""
-        seeds = range(first_seed, first_seed + count)
-        if seeds not in self._seen_true:
-            images, _ = true_portraits(self.prompt, seeds, without=self.negative)
-            self._seen_true[seeds] = self.see(images)
-        return self._seen_true[seeds]
-
-    def columns(self) -> list[Column]:
-        """What is measured, in order: the concept first."""
-        columns = [
-            Column(name=name, label=name, percent=True, meaning=f"share of images in which the classifier sees: {name}")
-            for name in (*self.concepts, *self._others)
-        ]  # fmt: skip
-        if self.truth is None:
-            return columns
-        return [
-            *columns,
-            Column(name="collateral_shift", label="collateral shift", percent=True,
-                   meaning="mean absolute difference of all other attributes' rates from the exact truth, less what as many "
-                           "true portraits would show by chance; where the interval reaches 0, chance may be all of it"),
-            Column(name="frechet", label="Fréchet distance",
-                   meaning="distance of feature means and covariances to true portraits of the target, bias removed"),
-            Column(name="precision", label="precision", percent=True,
-                   meaning="share of images that lie among true portraits of the target"),
-            Column(name="recall", label="recall", percent=True,
-                   meaning="share of true portraits of the target that lie among the images"),
-            Column(name="diversity", label="diversity", meaning="mean distance of two images in feature space"),
-        ]  # fmt: skip
-
-    def shown(self, seen: Seen) -> dict[str, Tensor]:
-        """What each image shows: every attribute, and yes or no for each concept ("red hat")."""
-        return seen.attributes | {name: shows(name, seen.attributes) for name in self.concepts}
-
-    def sure(self, seen: Seen) -> dict[str, Tensor]:
-        """How sure the classifier is of each concept in each image: probabilities, ``[n]``."""
-        return {name: concept_probability(name, seen.probabilities) for name in self.concepts}
+        attributes, features, sure = read(self.classifier, images)
+        concepts = {name: shows(name, attributes) for name in self.concepts if name not in attributes}
+        probabilities = {name: concept_probability(name, sure) for name in self.concepts}
+        return Seen(attributes | concepts, probabilities, features)
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
-        """All columns for one set of images."""
-        shown = indicators(seen.attributes)
-        found = {name: self._rate(shows(name, seen.attributes), 0.0, "lower") for name in self.concepts}
-        for name in self._others:
-            found[name] = self._rate(shown[name], None if self.truth is None else self.truth[name], "truth")
-        if self.truth is not None:
-            found["collateral_shift"] = self._collateral(shown, self.truth)
-            found |= self._against_reference(seen.features)
-        return found
+        shown, truth = indicators(seen.shown), self.truth or {}
+        found = {
+            name: rate(shows(name, seen.shown)).measured(None if self.truth is None else 0.0) for name in self.concepts
+        }
+        found |= {name: rate(shown[name]).measured(truth.get(name)) for name in self._others}
+        if self.truth is None:
+            return found
+        assert seen.features is not None  # of every judge of portraits
+        count = len(seen.features)
+        reference = self._true(REFERENCE_SEEDS, max(REFERENCE_PORTRAITS, count))
+        images = Compared(seen.features, reference, self._true(PERFECT_SEEDS, count), shown, truth, self._named)
+        return found | {metric.name: metric.measure(images) for metric in metrics() if count >= metric.fewest}
 
-    def _rate(self, indicator: Tensor, truth: float | None, better: Literal["lower", "truth"]) -> Measurement:
-        seen = rate(indicator)
-        known = self.truth is not None
-        return Measurement(
-            value=seen.value, low=seen.low, high=seen.high, interval="wilson",
-            truth=truth if known else None, better=better if known else None,
-        )  # fmt: skip
+    def _true(self, first_seed: int, count: int) -> Tensor:
+        """Features of true portraits of the target: the same ones for every method."""
+        seeds = range(first_seed, first_seed + count)
+        if seeds not in self._features:
+            images, _ = true_portraits(self.prompt, seeds, without=self.negative)
+            self._features[seeds] = read(self.classifier, images)[1]
+        return self._features[seeds]
 
-    def _collateral(self, shown: Mapping[str, Tensor], truth: Mapping[str, float]) -> Measurement:
-        shift = collateral_shift(shown, truth, exclude=self._named)
-        corrected = measured(shift.excess, "bootstrap", truth=0.0, better="lower")
-        return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})
-
-    def _against_reference(self, features: Tensor) -> dict[str, Measurement]:
-        """Fréchet distance, precision, recall and diversity; each with what as many true portraits would give."""
-        count = len(features)
-        floor = self._true(FLOOR_SEEDS, count).features
-        reference = self._true(REFERENCE_SEEDS, max(REFERENCE_PORTRAITS, count)).features
-        same_number = reference[:count]
-        found: dict[str, Measurement] = {}
-        if count >= FEWEST_FOR_FRECHET:  # below, the bias cannot be removed and the number would mislead
-            distance = frechet_estimate(features, reference)
-            perfect = frechet_estimate(floor, reference)
-            found["frechet"] = measured(distance, "jackknife", truth=perfect.value, better="lower")
-        if count > NEIGHBOURS:
-            ours, perfect_both = precision_recall(same_number, features), precision_recall(same_number, floor)
-            for name in ("precision", "recall"):
-                value, perfect_value = getattr(ours, name), getattr(perfect_both, name)
-                found[name] = Measurement(
-                    value=value.value, low=value.low, high=value.high, interval="wilson",
-                    truth=perfect_value.value, better="higher",
-                )  # fmt: skip
-        if count > 1:
-            spread = mean_pairwise_distance(features)
-            found["diversity"] = measured(
-                spread, "jackknife", truth=mean_pairwise_distance(floor).value, better="truth"
+    def notes(self, images: int) -> list[str]:
+        why_not = self._truth_or_why_not[1]
+        notes = [why_not] if why_not else []
+        notes += [
+            f"The {metric.label} is left out: it needs at least {metric.fewest} images."
+            for metric in metrics() if images < metric.fewest and not why_not
+        ]  # fmt: skip
+        if images < INTERVAL_NEEDS:
+            notes.append(
+                f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
             )
-        return found
+        return notes

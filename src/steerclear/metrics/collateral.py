@@ -34,6 +34,8 @@ from scipy.stats import binom, foldnorm
 from torch import Tensor
 
 from ..core.errors import TooFewSamples, UnfitFeatures
+from ..core.laboratory import Measurement
+from ..core.metric import Compared, Metric
 from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
 
 BALANCE = 0.75
@@ -109,6 +111,48 @@ def _unseen_variance(rates: Tensor, total: int) -> Tensor:
     return ((more * (1 - more) - rates * (1 - rates)) / total).clamp(min=0)
 
 
+def _chosen(
+    shown: Mapping[str, Tensor], truth: Mapping[str, float], exclude: str | Iterable[str]
+) -> tuple[list[str], Tensor]:
+    """The names that count, and which of them each image shows, ``[n, names]``; errors as :func:`collateral_shift`."""
+    excluded = {exclude} if isinstance(exclude, str) else set(exclude)
+    known = set(truth) | set(_groups(truth))
+    if excluded - known:
+        raise UnfitFeatures(f"cannot exclude {sorted(excluded - known)}: the truth names {', '.join(sorted(known))}")
+    names = [name for name in truth if name not in excluded and name.partition(":")[0] not in excluded]
+    if not names:
+        raise UnfitFeatures("nothing is left to measure: every attribute is excluded; exclude the concept alone")
+    missing = [name for name in names if name not in shown]
+    if missing:
+        raise UnfitFeatures(f"the images were not read for {', '.join(missing)}; they were for {', '.join(shown)}")
+    lengths = {len(shown[name]) for name in names}
+    if len(lengths) > 1:
+        raise UnfitFeatures(f"the attributes were read in differing numbers of images: {sorted(lengths)}")
+    if lengths == {0}:
+        raise TooFewSamples("the collateral shift", 0, 1, "images")
+    images = torch.stack([shown[name].double() for name in names], 1)
+    if not ((images == 0) | (images == 1)).all():
+        raise UnfitFeatures("the collateral shift takes 0 or 1 for each attribute of an image; compare levels first")
+    return names, images
+
+
+class _Distance:
+    """The distance of rates from the truth over all attributes: as it is, and less what chance adds."""
+
+    def __init__(self, names: list[str], truth: Tensor, total: int) -> None:
+        self.groups = _groups(names)
+        self.share = 1 / (2 * len(self.groups))
+        chances = [_chance(total, abs(rate)) for rate in self.parts(truth).tolist()]
+        self.deviation, self.expected, self.fading = torch.tensor(chances, dtype=torch.float64).T
+
+    def parts(self, rates: Tensor) -> Tensor:
+        return torch.cat([_parts(rates, columns) for columns in self.groups.values()], -1)
+
+    def corrected(self, difference: Tensor) -> Tensor:
+        fade = torch.exp(-(difference / self.deviation.clamp(min=1e-300)).square()) / self.fading
+        return self.share * (difference.abs() - BALANCE * self.expected * fade).sum(-1)
+
+
 def collateral_shift(
     shown: Mapping[str, Tensor],
     truth: Mapping[str, float],
@@ -149,53 +193,45 @@ def collateral_shift(
     >>> collateral_shift(images, {"hat": 0.25, "glasses": 0.25}, exclude="glasses").value
     0.0
     """
-    excluded = {exclude} if isinstance(exclude, str) else set(exclude)
-    known = set(truth) | set(_groups(truth))
-    if excluded - known:
-        raise UnfitFeatures(f"cannot exclude {sorted(excluded - known)}: the truth names {', '.join(sorted(known))}")
-    names = [name for name in truth if name not in excluded and name.partition(":")[0] not in excluded]
-    if not names:
-        raise UnfitFeatures("nothing is left to measure: every attribute is excluded; exclude the concept alone")
-    missing = [name for name in names if name not in shown]
-    if missing:
-        raise UnfitFeatures(f"the images were not read for {', '.join(missing)}; they were for {', '.join(shown)}")
-    lengths = {len(shown[name]) for name in names}
-    if len(lengths) > 1:
-        raise UnfitFeatures(f"the attributes were read in differing numbers of images: {sorted(lengths)}")
-    total = lengths.pop()
-    if total == 0:
-        raise TooFewSamples("the collateral shift", 0, 1, "images")
-    images = torch.stack([shown[name].double() for name in names], 1)
-    if not ((images == 0) | (images == 1)).all():
-        raise UnfitFeatures("the collateral shift takes 0 or 1 for each attribute of an image; compare levels first")
-
-    exact = torch.tensor([truth[name] for name in names], dtype=torch.float64)
-    groups = _groups(names)
-    share = 1 / (2 * len(groups))
-
-    def parts(rates: Tensor) -> Tensor:
-        return torch.cat([_parts(rates, columns) for columns in groups.values()], -1)
-
-    chances = torch.tensor([_chance(total, abs(rate)) for rate in parts(exact).tolist()], dtype=torch.float64)
-    deviation, expected, fading = chances.T
-
-    def corrected(difference: Tensor) -> Tensor:
-        fade = torch.exp(-(difference / deviation.clamp(min=1e-300)).square()) / fading
-        return share * (difference.abs() - BALANCE * expected * fade).sum(-1)
-
+    names, images = _chosen(shown, truth, exclude)
+    total, exact = len(images), torch.tensor([truth[name] for name in names], dtype=torch.float64)
+    distance = _Distance(names, exact, total)
+    parts, share, corrected = distance.parts, distance.share, distance.corrected
     difference = images.mean(0) - exact
     again = parts(bootstrap_counts(total, resamples, seed) @ images / total - exact)
     value, resampled = float(share * parts(difference).abs().sum()), share * again.abs().sum(-1)
-    floor, by_attribute = (
-        float(share * expected.sum()),
-        {name: float(_parts(difference, columns).abs().sum()) / 2 for name, columns in groups.items()},
-    )
+    floor = float(share * distance.expected.sum())
+    columns = distance.groups.items()
+    by_attribute = {name: float(_parts(difference, own).abs().sum()) / 2 for name, own in columns}
     estimate = max(0.0, float(corrected(parts(difference))))
     if total < INTERVAL_NEEDS:
         return CollateralShift(value, None, None, floor, Estimate(estimate, None, None), by_attribute)
     low, high = percentile_interval(resampled - (resampled.mean() - value), level)
     unseen = 2 * share**2 * _unseen_variance(parts(images.mean(0)).abs(), total).sum()
-    bias, error = LARGEST_BIAS * float(share * deviation.sum()), math.sqrt(float(corrected(again).var() + unseen))
+    bias, error = (
+        LARGEST_BIAS * float(share * distance.deviation.sum()),
+        math.sqrt(float(corrected(again).var() + unseen)),
+    )
     reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
     excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
     return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)
+
+
+@dataclass(frozen=True)
+class Collateral(Metric):
+    """How far everything but the concept moved: the corrected :func:`collateral_shift`."""
+
+    name = "collateral_shift"
+    label = "collateral shift"
+    meaning = (
+        "mean absolute difference of all other attributes' rates from the exact truth, less what as many "
+        "true images would show by chance; where the interval reaches 0, chance may be all of it"
+    )
+    better = "lower"
+    percent = True
+    side_effect = True
+
+    def measure(self, images: Compared) -> Measurement:
+        shift = collateral_shift(images.shown, images.truth, exclude=images.concept)
+        corrected = shift.excess.measured("bootstrap", truth=0.0)
+        return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})

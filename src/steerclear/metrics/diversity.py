@@ -1,11 +1,14 @@
 """Diversity of one set of images: their mean distance, and their effective number."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core.errors import UnfitFeatures
+from ..core.laboratory import Measurement
+from ..core.metric import FeatureMetric
 from .estimates import CHUNK, LEVEL, Estimate, checked, distances, jackknife
 
 
@@ -109,3 +112,16 @@ def vendi_score(features: Tensor) -> float:
             f"the Vendi score compares directions; row {int((lengths == 0).flatten().nonzero()[0])} is all zeros"
         )
     return _effective_number(torch.linalg.svdvals(features / lengths).square())
+
+
+@dataclass(frozen=True)
+class Diversity(FeatureMetric):
+    """How far apart the images lie: :func:`mean_pairwise_distance`."""
+
+    name = label = "diversity"
+    meaning = "mean distance of two images in feature space"
+    better = "truth"
+    fewest = 2
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        return mean_pairwise_distance(features).measured("jackknife")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from scipy.stats import binomtest
@@ -9,6 +10,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from ..core.errors import TooFewSamples, UnfitFeatures
+from ..core.laboratory import Measurement
 from ..core.shapes import Float
 
 LEVEL = 0.95
@@ -38,6 +40,11 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+
+    def measured(self, interval: Literal["bootstrap", "jackknife"], truth: float | None = None) -> Measurement:
+        """As a number of a comparison; ``interval`` says how the interval was made."""
+        named = None if self.low is None else interval
+        return Measurement(value=self.value, low=self.low, high=self.high, interval=named, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class Rate:
             raise TooFewSamples("a rate", total, 1)
         interval = binomtest(count, total).proportion_ci(level, method="wilson")
         return cls(count, total, count / total, float(interval.low), float(interval.high))
+
+    def measured(self, truth: float | None = None) -> Measurement:
+        """As a number of a comparison."""
+        return Measurement(value=self.value, low=self.low, high=self.high, interval="wilson", truth=truth)
 
 
 def checked(metric: str, features: Tensor, needed: int, what: str = "samples") -> Float[Tensor, "n width"]:

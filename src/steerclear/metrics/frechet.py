@@ -1,11 +1,14 @@
 """Fréchet distance: the distance between two sets of features, each taken as a Gaussian."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core.errors import TooFewSamples
+from ..core.laboratory import Measurement
+from ..core.metric import FeatureMetric
 from ..core.shapes import Float
 from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
@@ -117,3 +120,18 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
     every = torch.tensor([frechet_distance(pair[0][one], pair[1][other]) for one, other in keep], dtype=torch.float64)
     value = groups * frechet_distance(*pair) - (groups - 1) * float(every.mean())
     return jackknife(value, every, level)
+
+
+@dataclass(frozen=True)
+class Frechet(FeatureMetric):
+    """The Fréchet distance to true images, bias removed: :func:`frechet_estimate`."""
+
+    name = "frechet"
+    label = "Fréchet distance"
+    meaning = "distance of feature means and covariances to true images of the target, bias removed"
+    better = "lower"
+    side_effect = True
+    fewest = 48  # below, the bias cannot be removed and the number would mislead
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        return frechet_estimate(features, reference).measured("jackknife")

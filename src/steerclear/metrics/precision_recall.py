@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UnfitFeatures
+from ..core.laboratory import Measurement
+from ..core.metric import FeatureMetric
 from .estimates import CHUNK, LEVEL, Rate, checked_pair, distances
+
+NEIGHBORS = 3
+"""Which neighbor a ball reaches to: the paper's."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def _inside(queries: Tensor, points: Tensor, radii: Tensor, chunk: int) -> int:
 
 
 def precision_recall(
-    real: Tensor, generated: Tensor, *, k: int = 3, level: float = LEVEL, chunk: int = CHUNK
+    real: Tensor, generated: Tensor, *, k: int = NEIGHBORS, level: float = LEVEL, chunk: int = CHUNK
 ) -> PrecisionRecall:
     """Precision and recall with manifolds of balls that reach to the k-th nearest neighbor.
 
@@ -61,9 +66,52 @@ def precision_recall(
     >>> both.precision.value, both.recall.value
     (1.0, 0.8)
     """
+    return PrecisionRecall(
+        share_within(generated, real, k=k, level=level, chunk=chunk),
+        share_within(real, generated, k=k, level=level, chunk=chunk),
+    )
+
+
+def share_within(
+    samples: Tensor, others: Tensor, *, k: int = NEIGHBORS, level: float = LEVEL, chunk: int = CHUNK
+) -> Rate:
+    """Share of samples that lie in the manifold of the others; one half of :func:`precision_recall`, with its errors.
+
+    >>> line = torch.arange(5.0).unsqueeze(1)
+    >>> share_within(line + 1.25, line, k=1).value
+    0.8
+    """
     if k < 1:
-        raise UnfitFeatures(f"k counts neighbors and must be at least 1, not {k}; the paper takes 3")
-    real, generated = checked_pair("precision and recall", real, generated, k + 1)
-    inside = _inside(generated, real, _radii(real, k, chunk), chunk)
-    covered = _inside(real, generated, _radii(generated, k, chunk), chunk)
-    return PrecisionRecall(Rate.of(inside, len(generated), level), Rate.of(covered, len(real), level))
+        raise UnfitFeatures(f"k counts neighbors and must be at least 1, not {k}; the paper takes {NEIGHBORS}")
+    samples, others = checked_pair("precision and recall", samples, others, k + 1)
+    return Rate.of(_inside(samples, others, _radii(others, k, chunk), chunk), len(samples), level)
+
+
+class _Within(FeatureMetric):
+    """Of as many true images as there are images: both numbers rise with the size of the set that spans."""
+
+    better = "higher"
+    percent = True
+    fewest = NEIGHBORS + 1
+
+
+@dataclass(frozen=True)
+class Precision(_Within):
+    """The share of images that look true, see :func:`precision_recall`."""
+
+    name = label = "precision"
+    meaning = "share of images that lie among true images of the target"
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        return share_within(features, reference[: len(features)]).measured()
+
+
+@dataclass(frozen=True)
+class Recall(_Within):
+    """The share of true images that the images cover, see :func:`precision_recall`."""
+
+    name = label = "recall"
+    meaning = "share of true images of the target that lie among the images"
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        return share_within(reference[: len(features)], features).measured()

@@ -165,7 +165,8 @@ def claim_folder(
 
     Args:
         folder: created if missing.
-        settings: the run's settings, which must equal those of a run already there; written to ``run.json``.
+        settings: the run's settings, which must equal those of a run already there; written to ``run.json``. Settings with
+            a dot in their name belong to a method, and must be equal if both runs have the method.
         option: the command-line option that sets the folder, for the errors.
         recipes: folder of images, relative to ``folder`` -> their recipe.
 
@@ -180,6 +181,8 @@ def claim_folder(
     before = _read_run(folder)
     if before is not None:
         _refuse_other(folder, before, settings, before.keys() | settings.keys(), option)
+        if holds_run(folder):
+            settings = {**before, **settings}  # with the methods that are there
         if before == settings:
             return
     elif path.exists() and not holds_run(folder):
@@ -217,7 +220,9 @@ def _refuse_file(folder: Path, option: str) -> None:
 def _refuse_other(
     folder: Path, before: Mapping[str, Any], settings: Mapping[str, Any], names: Iterable[str], option: str
 ) -> None:
-    different = [name for name in sorted(names) if before.get(name) != settings.get(name)]
+    other = [name for name in sorted(names) if before.get(name) != settings.get(name)]
+    of_methods = [name for name in other if "." in name and name in before.keys() & settings.keys()]
+    different = [name for name in other if "." not in name] or of_methods
     different.sort(key=lambda name: name != "command")  # another command has other settings anyway
     if different and holds_run(folder):
         shown = "; ".join(f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now" for name in different[:4])

@@ -1,27 +1,98 @@
-"""Statistics of finished images that no laboratory is needed for, and what laboratories know of a run before it."""
+"""Who judges a study's images, what is known of a run before it, and statistics that no judge is needed for."""
 
 from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import UnsupportedModel
 from ..core.evidence import Circumstances
-from ..core.laboratory import Measurement
-from ..laboratories.measured import measured
-from ..laboratories.portrait_classifier import CLASSIFIER
-from ..laboratories.portraits import PortraitLaboratory
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, laboratories
+from ..core.parsing import parse_part
+from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
-from ..models.loading import Model
 from .gallery import Picture
 
+NO_JUDGE = "none"
+"""The judge of a study whose images are not judged."""
 
-def circumstances(model: Model, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known of a run with these prompts: on the portraits' model, how often true portraits show each negative."""
-    if not negatives or model.folder is None or not (model.folder / CLASSIFIER).is_file():
+MOVED = Column(
+    name="moved", label="moved", percent=True, role="score", better="lower",
+    meaning="mean absolute difference of the pixels to the first method's image of the same seed",
+)  # fmt: skip
+COST = Column(
+    name="evaluations", label="network calls", role="cost", better="lower", meaning="network evaluations per image"
+)
+UNKNOWN = (
+    "nothing says whether the concept is gone or what else changed: only how far the pixels moved and what it cost. "
+    "Look at the images."
+)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Who judges the images.
+
+    Attributes:
+        laboratory, judge: None where nobody does.
+        refusal: why not, in a sentence; None where somebody does.
+    """
+
+    laboratory: Laboratory | None
+    judge: Judge | None
+    refusal: str | None = None
+
+
+def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> Judging:
+    """The judge that was asked for.
+
+    Args:
+        wanted: a laboratory, or its name; "none"; or None for the first on the shelf that does not refuse.
+        model, asked: what it judges.
+
+    Raises:
+        UnknownName: no such laboratory.
+        UnsupportedModel: the one that was named refuses, or what it needs is damaged.
+    """
+    if wanted == NO_JUDGE:
+        return Judging(None, None, f"No judge was asked for, so {UNKNOWN}")
+    if wanted is None:
+        refusals = []
+        for laboratory in _ready():
+            refusal = laboratory.refuses(model, asked)
+            if refusal is None:
+                return Judging(laboratory, laboratory.judge(model, asked))
+            refusals.append(f"{laboratory.name}: {refusal}")
+        return Judging(None, None, f"No laboratory judges these images ({'; '.join(refusals)}), so {UNKNOWN}")
+    laboratory = parse_part(wanted, Laboratory) if isinstance(wanted, str) else wanted
+    refusal = laboratory.refuses(model, asked)
+    if refusal is not None:
+        raise UnsupportedModel(
+            f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}: {refusal}"
+        )
+    return Judging(laboratory, laboratory.judge(model, asked))
+
+
+def _ready() -> list[Laboratory]:
+    """The laboratories of the shelf that need no settings, in its order."""
+    fields = {kind: kind.parameters().values() for kind in laboratories().values()}
+    return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
+
+
+def circumstances(model: Judged, prompt: str, negatives: Sequence[str]) -> Circumstances:
+    """What is known of a run with these prompts: how often the model shows each negative, where a laboratory knows."""
+    priors = [_prior(model, prompt, negative) for negative in negatives]
+    if all(prior is None for prior in priors):
         return Circumstances()
-    priors = tuple(PortraitLaboratory(model.folder, prompt, negative).prior() for negative in negatives)
-    return Circumstances(prior=priors[0] if len(priors) == 1 else priors)
+    known = tuple(0.5 if prior is None else prior for prior in priors)
+    return Circumstances(prior=known[0] if len(known) == 1 else known)
+
+
+def _prior(model: Judged, prompt: str, negative: str) -> float | None:
+    priors = (laboratory.prior(model, prompt, negative) for laboratory in _ready())
+    return next((prior for prior in priors if prior is not None), None)
 
 
 def pixels(pictures: Sequence[Picture]) -> Tensor:
@@ -32,4 +103,4 @@ def pixels(pictures: Sequence[Picture]) -> Tensor:
 def pixel_change(images: Tensor, reference: Tensor) -> Measurement:
     """Mean absolute difference to other images of the same seeds, as a fraction of the full range; Student's interval."""
     each = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
-    return measured(mean_estimate(each), "jackknife", better="lower")
+    return mean_estimate(each).measured("jackknife")

@@ -1,13 +1,19 @@
-"""The ways of saying "no" that ``compare`` puts side by side."""
+"""Ways of saying "no", as data: the standard ones that ``compare`` puts side by side, and any guidance with any settings."""
 
+import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
-from ..core.errors import GivenTwice, InvalidSetting, UnknownName
-from ..core.guidance import Guidance, guidances
+from pydantic import PlainSerializer, PlainValidator
+
+from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
+from ..core.guidance import Guidance, guidances, networks_of
+from ..core.parsing import changed_by, name_and_settings
 from ..core.schedulers import is_flow
+from ..core.settings import Configurable
 from ..evidence.transition import TransitionEvidence
 from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
@@ -24,7 +30,18 @@ TAKE_SCALE = {
     "guidance_scale": ("without", "cfg", "negative", "dynamic-negative"),
     "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
 }
-"""Which of the standard methods have which scale of the question."""
+"""Which of the standard methods have which scale."""
+
+FOLDER_NAME = re.compile(r"\w[\w.+-]{0,79}", re.ASCII)
+"""What a method may be called: its name is a folder."""
+LONGEST_NAME = 60
+
+
+def _guidance(value: object) -> Guidance:
+    found = Guidance.from_config(value) if isinstance(value, Mapping) else value
+    if not isinstance(found, Guidance):
+        raise InvalidSetting("the guidance of a method", value, "a guidance")
+    return found
 
 
 @dataclass(frozen=True)
@@ -36,14 +53,16 @@ class Method:
         label: for people.
         prompt: what the model is given.
         negative_prompts: the negatives that it is given; empty for methods that say it otherwise or not at all.
-        guidance: how.
+        guidance: how; what it leaves open (None) is settled for each model.
+        optional: left out, with a note, where the model has no network that the guidance asks for.
     """
 
     name: str
     label: str
     prompt: str
     negative_prompts: tuple[str, ...]
-    guidance: Guidance
+    guidance: Annotated[Guidance, PlainValidator(_guidance), PlainSerializer(lambda guidance: guidance.to_config())]
+    optional: bool = False
 
 
 def standard_methods(
@@ -52,8 +71,8 @@ def standard_methods(
     """The field's ways, in the order in which the table shows them; without negatives, "without" has nothing to say.
 
     Args:
-        prompt: what the image shall show.
-        negative_prompts: what it shall not.
+        prompt: what the image should show.
+        negative_prompts: what it should not.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
     """
@@ -90,29 +109,71 @@ def unmeasured(scheduler: Any, guidance: Guidance) -> list[str]:
 def chosen_methods(
     names: Sequence[str] | None, standard: Sequence[Method], prompt: str, negatives: Sequence[str]
 ) -> list[Method]:
-    """The methods of these names: standard ones, or any guidance on the shelf with its default settings.
+    """The methods of these names: standard ones, or any guidance on the shelf, each perhaps with settings behind a colon.
 
     Without names, the standard ones; those that push away from a negative only where there is one.
 
+    Args:
+        names: "cfg", or "dynamic-negative:negative_scale=2, evidence.prior=0.3".
+        standard: what :func:`standard_methods` gives.
+        prompt, negatives: of a method that is not a standard one.
+
     Raises:
-        UnknownName: neither; the message names the nearest.
-        InvalidSetting: a name that is empty or given twice.
+        UnknownName: neither, or a setting that there is not; the message names the nearest.
+        InvalidSetting: a name that is empty or given twice, or a setting that is refused.
     """
     if names is None:
-        return [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
+        fitting = [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
+        return [
+            replace(method, optional=bool(networks_of(method.guidance, len(method.negative_prompts))))
+            for method in fitting
+        ]
     if "" in names:
         remedy = "there is an empty name between commas" if len(names) > 1 else "the name is empty"
         raise InvalidSetting("methods", ",".join(names), "names of methods, separated by commas", remedy)
-    again = [name for name, times in Counter(names).items() if times > 1]
-    if again:
-        raise GivenTwice(f"the method {again[0]!r}")
     known = {method.name: method for method in standard}
     chosen = []
-    for name in names:
-        if name in known:
-            chosen.append(known[name])
-        elif name in guidances():
-            chosen.append(Method(name, name, prompt, tuple(negatives), guidances()[name]()))
-        else:
+    for text in names:
+        name, settings = name_and_settings(text, "method")
+        if name not in known.keys() | guidances().keys():
             raise UnknownName("method", name, known.keys() | guidances().keys())
+        plain = known.get(name) or Method(name, name, prompt, tuple(negatives), guidances()[name]())
+        chosen.append(with_settings(plain, settings) if settings else plain)
+    again = [method.name for method in chosen if Counter(one.name for one in chosen)[method.name] > 1]
+    if again:
+        raise GivenTwice(f"the method {again[0]!r}")
     return chosen
+
+
+def with_settings(method: Method, settings: str) -> Method:
+    """The method with other settings; its label and its folder name them.
+
+    Args:
+        method: as it is without them.
+        settings: "key=value, key=value", where a key may reach into parts, as "evidence.prior".
+    """
+    guidance = changed_by(method.guidance, settings)
+    differences = list(_differences(method.guidance, guidance))
+    if not differences:
+        return method
+    written = ", ".join(f"{key} {value}" for key, value in differences)
+    plain = re.sub(r"[^\w.+-]+", "-", "-".join(f"{key}-{value}" for key, value in differences), flags=re.ASCII)
+    name = f"{method.name}-{plain}".rstrip("-")
+    if len(name) > LONGEST_NAME or not written.isascii():
+        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(written.encode()).hexdigest()[:8]}"
+    return replace(method, name=name, label=f"{method.label} ({written})", guidance=guidance)
+
+
+def _differences(before: Configurable, after: Configurable, where: str = "") -> Iterator[tuple[str, str]]:
+    """Each setting that differs, by its dotted key, with its value as people type it."""
+    for key in after.parameters():
+        old, new = getattr(before, key), getattr(after, key)
+        if old == new:
+            continue
+        if isinstance(new, Configurable):
+            if type(old) is not type(new):
+                old = type(new)()
+                yield f"{where}{key}", new.name
+            yield from _differences(old, new, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", typed(new)

@@ -72,6 +72,7 @@ class Results(Frozen):
         device, offload: where the images were made, and where the weights waited meanwhile.
         networks: the networks that the methods may ask for beside the model's own, by name.
         seeds: as written on the command line.
+        judge: the laboratory that judged the images, as plain values; None where nobody did.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
         notes: what a reader should know (classifier error, deterministic scheduler, ...).
@@ -96,6 +97,7 @@ class Results(Frozen):
     offload: str = "none"
     networks: dict[str, NetworkSource] = {}
     seeds: str
+    judge: dict[str, Any] | None = None
     columns: list[Column]
     target: str | None
     notes: list[str]

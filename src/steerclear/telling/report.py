@@ -21,7 +21,6 @@ from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, 
 from .summary import question, summary
 from .table import (
     DIRECTIONS,
-    better,
     concept_columns,
     header,
     interval_text,
@@ -113,7 +112,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
         rates=bool(rate_columns(results)),
         table_place=TABLE_PLACE,
         header=header(results),
-        directions=[DIRECTIONS.get(better(results, column) or "", "") for column in results.columns],
+        directions=[DIRECTIONS.get(column.better or "", "") for column in results.columns],
         rows=[row(method, results.columns) for method in results.methods],
         off=[[off_rate(results, method, column) for column in results.columns] for method in results.methods],
         truth=truth_row(results) if results.target is not None else None,

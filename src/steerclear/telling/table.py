@@ -1,11 +1,6 @@
-"""Numbers as people read them: the cells that the terminal, the page and the figures share, and what each column is.
-
-Which columns have a role is decided here alone: the *concept rates*, the *attribute rates* (of everything else), and
-the one number for how far everything else moved.
-"""
+"""Numbers as people read them: the cells that the terminal, the page and the figures share."""
 
 import math
-import re
 from typing import TYPE_CHECKING
 
 from ..core.laboratory import UNSURE, Column, Measurement
@@ -15,13 +10,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MISSING = "–"
-ARTICLES = {"a", "an", "the"}
-SIDE_EFFECTS = ("collateral_shift", "frechet", "energy")
-"""Columns that say how far everything else moved, the best first."""
-
-BRIEF = (*SIDE_EFFECTS, "precision", "recall", "moved", "evaluations")
-"""Columns of a terminal's first table, beside the concepts."""
-
 LEAST_LABEL_ROOM, NARROW_LABEL_ROOM, ROOMY_LABEL_ROOM = 15, 20, 40
 """Room for a method's label: at least, and at most in a narrow terminal and in a roomy one."""
 
@@ -35,12 +23,6 @@ ARROWS = {"lower": "↓", "higher": "↑", "truth": "◎"}
 DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth": "nearer to the truth is better"}
 
 
-def better(results: Results, column: Column) -> str | None:
-    """Which way is good in a column: "lower", "higher", "truth", or None when it only describes."""
-    found = (method.measurements.get(column.name) for method in results.methods)
-    return next((measurement.better for measurement in found if measurement and measurement.better), None)
-
-
 def truth(results: Results, column: Column) -> float | None:
     """The column's truth, or None where it is not known."""
     found = (method.measurements.get(column.name) for method in results.methods)
@@ -48,47 +30,29 @@ def truth(results: Results, column: Column) -> float | None:
 
 
 def rate_columns(results: Results) -> list[Column]:
-    """Shares of images that show something: percentages that were counted, and that are no score (higher is better)."""
-    return [column for column in results.columns if column.percent and _counted(results, column)]
+    """Shares of images that show something: the concepts, then everything else."""
+    return concept_columns(results) + attribute_columns(results)
 
 
 def concept_columns(results: Results) -> list[Column]:
-    """The rates that the negative prompts name; empty when nobody looked for them.
-
-    A column is found by its words ("hair:red" for "red hair", and "hat" rather than "hat_color:red" for "a hat"), or
-    else as the first rate that ought to be low.
-    """
-    rates = rate_columns(results)
-    found: list[Column] = []
-    for negative in ",".join(results.negative_prompts).split(","):
-        words = set(re.findall(r"\w+", negative.lower())) - ARTICLES
-        fitting = [column for column in rates if words and words <= _words(column.name)]
-        if fitting:
-            found.append(min(fitting, key=lambda column: len(_words(column.name))))
-    low = [column for column in rates if better(results, column) == "lower"] if results.negative_prompts else []
-    return [column for column in rates if column in (found or low[:1])]
+    """The rates that the negative prompts name; empty when nobody looked for them."""
+    return [column for column in measured_columns(results) if column.role == "concept"]
 
 
 def attribute_columns(results: Results) -> list[Column]:
     """The rates of everything else."""
-    concepts = concept_columns(results)
-    return [column for column in rate_columns(results) if column not in concepts]
+    return [column for column in measured_columns(results) if column.role == "rate"]
 
 
 def side_effect_column(results: Results) -> Column | None:
-    """The one number for "everything else": the best there is, or None."""
-    known = {column.name: column for column in results.columns}
+    """The one number for "everything else": the first that was measured, or None."""
+    return next((column for column in measured_columns(results) if column.side_effect), None)
+
+
+def measured_columns(results: Results) -> list[Column]:
+    """Columns in which any method has a number."""
     measured = {name for method in results.methods for name in method.measurements}
-    return next((known[name] for name in SIDE_EFFECTS if name in known and name in measured), None)
-
-
-def _counted(results: Results, column: Column) -> bool:
-    found = [method.measurements.get(column.name) for method in results.methods]
-    return any(one is not None and one.interval == "wilson" and one.better != "higher" for one in found)
-
-
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[\W_]+", name.lower()))
+    return [column for column in results.columns if column.name in measured]
 
 
 def shows_concept(results: Results, image: ImageResult) -> bool | None:
@@ -183,9 +147,9 @@ def cell(measurement: Measurement | None, percent: bool) -> str:
     return f"{value_text(measurement, percent)} {interval_text(measurement, percent)}".strip()
 
 
-def heading(results: Results, column: Column) -> str:
+def heading(column: Column) -> str:
     """The column's label with an arrow to where it is good: ↓ lower, ↑ higher, ◎ nearer to the truth."""
-    return f"{column.label} {ARROWS.get(better(results, column) or '', '')}".strip()
+    return f"{column.label} {ARROWS.get(column.better or '', '')}".strip()
 
 
 def header(results: Results, columns: list[Column] | None = None) -> list[str]:
@@ -195,7 +159,7 @@ def header(results: Results, columns: list[Column] | None = None) -> list[str]:
         results: what ``compare`` found.
         columns: which columns, in order; all by default.
     """
-    return ["method", *(heading(results, column) for column in _chosen(results, columns))]
+    return ["method", *(heading(column) for column in _chosen(results, columns))]
 
 
 def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
@@ -246,7 +210,7 @@ def off_truth(measurement: Measurement | None) -> bool:
 
 
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
-    """Rich tables: the concepts and what sums up the rest; then every other attribute's rate, where any was counted.
+    """Rich tables: the concepts, scores and costs; then every other attribute's rate, where any was counted.
 
     Args:
         results: what to show; prompts and labels are taken as plain text.
@@ -254,8 +218,8 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
             in a further table.
     """
     narrow = width < ROOMY
-    concepts, others = concept_columns(results), attribute_columns(results)
-    first = [column for column in results.columns if column in concepts or column.name in BRIEF]
+    others = attribute_columns(results)
+    first = [column for column in results.columns if column not in others]
     groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
     return [_terminal_table(results, columns, narrow) for columns in groups]
 
@@ -274,7 +238,7 @@ def _fitting(results: Results, columns: list[Column], width: int) -> list[list[C
     room = 0
     for column in columns:
         texts = [_shown(text, narrow) for _, text in rows(results, [column])]
-        lines = [line for text in (_stacked(heading(results, column), narrow), *texts) for line in text.split("\n")]
+        lines = [line for text in (_stacked(heading(column), narrow), *texts) for line in text.split("\n")]
         needed = GAP + max(map(len, (*lines, truth_row(results, [column])[1])))
         if needed > room:
             groups.append([])

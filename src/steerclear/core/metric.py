@@ -1,0 +1,88 @@
+"""What a metric promises: one number about a set of images, with its interval and what a perfect answer would give."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .laboratory import Better, Column, Measurement
+from .settings import Configurable
+from .shelf import entries
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A set of n images beside true ones, as a metric sees them.
+
+    Attributes:
+        features: feature vectors of the images, ``[n, width]``.
+        reference: of m true images, ``[m, width]``, m at least n.
+        perfect: of n other true images, ``[n, width]``: what a perfect answer would have made.
+        shown: attribute -> whether each image shows it, bool, ``[n]``.
+        truth: attribute -> its exact rate, in [0, 1].
+        concept: names of ``truth``, or attributes for all their levels, that the question itself asked to change.
+    """
+
+    features: Tensor
+    reference: Tensor
+    perfect: Tensor
+    shown: Mapping[str, Tensor]
+    truth: Mapping[str, float]
+    concept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Metric(Configurable, ABC):
+    """The contract: a frozen dataclass; one class in a file of the shelf ``metrics`` is one column of every comparison.
+
+    Class attributes:
+        name, label, meaning, percent, better: see :class:`~steerclear.core.laboratory.Column`.
+        side_effect: whether it says how far everything but the concept moved.
+        fewest: images that it needs; of fewer there is no number.
+    """
+
+    shelf: ClassVar[str] = "metrics"
+    kind: ClassVar[str] = "metric"
+    name: ClassVar[str]
+    label: ClassVar[str]
+    meaning: ClassVar[str]
+    better: ClassVar[Better | None] = None
+    percent: ClassVar[bool] = False
+    side_effect: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
+
+    @classmethod
+    def column(cls) -> Column:
+        return Column(
+            name=cls.name, label=cls.label, meaning=cls.meaning, percent=cls.percent, role="score", better=cls.better,
+            side_effect=cls.side_effect,
+        )  # fmt: skip
+
+    @abstractmethod
+    def measure(self, images: Compared) -> Measurement:
+        """The number of at least :attr:`fewest` images."""
+
+
+class FeatureMetric(Metric):
+    """A metric of feature vectors; its truth is what as many true images have."""
+
+    @abstractmethod
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        """The number of a set of images.
+
+        Args:
+            features: of the images, ``[n, width]``.
+            reference: of true images, ``[m, width]``, m at least n.
+        """
+
+    def measure(self, images: Compared) -> Measurement:
+        perfect = self.of(images.perfect, images.reference)
+        return self.of(images.features, images.reference).model_copy(update={"truth": perfect.value})
+
+
+def metrics() -> list[Metric]:
+    """All metrics there are, in the order of their columns: those to be low, those to be high, those to be near the truth."""
+    order = ("lower", "higher", "truth", None)
+    return sorted((cls() for cls in entries("metrics", Metric).values()), key=lambda metric: order.index(metric.better))

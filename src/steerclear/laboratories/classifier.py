@@ -1,0 +1,114 @@
+"""Your own classifier as a judge: one call, on any pipeline."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import InvalidSetting, UnfitFeatures
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from ..core.settings import texts
+from ..metrics.rates import rate
+
+ARTICLES = {"a", "an", "the"}
+BATCH = 32
+"""Images that the function is given at once."""
+
+
+@dataclass(frozen=True)
+class Classifier(Laboratory):
+    """A function of images as a judge: how often it sees each of its concepts. There is no truth, and so no side effect.
+
+    Args:
+        probabilities: uint8 images, ``[n, 3, height, width]``, to the probability of every concept by name, ``[n]`` in [0, 1].
+        concepts: the names that it gives, in the order of their columns.
+
+    >>> from steerclear.core.laboratory import Asked
+    >>> bright = Classifier(lambda images: {"bright": (images.float().mean((1, 2, 3)) > 127).float()}, ("bright",))
+    >>> judge = bright.judge(None, Asked("a man", ("bright",)))
+    >>> judge.measure(judge.see(torch.tensor([0, 255, 255, 255], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 8, 8)))["bright"].value
+    0.75
+    """
+
+    name = "classifier"
+
+    probabilities: Callable[[Tensor], Mapping[str, Tensor]]
+    concepts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not callable(self.probabilities):
+            raise InvalidSetting("probabilities", self.probabilities, "a function of images")
+        texts("concepts", self.concepts, "names")
+        if not self.concepts:
+            raise InvalidSetting("concepts", self.concepts, "at least one name")
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values; of the function, its name alone."""
+        seen_by = getattr(self.probabilities, "__qualname__", type(self.probabilities).__qualname__)
+        return {"_class_name": type(self).__name__, "probabilities": seen_by, "concepts": list(self.concepts)}
+
+    def refuses(self, model: Judged, asked: Asked) -> str | None:
+        return None
+
+    def judge(self, model: Judged, asked: Asked) -> Judge:
+        return _ClassifierJudge(self, named(asked.negative_prompts, self.concepts))
+
+
+def named(negative_prompts: Sequence[str], concepts: Sequence[str]) -> tuple[str, ...]:
+    """The concepts that negative prompts speak of, by their words; of several, the one of the fewest words.
+
+    >>> named(["a hat, red hair"], ["hair:red", "hat", "hat_color:red", "beard"])
+    ('hair:red', 'hat')
+    """
+
+    def words(text: str) -> set[str]:
+        return set(re.split(r"[\W_]+", text.lower())) - {""}
+
+    found = set()
+    for negative in ",".join(negative_prompts).split(","):
+        wanted = words(negative) - ARTICLES
+        fitting = [concept for concept in concepts if wanted and wanted <= words(concept)]
+        found |= {min(fitting, key=lambda concept: len(words(concept)))} if fitting else set()
+    return tuple(concept for concept in concepts if concept in found)
+
+
+@dataclass(frozen=True)
+class _ClassifierJudge(Judge):
+    classifier: Classifier
+    concepts: tuple[str, ...]
+
+    def columns(self) -> list[Column]:
+        others = [name for name in self.classifier.concepts if name not in self.concepts]
+        meaning = "share of images in which your classifier sees"
+        return [
+            *(Column(name=name, label=name, meaning=f"{meaning}: {name}", percent=True, role="concept", better="lower")
+              for name in self.concepts),
+            *(Column(name=name, label=name, meaning=f"{meaning}: {name}", percent=True, role="rate") for name in others),
+        ]  # fmt: skip
+
+    def see(self, images: Tensor) -> Seen:
+        parts = [self._probabilities(some) for some in images.split(BATCH)]
+        sure = {name: torch.cat([part[name] for part in parts]) for name in self.classifier.concepts}
+        return Seen({name: (value > 0.5).long() for name, value in sure.items()}, sure)
+
+    def _probabilities(self, images: Tensor) -> dict[str, Tensor]:
+        found = self.classifier.probabilities(images)
+        plain = {
+            name: torch.as_tensor(found[name]).double().cpu() for name in self.classifier.concepts if name in found
+        }
+        for name in self.classifier.concepts:
+            value = plain.get(name)
+            if value is None or value.shape != (len(images),) or not ((value >= 0) & (value <= 1)).all():
+                given = (
+                    "nothing" if value is None else f"shape {list(value.shape)}, values {value.flatten()[:4].tolist()}"
+                )
+                raise UnfitFeatures(
+                    f"the classifier gave {given} for {name!r}; give one probability in [0, 1] per image, shape [{len(images)}]"
+                )
+        return plain
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        return {column.name: rate(seen.shown[column.name]).measured() for column in self.columns()}

@@ -1,0 +1,285 @@
+"""Answers a study in a folder: makes the images that are missing, measures all of them, writes ``results.json``."""
+
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import __version__
+from ..bridges.diffusers.asking import takes_classes
+from ..bridges.effects import of_repeated
+from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, keeping
+from ..core.guidance import networks_of
+from ..core.laboratory import Asked, Laboratory, Measurement
+from ..core.saving import stays_if_unwritable
+from ..core.settings import Configurable, callback, folder_path, whole
+from ..models.loading import Model
+from ..models.samplers import scheduler_text
+from .folders import run_folder
+from .gallery import Picture, check_places, write_text
+from .generate import check_model, check_recipe, generate, warn_of_idle_networks
+from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
+from .methods import Method
+from .notes import method_warnings, notes, unsure_notes
+from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
+from .results import ImageResult, MethodResult, Results
+from .study import STUDY_FILE, Study, checked_numbers
+
+RESULTS_FILE = "results.json"
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
+
+Started = Callable[[Method, int, int], None]
+"""Called as each method begins, with its place and how many there are."""
+
+
+def run(
+    study: Study,
+    folder: Path | str,
+    *,
+    model: Model | None = None,
+    judge: Laboratory | None = None,
+    batch_size: int = 16,
+    command: str = "",
+    on_method: Started | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Results:
+    """Make the images that are missing, measure all of them, write ``study.json`` and ``results.json``.
+
+    A folder that holds images of other seeds or methods of the same question is extended; ``results.json`` is about this call.
+
+    Args:
+        study: the question.
+        folder: the run's own; images go to ``images/<method>/<seed>.png``.
+        model: the model of the study, already loaded; None loads it.
+        judge: a laboratory in place of the study's judge, such as one of your own.
+        batch_size: images in one forward.
+        command: what repeats this run, for the report.
+        on_method, on_progress: called as methods begin and as steps are made.
+
+    Raises:
+        PromptError: an overlong prompt.
+        FolderConflict: the folder holds another run, or another process is at work in it.
+        UnsupportedModel: a model that takes classes for prompts, that the named judge refuses, or that
+            :func:`~steerclear.study.generate.check_recipe` refuses.
+        NotFiniteError: a network gave NaN; what is done is kept.
+    """
+    if not isinstance(study, Study):
+        raise InvalidSetting("study", study, "a Study")
+    folder = folder_path("folder", folder)
+    whole("batch_size", batch_size, low=1)
+    callback("on_method", on_method)
+    callback("on_progress", on_progress)
+    model = study.model.load() if model is None else model
+    check_model(model)
+    judging = _judging(study, model, judge)
+    methods = [method for method in study.methods if not (method.optional and _lacks_network(model, method))]
+    recipes = {
+        method.name: recipe_of(model, method, study.num_inference_steps, study.height, study.width)
+        for method in methods
+    }
+    for recipe in recipes.values():
+        check_recipe(model, recipe)
+    warn_of_idle_networks(model, list(recipes.values()))
+    places = {f"images/{name}": recipe for name, recipe in recipes.items()}
+    for images in places:  # of the last method too, before the first is made
+        check_places(folder / images, study.seeds)
+    made: dict[str, list[Picture]] = {}
+    with run_folder(folder, identity(model, study), recipes=places), keeping(lambda: made):
+        for method, pictures in make(model, methods, recipes, study.seeds, folder, batch_size, on_method, on_progress):
+            made[method.name] = pictures
+        results = _results(model, study, recipes, made, judging, folder).model_copy(update={"command": command})
+        for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
+            with stays_if_unwritable(folder / name):
+                write_text(folder / name, text)
+    return results
+
+
+def images_of(
+    study: Study, folder: Path | str, *, model: Model | None = None, batch_size: int = 16, on_method: Started | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Recipe, list[Picture]]:  # fmt: skip
+    """The images of a study of one method, in the folder itself and not judged; those that are there are not made again.
+
+    Args:
+        study, folder, model, batch_size, on_method, on_progress: see :func:`run`.
+
+    Returns:
+        How they are made, and the images in the order of the seeds.
+
+    Raises:
+        InvalidSetting: a study of several methods.
+        SteerclearError: see :func:`run`.
+    """
+    if len(study.methods) != 1:
+        raise InvalidSetting("methods", [method.name for method in study.methods], "one alone")
+    folder, model = folder_path("folder", folder), study.model.load() if model is None else model
+    recipe = recipe_of(model, study.methods[0], study.num_inference_steps, study.height, study.width)
+    check_recipe(model, recipe)
+    warn_of_idle_networks(model, [recipe])
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
+        if on_method is not None:
+            on_method(study.methods[0], 0, 1)
+        return recipe, generate(model, recipe, study.seeds, folder, batch_size=batch_size, on_progress=on_progress)
+
+
+def make(
+    model: Model, methods: Sequence[Method], recipes: Mapping[str, Recipe], seeds: Sequence[int], folder: Path,
+    batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[Method, list[Picture]]]:  # fmt: skip
+    """The images of each method, one method after another, in ``images/<method>`` of a folder.
+
+    Args:
+        model: what makes them.
+        methods, recipes: in order, and how by the method's name.
+        seeds: of every method; images that are there are not made again.
+        folder: the run's own.
+        batch_size, on_method, on_progress: see :func:`run`.
+    """
+    for place, method in enumerate(methods):
+        if on_method is not None:
+            on_method(method, place, len(methods))
+        images = folder / "images" / method.name
+        yield (
+            method,
+            generate(model, recipes[method.name], seeds, images, batch_size=batch_size, on_progress=on_progress),
+        )
+
+
+def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
+    for message in of_repeated(study.negative_prompts):
+        warnings.warn(message, SteerclearWarning, stacklevel=3)
+    if takes_classes(model.pipe):
+        raise UnsupportedModel(
+            f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
+            f"of saying no in words; make its images with steerclear generate"
+        )
+    asked = Asked(study.prompt, study.negative_prompts, study.height, study.width)
+    return find_judge(study.judge if judge is None else judge, model, asked)
+
+
+def _lacks_network(model: Model, method: Method) -> bool:
+    return not model.networks.keys() >= {*networks_of(method.guidance, len(method.negative_prompts))}
+
+
+def recipe_of(
+    model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
+) -> Recipe:
+    """Everything that decides how this method's images look; what its guidance left open is settled here.
+
+    Raises:
+        PromptError: an empty prompt, or not a text.
+        InvalidSetting: steps or a size of another type, or out of range.
+    """
+    check_model(model)
+    numbers = checked_numbers(num_inference_steps, height, width)
+    checked_prompt("prompt", method.prompt)
+    for negative in method.negative_prompts:
+        checked_prompt("negative prompt", negative)
+    asked = networks_of(method.guidance, len(method.negative_prompts))
+    guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
+    return Recipe(
+        **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
+        guidance=guidance.to_config(),
+        networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
+    )  # fmt: skip
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """What a recipe and the results say of the model, in the same words."""
+    return {
+        "model": model.name, "model_digest": model.digest, "loras": model.loras,
+        "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
+        "device": model.device, "offload": model.offload,
+    }  # fmt: skip
+
+
+def question_of(study: Study, command: str = "compare") -> dict[str, Any]:
+    """What two runs in one folder must share, as far as it can be told without a model and without the methods. Seeds are
+    not of it: results.json speaks of those that were asked for last."""
+    return {
+        "command": command, "prompt": study.prompt, "negative_prompts": list(study.negative_prompts),
+        "num_inference_steps": study.num_inference_steps, "height": study.height, "width": study.width,
+    }  # fmt: skip
+
+
+def asked_of(study: Study) -> dict[str, Any]:
+    """The question, and the settings of its methods, each with a dot in its name: two runs must share them where both have
+    the method."""
+    asked = question_of(study)
+    for method in study.methods:
+        said = {"prompt": method.prompt, "negative_prompts": list(method.negative_prompts)}
+        asked |= {f"{method.name}.{key}": value for key, value in (said | _flat(method.guidance)).items()}
+    return asked
+
+
+def _flat(part: Configurable, where: str = "") -> dict[str, Any]:
+    """Settings by dotted key, as "inner.guidance_scale"."""
+    flat: dict[str, Any] = {f"{where}guidance": type(part).__name__}
+    for name, value in part.to_config().items():
+        inside = getattr(part, name, None)
+        if isinstance(inside, Configurable):
+            flat |= _flat(inside, f"{where}{name}.")
+        elif name != "_class_name":
+            flat[f"{where}{name}"] = value
+    return flat
+
+
+def identity(model: Model, study: Study) -> dict[str, Any]:
+    """What two runs in one folder must share, see :func:`asked_of`."""
+    of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    return of_model | asked_of(study) | {
+        "loras": [asdict(lora) for lora in model.loras],
+        "networks": {name: asdict(found.source) for name, found in model.networks.items()},
+    }  # fmt: skip
+
+
+def _results(
+    model: Model, study: Study, recipes: Mapping[str, Recipe], made: Mapping[str, Sequence[Picture]], judging: Judging,
+    folder: Path,
+) -> Results:  # fmt: skip
+    methods = [method for method in study.methods if method.name in made]
+    left_out = [method for method in study.methods if method.name not in made]
+    first = pixels(made[methods[0].name])
+    rows = [_row(method, recipes[method.name], made[method.name], first, judging, folder) for method in methods]
+    columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
+    return Results(
+        steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **_settings(model),
+        networks={name: found.source for name, found in model.networks.items()}, num_inference_steps=study.num_inference_steps, height=study.height,
+        width=study.width, seeds=format_seeds(study.seeds),
+        judge=judging.laboratory.to_config() if judging.laboratory else None,
+        columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
+        target=judging.judge.target if judging.judge else None,
+        notes=[*notes(model, methods, left_out, judging, len(study.seeds)), *unsure_notes(rows)], methods=rows,
+    )  # fmt: skip
+
+
+def _row(
+    method: Method, recipe: Recipe, pictures: Sequence[Picture], first: Tensor, judging: Judging, folder: Path
+) -> MethodResult:
+    images = pixels(pictures)
+    seen = judging.judge.see(images) if judging.judge else None
+    cost = sum(picture.evaluations for picture in pictures) / len(pictures)
+    measurements = judging.judge.measure(seen) if judging.judge and seen else {}
+    measurements |= {"moved": pixel_change(images, first), "evaluations": Measurement(value=cost)}
+    shown, sure = (seen.shown, seen.probabilities) if seen else ({}, {})
+    return MethodResult(
+        name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
+        guidance=recipe.guidance, recipe_digest=recipe.digest(), evaluations=cost,
+        noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
+        images=[
+            ImageResult(
+                seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
+                shown={name: int(values[row]) for name, values in shown.items()},
+                probability={name: round(float(values[row]), 4) for name, values in sure.items()},
+                trace=picture.trace,
+            )
+            for row, picture in enumerate(pictures)
+        ],
+        warnings=method_warnings(method, pictures[0].levels),
+    )  # fmt: skip

@@ -1,0 +1,243 @@
+"""A question as data: which model, which methods with which settings, which images, and who judges them."""
+
+import hashlib
+import json
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ..core.errors import GivenTwice, InvalidSetting, SteerclearError, SteerclearWarning
+from ..core.laboratory import Laboratory
+from ..core.parsing import parse_part
+from ..core.seeds import checked_seeds
+from ..core.settings import finite, whole
+from ..core.values import parse_object
+from ..models import loading
+from .measure import NO_JUDGE
+from .methods import FOLDER_NAME, TAKE_SCALE, Method, chosen_methods, standard_methods
+from .recipe import HASH_LENGTH, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
+
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class ModelAsked:
+    """Which model makes the images; see :func:`~steerclear.models.loading.load_model`.
+
+    Attributes:
+        name: a shipped model's name, a local folder, or a hub id.
+        networks: names of further networks, as "weak", each with its source; what is not named is the model's own.
+        loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it.
+        scheduler: in place of the model's own; None for that.
+        dtype: "float32", "float16" or "bfloat16".
+        device: a torch device.
+        offload: "none", "model", "sequential" or "group".
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str = "portraits"
+    networks: tuple[tuple[str, str], ...] = ()
+    loras: tuple[str, ...] = ()
+    scheduler: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    offload: str = "none"
+
+    def load(self) -> loading.Model:
+        """The model; errors as :func:`~steerclear.models.loading.load_model`."""
+        return loading.load_model(
+            self.name, networks=dict(self.networks), loras=self.loras, device=self.device, dtype=self.dtype,
+            offload=self.offload, scheduler=self.scheduler,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question: the same seeds under several methods.
+
+    Attributes:
+        prompt: what the images should show.
+        negative_prompts: what they should not.
+        methods: at least one, each with a name of its own.
+        seeds: one per image, the same for every method.
+        num_inference_steps: of every method, from 1 to 1000.
+        height, width: of every image in pixels, at least 8; None for the model's own.
+        judge: a laboratory's name, perhaps with settings as "name:key=value"; "none" for no judge; None for the first
+            laboratory that does not refuse.
+        model: which one.
+
+    Raises:
+        InvalidSetting, PromptError: a value of another type, or out of range.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    prompt: str
+    negative_prompts: tuple[str, ...]
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    num_inference_steps: int = 30
+    height: int | None = None
+    width: int | None = None
+    judge: str | None = None
+    model: ModelAsked = field(default_factory=ModelAsked)
+
+    def __post_init__(self) -> None:
+        self._set("prompt", checked_prompt("prompt", self.prompt))
+        self._set("negative_prompts", checked_negatives(self.negative_prompts))
+        self._set("seeds", checked_seeds(self.seeds))
+        for name, value in checked_numbers(self.num_inference_steps, self.height, self.width).items():
+            self._set(name, value)
+        self._set("methods", _checked_methods(self.methods))
+        if not isinstance(self.judge, str | None):
+            raise InvalidSetting("judge", self.judge, f"a laboratory's name, {NO_JUDGE!r} or None")
+        if self.judge not in (None, NO_JUDGE):
+            parse_part(self.judge, Laboratory)
+        if not isinstance(self.model, ModelAsked):
+            raise InvalidSetting("model", self.model, "a ModelAsked")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def to_json(self) -> str:
+        """All of it, as a file has it."""
+        return _adapter().dump_json(self, indent=1).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Study":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            InvalidSetting: not JSON, or not that of a study; says where.
+            SteerclearError: a value that :class:`Study` refuses.
+        """
+        try:
+            parse_object(text)
+            return _adapter().validate_json(text, strict=True)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            if isinstance(cause := wrong.get("ctx", {}).get("error"), SteerclearError):
+                raise cause from error
+            where = ".".join(map(str, wrong["loc"])) or "all of it"
+            raise InvalidSetting("the content of a study", where, f"as {STUDY_FILE} has it: {wrong['msg']}") from error
+        except ValueError as error:
+            if isinstance(error, SteerclearError):
+                raise
+            raise InvalidSetting("the content of a study", "damaged", f"a JSON object ({error})") from error
+
+    def digest(self) -> str:
+        """A short hash of all that is asked for, whatever device answers it."""
+        plain = json.loads(self.to_json())
+        plain["model"] = {name: value for name, value in plain["model"].items() if name not in NOT_ASKED}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:HASH_LENGTH]
+
+
+@cache
+def _adapter() -> TypeAdapter[Study]:
+    return TypeAdapter(Study)
+
+
+def comparison(
+    prompt: str,
+    negative_prompts: Sequence[str],
+    seeds: Sequence[int],
+    num_inference_steps: int = 30,
+    guidance_scale: float = 3.0,
+    auto_scale: float = 2.0,
+    methods: Sequence[str] | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    judge: str | None = None,
+    model: ModelAsked | None = None,
+) -> Study:
+    """The study that ``steerclear compare`` makes of its arguments.
+
+    Args:
+        prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model: see :class:`Study`.
+        guidance_scale: of classifier-free guidance and of the negative prompt.
+        auto_scale: of autoguidance.
+        methods: names, perhaps with settings, see :func:`~steerclear.study.methods.chosen_methods`; None for all standard ones.
+
+    Raises:
+        UnknownName: an unknown method.
+        InvalidSetting, PromptError: a value of another type, or out of range.
+
+    Warns:
+        SteerclearWarning: a scale that none of the methods takes.
+
+    >>> [method.label for method in comparison("a man", ["hat"], [0], methods=["cfg", "dynamic-negative:negative_scale=2"]).methods]
+    ['classifier-free guidance', 'dynamic negative (negative_scale 2)']
+    """
+    prompt, negatives = checked_prompt("prompt", prompt), checked_negatives(negative_prompts)
+    scales = {
+        "guidance_scale": finite("guidance_scale", guidance_scale),
+        "auto_scale": finite("auto_scale", auto_scale),
+    }
+    standard = standard_methods(prompt, negatives, **scales)
+    names = _checked_names(methods)
+    study = Study(
+        prompt, negatives, tuple(chosen_methods(names, standard, prompt, negatives)), seeds,  # type: ignore[arg-type]
+        num_inference_steps, height, width, judge, model or ModelAsked(),
+    )  # fmt: skip
+    _warn_of_idle_scales(scales, names)
+    return study
+
+
+def checked_negatives(negative_prompts: object) -> tuple[str, ...]:
+    if not isinstance(negative_prompts, (tuple, list)):
+        remedy = "one alone has a comma behind it, as ('hat',)"
+        raise InvalidSetting("negative_prompts", negative_prompts, "a tuple of texts", remedy)
+    return tuple(checked_prompt("negative prompt", text) for text in negative_prompts)
+
+
+def checked_numbers(num_inference_steps: object, height: object, width: object) -> dict[str, Any]:
+    """Steps and sizes as plain numbers, by their names."""
+    sizes = {"height": height, "width": width}
+    return {
+        "num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS),
+        **{name: None if size is None else whole(name, size, low=SMALLEST) for name, size in sizes.items()},
+    }
+
+
+def _checked_names(methods: object) -> tuple[str, ...] | None:
+    if methods is None:
+        return None
+    if not isinstance(methods, (tuple, list)) or not all(isinstance(name, str) for name in methods):
+        raise InvalidSetting("methods", methods, "a tuple of names, or None for the standard ones")
+    if not methods:
+        raise InvalidSetting("methods", methods, "at least one name, or None for the standard ones")
+    return tuple(methods)
+
+
+def _checked_methods(methods: object) -> tuple[Method, ...]:
+    if not isinstance(methods, (tuple, list)) or not methods or not all(isinstance(one, Method) for one in methods):
+        raise InvalidSetting("methods", methods, "a tuple of at least one Method")
+    for method in methods:
+        if not isinstance(method.name, str) or not FOLDER_NAME.fullmatch(method.name):
+            allowed = "letters, digits and . _ + -, at most 80 and a letter or digit first"
+            raise InvalidSetting("the name of a method", method.name, allowed, "it names a folder")
+    names = Counter(method.name.casefold() for method in methods)
+    again = [method.name for method in methods if names[method.name.casefold()] > 1]
+    if again:
+        raise GivenTwice(f"the method {again[0]!r}")
+    return tuple(methods)
+
+
+def _warn_of_idle_scales(scales: dict[str, float], names: tuple[str, ...] | None) -> None:
+    """Warn of a scale that was asked for and that none of the methods has."""
+    for name, default in (("guidance_scale", 3.0), ("auto_scale", 2.0)):
+        takers = TAKE_SCALE[name]
+        if scales[name] != default and names is not None and not {one.partition(":")[0] for one in names} & {*takers}:
+            warnings.warn(
+                f"{name}={scales[name]:g} has no effect: none of the methods {', '.join(names)} takes it; "
+                f"leave it out, or add one of {', '.join(takers)}",
+                SteerclearWarning,
+                stacklevel=3,
+            )  # fmt: skip
