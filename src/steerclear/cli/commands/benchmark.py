@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .options import (
+from ..options import (
     BatchSize,
     Device,
     Format,
@@ -21,7 +21,7 @@ from .options import (
     show_stages,
     typed_folder,
 )  # fmt: skip
-from .streams import print_json
+from ..streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="Measure the figures that the docs quote.")
 Folder = Annotated[
@@ -51,7 +51,7 @@ def shipped(
     format: Output = Format.TEXT,
 ) -> None:
     """The shipped model: fidelity at scale 1, the story of the negative prompt, its parts."""
-    from ..benchmark.shipped import benchmark_shipped
+    from ...benchmark.shipped import benchmark_shipped
 
     _portraits(benchmark_shipped, model, seeds, steps, batch_size, device, outdir, format)
 
@@ -67,7 +67,7 @@ def autoguidance(
     format: Output = Format.TEXT,
 ) -> None:
     """Autoguidance with the weak network that ships, against no guidance, at the best of several scales."""
-    from ..benchmark.autoguidance import benchmark_autoguidance
+    from ...benchmark.autoguidance import benchmark_autoguidance
 
     _portraits(benchmark_autoguidance, model, seeds, steps, batch_size, device, outdir, format)
 
@@ -83,8 +83,8 @@ def _portraits(
     format: Format,
 ) -> None:
     """Make the images of a benchmark, with a bar a method, and show its claims."""
-    from ..models.loading import load_model
-    from ..study.recipe import parse_seeds
+    from ...models.loading import load_model
+    from ...study.recipe import parse_seeds
 
     wanted = parse_seeds(seeds)
     loaded = load_model(model, device=device)
@@ -112,9 +112,9 @@ def tracking(
     format: Output = Format.TEXT,
 ) -> None:
     """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults."""
-    from ..benchmark.tracking import SCHEDULERS, benchmark_tracking
-    from ..models.loading import load_model
-    from ..study.recipe import parse_seeds
+    from ...benchmark.tracking import SCHEDULERS, benchmark_tracking
+    from ...models.loading import load_model
+    from ...study.recipe import parse_seeds
 
     names = SCHEDULERS if schedulers is None else tuple(name.strip() for name in schedulers.split(","))
     with progress_bars() as bars:
@@ -135,8 +135,8 @@ def overhead(
     format: Output = Format.TEXT,
 ) -> None:
     """Time of steering with CFG against the plain pipeline, in one process."""
-    from ..benchmark.overhead import benchmark_overhead
-    from ..models.loading import load_model
+    from ...benchmark.overhead import benchmark_overhead
+    from ...models.loading import load_model
 
     loaded = load_model(model)
     with progress_bars() as bars:
@@ -154,7 +154,7 @@ def bridge(
 ) -> None:
     """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
     what is left behind. Needs 8 GiB of memory."""
-    from ..benchmark.bridge import benchmark_bridge
+    from ...benchmark.bridge import benchmark_bridge
 
     with progress_bars() as bars:
         result = benchmark_bridge(

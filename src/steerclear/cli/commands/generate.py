@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
+from ..options import (
     BatchSize,
     Device,
     Dtype,
@@ -25,7 +25,7 @@ from .options import (
     console,
     progress_bars,
 )  # fmt: skip
-from .streams import print_json
+from ..streams import print_json
 
 
 def command(
@@ -59,14 +59,14 @@ def command(
     format: Output = Format.TEXT,
 ) -> None:
     """Make images; running again makes only those that are missing."""
-    from ..bridges.diffusers.asking import takes_classes
-    from ..models.loading import asked_to_load, load_model
-    from ..study.compare import recipe_of
-    from ..study.folders import default_folder, refuse_early, run_folder
-    from ..study.generate import check_recipe, generate, warn_of_idle_weak
-    from ..study.guidance_settings import build_guidance, first_that_takes
-    from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
-    from ..study.recipe import checked_prompt, parse_seeds
+    from ...bridges.diffusers.asking import takes_classes
+    from ...models.loading import asked_to_load, load_model
+    from ...study.compare import recipe_of
+    from ...study.folders import default_folder, refuse_early, run_folder
+    from ...study.generate import check_recipe, generate, warn_of_idle_weak
+    from ...study.guidance_settings import build_guidance, first_that_takes
+    from ...study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
+    from ...study.recipe import checked_prompt, parse_seeds
 
     negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
     names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .options import (
+from ..options import (
     BatchSize,
     Device,
     Dtype,
@@ -26,7 +26,7 @@ from .options import (
     progress_bars,
     show_methods,
 )  # fmt: skip
-from .streams import print_json
+from ..streams import print_json
 
 DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
 QUICK_SEEDS, QUICK_STEPS = "0-15", 15
@@ -60,13 +60,13 @@ def command(
 
     Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
     """
-    from ..core.saving import stays_if_unwritable
-    from ..models.loading import asked_to_load, load_model
-    from ..study.compare import Question, asked_of, check_question, compare, repeat_command
-    from ..study.folders import default_folder, refuse_early
-    from ..study.recipe import parse_seeds
-    from ..telling.report import REPORT_FILE, write_figures, write_report
-    from ..telling.table import terminal_tables
+    from ...core.saving import stays_if_unwritable
+    from ...models.loading import asked_to_load, load_model
+    from ...study.compare import Question, asked_of, check_question, compare, repeat_command
+    from ...study.folders import default_folder, refuse_early
+    from ...study.recipe import parse_seeds
+    from ...telling.report import REPORT_FILE, write_figures, write_report
+    from ...telling.table import terminal_tables
 
     question = Question(
         prompt, tuple(negative_prompt or ()), parse_seeds((QUICK_SEEDS if quick else DEFAULT_SEEDS) if seeds is None else seeds),
