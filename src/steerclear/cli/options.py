@@ -13,7 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..core.errors import InvalidSetting
 from ..core.settings import folder_path
 
-ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A shipped model, a local folder or .safetensors file, or a hub id, a file there or its address.",
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="With a single file: a shipped model, folder or hub id whose configuration it has; default: told from its "
+        "weights, and fetched from the hub.",
+    ),
+]
 WeakName = Annotated[
     str | None,
     typer.Option(

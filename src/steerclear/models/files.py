@@ -38,11 +38,16 @@ ADDRESS = re.compile(
 """Of a model on the hub, as a browser shows it."""
 
 
-def folder_digest(folder: Path) -> str:
-    """A short hash of a model's files, all of them and whole: equal digests are equal weights."""
+def folder_digest(folder: Path, *, weights: bool = True) -> str:
+    """A short hash of a model's files, all of them and whole: equal digests are equal weights.
+
+    Args:
+        folder: of the model.
+        weights: False for its configuration alone.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() or path.suffix not in (".json", ".txt", WEIGHTS):
+        if path.is_dir() or path.suffix not in ((".json", ".txt", WEIGHTS) if weights else (".json", ".txt")):
             continue
         if WEAK_FOLDER in path.relative_to(folder).parts:
             continue
@@ -129,6 +134,17 @@ def located(name: str, parts: Sequence[str] | None = None) -> str:
     if parts is not None:
         raise UnsupportedModel(f"{f'{repository}/{inside}'!r} is a part of {repository!r}; give that alone.")
     return f"{repository}/{inside}"
+
+
+def split_hub_file(name: str) -> tuple[str, str]:
+    """A repository on the hub, and the file within it; "" for none.
+
+    >>> split_hub_file("owner/model@v2/folder/file.safetensors"), split_hub_file("owner/model")
+    (('owner/model@v2', 'folder/file.safetensors'), ('owner/model', ''))
+    """
+    owner, _, rest = name.partition("/")
+    model, _, inside = rest.partition("/")
+    return f"{owner}/{model}", inside
 
 
 def repository_of(hub_id: str) -> tuple[str, str | None]:

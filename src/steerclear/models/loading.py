@@ -1,4 +1,4 @@
-"""Pipelines and weak networks by name: a shipped model, a local folder, or a hub id. Safetensors only."""
+"""Pipelines and weak networks by name: a shipped model, a local folder or file, or a hub id. Safetensors only."""
 
 import inspect
 import os
@@ -38,6 +38,7 @@ from .files import (
 from .loras import LoRA, add_loras
 from .placement import place
 from .samplers import scheduler_by_name, scheduler_key
+from .single_file import find_single_file, is_single_file, load_single_file, refuse_config, single_file_digest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -60,7 +61,7 @@ class Model:
 
     Attributes:
         name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
-        folder: where its files are.
+        folder: where its files are; for a model that is one file, its configuration.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
         weak: the weak network, or the way to make one of the pipeline's own; None when there is none.
@@ -68,6 +69,7 @@ class Model:
         weak_name: its folder or hub id as the user gave it, or its kind in one form for all ways to type it.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
+        config: the configuration that the user gave with a single file.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Model:
     loras: tuple[LoRA, ...] = ()
     device: str = "cpu"
     offload: str = "none"
+    config: str | None = None
 
 
 def load_model(
@@ -91,12 +94,14 @@ def load_model(
     dtype: str = "float32",
     offload: str = "none",
     scheduler: str | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a text-to-image pipeline, what is added to it, and its weak network.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
-            "owner/model@revision", or its address).
+        name: a shipped model's name, a local folder in diffusers' layout, a hub id like "owner/model" (or
+            "owner/model@revision", or its address), or a single ``.safetensors`` file, here or on the hub
+            ("owner/model/file.safetensors").
         weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of weak
             network with its settings, see :func:`~steerclear.networks.naming.parse_weak`. None takes the model's own
             ``weak`` folder when it has one.
@@ -107,6 +112,8 @@ def load_model(
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.models.placement.place`.
         scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
             "euler a" or "dpm++ 2m karras", see :data:`~steerclear.models.samplers.SAMPLERS`.
+        config: for a single file, the model whose configuration and tokenizer it has: a shipped model, a local folder or a
+            hub id. None to tell it from the weights, and fetch it from the hub.
 
     Raises:
         NotEnoughMemory: there is no room for it.
@@ -114,23 +121,15 @@ def load_model(
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
-    from diffusers import DiffusionPipeline
-
     if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
     name, weak, device = _checked(name, weak, loras, device)
-    name, weak = located(name, parts=()), weak and located(weak, parts=NETWORKS)
+    name, weak = _located(name), weak and located(weak, parts=NETWORKS)
+    if not isinstance(config, (str, os.PathLike, NoneType)):
+        raise InvalidSetting("config", config, "a model's name, its folder or its hub id, or None")
+    config = None if config is None else os.fspath(config)
     with enough_memory(f"the model {name!r}"):
-        folder = _folder(name)
-        _check_parts(name, folder)
-        check_configs(f"the model {name!r}", folder)
-        check_sums(f"the model {name!r}", folder)
-        quiet()
-        try:
-            networks = _networks(name, folder, DTYPES[dtype])
-            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **networks)
-        except UNLOADABLE as error:
-            raise unloadable(f"the model {name!r}", first_line(error), error) from error
+        pipe, folder, digest = _pipeline(name, config, DTYPES[dtype])
         _check_kind(name, pipe)
         _check_data(name, pipe)
         _check_tokenizers(name, folder, pipe)
@@ -138,21 +137,50 @@ def load_model(
         if scheduler is not None:
             pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
         added = add_loras(pipe, loras)
-        network, weak_folder = _weak(weak, folder, pipe)
+        network, weak_folder = _weak(weak, None if is_single_file(name) else folder, pipe)
         weak = weak_text(network) if weak_folder is None and isinstance(network, WeakNetwork) else weak
         place(pipe, network, device, offload)
     return Model(
         name=name,
         folder=folder,
         pipe=pipe,
-        digest=folder_digest(folder),
+        digest=digest,
         weak=network,
         weak_digest=None if weak_folder is None else folder_digest(weak_folder),
         weak_name=None if network is None else weak or WEAK_FOLDER,
         loras=added,
         device=device,
         offload=offload,
+        config=config,
     )
+
+
+def _located(name: str) -> str:
+    """See :func:`~steerclear.models.files.located`; of an address, a single file stays."""
+    return located(name, parts=None if is_single_file(name) else ())
+
+
+def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, Path, str]:
+    """The pipeline of this name, the folder of its files (or configuration), and what these are."""
+    from diffusers import DiffusionPipeline
+
+    quiet()
+    if is_single_file(name):
+        file = find_single_file(name)
+        pipe, folder = load_single_file(name, file, config, dtype)
+        return pipe, folder, single_file_digest(file, folder)
+    folder = _folder(name)
+    if config is not None:
+        refuse_config(name, config)
+    _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
+    try:
+        networks = _networks(name, folder, dtype)
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **networks)
+    except UNLOADABLE as error:
+        raise unloadable(f"the model {name!r}", first_line(error), error) from error
+    return pipe, folder, folder_digest(folder)
 
 
 def _checked(name: Any, weak: Any, loras: Any, device: Any) -> tuple[str, str | None, str]:
@@ -325,7 +353,7 @@ def asked_to_load(
     """
     weak = weak and located(weak, parts=NETWORKS)
     return {
-        "model": located(name, parts=()), "weak": weak_text(parse_weak(weak)) if weak and _is_kind(weak) else weak,
+        "model": _located(name), "weak": weak_text(parse_weak(weak)) if weak and _is_kind(weak) else weak,
         "loras": list(loras), "scheduler": scheduler and scheduler_key(scheduler), "dtype": dtype,
     }  # fmt: skip
 
@@ -334,7 +362,7 @@ def _is_kind(weak: str) -> bool:
     return is_weak_kind(weak) and not os.path.isdir(weak)
 
 
-def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | None]:
+def _weak(weak: str | None, model: Path | None, pipe: Any) -> tuple[Any | None, Path | None]:
     """The weak network, and where its files are; None for what there is not."""
     family = family_of(pipe)
     own = getattr(pipe, family.network)
@@ -358,17 +386,17 @@ def _weak(weak: str | None, model: Path, pipe: Any) -> tuple[Any | None, Path | 
     return network, folder
 
 
-def _weak_folder(weak: str | None, model: Path, part: str) -> Path | None:
+def _weak_folder(weak: str | None, model: Path | None, part: str) -> Path | None:
     """Where the weak network's own files are.
 
     Args:
         weak: as the user gave it.
-        model: the pipeline's folder.
+        model: the pipeline's folder; None for one that is a single file.
         part: what the family calls its network: "unet" or "transformer".
     """
     if weak is None:
-        own = model / WEAK_FOLDER
-        return own if own.is_dir() else None
+        own = model and model / WEAK_FOLDER
+        return own if own and own.is_dir() else None
     folder = Path(weak)
     if not os.path.isdir(weak):
         if not is_hub_id(weak):

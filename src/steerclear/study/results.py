@@ -66,7 +66,7 @@ class Results(Frozen):
         steerclear_version, versions: of the program and of the libraries that it stands on.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, loras, scheduler, num_inference_steps, height, width, dtype, weak, weak_digest: the settings
+        model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype, weak, weak_digest: the settings
             shared by all methods, as in :class:`~steerclear.study.recipe.Recipe`.
         device, offload: where the images were made, and where the weights waited meanwhile.
         seeds: as written on the command line.
@@ -84,6 +84,7 @@ class Results(Frozen):
     negative_prompts: list[str]
     model: str
     model_digest: str
+    config: str | None = None
     loras: list[LoRA] = []
     scheduler: str
     num_inference_steps: int

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ..options import (
     BatchSize,
+    Config,
     Device,
     Dtype,
     Format,
@@ -36,6 +37,7 @@ def command(
     prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
     negative_prompt: Negatives = None,
     model: ModelName = "portraits",
+    config: Config = None,
     weak: WeakName = None,
     lora: Loras = None,
     outdir: Outdir = None,
@@ -80,7 +82,14 @@ def command(
     folder = outdir or default_folder("compare", [question.prompt, *question.negative_prompts], asked | loading)
     refuse_early(folder, asked)
     loaded = load_model(
-        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
+        model,
+        weak=weak,
+        loras=lora or (),
+        device=device,
+        dtype=dtype,
+        offload=offload,
+        scheduler=scheduler,
+        config=config,
     )
     with progress_bars() as bars:
         on_method, on_progress = show_methods(bars)

@@ -7,6 +7,7 @@ import typer
 
 from ..options import (
     BatchSize,
+    Config,
     Device,
     Dtype,
     Format,
@@ -44,6 +45,7 @@ def command(
         list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")
     ] = None,
     model: ModelName = "portraits",
+    config: Config = None,
     weak: WeakName = None,
     lora: Loras = None,
     seeds: Seeds = "0-7",
@@ -82,7 +84,14 @@ def command(
     folder = outdir or default_folder("generate", [text, *negatives], chosen)
     refuse_early(folder, asked)
     loaded = load_model(
-        model, weak=weak, loras=lora or (), device=device, dtype=dtype, offload=offload, scheduler=scheduler
+        model,
+        weak=weak,
+        loras=lora or (),
+        device=device,
+        dtype=dtype,
+        offload=offload,
+        scheduler=scheduler,
+        config=config,
     )
     if guidance is None and negatives:
         if takes_classes(loaded.pipe):
