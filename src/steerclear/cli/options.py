@@ -1,5 +1,8 @@
 """Options that several commands share, and the progress bars."""
 
+import os
+import sys
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -13,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ..core.errors import InvalidSetting
 from ..core.settings import folder_path
 
+Prompt = Annotated[str | None, typer.Argument(help="What the image shows.")]
 ModelName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--model",
         help="A shipped model, a local folder or .safetensors file, or a hub id, a file there or its address.",
@@ -49,11 +53,20 @@ Width = Annotated[
 Negatives = Annotated[
     list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
 ]
+Guidance = Annotated[
+    str | None,
+    typer.Option(
+        help="A guidance's name, see: steerclear guidance list; default: cfg, and dynamic-negative with a negative prompt."
+    ),
+]
+GuidanceScale = Annotated[float | None, typer.Option(help="Of the prompt, 1 is off; default: the guidance's own.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")]
 Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
 Steps = Annotated[int, typer.Option("--steps", "--num-inference-steps", help="Sampler steps.", min=1, max=1000)]
-OptionalSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image; default 0-63.")]
+SomeSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 0-63 or 1,5,9; default: 0-7.")]
+ManySeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 1,5,9; default: 0-63.")]
 OptionalSteps = Annotated[
-    int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default 30.", min=1, max=1000)
+    int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default: 30.", min=1, max=1000)
 ]
 
 
@@ -74,9 +87,23 @@ Outdir = Annotated[
         help="Folder of this run; running again goes on in it; default: one in out, named after the question.",
     ),
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="IMAGE", help="An image of steerclear; its settings and seed stand for what is not given."
+    ),
+]
+Again = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="PATH",
+        help="Ask again what was asked before: results.json, its folder or one of its images; options replace parts of it.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="float32, float16 or bfloat16.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; default: float32.")]
 Offload = Annotated[
     str, typer.Option("--offload", help="none, model, sequential or group: what waits in main memory; saves the GPU's.")
 ]
@@ -97,6 +124,10 @@ class Format(StrEnum):
 
 
 Output = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only the path of what was made (or JSON), warnings and errors.")
+]
+Open = Annotated[bool, typer.Option("--open", help="Open it in the default viewer.")]
 
 
 def console() -> Console:
@@ -105,15 +136,22 @@ def console() -> Console:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
+def progress_bars(quiet: bool = False) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console()) as bars:
+    with Progress(*columns, console=console(), disable=quiet) as bars:
         yield bars
+
+
+def open_file(path: Path) -> None:
+    """Open a file in the default viewer, or say where it is."""
+    displays = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not displays or not webbrowser.open(path.resolve().as_uri()):
+        console().print(f"there is no display to open {path.resolve()} on", markup=False, soft_wrap=True)
 
 
 def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:

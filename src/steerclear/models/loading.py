@@ -344,7 +344,7 @@ def _scheduler(name: str, current: Any) -> Any:
 
 
 def asked_to_load(
-    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str
+    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str, config: str | None = None
 ) -> dict[str, Any]:
     """What :func:`load_model` is asked for as plain values, the same for names that are written in two ways.
 
@@ -355,6 +355,7 @@ def asked_to_load(
     return {
         "model": _located(name), "weak": weak_text(parse_weak(weak)) if weak and _is_kind(weak) else weak,
         "loras": list(loras), "scheduler": scheduler and scheduler_key(scheduler), "dtype": dtype,
+        **({} if config is None else {"config": config}),
     }  # fmt: skip
 
 

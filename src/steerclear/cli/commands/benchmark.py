@@ -12,7 +12,6 @@ from ..options import (
     BatchSize,
     Device,
     Format,
-    ModelName,
     Output,
     Seeds,
     Steps,
@@ -31,6 +30,7 @@ Folder = Annotated[
     ),
 ]
 
+Model = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 Pairs = Annotated[int, typer.Option("--pairs", help="Alternating pairs of runs.", min=1)]
 LargePairs = Annotated[
     int,
@@ -42,7 +42,7 @@ LargePairs = Annotated[
 
 @app.command("shipped")
 def shipped(
-    model: ModelName = "portraits",
+    model: Model = "portraits",
     seeds: Seeds = "0-999",
     steps: Steps = 30,
     batch_size: BatchSize = 16,
@@ -58,7 +58,7 @@ def shipped(
 
 @app.command("autoguidance")
 def autoguidance(
-    model: ModelName = "portraits",
+    model: Model = "portraits",
     seeds: Seeds = "0-999",
     steps: Steps = 30,
     batch_size: BatchSize = 16,
@@ -99,7 +99,7 @@ def _portraits(
 
 @app.command("tracking")
 def tracking(
-    model: ModelName = "portraits",
+    model: Model = "portraits",
     schedulers: Annotated[
         str | None, typer.Option(help="Names, separated by commas; default: those that people use.")
     ] = None,
@@ -129,7 +129,7 @@ def tracking(
 
 @app.command("overhead")
 def overhead(
-    model: ModelName = "portraits",
+    model: Model = "portraits",
     pairs: Pairs = 31,
     outdir: Folder = Path("out/benchmark"),
     format: Output = Format.TEXT,

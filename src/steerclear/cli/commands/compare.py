@@ -4,9 +4,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..options import (
+    Again,
     BatchSize,
     Config,
     Device,
@@ -14,98 +14,89 @@ from ..options import (
     Format,
     Height,
     Loras,
+    ManySeeds,
     ModelName,
     Negatives,
     Offload,
-    OptionalSeeds,
+    Open,
     OptionalSteps,
     Outdir,
     Output,
+    Prompt,
+    Quiet,
     SchedulerName,
     WeakName,
     Width,
+    open_file,
     progress_bars,
     show_methods,
 )  # fmt: skip
 from ..streams import print_json
-
-DEFAULT_SEEDS, DEFAULT_STEPS = "0-63", 30
-QUICK_SEEDS, QUICK_STEPS = "0-15", 15
+from ..tables import print_results
 
 
 def command(
-    prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
+    prompt: Prompt = None,
     negative_prompt: Negatives = None,
-    model: ModelName = "portraits",
+    recipe: Again = None,
+    model: ModelName = None,
     config: Config = None,
     weak: WeakName = None,
     lora: Loras = None,
     outdir: Outdir = None,
-    seeds: OptionalSeeds = None,
+    seeds: ManySeeds = None,
     steps: OptionalSteps = None,
-    guidance_scale: Annotated[float, typer.Option(help="Of CFG and of the negative prompt; 1 is off.")] = 3.0,
-    auto_scale: Annotated[float, typer.Option(help="Of autoguidance; 1 is off.")] = 2.0,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Of CFG and of the negative prompt, 1 is off; default: 3.")
+    ] = None,
+    auto_scale: Annotated[float | None, typer.Option(help="Of autoguidance, 1 is off; default: 2.")] = None,
     methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
     height: Height = None,
     width: Width = None,
     scheduler: SchedulerName = None,
     batch_size: BatchSize = 16,
     device: Device = "cpu",
-    dtype: Dtype = "float32",
+    dtype: Dtype = None,
     offload: Offload = "none",
     quick: Annotated[
         bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")
     ] = False,
     format: Output = Format.TEXT,
+    quiet: Quiet = False,
+    open: Open = False,
 ) -> None:
     """Compare ways of steering away from something, on the same seeds.
 
     Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
     """
-    from ...core.saving import stays_if_unwritable
-    from ...models.loading import asked_to_load, load_model
-    from ...study.compare import Question, asked_of, check_question, compare, repeat_command
-    from ...study.folders import default_folder, refuse_early
-    from ...study.recipe import parse_seeds
-    from ...telling.report import REPORT_FILE, write_figures, write_report
-    from ...telling.table import terminal_tables
+    from ...models.loading import load_model
+    from ...study.again import read_run
+    from ...study.compare import compare, repeat_command
+    from ...study.request import asked_to_compare, folder_of_comparison
+    from ...telling.report import write_all
 
-    question = Question(
-        prompt, tuple(negative_prompt or ()), parse_seeds((QUICK_SEEDS if quick else DEFAULT_SEEDS) if seeds is None else seeds),
-        (QUICK_STEPS if quick else DEFAULT_STEPS) if steps is None else steps,
-        guidance_scale, auto_scale, None if methods is None else tuple(name.strip() for name in methods.split(",")),
-        height, width,
-    )  # fmt: skip
-    question = check_question(question)
-    asked = asked_of(question)
-    loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
-    folder = outdir or default_folder("compare", [question.prompt, *question.negative_prompts], asked | loading)
-    refuse_early(folder, asked)
-    loaded = load_model(
-        model,
-        weak=weak,
-        loras=lora or (),
-        device=device,
-        dtype=dtype,
-        offload=offload,
-        scheduler=scheduler,
-        config=config,
-    )
-    with progress_bars() as bars:
+    options = {
+        "prompt": prompt, "negative_prompts": negative_prompt, "model": model, "config": config, "weak": weak,
+        "loras": lora, "seeds": seeds, "num_inference_steps": steps, "guidance_scale": guidance_scale,
+        "auto_scale": auto_scale, "methods": methods, "height": height, "width": width, "scheduler": scheduler,
+        "dtype": dtype,
+    }  # fmt: skip
+    before = None if recipe is None else read_run(recipe)
+    question, loading = asked_to_compare(options, before, quick=quick)
+    folder = folder_of_comparison(question, loading, outdir)
+    loaded = load_model(**loading, device=device, offload=offload)
+    if before is not None:
+        before.warn_of_other_files(loaded, options)
+    with progress_bars(quiet) as bars:
         on_method, on_progress = show_methods(bars)
         results = compare(
             loaded, question, folder, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
-    with stays_if_unwritable(folder / REPORT_FILE):
-        write_figures(results, folder)
-        write_report(results, folder)
+    report = write_all(results, folder)
     if format is Format.JSON:
         print_json(results.model_dump_json(indent=1))
-        return
-    console = Console(emoji=False)  # a prompt may have :words: between colons
-    for table in terminal_tables(results, width=console.width):
-        console.print("", table)
-    for note in results.notes:
-        console.print(f"note: {note}", markup=False)
-    console.print(f"report: {folder / REPORT_FILE}", markup=False, soft_wrap=True)  # a path stays in one piece
+    else:
+        print_results(results, report, quiet=quiet)
+    if open:
+        open_file(report)

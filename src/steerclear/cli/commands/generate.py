@@ -1,9 +1,7 @@
 """steerclear generate: images of one prompt under one guidance."""
 
 import json
-from typing import Annotated
-
-import typer
+from typing import Any
 
 from ..options import (
     BatchSize,
@@ -11,107 +9,92 @@ from ..options import (
     Device,
     Dtype,
     Format,
+    From,
+    Guidance,
+    GuidanceScale,
     Height,
     Loras,
     ModelName,
     Negatives,
     Offload,
+    Open,
+    OptionalSteps,
     Outdir,
     Output,
+    Prompt,
+    Quiet,
     SchedulerName,
-    Seeds,
-    Steps,
+    Settings,
+    SomeSeeds,
     WeakName,
     Width,
     console,
+    open_file,
     progress_bars,
 )  # fmt: skip
 from ..streams import print_json
 
 
 def command(
-    prompt: Annotated[str, typer.Argument(help="What the image shall show.")],
+    prompt: Prompt = None,
     negative_prompt: Negatives = None,
-    guidance: Annotated[
-        str | None,
-        typer.Option(
-            help="A guidance's name, see: steerclear guidance list; default: cfg, and dynamic-negative with a negative prompt."
-        ),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Of the prompt, 1 is off; default: the guidance's own.")
-    ] = None,
-    set: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")
-    ] = None,
-    model: ModelName = "portraits",
+    source: From = None,
+    guidance: Guidance = None,
+    guidance_scale: GuidanceScale = None,
+    set: Settings = None,
+    model: ModelName = None,
     config: Config = None,
     weak: WeakName = None,
     lora: Loras = None,
-    seeds: Seeds = "0-7",
-    steps: Steps = 30,
+    seeds: SomeSeeds = None,
+    steps: OptionalSteps = None,
     height: Height = None,
     width: Width = None,
     scheduler: SchedulerName = None,
     batch_size: BatchSize = 16,
     device: Device = "cpu",
-    dtype: Dtype = "float32",
+    dtype: Dtype = None,
     offload: Offload = "none",
     outdir: Outdir = None,
     format: Output = Format.TEXT,
+    quiet: Quiet = False,
+    open: Open = False,
 ) -> None:
-    """Make images; running again makes only those that are missing."""
-    from ...bridges.diffusers.asking import takes_classes
-    from ...models.loading import asked_to_load, load_model
-    from ...study.compare import recipe_of
-    from ...study.folders import default_folder, refuse_early, run_folder
-    from ...study.generate import check_recipe, generate, warn_of_idle_weak
-    from ...study.guidance_settings import build_guidance, first_that_takes
-    from ...study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
-    from ...study.recipe import checked_prompt, parse_seeds
+    """Make images and a sheet of them (sheet.png); running again makes only those that are missing."""
+    from ...models.loading import load_model
+    from ...study.again import read_image
+    from ...study.request import request
+    from ...telling.sheet import write_sheet
 
-    negatives = tuple(checked_prompt("negative prompt", text) for text in negative_prompt or ())
-    names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)
-    built = first_that_takes(names, guidance_scale, set or [])
-    wanted = parse_seeds(seeds)
-    text = checked_prompt("prompt", prompt)
-    asked = {
-        "command": "generate", "prompt": text, "negative_prompts": list(negatives), "num_inference_steps": steps,
-        "height": height, "width": width,
+    options = {
+        "prompt": prompt, "negative_prompts": negative_prompt, "model": model, "config": config, "weak": weak,
+        "loras": lora, "seeds": seeds, "num_inference_steps": steps, "height": height, "width": width,
+        "scheduler": scheduler, "dtype": dtype,
     }  # fmt: skip
-    loading = asked_to_load(model, weak, lora or [], scheduler, dtype)
-    chosen = asked | loading | {"guidance": built.to_config()}
-    folder = outdir or default_folder("generate", [text, *negatives], chosen)
-    refuse_early(folder, asked)
-    loaded = load_model(
-        model,
-        weak=weak,
-        loras=lora or (),
-        device=device,
-        dtype=dtype,
-        offload=offload,
-        scheduler=scheduler,
-        config=config,
-    )
-    if guidance is None and negatives:
-        if takes_classes(loaded.pipe):
-            built = build_guidance(WITH_NEGATIVE[-1], guidance_scale, set or [])
-        said = f"guidance: {built.name}, which uses the negative prompt; --guidance takes another."
-        console().print(said, markup=False, soft_wrap=True)
-    for note in unmeasured(loaded.pipe.scheduler, built):
-        console().print(f"note: {note}", markup=False, soft_wrap=True)
-    recipe = recipe_of(loaded, Method(built.name, built.name, text, negatives, built), steps, height, width)
-    check_recipe(loaded, recipe)
-    warn_of_idle_weak(loaded, [recipe])
-    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}), progress_bars() as bars:
+    before = None if source is None else read_image(source)
+    asked = request(options, guidance, guidance_scale, set or [], before)
+    folder = asked.folder(outdir)
+    loaded = load_model(**asked.loading, device=device, offload=offload)
+    if before is not None:
+        before.warn_of_other_files(loaded, options)
+    asked = asked.for_model(loaded)
+    for note in asked.notes(loaded) * (not quiet):
+        console().print(note, markup=False, soft_wrap=True)
+    with progress_bars(quiet) as bars:
         task = bars.add_task("images", total=None)
-        pictures = generate(
-            loaded, recipe, wanted, folder, batch_size=batch_size,
-            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
-        )  # fmt: skip
+
+        def on_progress(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        recipe, pictures = asked.run(loaded, folder, batch_size=batch_size, on_progress=on_progress)
         bars.update(task, total=1, completed=1)
+    sheet = write_sheet(pictures, folder)
     if format is Format.JSON:
-        rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
+        rows: list[dict[str, Any]] = [
+            {"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures
+        ]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
-        return
-    print(f"{len(pictures)} images in {folder}")
+    else:
+        print(folder if quiet else f"{len(pictures)} images in {folder}, side by side in {sheet}")
+    if open:
+        open_file(sheet)

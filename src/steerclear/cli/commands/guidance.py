@@ -39,6 +39,7 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     from dataclasses import asdict
 
     from ...core.guidance import find_guidance
+    from ...telling.glossary import explained
     from ...telling.guidance_docs import documentation
 
     cls = find_guidance(name)
@@ -51,4 +52,7 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     console.print(f"{page.equation}\n", markup=False)
     for parameter, default, meaning in page.parameters:
         console.print(f"  {parameter} = {default}: {meaning}", markup=False)
+    text = " ".join([page.summary, page.equation, *(" ".join(parameter) for parameter in page.parameters)])
+    if words := explained(text):
+        console.print("\nwords:", *(f"\n  {word}" for word in words), markup=False, sep="")
     console.print(f"\npaper: {page.paper}\ncost: {page.cost}", markup=False)
