@@ -12,9 +12,8 @@ from ..models.loading import Model, asked_to_load
 from .again import Before, loading_of
 from .commands import changed_guidance
 from .compare import Question, asked_of, check_question, recipe_of
-from .folders import default_folder, refuse_early, run_folder
-from .gallery import Picture
-from .generate import OnProgress, check_recipe, generate, warn_of_idle_weak
+from .folders import default_folder, refuse_early
+from .generate import check_recipe, warn_of_idle_weak
 from .guidance_settings import build_guidance, first_that_takes
 from .methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import Recipe, checked_prompt, parse_seeds
@@ -93,22 +92,20 @@ class Request:
             )
         return said + [f"note: {note}" for note in unmeasured(model.pipe.scheduler, self.guidance)]
 
-    def run(
-        self, model: Model, folder: Path, *, batch_size: int = 16, on_progress: OnProgress | None = None
-    ) -> tuple[Recipe, list[Picture]]:
-        """Make the images that are missing; returns how they were made, and all of them.
+    def recipe(self, model: Model) -> Recipe:
+        """How the images are made; refused before anything is made if they cannot be.
 
         Raises:
-            SteerclearError: see :func:`~steerclear.study.generate.generate`.
-            FolderConflict: the folder holds another run.
+            SteerclearError: see :func:`~steerclear.study.generate.check_recipe`.
+
+        Warns:
+            SteerclearWarning: a weak network that no guidance uses.
         """
         method = Method(self.guidance.name, self.guidance.name, self.prompt, self.negative_prompts, self.guidance)
         recipe = recipe_of(model, method, self.num_inference_steps, self.height, self.width)
         check_recipe(model, recipe)
         warn_of_idle_weak(model, [recipe])
-        with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
-            made = generate(model, recipe, self.seeds, folder, batch_size=batch_size, on_progress=on_progress)
-        return recipe, made
+        return recipe
 
 
 def request(

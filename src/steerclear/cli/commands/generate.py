@@ -31,6 +31,7 @@ from ..options import (
     console,
     open_file,
     progress_bars,
+    show_stages,
 )  # fmt: skip
 from ..streams import print_json
 
@@ -63,6 +64,8 @@ def command(
     """Make images and a sheet of them (sheet.png); running again makes only those that are missing."""
     from ...models.loading import load_model
     from ...study.again import read_image
+    from ...study.folders import run_folder
+    from ...study.generate import generate
     from ...study.request import request
     from ...telling.sheet import write_sheet
 
@@ -80,15 +83,13 @@ def command(
     asked = asked.for_model(loaded)
     for note in asked.notes(loaded) * (not quiet):
         console().print(note, markup=False, soft_wrap=True)
-    with progress_bars(quiet) as bars:
-        task = bars.add_task("images", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-
-        recipe, pictures = asked.run(loaded, folder, batch_size=batch_size, on_progress=on_progress)
-        bars.update(task, total=1, completed=1)
-    sheet = write_sheet(pictures, folder)
+    recipe = asked.recipe(loaded)
+    claim = run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe})
+    with claim, progress_bars(quiet) as bars:
+        on_progress = show_stages(bars)("images")
+        pictures = generate(loaded, recipe, asked.seeds, folder, batch_size=batch_size, on_progress=on_progress)
+        on_progress(1, 1)  # full when nothing is left to make
+        sheet = write_sheet(pictures, folder)
     if format is Format.JSON:
         rows: list[dict[str, Any]] = [
             {"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures
