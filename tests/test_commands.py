@@ -1,5 +1,6 @@
 """The commands are a shelf; help, completion and quiet runs; and the commands that only tell."""
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -53,3 +54,13 @@ def test_completion_is_typers_own(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit) as left:
         main([])
     assert (left.value.code, capsys.readouterr().out.split()) == (0, ["generate"])
+
+
+def test_the_program_starts_without_torch() -> None:
+    """In a fresh process; every command's module is loaded."""
+    script = (
+        "import sys; from steerclear.cli.app import main; assert main(['--help']) == 0; "
+        "print(sorted({'torch', 'diffusers', 'transformers', 'matplotlib', 'PIL', 'numpy'} & sys.modules.keys()))"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "[]"

@@ -27,12 +27,15 @@ from ..options import (
     SchedulerName,
     WeakName,
     Width,
-    open_file,
     progress_bars,
     show_methods,
 )  # fmt: skip
-from ..streams import print_json
 from ..tables import print_results
+
+Scale = Annotated[float | None, typer.Option(help="Of CFG and of the negative prompt, 1 is off; default: 3.")]
+AutoScale = Annotated[float | None, typer.Option(help="Of autoguidance, 1 is off; default: 2.")]
+Methods = Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")]
+Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")]
 
 
 def command(
@@ -46,11 +49,9 @@ def command(
     outdir: Outdir = None,
     seeds: ManySeeds = None,
     steps: OptionalSteps = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Of CFG and of the negative prompt, 1 is off; default: 3.")
-    ] = None,
-    auto_scale: Annotated[float | None, typer.Option(help="Of autoguidance, 1 is off; default: 2.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Names, separated by commas; any guidance's name works.")] = None,
+    guidance_scale: Scale = None,
+    auto_scale: AutoScale = None,
+    methods: Methods = None,
     height: Height = None,
     width: Width = None,
     scheduler: SchedulerName = None,
@@ -58,9 +59,7 @@ def command(
     device: Device = "cpu",
     dtype: Dtype = None,
     offload: Offload = "none",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")
-    ] = False,
+    quick: Quick = False,
     format: Output = Format.TEXT,
     quiet: Quiet = False,
     open: Open = False,
@@ -94,9 +93,4 @@ def command(
             on_method=on_method, on_progress=on_progress,
         )  # fmt: skip
     report = write_all(results, folder)
-    if format is Format.JSON:
-        print_json(results.model_dump_json(indent=1))
-    else:
-        print_results(results, report, quiet=quiet)
-    if open:
-        open_file(report)
+    print_results(results, report, format, quiet=quiet, open=open)

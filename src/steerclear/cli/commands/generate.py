@@ -1,8 +1,5 @@
 """steerclear generate: images of one prompt under one guidance."""
 
-import json
-from typing import Any
-
 from ..options import (
     BatchSize,
     Config,
@@ -29,11 +26,10 @@ from ..options import (
     WeakName,
     Width,
     console,
-    open_file,
     progress_bars,
     show_stages,
 )  # fmt: skip
-from ..streams import print_json
+from ..tables import print_images
 
 
 def command(
@@ -90,12 +86,4 @@ def command(
         pictures = generate(loaded, recipe, asked.seeds, folder, batch_size=batch_size, on_progress=on_progress)
         on_progress(1, 1)  # full when nothing is left to make
         sheet = write_sheet(pictures, folder)
-    if format is Format.JSON:
-        rows: list[dict[str, Any]] = [
-            {"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures
-        ]
-        print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
-    else:
-        print(folder if quiet else f"{len(pictures)} images in {folder}, side by side in {sheet}")
-    if open:
-        open_file(sheet)
+    print_images(recipe, pictures, sheet, format, quiet=quiet, open=open)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Format, Open, Output, Quiet, open_file, typed_folder
-from ..streams import print_json
+from ..options import Format, Open, Output, Quiet, typed_folder
 from ..tables import print_results
 
 
@@ -26,9 +25,4 @@ def command(
     results = read_results(folder)
     check_images(results, folder)
     page = write_all(results, folder)
-    if format is Format.JSON:
-        print_json(results.model_dump_json(indent=1))
-    else:
-        print_results(results, page, quiet=quiet)
-    if open:
-        open_file(page)
+    print_results(results, page, format, quiet=quiet, open=open)
