@@ -274,6 +274,14 @@ def test_a_sheet_has_each_image_at_its_place_and_never_more_than_64(count: int, 
     assert bool(last.min() < 200) is (count > MOST)  # "and 5 more"
 
 
+def test_a_damaged_image_leaves_its_place_empty(tmp_path: Path) -> None:
+    Image.new("RGB", (24, 24)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes()[:40])
+    page = sheet([Picture(seed, tmp_path / f"{seed}.png", {}, [], [], 1.0) for seed in (0, 1)])
+    middles = [page.getpixel((12 + place * (CELL + 12) + CELL // 2, 12 + CELL // 2)) for place in (0, 1)]
+    assert middles == [(0, 0, 0), (255, 255, 255)]
+
+
 def test_a_sheet_lies_beside_the_images_and_does_not_count_as_one(tmp_path: Path, run: Run) -> None:
     asked = ["generate", MAN, "--seeds", "0-1", "--steps", "1", "--outdir", tmp_path / "o"]
     assert run(*asked)[1] == f"2 images in {tmp_path / 'o'}, side by side in {tmp_path / 'o' / 'sheet.png'}\n"

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
-from ..study.gallery import Picture, write_bytes
+from ..study.gallery import UNREADABLE, Picture, write_bytes
 from .sizes import CELL, fitted
 
 SHEET_FILE = "sheet.png"
@@ -22,6 +22,8 @@ PAPER, INK = "#ffffff", "#5b6470"
 
 def sheet(pictures: Sequence[Picture], columns: int = 8) -> Image.Image:
     """The first :data:`MOST` images in rows, in their order; a last line says how many more there are.
+
+    The place of an image that cannot be read stays empty.
 
     Args:
         pictures: what is shown; at least one.
@@ -39,9 +41,13 @@ def sheet(pictures: Sequence[Picture], columns: int = 8) -> Image.Image:
     for place, picture in enumerate(shown):
         row, column = divmod(place, columns)
         left, top = GAP + column * (CELL + GAP), GAP + row * (CELL + LINE + GAP)
-        image = fitted(picture.open())
-        page.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
-        draw.text((left + CELL / 2, top + CELL + LINE / 2), str(picture.seed), INK, font, anchor="mm")
+        label = str(picture.seed)
+        try:
+            image = fitted(picture.open())
+            page.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
+        except UNREADABLE:
+            label += ": damaged"
+        draw.text((left + CELL / 2, top + CELL + LINE / 2), label, INK, font, anchor="mm")
     if more:
         draw.text((GAP, size[1] - LINE / 2), f"and {more} more", INK, font, anchor="lm")
     return page
