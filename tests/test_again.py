@@ -14,6 +14,7 @@ from typer.main import get_command
 from sample_results import sample_results
 from steerclear.cli import options
 from steerclear.cli.app import app, main
+from steerclear.core.errors import InvalidSetting, UnknownName
 from steerclear.core.guidance import guidances
 from steerclear.core.shelf import from_config
 from steerclear.models import shipped
@@ -340,3 +341,25 @@ def test_a_guidance_of_an_image_is_what_it_was(made: Path) -> None:
     assert before.guidance == from_config(said["recipe"]["guidance"])
     assert before.asked["seeds"] == (1,)
     assert before.asked["weak"] is None  # the model's own goes without saying
+
+
+def test_a_scheduler_is_read_as_recipes_write_it() -> None:
+    current = load_model("portraits").pipe.scheduler
+    kind, settings = scheduler_by_name(
+        'DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=3)', current
+    )
+    assert (kind, settings) == ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 3})
+    assert scheduler_by_name("euler(use_karras_sigmas=true)", current) == (
+        "EulerDiscreteScheduler",
+        {"use_karras_sigmas": True},
+    )
+    with pytest.raises(UnknownName, match="there is no setting of DDIMScheduler 'foo'"):
+        scheduler_by_name("DDIMScheduler(foo=1)", current)
+    for text in (
+        "DDIMScheduler(clip_sample=",
+        "DDIMScheduler([[",
+        "DDIMScheduler(clip_sample=true",
+        "DDIMScheduler(clip_sample=[[[[",
+    ):
+        with pytest.raises(InvalidSetting, match="must be a name, perhaps with settings as in"):
+            scheduler_by_name(text, current)
