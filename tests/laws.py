@@ -15,12 +15,14 @@ from steerclear.core import laws as claims
 from steerclear.core.denoiser import Branch, Denoiser, Point
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import Guidance
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
 from steerclear.core.records import Trace
-from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, high_dimensional
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser
+from steerclear.testbeds.scattered import Scattered
 
-WORLD = high_dimensional(8)
+WORLD = Scattered(8).world
 SEEDS = (3, 1, 4, 15, 9)
 EXACT = 1e-10
 STEPS = 8
@@ -87,7 +89,7 @@ def point(angle: float = 0.8, index: int = 0) -> Point:
 
 
 def guided(guidance: Guidance, at: Point, network: Denoiser) -> tuple[Tensor, Trace]:
-    run = GuidedDenoiser(network, guidance, len(at.sample), negatives_of(guidance))
+    run = GuidedDenoiser(network, guidance, Surroundings(len(at.sample), negatives_of(guidance)))
     return run.predict(at), run.trace
 
 

@@ -39,7 +39,7 @@ class LimitedGuidance(Guidance):
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
-            return Guided(step.predict("positive"), state)
+            return Guided(step.predict_one("positive"), state)
         empty, positive = step.predict("empty", "positive")
         push = (self.guidance_scale - 1) * (positive - empty)
         length = norm((self.guidance_scale - 1) * step.noise_difference(positive, empty))

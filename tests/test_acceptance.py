@@ -16,9 +16,10 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.metrics.energy import energy_distance
-from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser
+from steerclear.testbeds.spiral import Spiral
 
-WORLD = two_dimensional()
+WORLD = Spiral().world
 
 
 def distances(guidance: Guidance | None, steps: int, count: int, repeats: int, scheduler: Any = None) -> list[float]:

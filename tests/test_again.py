@@ -15,8 +15,7 @@ from sample_results import sample_results
 from steerclear.cli import options
 from steerclear.cli.app import app, main
 from steerclear.core.errors import InvalidSetting, UnknownName
-from steerclear.core.guidance import guidances
-from steerclear.core.shelf import from_config
+from steerclear.core.guidance import Guidance, guidances
 from steerclear.models import shipped
 from steerclear.models.loading import load_model
 from steerclear.models.samplers import scheduler_by_name, scheduler_text
@@ -338,7 +337,7 @@ def test_a_guidance_of_an_image_is_what_it_was(made: Path) -> None:
     before = read_image(image)
     said = read_settings(image)
     assert said is not None
-    assert before.guidance == from_config(said["recipe"]["guidance"])
+    assert before.guidance == Guidance.from_config(said["recipe"]["guidance"])
     assert before.asked["seeds"] == (1,)
     assert before.asked["weak"] is None  # the model's own goes without saying
 

@@ -19,7 +19,8 @@ from steerclear.study.methods import Method
 from steerclear.study.recipe import Recipe
 from steerclear.study.results import Results
 from steerclear.telling.report import write_report
-from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser
+from steerclear.testbeds.spiral import Spiral
 
 MAN, CFG = "a man", steerclear.ClassifierFreeGuidance(3.0)
 SURROGATE = "mustache \udcff"
@@ -265,7 +266,7 @@ def test_guider(arguments: tuple[Any, ...], settings: dict[str, Any], sentence: 
 
 
 def sampled(**changed: Any) -> Any:
-    world = MixtureDenoiser(two_dimensional())
+    world = MixtureDenoiser(Spiral().world)
     given = {
         "denoiser": world,
         "guidance": CFG,

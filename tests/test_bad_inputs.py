@@ -152,7 +152,7 @@ def generated(*arguments: str) -> list[str]:
 
 NUMBER_OF_BETAS = "a list with a number from 0 to 1 for each of num_train_timesteps, or null"
 PREDICTIONS = "one of epsilon, sample, v_prediction, flow_prediction, original_sample, trigflow or null"
-SIZE = "a whole number of at least 1, a list of such or null"
+SIZE = "a whole number of at least 1, a list of them or null"
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_a_configuration_that_no_run_can_compute_with_is_refused(
         ("tokenizer/tokenizer_config.json", {"model_max_length": "abc"}, "its tokenizer has model_max_length 'abc', which is not a number"),
         ("model_index.json", {"vae": []}, "the model 'model' cannot be loaded: list index out of range"),
         ("scheduler/scheduler_config.json", {"timestep_spacing": "abc"}, "abc is not supported. Please make sure to choose one of"),
-        ("unet/config.json", {"norm_eps": "abc"}, "the model cannot make images with these settings: TypeError in torch"),
-        ("unet/config.json", {"downsample_padding": -1}, "the model cannot make images with these settings: RuntimeError in torch"),
-        ("unet/config.json", {"sample_size": None}, "the model cannot make images with these settings: TypeError in diffusers"),
-        ("tokenizer/tokenizer_config.json", {"pad_token": None}, "the model cannot make images with these settings: ValueError in transformers"),
+        ("unet/config.json", {"norm_eps": "abc"}, "the model cannot generate images with these settings: TypeError in torch"),
+        ("unet/config.json", {"downsample_padding": -1}, "the model cannot generate images with these settings: RuntimeError in torch"),
+        ("unet/config.json", {"sample_size": None}, "the model cannot generate images with these settings: TypeError in diffusers"),
+        ("tokenizer/tokenizer_config.json", {"pad_token": None}, "the model cannot generate images with these settings: ValueError in transformers"),
     ],
 )  # fmt: skip
 def test_whatever_libraries_raise_for_a_model_is_a_sentence(
@@ -212,7 +212,7 @@ def test_a_damaged_file_of_a_model_is_a_sentence(
     rewrite(model / file, content)
     said = ends_in_a_sentence(generated(), capsys)
     assert f"model/{file}" in said
-    assert " holds no settings: " in said
+    assert " is not a configuration file: " in said
     assert said.endswith(". Copy the file again.")
     assert not Path("out").exists()
 
@@ -241,13 +241,13 @@ def test_every_compatible_scheduler_makes_images_or_says_why_not(
     said = ends_in_a_sentence(generated("--scheduler", name, "--steps", "4"), capsys, codes=(0, 2))
     refused = name in ("DPMSolverSDEScheduler", "EDMEulerScheduler")
     assert Path("out/00000.png").exists() != refused, said
-    left_out = "warning: DEISMultistepScheduler does not take all settings of the model's DPMSolverMultistepScheduler: algorithm_type is 'deis' and not 'sde-dpmsolver++'"
+    left_out = "warning: DEISMultistepScheduler does not accept all settings of the model's DPMSolverMultistepScheduler: algorithm_type is 'deis' instead of 'sde-dpmsolver++'"
     assert (left_out in said) == (name == "DEISMultistepScheduler")
 
 
 def test_a_scheduler_takes_over_what_it_knows() -> None:
     current = diffusers.DPMSolverMultistepScheduler.from_pretrained(shipped()["portraits"] / "scheduler")
-    with pytest.warns(SteerclearWarning, match="algorithm_type is 'deis' and not 'sde-dpmsolver"):
+    with pytest.warns(SteerclearWarning, match="algorithm_type is 'deis' instead of 'sde-dpmsolver"):
         made = converted_scheduler(diffusers.DEISMultistepScheduler, current)
     assert torch.equal(made.alphas_cumprod, current.alphas_cumprod)
     kept = ("prediction_type", "timestep_spacing", "use_karras_sigmas", "solver_order", "lower_order_final")
@@ -263,7 +263,7 @@ def test_how_a_model_was_trained_is_not_replaced() -> None:
     with pytest.raises(UnsupportedModel) as caught:
         converted_scheduler(diffusers.EulerDiscreteScheduler, current)
     assert str(caught.value).startswith(
-        "EulerDiscreteScheduler cannot take the settings of the model's DDPMScheduler: sigmoid is not implemented"
+        "EulerDiscreteScheduler does not accept the settings of the model's DDPMScheduler: sigmoid is not implemented"
     )
 
 
@@ -312,7 +312,7 @@ def is_made_again(image: Path, capsys: pytest.CaptureFixture[str], made: Path) -
     assert image.read_bytes() != (made / image).read_bytes()
     said = ends_in_a_sentence(RUN, capsys, codes=(0,))
     assert (
-        "warning: images in out changed after they were made, or are of an earlier version, and are made again: 00000.png"
+        "warning: images in out changed after generation, or are of an earlier version, and are generated again: 00000.png"
         in said
     )
     assert image.read_bytes() == (made / image).read_bytes()

@@ -112,13 +112,13 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
     [
         (["compare", " "], "the prompt is empty (' '); say in a few words what the image shall show."),
         (["compare", MAN, "--negative-prompt", ""], "the negative prompt is empty ('');"),
-        (["compare", MAN + " very" * 90], "these words fall off: 'very very"),
+        (["compare", MAN + " very" * 90], "these words are cut off: 'very very"),
         (["compare", MAN, "--methods", "cgf"], "there is no method 'cgf'; did you mean 'cfg'?"),
         (["compare", MAN, "--guidance-scale", "nan"], "guidance_scale is nan, but must be a finite number."),
         (["compare", MAN, "--model", "portrait"], "did you mean 'portraits'?"),
         (
             ["compare", MAN, "--scheduler", "DDIMSchedular"],
-            "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'? For this model there are: ",
+            "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'? Available for this model: ",
         ),
         (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
         (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
@@ -135,7 +135,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         (["compare", MAN, "--seeds", ""], "seeds is '', but must be like 0-63 or 1,5,9"),
         (["compare", MAN, "--seeds", "9" * 5000], "but must be like 0-63 or 1,5,9"),
         (["compare", MAN, "--auto-scale", "inf"], "auto_scale is inf, but must be a finite number."),
-        (["compare", "a man \udcff"], "has bytes that are not UTF-8; say it in a terminal or a file that is."),
+        (["compare", "a man \udcff"], "has bytes that are not UTF-8; use a terminal or a file in UTF-8."),
         (["compare", MAN, "--height", "800000"], "Invalid value for '--height'"),
         (["compare", MAN, "--nonsense"], "No such option"),
     ],
@@ -269,7 +269,7 @@ def test_a_prompt_that_the_world_does_not_know_has_no_truth(tmp_path: Path, caps
     assert main(arguments) == 0
     found = Results.model_validate_json(capsys.readouterr().out)
     assert found.target is None
-    assert any("says 'dragon', which this world knows nothing of" in note for note in found.notes)
+    assert any("contains 'dragon', which this world does not know" in note for note in found.notes)
     assert all(one.truth is None for one in found.methods[0].measurements.values())
 
 

@@ -53,7 +53,7 @@ def test_exported_names() -> None:
         "__version__", "AutoGuidance", "Belief", "Circumstances", "ClassifierFreeGuidance", "ConstantEvidence", "DroppedLayers",
         "DynamicNegativeGuidance", "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NarrowContext",
         "NegativePromptGuidance", "NoisedWeights", "OracleEvidence", "OtherNetwork", "PublishedEvidence", "QuantizedWeights", "RescaledGuidance",
-        "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Trace", "TransitionEvidence", "Unguided",
+        "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Surroundings", "Trace", "TransitionEvidence", "Unguided",
         "WeakNetwork", "WithLora", "WithoutLora", "guidances", "guider", "load_model", "sample", "steer",
     ]  # fmt: skip
     for name in steerclear.__all__:

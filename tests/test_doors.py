@@ -262,7 +262,7 @@ LONG = "very " * 20_000
         (["generate", MAN, "--guidance", "negative", "--negative-prompt", LONG], "steerclear: the negative prompt is longer than the", "put what matters first."),
         (["compare", " " * 100_000], "steerclear: the prompt is empty (' ", "say in a few words what the image shall show."),
         (["compare", MAN, "--methods", LONG], "steerclear: there is no method 'very very", "rescaled, unguided."),
-        (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "There are: portraits."),
+        (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "Available: portraits."),
         (["compare", MAN, "--weak", LONG], "steerclear: the weak network 'very ", "snapshot."),
         (["compare", MAN, "--lora", "a" * 100_000], "steerclear: there is no LoRA 'aaaa", "owner/model/file.safetensors."),
         (["compare", MAN, "--scheduler", LONG], "steerclear: there is no scheduler 'very very", "unipc."),

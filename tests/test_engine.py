@@ -11,6 +11,7 @@ from steerclear.bridges.diffusers.call import Run
 from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting, NotFiniteError, UnknownName
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import Guidance
 from steerclear.core.laws import Law
 from steerclear.core.records import Guided, State, Step, Trace, TraceStep
@@ -49,11 +50,10 @@ class Asks(Guidance):
     name: ClassVar[str] = "asks"
 
     def __call__(self, step: Step, state: State) -> Guided:
-        result = step.predict("positive")
+        result = step.predict_one("positive")
         for group in self.groups:
             rows = None if self.rows is None else torch.tensor(self.rows, dtype=torch.long)
-            answer = step.predict(*group, rows=rows)
-            last = answer[-1] if isinstance(answer, list) else answer
+            last = step.predict(*group, rows=rows)[-1]
             result = last if rows is None else result.index_add(0, rows, last)
         return Guided(result, state, {"mean": result.flatten(1).mean(1)})
 
@@ -64,7 +64,7 @@ class Asks(Guidance):
 
 def run(guidance: Guidance, network: Recorder, batch: int = 3) -> tuple[Tensor, Trace]:
     sample = torch.arange(batch, dtype=torch.float32)[:, None] * 10
-    guided = GuidedDenoiser(network, guidance, batch)
+    guided = GuidedDenoiser(network, guidance, Surroundings(batch))
     return guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4)), guided.trace
 
 
@@ -137,7 +137,7 @@ ALL_SCALES = (
 )
 def test_nan_on_the_way_names_the_scales_that_the_guidance_has(guidance: Guidance, remedy: str) -> None:
     network = Recorder()
-    guided = GuidedDenoiser(network, guidance, 2)
+    guided = GuidedDenoiser(network, guidance, Surroundings(2))
     sample = torch.zeros(2, 4)
     guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4))
     network.poison = "empty"
@@ -160,7 +160,7 @@ def test_nan_in_some_rows_names_the_images_of_the_batch() -> None:
 
 def test_a_large_but_finite_prediction_passes() -> None:
     huge = torch.full((3, 4), 3e38)
-    guided = GuidedDenoiser(Recorder(), Unguided(), 3)
+    guided = GuidedDenoiser(Recorder(), Unguided(), Surroundings(3))
     assert torch.isfinite(guided.predict(Point(huge, 0.6, 0.8, 500, 0, 4))).all()
 
 
@@ -173,7 +173,7 @@ def test_traces_of_batches_join_as_one() -> None:
     assert whole.table("w").tolist() == [[0, 1, 0, 1, 2]]
     assert whole.evaluations.tolist() == [3, 3, 4, 4, 4]
     assert whole.levels == [2.0]
-    with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. There are: w"):
+    with pytest.raises(UnknownName, match=r"there is no measurement in this trace 'weight'\. Available: w"):
         whole.table("weight")
 
 

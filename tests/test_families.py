@@ -607,9 +607,9 @@ def test_prompts_that_cannot_be_read_are_refused_before_anything_runs(name):
     calls = []
     network.register_forward_pre_hook(lambda *_: calls.append(1))
     long = "x" * 130
-    with pytest.raises(PromptError, match=r"longer than the \d+ tokens.*fall off"):
+    with pytest.raises(PromptError, match=r"longer than the \d+ tokens.*cut off"):
         steered(name, "text2img", pipe, NEGATIVE, long)
-    with pytest.raises(PromptError, match=r"longer than the \d+ tokens.*fall off"):
+    with pytest.raises(PromptError, match=r"longer than the \d+ tokens.*cut off"):
         steered(name, "text2img", pipe, NEGATIVE, negative_prompt=long)
     with pytest.raises(PromptError, match="given twice"):
         steered(name, "text2img", pipe, NEGATIVE, "hat", negative_prompt="beard")

@@ -136,7 +136,7 @@ def test_the_second_process_in_a_folder_is_told(tmp_path: Path, capsys: pytest.C
         os.write(go, b".")
         ended = os.WEXITSTATUS(os.waitpid(child, 0)[1])
     assert (second, ended) == (2, 0)
-    assert "steerclear: another process is at work in the folder" in said
+    assert "steerclear: another process is using the folder" in said
     assert names(tmp_path / "o") == [*(f"{seed:05d}.png" for seed in range(4)), "run.json", "sheet.png"]
     assert generate(tmp_path / "o", MAN, "--seeds", "0-4") == 0
 
@@ -145,7 +145,7 @@ def test_a_benchmark_has_its_images_to_itself_too(tmp_path: Path, capsys: pytest
     (tmp_path / "images").mkdir()
     with only_process(tmp_path / "images"):
         assert main(["benchmark", "autoguidance", "--seeds", "0-47", "--outdir", str(tmp_path)]) == 2
-    assert f"another process is at work in the folder {str(tmp_path / 'images')!r}" in printed(capsys)
+    assert f"another process is using the folder {str(tmp_path / 'images')!r}" in printed(capsys)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_damaged_claim_is_written_again_from_the_images(
     assert generate(tmp_path / "o", WOMAN) == 2  # of another question the images say nothing
     assert "FolderConflict" not in printed(capsys)
     assert run(tmp_path / "o") == 0
-    assert f"{claim} {'is gone' if damage is None else 'is damaged'}; it is written again, because" in printed(capsys)
+    assert f"{claim} {'is missing' if damage is None else 'is damaged'}; it is written again" in printed(capsys)
     assert (claim.read_bytes(), images(tmp_path / "o")) == (whole, before)
 
 
@@ -211,7 +211,7 @@ def test_a_finished_run_on_a_disk_that_can_only_be_read_is_shown_again(
     assert compare(tmp_path / "compare", "--seeds", "0-1") == 0
     assert "warning" not in printed(capsys)
     assert compare(tmp_path / "compare", "--seeds", "0") == 0  # what is found is shown, and cannot be saved
-    assert f"results.json stays as it was: the folder cannot be written ({os.strerror(number)})" in printed(capsys)
+    assert f"results.json stays unchanged: the folder cannot be written ({os.strerror(number)})" in printed(capsys)
     assert generate(tmp_path / "images", MAN, "--seeds", "0-4") == 2  # an image is missing
     said = printed(capsys)
     assert os.strerror(number) in said
@@ -311,7 +311,7 @@ def test_a_folder_is_refused_before_the_model_is_loaded(
         "holds another run (command: 'generate' there": lambda: compare(tmp_path / "o", "--seeds", "0"),
         "holds another run (guidance_scale: 3.0 there, 4.0": lambda: compare(tmp_path / "c", "--guidance-scale", "4"),
         "is a file, not a folder": lambda: generate(tmp_path / "file"),
-        "is not empty and holds no run": lambda: compare(tmp_path / "letters"),
+        "is not empty and does not hold a run": lambda: compare(tmp_path / "letters"),
         "there is no method 'cgf'": lambda: compare(tmp_path / "new", "--methods", "cgf"),
         "guidance_scale is nan": lambda: compare(tmp_path / "new", "--guidance-scale", "nan"),
         "the prompt is empty": lambda: main(["compare", " "]),

@@ -131,7 +131,7 @@ def test_an_image_of_another_seed_or_recipe_is_not_overwritten_without_a_word(mo
     with pytest.warns(SteerclearWarning) as caught:
         generate(model, recipe(model), [0, 1, 2], tmp_path)
     assert [str(warning.message) for warning in caught if warning.category is SteerclearWarning] == [
-        f"images in {tmp_path} are of another seed or other settings, and are made again: 00000.png, 00002.png"
+        f"images in {tmp_path} are of another seed or other settings, and are generated again: 00000.png, 00002.png"
     ]
     assert [first.path.read_bytes(), other.path.read_bytes()] == whole
 
@@ -142,9 +142,7 @@ def test_a_folder_in_an_images_place_is_refused_before_the_work(
     place = picture_path(tmp_path / "images" / "negative", 1)
     place.mkdir(parents=True)
     monkeypatch.setattr(type(model.pipe), "__call__", lambda *arguments, **named: pytest.fail("an image was made"))
-    sentence = (
-        f"{str(place)!r} is in the way: an image is written there, and it is a folder; move it, or give another folder."
-    )
+    sentence = f"{str(place)!r} is a folder, but an image will be written there; move it, or give another folder."
     with pytest.raises(FolderConflict) as caught:
         generate(model, recipe(model), [0, 1], place.parent, batch_size=1)
     assert str(caught.value) == sentence
@@ -257,7 +255,7 @@ def test_words_that_fall_off_are_named(model: Model, tmp_path: Path) -> None:
     with pytest.raises(PromptError) as raised:
         generate(model, recipe(model, prompt="a " * 75 + "over board"), [0], tmp_path)
     assert str(raised.value) == (
-        "the prompt is longer than the 77 tokens that this model reads; these words fall off: 'over board'. "
+        "the prompt is longer than the 77 tokens that this model reads; these words are cut off: 'over board'. "
         "Shorten it, or put what matters first."
     )
     assert list(tmp_path.iterdir()) == []
@@ -277,7 +275,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         claim_folder(folder, {"prompt": "a man", "steps": 3})
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("dear")
-    with pytest.raises(FolderConflict, match="is not empty and holds no run of steerclear"):
+    with pytest.raises(FolderConflict, match="is not empty and does not hold a run of steerclear"):
         claim_folder(tmp_path / "letters", {})
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / f"{RUN_FILE}.0123abcd.partial").write_text('{"pro')  # while it wrote its claim
@@ -324,7 +322,7 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(FolderConflict) as raised, only_process(tmp_path):
             pass
         assert str(raised.value) == (
-            f"another process is at work in the folder {str(tmp_path)!r}. Wait until it has ended, or give another --outdir."
+            f"another process is using the folder {str(tmp_path)!r}. Wait until it ends, or give another --outdir."
         )
     with only_process(tmp_path):
         pass
@@ -384,7 +382,7 @@ def test_each_bit_that_flips_in_an_image_is_noticed(model: Model, tmp_path: Path
         if find_picture(tmp_path, 0, recipe(model)) is not None:
             unnoticed.append(position)
     assert unnoticed == []
-    with pytest.warns(SteerclearWarning, match=r"changed after they were made, .* made again: 00000\.png$"):
+    with pytest.warns(SteerclearWarning, match=r"changed after generation, .* generated again: 00000\.png$"):
         generate(model, recipe(model), [0], tmp_path)
     assert path.read_bytes() == whole
 

@@ -7,6 +7,7 @@ import pytest
 import laws
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import guidances
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
@@ -97,5 +98,5 @@ def test_a_number_of_negatives_that_does_not_fit_is_refused_before_anything_runs
     around, guidance, negatives: int, message: str
 ) -> None:
     with pytest.raises(InvalidSetting) as caught:
-        GuidedDenoiser(laws.denoiser(), around(guidance), len(laws.SEEDS), negatives)
+        GuidedDenoiser(laws.denoiser(), around(guidance), Surroundings(len(laws.SEEDS), negatives))
     assert str(caught.value) == message

@@ -502,9 +502,9 @@ class HalfTheBatch(ClassifierFreeGuidance):
     """Guides the second image only; runs the other branch of that one alone."""
 
     def __call__(self, step, state):
-        positive = step.predict("positive")
+        positive = step.predict_one("positive")
         rows = torch.tensor([1])
-        empty = step.predict("empty", rows=rows)
+        empty = step.predict_one("empty", rows=rows)
         guided = positive.clone()
         guided[rows] = empty + self.guidance_scale * (positive[rows] - empty)
         return Guided(guided, state)
@@ -831,7 +831,7 @@ class Asks(Unguided):
     branch: str = "positive"
 
     def __call__(self, step, state):
-        return Guided(step.predict(self.branch), state)
+        return Guided(step.predict_one(self.branch), state)
 
 
 def test_what_is_not_finite_is_named():

@@ -16,9 +16,9 @@ from steerclear.core import laws as claims
 from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GUIDANCE_NORM, GuidedDenoiser
 from steerclear.core.errors import UnsupportedModel
+from steerclear.core.evidence import Surroundings
 from steerclear.core.guidance import Guidance, guidances
 from steerclear.core.records import Guided, State, Step
-from steerclear.core.shelf import from_config
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.oracle import OracleEvidence
 from steerclear.evidence.published import PublishedEvidence
@@ -68,7 +68,7 @@ def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path)
     path = guidance.save_pretrained(tmp_path / "guider")
     assert path.name == "guider_config.json"
     assert Guidance.from_pretrained(tmp_path / "guider") == guidance
-    assert from_config(guidance.to_config()) == guidance
+    assert Guidance.from_config(guidance.to_config()) == guidance
 
 
 @pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
@@ -106,7 +106,9 @@ def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
 )
 def test_a_guidance_declares_whether_it_needs_the_noise_level(guidance: Guidance) -> None:
     """With points that do not say their level it runs, or asks for the level at some step."""
-    run = GuidedDenoiser(laws.Told(laws.denoiser()), guidance, len(laws.SEEDS), laws.negatives_of(guidance))
+    run = GuidedDenoiser(
+        laws.Told(laws.denoiser()), guidance, Surroundings(len(laws.SEEDS), laws.negatives_of(guidance))
+    )
     asked = False
     for index in range(laws.STEPS):
         try:
@@ -135,7 +137,7 @@ def test_rescaling_is_bit_equal_to_diffusers(shape: tuple[int, ...], dtype: torc
     known = {"empty": empty, "positive": positive}
     guidance = RescaledGuidance(ClassifierFreeGuidance(7.5), 0.7)
     expected = rescale_noise_cfg(empty + 7.5 * (positive - empty), positive, 0.7)
-    assert torch.equal(guidance(step, guidance.begin(len(positive))).prediction, expected)
+    assert torch.equal(guidance(step, guidance.begin(Surroundings(len(positive), step.negatives))).prediction, expected)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -166,7 +168,7 @@ class _Broken(Guidance):
 @dataclass(frozen=True)
 class _BatchMean(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
-        positive = step.predict("positive")
+        positive = step.predict_one("positive")
         return Guided(positive + 1e-6 * positive.mean(), state)
 
 
@@ -197,7 +199,7 @@ class _ClipsNoise(_Broken):
     """Clips in the network's own space: another guidance for every prediction type."""
 
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive").clamp(-0.1, 0.1), state)
+        return Guided(step.predict_one("positive").clamp(-0.1, 0.1), state)
 
 
 _calls: list[int] = []
@@ -207,13 +209,13 @@ _calls: list[int] = []
 class _Remembers(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
         _calls.append(1)
-        return Guided(step.predict("positive") * (1 + 1e-9 * len(_calls)), state)
+        return Guided(step.predict_one("positive") * (1 + 1e-9 * len(_calls)), state)
 
 
 @dataclass(frozen=True)
 class _PushesAnyway(_Broken):
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive") + 1e-8, state)
+        return Guided(step.predict_one("positive") + 1e-8, state)
 
 
 CFG = ClassifierFreeGuidance(3.0)

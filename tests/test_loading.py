@@ -261,9 +261,9 @@ def test_addresses_are_found_as_names_are(
     assert load_model(f"{url}/whole").name == "me/whole"
     assert [(name, more["revision"]) for name, more in fetched] == [("me/whole", "v2"), ("me/whole", None)]
     assert generate("--model", f"{url}/whole/tree/main/unet", "--outdir", tmp_path / "o") == 2
-    assert "'me/whole/unet' is a part of 'me/whole'; give that alone." in printed(capsys)
+    assert "'me/whole/unet' is only a part of 'me/whole'; give 'me/whole'." in printed(capsys)
     assert generate("--model", folders("sd"), "--weak", f"{url}/whole/tree/main/vae", "--outdir", tmp_path / "o") == 2
-    assert "'me/whole/vae' is a part of 'me/whole'; give that alone." in printed(capsys)
+    assert "'me/whole/vae' is only a part of 'me/whole'; give 'me/whole'." in printed(capsys)
 
 
 def test_names_on_the_hub_are_found_where_it_was_fetched_before(
@@ -318,10 +318,10 @@ def test_a_comparison_that_is_refused_claims_no_folder(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--lora", "nowhere.safetensors"], "there is no LoRA 'nowhere.safetensors' here; give a .safetensors file"),
+        (["--lora", "nowhere.safetensors"], "there is no LoRA 'nowhere.safetensors'; give a .safetensors file"),
         (["--lora", "me/nothing"], "the LoRA 'me/nothing' is found neither locally nor on the hub ("),
-        (["--lora", "pickled.bin"], "the LoRA 'pickled.bin' is no .safetensors file. Other formats can run code"),
-        (["--lora", "empty"], "the LoRA 'empty' holds no safetensors file; name one file, as in empty/FILE.safetensors"),
+        (["--lora", "pickled.bin"], "the LoRA 'pickled.bin' is not a .safetensors file, and other formats can run code"),
+        (["--lora", "empty"], "the LoRA 'empty' holds no safetensors file; name one file: empty/FILE.safetensors"),
         (["--lora", "two"], "the LoRA 'two' holds several files: a.safetensors, b.safetensors; name one file"),
         (["--lora", "broken.safetensors"], "the LoRA 'broken.safetensors' cannot be loaded: "),
         (["--lora", "sd3.safetensors"], "the LoRA 'sd3.safetensors' c"),
@@ -335,13 +335,13 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--weak", "me/nothing"], "the weak network 'me/nothing' is found neither locally nor on the hub ("),
         (["--weak", "sd3"], "its config.json names SD3Transformer2DModel, and this model's network is a UNet2DConditionModel."),
         (["--weak", "pickled"], "the weak network 'pickled' cannot be loaded: "),
-        (["--offload", "disk"], "there is no way of offloading 'disk'. There are: group, model, none, sequential."),
+        (["--offload", "disk"], "there is no way of offloading 'disk'. Available: group, model, none, sequential."),
         (["--device", "cuda:99"], "device is 'cuda:99', but must be one that torch can use here"),
         (["--model", "img2img"], "is a StableDiffusionImg2ImgPipeline, which starts from an image (image)"),
         (["--model", "wide"], "is a StableDiffusionInpaintPipeline, which starts from an image (image, mask_image)"),
         (["--model", "unknown"], "steerclear does not know how DDPMPipeline calls its network"),
-        (["--model", "no-json"], "model_index.json holds no settings: Expecting"),
-        (["--model", "no-object"], "model_index.json holds no settings: it is JSON, but not an object: list. Copy the file again."),
+        (["--model", "no-json"], "model_index.json is not a configuration file: Expecting"),
+        (["--model", "no-object"], "model_index.json is not a configuration file: it is JSON, but not an object: list. Copy the file again."),
         (["--model", "pickled-model"], "the model 'pickled-model' cannot be loaded: "),
         (["--model", "own-code"], "the model 'own-code' cannot be loaded: "),
         (["--model", "me/nothing"], "the model 'me/nothing' is found neither locally nor on the hub ("),
@@ -380,7 +380,7 @@ PYTHON = re.compile(r"\w\(|\w=['\"]|\bpipe\.|\.to\b|\bsteer\b|\b[a-z]+_[a-z_]*(o
         ("sd", ["--weak", "with-lora:adapter=lora_1", "--lora", "STYLE:0.5"], "switch it off there with scale 0, as in --lora FILE:0"),
         ("sd", ["--weak", "without-lora", "--lora", "STYLE:0"], "give one a scale other than 0, as in --lora FILE:0.8"),
         ("sd", ["--weak", "dropped-layers:layers="], "but must be paths of layers; several have commas between them."),
-        ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, where the weights wait anyway; give it together with --device cuda"),
+        ("sd", ["--offload", "model", "--guidance", "cfg"], "warning: --offload model saves no memory on the cpu, because the weights are in main memory anyway; combine it with --device cuda"),
         ("sd", ["--weak", "noised:strength=0.1", "--offload", "group"], "take that off, or use --offload model to save memory"),
         ("sd", [], "has none; give one with --weak, such as an earlier snapshot, or noised:strength=0.1"),
         ("flux-distilled", ["--guidance", "cfg"], "at the cost of further evaluations; take --guidance-scale 1, unless both are meant"),
@@ -419,9 +419,7 @@ def test_python_speaks_python(folders: Any) -> None:
     """The same advice, for those who call."""
     with pytest.raises(UnsupportedModel, match=r"pipe.load_lora_weights\(..., adapter_name=...\)"):
         load_model(str(folders("sd")), weak="without-lora")
-    with pytest.warns(
-        SteerclearWarning, match=r"offload='model' saves no memory .* give it together with device='cuda'"
-    ):
+    with pytest.warns(SteerclearWarning, match=r"offload='model' saves no memory .* combine it with device='cuda'"):
         load_model(str(folders("sd")), offload="model")
 
 
@@ -466,13 +464,13 @@ def test_a_lora_without_peft_is_a_sentence(folders: Any, tmp_path: Path, monkeyp
     style = lora_file(tmp_path, tiny.family("sd"))
     monkeypatch.setattr("steerclear.models.loras.find_spec", lambda name: None)
     assert generate("--model", folders("sd"), "--lora", style, "--seeds", "0", "--outdir", tmp_path / "o") == 2
-    assert "a LoRA needs the package peft, which is not installed here; install it: pip install peft" in printed(capsys)
+    assert "a LoRA needs the package peft, which is not installed; install it: pip install peft" in printed(capsys)
 
 
 def test_a_family_without_loras_says_so(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     style = lora_file(tmp_path, tiny.family("sd"))
     assert generate("--model", folders("pixart"), "--lora", style, "--seeds", "0", "--outdir", tmp_path / "o") == 2
-    assert "PixArtAlphaPipeline takes no LoRA: diffusers has no loader for one" in printed(capsys)
+    assert "PixArtAlphaPipeline takes no LoRA: diffusers has no LoRA loader for it" in printed(capsys)
 
 
 def test_comparing_classes_is_refused(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -517,7 +515,7 @@ def test_words_that_fall_off_are_named_in_every_family(
     arguments = ["--model", str(folders(name)), "--seeds", "0", "--outdir", str(tmp_path / "o"), *SMALL]
     assert main(["generate", "a " * limit + "over board", *arguments]) == 2
     shown = printed(capsys)
-    assert f"the prompt is longer than the {limit} tokens that this model reads; these words fall off: '" in shown
+    assert f"the prompt is longer than the {limit} tokens that this model reads; these words are cut off: '" in shown
     assert "over board'. Shorten it" in shown
     assert not (tmp_path / "o").exists()
 
@@ -673,8 +671,8 @@ def test_damaged_weights_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
         capsys.readouterr()
         assert generate("--model", folder, "--seeds", "0", "--outdir", tmp_path / "o") == 2
         assert printed(capsys) == (
-            f"steerclear: the model {str(folder)!r} is damaged: {name} in {folder} is not the file whose digest SHA256SUMS "
-            f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
+            f"steerclear: the model {str(folder)!r} is damaged: {name} in {folder} does not match its digest in SHA256SUMS. "
+            "Copy or install the model again, or remove SHA256SUMS if you changed the weights on purpose."
         )
         shutil.copyfile(shipped()["portraits"] / name, folder / name)
 
@@ -699,8 +697,8 @@ def test_damaged_weak_weights_are_noticed(
     asked = ["--guidance", "autoguidance", "--weak", given, "--seeds", "0", "--steps", "1", "--outdir", tmp_path / "o"]
     assert generate("--model", "portraits", *asked) == 2
     assert printed(capsys) == (
-        f"steerclear: the weak network {given!r} is damaged: {name} in {folder} is not the file whose digest SHA256SUMS "
-        f"names. Copy or install the model again; if the weights were changed on purpose, remove SHA256SUMS."
+        f"steerclear: the weak network {given!r} is damaged: {name} in {folder} does not match its digest in SHA256SUMS. "
+        "Copy or install the model again, or remove SHA256SUMS if you changed the weights on purpose."
     )
     (folder / name).write_bytes(whole[name])
     assert generate("--model", "portraits", *asked) == 0

@@ -112,7 +112,7 @@ def test_frechet_misfits_are_told() -> None:
         frechet_distance(normal(5, 3, 1), normal(5, 4, 1))
     broken = normal(5, 3, 1)
     broken[2, 1] = torch.nan
-    with pytest.raises(UnfitFeatures, match="1 of 5 rows hold nan or inf, the first is row 2"):
+    with pytest.raises(UnfitFeatures, match="1 of 5 rows contain nan or inf, the first is row 2"):
         frechet_distance(broken, normal(5, 3, 1))
     with pytest.raises(UnfitFeatures, match=r"shape \[n, width\] and was given \[5, 3, 2\]"):
         frechet_distance(torch.ones(5, 3, 2), normal(5, 3, 1))

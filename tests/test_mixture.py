@@ -8,11 +8,13 @@ from torch import Tensor
 
 from steerclear.core.denoiser import Branch, Point
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised, to_noise
-from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld, high_dimensional, two_dimensional
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
+from steerclear.testbeds.scattered import Scattered
+from steerclear.testbeds.spiral import Spiral
 
 LEVELS = [(1.0, 0.0), (0.8, 0.6), (0.1, 0.995), (0.0, 1.0), (1.0, 20.0), (0.3, 0.7)]
-WORLDS = {"full": two_dimensional(), "isotropic": high_dimensional(5)}
-SOFT = MixtureWorld(two_dimensional().full, torch.linspace(0, 0.9, 10))
+WORLDS = {"full": Spiral().world, "isotropic": Scattered(5).world}
+SOFT = MixtureWorld(Spiral().world.full, torch.linspace(0, 0.9, 10))
 
 
 @pytest.fixture(params=WORLDS)
@@ -139,7 +141,7 @@ def test_image_k_of_a_batch_is_image_k_alone(world: MixtureWorld, kind: str) -> 
 
 
 def test_images_may_have_any_shape_and_precision() -> None:
-    world = high_dimensional(12)
+    world = Scattered(12).world
     x = noisy(world, 0.8, 0.6)
     point = Point(x.float().reshape(-1, 3, 2, 2), 0.8, 0.6, 0, 0, 1)
     (prediction,) = MixtureDenoiser(world).predict(point, (Branch.parse("positive"),), None)
@@ -149,7 +151,7 @@ def test_images_may_have_any_shape_and_precision() -> None:
 
 
 def test_branches_show_what_they_say() -> None:
-    world = two_dimensional()
+    world = Spiral().world
     other = Mixture.isotropic([1.0], torch.tensor([[3.0, 3.0]]), 1.0)
     plain, foreign = MixtureDenoiser(world), MixtureDenoiser(world, negatives=(other, world.concept))
     assert plain.mixture(Branch.parse("negative")) is world.concept is plain.mixture(Branch.parse("conjunction"))
@@ -170,8 +172,8 @@ def test_branches_show_what_they_say() -> None:
             lambda: MixtureWorld(WORLDS["full"].full, torch.ones(10)),
             "membership is .* but must be one number from 0 to 1",
         ),
-        (lambda: MixtureWorld(WORLDS["full"].full, torch.zeros(10)), "not all 0, not all 1"),
-        (lambda: MixtureWorld(WORLDS["full"].full, torch.ones(3)), "one number from 0 to 1 a component"),
+        (lambda: MixtureWorld(WORLDS["full"].full, torch.zeros(10)), "not all 0 and not all 1"),
+        (lambda: MixtureWorld(WORLDS["full"].full, torch.ones(3)), "one number from 0 to 1 per component"),
         (lambda: Mixture.isotropic([1.0, -1.0], torch.zeros(2, 2), 1.0), "weights is .* but must be above 0"),
         (lambda: Mixture.isotropic([1.0], torch.zeros(1, 2), 0.0), "deviation is 0.0, but must be above 0"),
         (lambda: Mixture.full([1.0], torch.zeros(1, 2), -torch.eye(2)[None]), "must be positive definite"),

@@ -223,7 +223,7 @@ def test_the_truth_without_a_concept_is_bayes_on_the_truth_with_it() -> None:
 
 
 def test_unknown_words_are_named_with_what_is_known() -> None:
-    with pytest.raises(UnknownWords, match=r"'sombrero'.*it knows man, woman, mustache") as raised:
+    with pytest.raises(UnknownWords, match=r"'sombrero'.*the words it knows: man, woman, mustache") as raised:
         attribute_rates("a man with a sombrero and a beard")
     assert raised.value.words == ("sombrero",)
     for prompt in ("a man without sombrero", "a gray hat", "a man with no hair"):
@@ -237,7 +237,7 @@ def test_unknown_words_are_named_with_what_is_known() -> None:
     ("prompt", "without"), [("a woman with a mustache", None), ("a man with a hat", "hat"), ("a man", "man")]
 )
 def test_an_impossible_prompt_is_no_truth(prompt: str, without: str | None) -> None:
-    with pytest.raises(ImpossiblePrompt, match="its probability is 0"):
+    with pytest.raises(ImpossiblePrompt, match="has probability 0 in this world"):
         attribute_rates(prompt, without=without)
 
 

@@ -14,9 +14,10 @@ from steerclear.core.records import Trace
 from steerclear.core.sampling import sample
 from steerclear.evidence.published import PublishedEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.testbeds.mixture import MixtureDenoiser, high_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser
+from steerclear.testbeds.scattered import Scattered
 
-WORLD = high_dimensional(6)
+WORLD = Scattered(6).world
 STEPS, IMAGES = 60, 5
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from steerclear.core.errors import InvalidSetting, PromptError, UnknownName
-from steerclear.core.shelf import from_config
+from steerclear.core.guidance import Guidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models.loras import LoRA
@@ -92,7 +92,7 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
     assert build_guidance("negative", 3.0, ["negative_scale=1.0,0.5"]).negative_scale == (1.0, 0.5)
     built = build_guidance("rescaled", None, ["inner=dynamic-negative", "inner.evidence.prior=[0.25, 0.1]"])
     assert built.inner.evidence.prior == (0.25, 0.1)
-    assert hash(from_config(json.loads(json.dumps(built.to_config())))) == hash(built)
+    assert hash(Guidance.from_config(json.loads(json.dumps(built.to_config())))) == hash(built)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ def test_a_setting_takes_a_number_for_each_negative() -> None:
     [
         ("autoguidence", [], UnknownName, "there is no guidance 'autoguidence'; did you mean 'autoguidance'?"),
         ("cfg", ["guidance_scal=3"], UnknownName, "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'?"),
-        ("cfg", ["guidance_scale"], InvalidSetting, "--set is 'guidance_scale', but must be key=value"),
+        ("cfg", ["guidance_scale"], InvalidSetting, "the setting is 'guidance_scale', but must be key=value"),
         ("cfg", ["guidance_scale=NaN"], InvalidSetting, "guidance_scale is nan, but must be a finite number."),
         ("cfg", ["guidance_scale=fast"], InvalidSetting, "guidance_scale is 'fast', but must be a finite number."),
         ("cfg", ["guidance_rescale=2"], InvalidSetting, "guidance_rescale is 2.0, but must be a finite number from 0 to 1."),
         ("dynamic-negative", ["evidence.prior=0"], InvalidSetting, "prior is 0.0, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", ["evidence.prio=0.2"], UnknownName, "there is no parameter of transition 'prio'; did you mean 'prior'?"),
-        ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be a guidance or an evidence before"),
+        ("autoguidance", ["inner.guidance_scale=3"], InvalidSetting, "inner is None, but must be one of autoguidance, cfg, "),
         ("cfg", ["guidance_scale=2", "guidance_scale=3"], InvalidSetting, "guidance_scale is given twice, as 2 and as 3; give it once."),
         ("interval", ["inner=null"], InvalidSetting, "inner is None, but must be a guidance."),
         ("dynamic-negative", ["evidence=oracle"], InvalidSetting, "log_odds is None, but must be a function of an exact testbed; networks have no oracle; use"),

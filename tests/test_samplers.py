@@ -61,7 +61,7 @@ def test_a_spacing_of_the_noise_levels_is_a_word_behind_the_name() -> None:
         assert kind == "DPMSolverMultistepScheduler"
         assert tuple(settings[f"use_{name}_sigmas"] for name in ("karras", "exponential", "beta")) == expected
     with pytest.raises(
-        InvalidSetting, match="must be a name without 'karras'; the noise levels of DDIMScheduler have one"
+        InvalidSetting, match="must be a name without 'karras'; DDIMScheduler has only one spacing of noise levels"
     ):
         scheduler_by_name("ddim karras", own())
 
@@ -80,7 +80,7 @@ def test_euler_of_a_flow_model_is_its_own() -> None:
     flow = diffusers.FlowMatchEulerDiscreteScheduler()
     assert scheduler_by_name("euler", flow) == ("FlowMatchEulerDiscreteScheduler", {})
     with pytest.raises(
-        UnknownName, match=r"'heun'.* For this model there are: FlowMatchEulerDiscreteScheduler, euler\."
+        UnknownName, match=r"'heun'.* Available for this model: FlowMatchEulerDiscreteScheduler, euler\."
     ):
         scheduler_by_name("heun", flow)
 
@@ -98,7 +98,7 @@ def test_schedulers_that_are_always_refused_are_not_offered() -> None:
     with pytest.raises(UnknownName) as error:
         scheduler_by_name("karras", own())
     said = str(error.value)
-    assert said.startswith("there is no scheduler 'karras'. For this model there are: DDIMScheduler, DDPMScheduler, ")
+    assert said.startswith("there is no scheduler 'karras'. Available for this model: DDIMScheduler, DDPMScheduler, ")
     assert said.endswith(" tcd, unipc.")
     for name in ("DPMSolverSDEScheduler", "EDMEulerScheduler"):
         assert name not in said

@@ -1,7 +1,9 @@
 """Noise levels and spaces of diffusers' schedulers, against what the schedulers themselves do."""
 
 import inspect
+import itertools
 import json
+import math
 import warnings
 from types import SimpleNamespace
 
@@ -12,13 +14,16 @@ import torch
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
-from steerclear.core.noise import to_denoised, to_noise
+from steerclear.core.noise import from_denoised, to_denoised, to_noise
 from steerclear.core.schedulers import (
     altered_denoised,
+    input_scale,
     is_flow,
     is_stochastic,
     is_substep,
+    level_at,
     noise_level,
+    point,
     prediction_type,
     step_arguments,
 )
@@ -98,6 +103,123 @@ def test_levels_are_what_scale_noise_does(kind):
         alpha, sigma = noise_level(scheduler, timestep)
         assert alpha == pytest.approx(float(scheduler.scale_noise(one, timestep.reshape(1), zero)), abs=1e-5)
         assert sigma == pytest.approx(float(scheduler.scale_noise(zero, timestep.reshape(1), one)), abs=1e-5)
+
+
+EVERY = [*tiny.SCHEDULERS, *tiny.FLOW_SCHEDULERS]
+ENDS_ABOVE_ZERO = ("ddim", "ddim-zero-snr", "pndm", "tcd", "deis", "sa")
+"""Their last step goes to the level of timestep 0."""
+LOST = ("pndm", "lms")
+"""diffusers' own mistake where they are after an image-to-image start."""
+
+
+def landed(scheduler, size, first=0):
+    """A run whose network knows the image, 0.5, from one of its timesteps on: (point, where its step lands, noise of the point)."""
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, 1, size, generator=random)
+    keywords = {"generator": random} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    if first and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    timesteps = scheduler.timesteps[first:]
+    alpha, sigma = noise_level(scheduler, timesteps[0])
+    sample = 0.5 * alpha + sigma * noise
+    for evaluation, timestep in enumerate(timesteps):
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(sample, timestep)
+        here = point(scheduler, sample, timestep, evaluation, len(timesteps))
+        prediction = from_denoised(
+            torch.full_like(sample, 0.5), sample, here.alpha, here.sigma, prediction_type(scheduler)
+        )
+        implied = to_noise(prediction, sample, here.alpha, here.sigma, prediction_type(scheduler))
+        sample = scheduler.step(prediction, timestep, sample, **keywords).prev_sample
+        yield here, sample, implied
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("name", [name for name in EVERY if not is_stochastic(tiny.scheduler(name))])
+def test_a_deterministic_step_lands_at_the_next_level(name, first):
+    first = 0 if name in LOST else first
+    space = "v_prediction" if name == "ddim-zero-snr" else None
+    points = list(landed(prepared(name, space), 16, first))
+    for here, sample, noise in points:
+        expected = 0.5 * here.next_alpha + here.next_sigma * noise
+        assert torch.allclose(sample, expected, rtol=1e-5, atol=1e-5 * max(1.0, here.sigma)), here.index
+    last = points[-1][0]
+    assert (last.next_sigma == 0 and last.next_alpha == 1) == (name not in ENDS_ABOVE_ZERO)
+    steps = [] if name == "ddim-zero-snr" else itertools.pairwise(points)  # its stride is not a whole number
+    for (here, *_), (following, *_) in steps:
+        assert (here.next_alpha, here.next_sigma) == pytest.approx(
+            (following.alpha, following.sigma), rel=1e-6, abs=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in tiny.SCHEDULERS if is_stochastic(tiny.scheduler(name))])
+def test_a_random_step_has_the_noise_of_the_next_level(name):
+    points = list(landed(prepared(name), 40_000))
+    for here, sample, _ in points:
+        assert float(sample.mean()) == pytest.approx(0.5 * here.next_alpha, abs=0.03 * max(1.0, here.sigma))
+        assert float(sample.std()) == pytest.approx(here.next_sigma, rel=0.02, abs=1e-4)
+    for (here, *_), (following, *_) in itertools.pairwise(points):
+        assert (here.next_alpha, here.next_sigma) == pytest.approx(
+            (following.alpha, following.sigma), rel=1e-6, abs=1e-9
+        )
+    assert (points[-1][0].next_sigma == 0) == (name not in ENDS_ABOVE_ZERO)
+
+
+@pytest.mark.parametrize("prk", [False, True])
+def test_the_next_level_of_pndm_at_its_substeps(prk):
+    points = [here for here, *_ in landed(prepared("pndm", skip_prk_steps=not prk), 4)]
+    for here, following in itertools.pairwise(points):
+        assert (here.next_alpha, here.next_sigma) == pytest.approx((following.alpha, following.sigma), rel=1e-6)
+
+
+def test_a_scheduler_that_is_not_read_has_no_next_level():
+    edm = diffusers.EDMEulerScheduler()
+    edm.set_timesteps(4)
+    here = point(edm, torch.zeros(SHAPE), edm.timesteps[0], 0, 4)
+    assert math.isnan(here.next_alpha)
+    assert math.isnan(here.next_sigma)
+    assert here.levels is None
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_level_of_ones_own_has_the_schedulers_scaling_and_timestep(name):
+    """At the scheduler's own levels its own numbers come back, and the network's input is scaled as the scheduler does."""
+    scheduler = prepared(name)
+    checked = 0
+    for here, _sample, _ in landed(scheduler, 4):
+        if here.alpha == 0 or here.sigma == 0 or here.substep:
+            continue
+        alpha, sigma, timestep = level_at(scheduler, here.sigma / here.alpha)
+        assert (alpha, sigma) == pytest.approx((here.alpha, here.sigma), rel=1e-6)
+        whole = 0.6 if name == "dpm++-karras" else 1.01 if name == "dpm++-flow" else 0.1  # some round their timesteps
+        assert timestep == pytest.approx(float(here.timestep), abs=whole)
+        checked += 1
+    assert checked >= STEPS // 2
+
+
+@pytest.mark.parametrize("name", ["dpm++", "dpm++-singlestep", "deis", "unipc", "sa"])
+def test_levels_are_bit_for_bit_those_that_the_scheduler_computes(name):
+    scheduler = prepared(name)
+    for timestep, *_ in walked(scheduler):
+        sigma = scheduler.sigmas[scheduler.step_index or 0].double()
+        assert noise_level(scheduler, timestep) == tuple(map(float, scheduler._sigma_to_alpha_sigma_t(sigma)))
+
+
+@pytest.mark.parametrize("name", tiny.SCHEDULERS)
+def test_the_input_is_scaled_as_the_scheduler_does(name):
+    scheduler = prepared(name)
+    for timestep, sample, *_ in walked(scheduler):
+        scale = input_scale(scheduler, *noise_level(scheduler, timestep))
+        assert torch.allclose(scheduler.scale_model_input(sample, timestep), scale * sample, rtol=1e-5)
+
+
+def test_levels_beyond_the_table_have_its_ends_timesteps():
+    scheduler = prepared("ddim")
+    assert level_at(scheduler, 1e-6)[2] == 0
+    assert level_at(scheduler, 1e6)[2] == 999
+    assert level_at(scheduler, 2.0)[:2] == pytest.approx((0.2**0.5, 0.8**0.5))
+    between = [(1 - float(each)) / float(each) for each in scheduler.alphas_cumprod[500:502]]
+    assert level_at(scheduler, (between[0] * between[1]) ** 0.25)[2] == pytest.approx(500.5, abs=1e-3)
 
 
 def implied_by_scheduler(scheduler, moved, converted):

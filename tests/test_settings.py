@@ -1,5 +1,6 @@
 """Settings as people type them, as Python passes them, and as files keep them."""
 
+import functools
 import json
 import math
 import re
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from steerclear.core.errors import InvalidSetting, SteerclearError, on_command_line
+from steerclear.core.errors import GivenTwice, InvalidSetting, SteerclearError, UnknownName, on_command_line
 from steerclear.core.evidence import Evidence
 from steerclear.core.guidance import Guidance, guidances
-from steerclear.core.network import weak_networks
+from steerclear.core.network import WeakNetwork, weak_networks
+from steerclear.core.parsing import parse_part, part_text, read_setting, split_methods
 from steerclear.core.settings import MOST_NESTED, Configurable
-from steerclear.core.shelf import entries, from_config
-from steerclear.core.values import described, parse_json, read_setting
+from steerclear.core.shelf import entries
+from steerclear.core.values import described, parse_json
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.auto import AutoGuidance
@@ -25,6 +27,7 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.unguided import Unguided
 from steerclear.networks.naming import parse_weak
 from steerclear.networks.noised_weights import NoisedWeights
 from steerclear.networks.without_lora import WithoutLora
@@ -128,7 +131,7 @@ def test_none_is_a_value_where_the_setting_has_it(word: str) -> None:
         ("dynamic-negative", "evidence.volume=[1,2,3]", "volume is '[1,2,3]', but must be a tuple of tuples of 2 numbers."),
         ("dynamic-negative", "evidence=constant(posterior=none)", "posterior is None, but must be between 0 and 1, both excluded."),
         ("dynamic-negative", "evidence=cfg(", "evidence is 'cfg(', but must be a name, or name(key=value, key=value);"),
-        ("dynamic-negative", "evidence=constant(posterior)", "--set is 'posterior', but must be key=value"),
+        ("dynamic-negative", "evidence=constant(posterior)", "posterior is 'posterior', but must be between 0 and 1, both excluded."),
         ("dynamic-negative", "evidence=constant(posterior=2)", "posterior is 2.0, but must be between 0 and 1"),
     ],
 )  # fmt: skip
@@ -199,6 +202,7 @@ class Everything(Configurable):
     words: tuple[str, ...] = ()
     mode: Literal["on", "off"] = "on"
     inside: Guidance | None = None
+    exactly: ClassifierFreeGuidance | None = None
 
 
 @pytest.mark.parametrize(
@@ -213,6 +217,106 @@ class Everything(Configurable):
 def test_text_is_read_by_the_declared_type(name: str, text: str, expected: Any) -> None:
     found = read_setting(text, Everything.types()[name])
     assert (found, type(found)) == (expected, type(expected))
+
+
+# one form for all parts
+
+
+PARTS = [
+    ("cfg", ClassifierFreeGuidance()),
+    ("unguided", Unguided()),
+    ("dynamic-negative:guidance_scale=3,negative_scale=2", DynamicNegativeGuidance(3.0, negative_scale=2.0)),
+    ("negative:guidance_scale=3,negative_scale=1, 0.5", NegativePromptGuidance(3.0, negative_scale=(1.0, 0.5))),
+    ("interval:inner=cfg(guidance_scale=4),stop=0.5", IntervalGuidance(ClassifierFreeGuidance(4.0), stop=0.5)),
+    (
+        "interval:inner=autoguidance(auto_scale=2, inner=dynamic-negative(guidance_scale=1, evidence=constant(posterior=0.25))),start=0.25",
+        IntervalGuidance(AutoGuidance(2.0, DynamicNegativeGuidance(1.0, evidence=ConstantEvidence(0.25))), start=0.25),
+    ),
+    (
+        "dynamic-negative:guidance_scale=1,evidence=transition(prior=0.5, volume=[1, 0], [4, -2], innovation=no)",
+        DynamicNegativeGuidance(1.0, evidence=TransitionEvidence(0.5, volume=((1.0, 0.0), (4.0, -2.0)), innovation=False)),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "part"), PARTS, ids=[text for text, _ in PARTS])
+def test_a_part_is_written_as_it_is_typed(text: str, part: Guidance) -> None:
+    same(parse_part(part_text(part), Guidance), part)
+    same(parse_part(text, Guidance), part)
+    same(parse_part(part_text(part, inside=True), Guidance), part)
+    same(parse_part(f"interval:{part_text(part, inside=True)},stop=0.25", Guidance), IntervalGuidance(part, stop=0.25))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cfg:4", ClassifierFreeGuidance(4.0)),
+        ("cfg(4)", ClassifierFreeGuidance(4.0)),
+        ("cfg()", ClassifierFreeGuidance()),
+        ("cfg:", ClassifierFreeGuidance()),
+        (" ClassifierFreeGuidance ( guidance_scale = 4 , guidance_rescale=0.5 ) ", ClassifierFreeGuidance(4.0, 0.5)),
+        ("interval:cfg(4),stop=0.5", IntervalGuidance(ClassifierFreeGuidance(4.0), stop=0.5)),
+        ("interval:inner=cfg:guidance_scale=4,stop=0.5", IntervalGuidance(ClassifierFreeGuidance(4.0), stop=0.5)),
+        ("interval:inner=cfg,inner.guidance_scale=4", IntervalGuidance(ClassifierFreeGuidance(4.0))),
+    ],
+)
+def test_the_same_part_typed_in_other_ways(text: str, expected: Guidance) -> None:
+    same(parse_part(text, Guidance), expected)
+    assert build_guidance(text) == expected
+
+
+def test_settings_behind_the_name_and_beside_it_are_settings_of_one_guidance() -> None:
+    same(build_guidance("interval:inner=cfg,stop=0.5", None, ["inner.guidance_scale=4"]),
+         IntervalGuidance(ClassifierFreeGuidance(4.0), stop=0.5))  # fmt: skip
+    same(build_guidance("negative:negative_scale=2", 3.0), NegativePromptGuidance(3.0, negative_scale=2.0))
+    with pytest.raises(GivenTwice, match=r"^guidance_scale is given twice, as 4 and as 3\.0; give it once\.$"):
+        build_guidance("cfg:4", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("cfg,4", UnknownName, "there is no guidance 'cfg,4'; did you mean 'cfg'?"),
+        ("", UnknownName, "there is no guidance ''. Available: autoguidance, cfg,"),
+        ("unguided:3", UnknownName, "there is no parameter of unguided '3'. Available: none."),
+        ("cfg:guidance_scale.x=3", UnknownName, "there is no parameter of cfg 'guidance_scale.x'; did you mean 'guidance_scale'?"),
+        ("cfg(4", InvalidSetting, "guidance is 'cfg(4', but must be a name, or name(key=value, key=value); close the"),
+        ("cfg:a..b=1", InvalidSetting, "the setting is 'a..b=1', but must be key=value, like guidance_scale=3."),
+        ("constant", UnknownName, "there is no guidance 'constant'."),
+        ("interval:" * 16 + "cfg", InvalidSetting, "the depth of interval is 17, but must be at most 16 parts inside one another."),
+    ],
+)  # fmt: skip
+def test_what_is_no_part(text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        parse_part(text, Guidance)
+    assert str(caught.value).startswith(message)
+
+
+def test_networks_take_the_same_forms() -> None:
+    for text in ("noised:0.2,seed=3", "noised(0.2, seed=3)", "NoisedWeights(strength=0.2, seed=3)"):
+        same(parse_part(text, WeakNetwork), NoisedWeights(0.2, 3))
+    assert part_text(NoisedWeights(0.2, 3), inside=True) == "noised(strength=0.2, seed=3)"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("cfg", ["cfg"]),
+        ("cfg,negative", ["cfg", "negative"]),
+        (" cfg , ,negative,", ["cfg", "", "negative", ""]),
+        ("", [""]),
+        ("dynamic-negative:negative_scale=2,dynamic-negative:negative_scale=1", ["dynamic-negative:negative_scale=2", "dynamic-negative:negative_scale=1"]),
+        ("negative:guidance_scale=3,negative_scale=1,0.5,-1e-3,inf,cfg", ["negative:guidance_scale=3,negative_scale=1,0.5,-1e-3,inf", "cfg"]),
+        ("cfg:4,evidence.prior=0.3,cfg", ["cfg:4,evidence.prior=0.3", "cfg"]),
+        ("interval(inner=cfg, stop=0.5),unguided", ["interval(inner=cfg, stop=0.5)", "unguided"]),
+        ("interval:inner=cfg:guidance_scale=4,stop=0.5,interval:stop=1", ["interval:inner=cfg:guidance_scale=4,stop=0.5", "interval:stop=1"]),
+        ("dynamic-negative:evidence=transition(volume=[1, 0], [4, -2]),cfg", ["dynamic-negative:evidence=transition(volume=[1, 0], [4, -2])", "cfg"]),
+        ("dynamic-negative:evidence.volume=[1, 0], [4, -2],cfg(2)", ["dynamic-negative:evidence.volume=[1, 0], [4, -2]", "cfg(2)"]),
+        ("cfg,guidance_scale=3", ["cfg", "guidance_scale=3"]),
+    ],
+)  # fmt: skip
+def test_methods_are_split_where_a_name_begins(text: str, parts: list[str]) -> None:
+    assert split_methods(text) == parts
 
 
 # what Python passes
@@ -241,6 +345,12 @@ def test_numbers_of_all_libraries_are_numbers_of_a_question() -> None:
     assert found == Question("a man", ("hat",), (0,), 4, 2.5, 1.5, None, 64, 64)
     assert {type(value) for value in (found.num_inference_steps, found.height, found.width)} == {int}
     assert {type(value) for value in (found.guidance_scale, found.auto_scale)} == {float}
+
+
+def test_a_part_of_one_class_alone_is_kept_as_it_is() -> None:
+    part = ClassifierFreeGuidance(4.0)
+    assert Everything(exactly=part).exactly is part
+    assert Everything(inside=part).inside is part
 
 
 def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
@@ -279,6 +389,10 @@ def test_whole_numbers_of_all_libraries_are_whole_numbers() -> None:
         (lambda: Everything(words="word"), "words is 'word', but must be a tuple of texts."),
         (lambda: Everything(mode="no"), "mode is 'no', but must be on or off."),
         (lambda: Everything(inside=3), "inside is 3, but must be a Guidance or None."),
+        (lambda: Everything(exactly=AutoGuidance()), "but must be a ClassifierFreeGuidance or None."),
+        (lambda: Everything(exactly={"guidance_scale": 3.0}), "but must be a ClassifierFreeGuidance or None."),
+        (lambda: Everything(shares=(1.0, True)), "shares is (1.0, True), but must be a number, a tuple of numbers or None."),
+        (lambda: Everything(words=functools.reduce(lambda inner, _: (inner,), range(100_000), ())), "but must be a tuple of texts."),
     ],
 )  # fmt: skip
 def test_another_type_is_refused(build, message: str) -> None:
@@ -315,7 +429,7 @@ def test_a_part_inside_itself_without_end_is_a_sentence() -> None:
     deepest = ClassifierFreeGuidance()
     for _ in range(MOST_NESTED - 1):
         deepest = IntervalGuidance(deepest)
-    assert from_config(deepest.to_config()) == deepest
+    assert Guidance.from_config(deepest.to_config()) == deepest
     with pytest.raises(InvalidSetting) as caught:
         IntervalGuidance(deepest)
     assert str(caught.value) == "the depth of interval is 17, but must be at most 16 parts inside one another."
@@ -323,7 +437,7 @@ def test_a_part_inside_itself_without_end_is_a_sentence() -> None:
     for _ in range(5000):
         config = {"_class_name": "IntervalGuidance", "inner": config}
     with pytest.raises(InvalidSetting, match="but must be"):
-        from_config(config)
+        Guidance.from_config(config)
     dots = ["inner=interval" if count == 0 else f"{'inner.' * count}inner=interval" for count in range(400)]
     for settings in (dots, dots[:MOST_NESTED], ["inner=" + "interval(inner=" * 5000 + "cfg" + ")" * 5000]):
         with pytest.raises(InvalidSetting, match="at most 16 parts inside one another"):
@@ -357,10 +471,9 @@ def test_json_that_python_cannot_read_is_a_value_error(text: str, reason: str) -
         ("{}", "_class_name is None, but must be one of"),
         ('{"guidance": 3}', "the guidance is 3, but must be a mapping with a _class_name, one of"),
         ('{"_class_name": ["AutoGuidance"]}', "_class_name is ['AutoGuidance'], but must be one of"),
-        ('{"_class_name": "ClassifierFreeGuidance", "guidance_scale": {}}', "_class_name is None, but must be one of"),
+        ('{"_class_name": "ClassifierFreeGuidance", "guidance_scale": {}}', "guidance_scale is {}, but must be a finite number."),
         ('{"_class_name": "ClassifierFreeGuidance", "guidance_scale": "3"}', "guidance_scale is '3', but must be a finite number."),
         ('{"_class_name": "DynamicNegativeGuidance", "evidence": {"_class_name": "OracleEvidence"}}', "log_odds is None, but must be"),
-        ('{"_class_name": "ConstantEvidence"}', "is 'ConstantEvidence', but must be a guidance."),
     ],
 )  # fmt: skip
 def test_a_damaged_file_of_a_guidance_is_a_sentence(text: str, message: str, tmp_path) -> None:
@@ -370,9 +483,22 @@ def test_a_damaged_file_of_a_guidance_is_a_sentence(text: str, message: str, tmp
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "ConstantEvidence"},
+        {"_class_name": "IntervalGuidance", "inner": {"_class_name": "ConstantEvidence"}},
+        {"_class_name": "AutoGuidance", "inner": {"_class_name": "ConstantEvidence"}},
+    ],
+)
+def test_a_part_of_another_kind_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(UnknownName, match=r"^there is no guidance 'ConstantEvidence'; did you mean 'Int"):
+        Guidance.from_config(config)
+
+
 def test_what_is_stored_keeps_its_bits() -> None:
     evidence = TransitionEvidence(volume=((1.0, 0.5), (2.0, 0.25)), prior=(0.3, 0.4))
-    assert from_config(json.loads(json.dumps(evidence.to_config()))) == evidence
+    assert Evidence.from_config(json.loads(json.dumps(evidence.to_config()))) == evidence
     assert replace(evidence, prior=(0.3, 0.4)) == evidence
 
 
@@ -393,6 +519,14 @@ def test_the_page_of_names_types_what_is_read() -> None:
     ] * 2
     assert [read_setting(text, TransitionEvidence.types()["volume"]) for text in typed["a table"]] == [
         ((1.0, 0.0), (4.0, -2.0))
+    ]
+    forms = re.findall(r"^\| `([^`]+)` \|", page.partition("## Settings")[2].partition("A comma")[0], re.MULTILINE)
+    assert [parse_part(text, Guidance) for text in forms] == [
+        ClassifierFreeGuidance(),
+        ClassifierFreeGuidance(4.0, 0.7),
+        ClassifierFreeGuidance(4.0),
+        IntervalGuidance(ClassifierFreeGuidance(4.0, 0.7), stop=0.5),
+        IntervalGuidance(ClassifierFreeGuidance(4.0)),
     ]
     parts = [build_guidance("interval", None, [f"inner={text}"]).inner for text in typed["a guidance or an evidence"]]
     assert parts == [ClassifierFreeGuidance(), ClassifierFreeGuidance(), ClassifierFreeGuidance(4.0, 0.7)]

@@ -8,15 +8,16 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from steerclear.core.denoiser import Branch, Point, numbered
-from steerclear.core.evidence import Push
+from steerclear.core.evidence import Push, Surroundings
 from steerclear.core.records import State, Step
 from steerclear.core.sampling import sample
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
-from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld, high_dimensional
+from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
+from steerclear.testbeds.scattered import Scattered
 
 DIMENSION, STEPS, IMAGES = 16, 400, 200
-FULL = high_dimensional(DIMENSION).full
+FULL = Scattered(DIMENSION).world.full
 CONCEPTS = ((1, 5), (2, 6, 9), (0,))
 """Which components of the mixture are each concept: apart, as "mustache" and "hat" are."""
 
@@ -77,7 +78,9 @@ def test_an_evidence_is_told_of_its_own_push_alone() -> None:
     positive, first, second = network.predict(at, tuple(map(Branch.parse, names)), None)
     known = dict(zip(names, (positive, first, second), strict=True))
     guidance = DynamicNegativeGuidance(1.0, negative_scale=(2.0, 0.5), evidence=Listening((0.3, 0.2)))
-    guidance(Step(at, "epsilon", 2, lambda asked, rows: [known[name] for name in asked]), guidance.begin(3))
+    guidance(
+        Step(at, "epsilon", 2, lambda asked, rows: [known[name] for name in asked]), guidance.begin(Surroundings(3, 2))
+    )
     for (prior, push), scale, concept in zip(told, (2.0, 0.5), (first, second), strict=True):
         assert prior == {2.0: "0.3", 0.5: "0.2"}[scale]
         assert torch.allclose(push.guided, positive - scale * push.weight[:, None] * (concept - positive))

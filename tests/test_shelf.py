@@ -1,15 +1,18 @@
 """One file on a shelf is one entry; strangers come through the same door."""
 
+import importlib
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import skeleton_guidance
+import steerclear
 from steerclear.core import shelf
 from steerclear.core.errors import InvalidSetting, UnknownName
 from steerclear.core.guidance import Guidance, find_guidance, guidances
-from steerclear.core.shelf import entries, find, from_config
+from steerclear.core.shelf import entries, find
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 
@@ -49,13 +52,13 @@ def test_the_nearest_name_is_told() -> None:
     with pytest.raises(UnknownName) as raised:
         find_guidance("dynamic-negativ")
     assert str(raised.value) == (
-        "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? There are: autoguidance, cfg, "
+        "there is no guidance 'dynamic-negativ'; did you mean 'dynamic-negative'? Available: autoguidance, cfg, "
         "dynamic-negative, interval, negative, rescaled, unguided."
     )
     with pytest.raises(UnknownName) as raised:
         ClassifierFreeGuidance.with_settings({"guidance_scal": 3})
     assert str(raised.value) == (
-        "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'? There are: guidance_rescale, guidance_scale."
+        "there is no parameter of cfg 'guidance_scal'; did you mean 'guidance_scale'? Available: guidance_rescale, guidance_scale."
     )
 
 
@@ -63,9 +66,9 @@ def test_strangers_come_through_the_same_door(strangers) -> None:
     strangers(skeleton_guidance)
     assert find("guidance", Guidance, "limited") is skeleton_guidance.LimitedGuidance
     config = skeleton_guidance.LimitedGuidance(4.0, 2.0).to_config()
-    assert from_config(config) == skeleton_guidance.LimitedGuidance(4.0, 2.0)
+    assert Guidance.from_config(config) == skeleton_guidance.LimitedGuidance(4.0, 2.0)
     inside = IntervalGuidance(skeleton_guidance.LimitedGuidance(), 0.0, 0.5)
-    assert from_config(inside.to_config()) == inside
+    assert Guidance.from_config(inside.to_config()) == inside
 
 
 def test_two_entries_of_one_name_are_refused(strangers) -> None:
@@ -79,6 +82,50 @@ def test_two_entries_of_one_name_are_refused(strangers) -> None:
             guidances()
     finally:
         del sys.modules["twin"]
+
+
+@pytest.fixture
+def shelf_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A nested shelf of files: ``steerclear.attic.boxes``."""
+    folder = tmp_path / "attic" / "boxes"
+    (folder / "large").mkdir(parents=True)
+    (tmp_path / "attic" / "__init__.py").touch()
+    (folder / "__init__.py").write_text("class Box: kind = 'box'")
+    monkeypatch.setattr(steerclear, "__path__", [*steerclear.__path__, str(tmp_path)])
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("steerclear.attic")]:
+        del sys.modules[name]
+    entries.cache_clear()
+
+
+def test_any_package_is_a_shelf(shelf_on_disk: Path) -> None:
+    use = "from steerclear.attic.boxes import Box\n"
+    (shelf_on_disk / "small.py").write_text(
+        use + "class Small(Box): name = 'small'\nclass _Hidden(Box): name = 'hidden'"
+    )
+    (shelf_on_disk / "helper.py").write_text("from .small import Small\nclass NoBox: name = 'none'")
+    (shelf_on_disk / "_private.py").write_text("raise ImportError('not an entry')")
+    (shelf_on_disk / "bare.py").write_text(
+        use
+        + "from abc import ABC, abstractmethod\nclass Bare(Box, ABC):\n    @abstractmethod\n    def open(self): ...\n"
+        "class Barrel(Bare):\n    name = 'barrel'\n    def open(self): ..."
+    )
+    (shelf_on_disk / "large" / "__init__.py").write_text("from .inside import Large")
+    (shelf_on_disk / "large" / "inside.py").write_text(use + "class Large(Box): name = 'large'")
+    box = importlib.import_module("steerclear.attic.boxes").Box
+    assert {name: entry.__name__ for name, entry in entries("attic.boxes", box).items()} == {
+        "barrel": "Barrel", "large": "Large", "small": "Small",
+    }  # fmt: skip
+    assert find("attic.boxes", box, "LARGE").__name__ == "Large"
+    with pytest.raises(UnknownName, match=r"^there is no box 'smal'; did you mean 'small'\?"):
+        find("attic.boxes", box, "smal")
+
+
+def test_an_entry_without_a_name_is_refused(shelf_on_disk: Path) -> None:
+    (shelf_on_disk / "small.py").write_text("from steerclear.attic.boxes import Box\nclass Small(Box): ...")
+    box = importlib.import_module("steerclear.attic.boxes").Box
+    with pytest.raises(InvalidSetting, match=r"^the class attribute name of Small is None, but must be a text\.$"):
+        entries("attic.boxes", box)
 
 
 @pytest.mark.parametrize(
@@ -96,5 +143,5 @@ def test_two_entries_of_one_name_are_refused(strangers) -> None:
 )
 def test_what_is_no_config(config: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as raised:
-        from_config(config)
+        Guidance.from_config(config)
     assert message in str(raised.value)

@@ -486,9 +486,9 @@ class OnlySome(Guidance):
     uses_negative: ClassVar[bool] = True
 
     def __call__(self, step, state):
-        positive, rows = step.predict("positive"), torch.tensor([2, 0])
+        positive, rows = step.predict_one("positive"), torch.tensor([2, 0])
         guided = positive.clone()
-        guided[rows] = positive[rows] - 0.5 * (step.predict("negative", rows=rows) - positive[rows])
+        guided[rows] = positive[rows] - 0.5 * (step.predict_one("negative", rows=rows) - positive[rows])
         return Guided(guided, state)
 
     @classmethod
@@ -559,7 +559,7 @@ def test_what_a_guidance_sees(name, space):
 def test_a_text_that_is_asked_for_late_is_refused_before_the_first_evaluation():
     pipe = tiny.stable_diffusion("ddpm")
     late = IntervalGuidance(DynamicNegativeGuidance(SCALE), 0.5, 1.0)
-    with steer(pipe, late, negative_prompt="b" * 40) as run, pytest.raises(PromptError, match="fall off"):
+    with steer(pipe, late, negative_prompt="b" * 40) as run, pytest.raises(PromptError, match="cut off"):
         pipe("a" * 60, num_inference_steps=4)
     assert run.forwards == 0
 
@@ -696,10 +696,8 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     refused(pipe, PromptError, "negative_prompt is 3, but must be a text or a list of texts", NEGATIVE, 3)
     refused(pipe, PromptError, "negative_prompt is {'hat': 1}, but must be a text", NEGATIVE, {"hat": 1})
     long = "word " * 15 + "mustache, beard and all"
-    refused(
-        pipe, PromptError, r"longer than the 77 tokens .* these words fall off: 'and all'. Shorten it", NEGATIVE, long
-    )
-    refused(pipe, PromptError, "fall off: 'wordy'", DynamicNegativeGuidance(), "wordy", prompt="w" * 70)
+    refused(pipe, PromptError, r"longer than the 77 tokens .* words are cut off: 'and all'. Shorten it", NEGATIVE, long)
+    refused(pipe, PromptError, "cut off: 'wordy'", DynamicNegativeGuidance(), "wordy", prompt="w" * 70)
     refused(
         pipe, PromptError, "asks for the branch 'negative_2', but there is 1 negative", AsksFor("negative_2"), "hat"
     )
@@ -716,7 +714,7 @@ def test_negative_prompts_that_cannot_be_used(pipe):
     counted = Counted(pipe.unet)
     with pytest.raises(PromptError, match="given twice: steer has 'beard'"), steer(pipe, NEGATIVE, "beard"):
         trajectory(pipe, negative_prompt="hat")
-    with pytest.raises(PromptError, match="fall off: 'and all'"), steer(pipe, NEGATIVE):
+    with pytest.raises(PromptError, match="cut off: 'and all'"), steer(pipe, NEGATIVE):
         trajectory(pipe, negative_prompt=long)
     assert counted.calls == 0
     with steer(pipe, NEGATIVE, "beard"):
@@ -754,7 +752,7 @@ class AsksFor(Guidance):
     uses_negative: ClassVar[bool] = True
 
     def __call__(self, step, state):
-        return Guided(step.predict(self.branch), state)
+        return Guided(step.predict_one(self.branch), state)
 
     @classmethod
     def laws(cls):

@@ -11,14 +11,15 @@ from PIL import Image
 from steerclear import DynamicNegativeGuidance, IntervalGuidance, load_model, steer
 from steerclear.cli.app import main
 from steerclear.core.engine import GuidedDenoiser
-from steerclear.core.evidence import Circumstances
+from steerclear.core.evidence import Circumstances, Surroundings
 from steerclear.core.seeds import image_generators
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.study.gallery import read_settings
 from steerclear.study.measure import circumstances
 from steerclear.study.methods import unmeasured
-from steerclear.testbeds.mixture import MixtureDenoiser, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser
+from steerclear.testbeds.spiral import Spiral
 
 PROMPT, NEGATIVE = "portrait photo of a man", "mustache"
 COMMON = ["--negative-prompt", NEGATIVE, "--seeds", "3-4", "--steps", "4"]
@@ -73,7 +74,7 @@ def test_what_is_left_open_fits_the_run() -> None:
     open_ = IntervalGuidance(DynamicNegativeGuidance())
     learned = open_.fitted(Circumstances(prior=0.25)).inner.evidence
     assert (learned.stop_below, learned.prior) == (1.0, 0.25)
-    exact = GuidedDenoiser(MixtureDenoiser(two_dimensional()), open_, 2, 1).guidance
+    exact = GuidedDenoiser(MixtureDenoiser(Spiral().world), open_, Surroundings(2, 1)).guidance
     assert isinstance(exact, IntervalGuidance)
     assert (exact.inner.evidence.stop_below, exact.inner.evidence.prior) == (0.0, 0.5)
     chosen = TransitionEvidence(0.3, stop_below=2.0)

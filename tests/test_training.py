@@ -391,7 +391,7 @@ def test_a_run_does_not_go_on_in_another_arithmetic(
 
 
 def test_the_checkpoints_are_not_kept_where_the_pipeline_is_to_be(tmp_path: Path) -> None:
-    with pytest.raises(FolderConflict, match=r"out/work' lies in '.*out', .*; give another --folder"):
+    with pytest.raises(FolderConflict, match=r"out/work' is inside '.*out', .*; give another --folder"):
         train_portraits(tmp_path / "out/work", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -561,3 +561,11 @@ def test_without_arguments_there_is_the_help_and_no_more(
 def test_a_command_that_there_is_not_is_still_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "nope"]) == 2
     assert "steerclear: No such command 'nope'." in capsys.readouterr().err
+
+
+def test_every_file_that_a_training_follows_from_is_there() -> None:
+    assert all(list(command.PACKAGE.glob(place)) for place in command.PROGRAM)
+    assert {path.name for place in command.PROGRAM for path in command.PACKAGE.glob(place)} >= {
+        "seeds.py",
+        "drawing.py",
+    }

@@ -10,7 +10,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from steerclear.core.denoiser import Branch, Point
-from steerclear.core.evidence import Push
+from steerclear.core.evidence import Push, Surroundings
 from steerclear.core.records import Step
 from steerclear.core.sampling import Sampled, sample
 from steerclear.evidence.oracle import OracleEvidence
@@ -18,9 +18,11 @@ from steerclear.evidence.transition import TransitionEvidence
 from steerclear.evidence.volume import calibrate_volume
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.metrics.energy import energy_distance
-from steerclear.testbeds.mixture import MixtureDenoiser, MixtureWorld, high_dimensional, two_dimensional
+from steerclear.testbeds.mixture import MixtureDenoiser, MixtureWorld
+from steerclear.testbeds.scattered import Scattered
+from steerclear.testbeds.spiral import Spiral
 
-WORLD = high_dimensional(16)
+WORLD = Scattered(16).world
 
 
 def step(sample_: Tensor, level: float, alpha: float = 1.0, substep: bool = False) -> Step:
@@ -67,7 +69,7 @@ class Transition:
     ) -> tuple[Tensor, Tensor]:
         """The log-odds before and after, as the evidence has them."""
         here = step(self.y, self.s, alpha)
-        first = evidence.update(here, self.prompt, self.concept, evidence.begin(4))
+        first = evidence.update(here, self.prompt, self.concept, evidence.begin(Surroundings(4)))
         kept = evidence.remember(here, Push(self.prompt, self.concept, guided, self.weight), first.state)
         second = evidence.update(step(at, self.reached, alpha / 2), self.prompt, self.concept, kept)
         return first.log_odds, second.log_odds
@@ -106,9 +108,9 @@ def test_temperature_and_stop() -> None:
 
 def test_the_start_is_the_prior_moved_by_at_most_three() -> None:
     evidence = TransitionEvidence(0.3)
-    far = evidence.update(step(MADE.y, 80.0), 10 * MADE.prompt, MADE.concept, evidence.begin(4))
+    far = evidence.update(step(MADE.y, 80.0), 10 * MADE.prompt, MADE.concept, evidence.begin(Surroundings(4)))
     assert torch.allclose(far.log_odds, torch.full((4,), math.log(0.3 / 0.7) + 3, dtype=torch.float64))
-    near = evidence.update(step(MADE.y, 80.0), MADE.prompt, MADE.concept, evidence.begin(4)).log_odds
+    near = evidence.update(step(MADE.y, 80.0), MADE.prompt, MADE.concept, evidence.begin(Surroundings(4))).log_odds
     expected = (MADE.prompt.square().sum(1) - MADE.concept.square().sum(1)) / 2
     assert torch.allclose(near, math.log(0.3 / 0.7) + expected.clamp(-3, 3))
 
@@ -116,17 +118,17 @@ def test_the_start_is_the_prior_moved_by_at_most_three() -> None:
 def test_pure_noise_says_the_prior_and_the_next_level_is_the_start() -> None:
     evidence = TransitionEvidence(0.3)
     pure = Step(Point(MADE.y, 0.0, 1.0, 0, 0, 1), "sample", 1, lambda names, rows: [])
-    belief = evidence.update(pure, MADE.prompt, MADE.concept, evidence.begin(4))
+    belief = evidence.update(pure, MADE.prompt, MADE.concept, evidence.begin(Surroundings(4)))
     assert torch.allclose(belief.log_odds.sigmoid(), torch.tensor(0.3, dtype=torch.float64))
     kept = evidence.remember(pure, Push(MADE.prompt, MADE.concept, MADE.prompt, MADE.weight), belief.state)
     late = evidence.update(step(MADE.y, 80.0), MADE.prompt, MADE.concept, kept)
-    fresh = evidence.update(step(MADE.y, 80.0), MADE.prompt, MADE.concept, evidence.begin(4))
+    fresh = evidence.update(step(MADE.y, 80.0), MADE.prompt, MADE.concept, evidence.begin(Surroundings(4)))
     assert torch.equal(late.log_odds, fresh.log_odds)
 
 
 def test_a_substep_sees_its_own_point_and_keeps_nothing() -> None:
     evidence, here = TransitionEvidence(0.3), step(MADE.y, MADE.s)
-    first = evidence.update(here, MADE.prompt, MADE.concept, evidence.begin(4))
+    first = evidence.update(here, MADE.prompt, MADE.concept, evidence.begin(Surroundings(4)))
     push = Push(MADE.prompt, MADE.concept, MADE.target(), MADE.weight)
     kept = evidence.remember(here, push, first.state)
     inner_step = step(MADE.y - MADE.prompt, MADE.reached, substep=True)
@@ -137,10 +139,10 @@ def test_a_substep_sees_its_own_point_and_keeps_nothing() -> None:
 
 def test_likelihood_ratios_of_ancestral_sampling_have_mean_one() -> None:
     """Without guidance the sum of log(concept's transition / prompt's) is a martingale's: E[exp] = 1 at every level."""
-    world, count = two_dimensional(), 3000
+    world, count = Spiral().world, 3000
     evidence, generator = TransitionEvidence(0.5), torch.Generator().manual_seed(8)
     levels = torch.logspace(2, -1, 40, dtype=torch.float64).tolist()
-    y, state = draw(count, 2, seed=4) * levels[0], evidence.begin(count)
+    y, state = draw(count, 2, seed=4) * levels[0], evidence.begin(Surroundings(count))
     nothing, start = torch.zeros(count, dtype=torch.float64), None
     for s, following in pairwise(levels):
         prompt = world.full.denoised_and_noise(y, 1.0, s)[1]
@@ -203,7 +205,7 @@ def divergence(world: MixtureWorld, y: Tensor, s: float) -> Tensor:
 @pytest.mark.parametrize("s", [0.4, 1.0, 3.0])
 def test_the_volume_term_completes_a_deterministic_step(s: float) -> None:
     """With the exact divergence the log-odds follow the guided probability flow, to the second order of the step."""
-    world, size = two_dimensional(), 1e-5
+    world, size = Spiral().world, 1e-5
     y = world.full.sample(range(6)) + s * draw(6, 2, seed=5)
     reached = s * (1 - size)
     for x in y:
@@ -213,7 +215,7 @@ def test_the_volume_term_completes_a_deterministic_step(s: float) -> None:
         weight = world.log_odds(x, 1.0, s).exp()
         guided = prompt - weight[:, None] * (concept - prompt)
         evidence = TransitionEvidence(0.3, volume=((s, float(divergence(world, x, s))),))
-        first = evidence.update(step(x, s), prompt, concept, evidence.begin(1))
+        first = evidence.update(step(x, s), prompt, concept, evidence.begin(Surroundings(1)))
         kept = evidence.remember(step(x, s), Push(prompt, concept, guided, weight), first.state)
         moved = x + (reached - s) * guided
         after = evidence.update(step(moved, reached), prompt, concept, kept)
@@ -228,7 +230,7 @@ def nodes(count: int) -> list[tuple[float, float, object]]:
 
 
 def test_the_measured_table_is_the_mean_of_the_exact_divergence() -> None:
-    world, points = two_dimensional(), []
+    world, points = Spiral().world, []
 
     class Watched(MixtureDenoiser):
         def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:

@@ -828,13 +828,9 @@ def test_names_are_tuples_of_texts(make, message):
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({"strength": 0.1}, UnknownName, "there is no kind of weak network ''. There are: DroppedLayers"),
+        ({"strength": 0.1}, InvalidSetting, "_class_name is None, but must be one of DroppedLayers"),
         ({"_class_name": "NoisyWeights"}, UnknownName, "'NoisyWeights'; did you mean 'NoisedWeights'?"),
-        (
-            {"_class_name": "WithLora"},
-            InvalidSetting,
-            "adapter of the weak network with-lora is None, but must be given.",
-        ),
+        ({"_class_name": "WithLora"}, InvalidSetting, "adapter is None, but must be the name of a LoRA adapter."),
     ],
 )
 def test_what_is_no_stored_weak_network(config, error, message):

@@ -30,7 +30,7 @@ _HOMES = {
     "evidence.oracle": ("OracleEvidence",),
     "evidence.published": ("PublishedEvidence",),
     "evidence.transition": ("TransitionEvidence",),
-    "core.evidence": ("Belief", "Circumstances", "Evidence"),
+    "core.evidence": ("Belief", "Circumstances", "Evidence", "Surroundings"),
     "core.records": ("Guided", "State", "Step", "Trace"),
     "core.sampling": ("sample",),
     "bridges.diffusers.steer": ("steer",),

@@ -1,11 +1,13 @@
 """From the pipeline's own network call to one that runs the branches a guidance asks for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..core.errors import UnsupportedModel
 
 Inputs = Mapping[str, Tensor]
 """Name of a network's argument -> its value, one row per image. A dot leads into a dictionary or a list."""
@@ -68,10 +70,41 @@ class NetworkCall:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
+    def at(self, sample: Tensor, timestep: float) -> "NetworkCall":
+        """The same call at another point, the same for all parts.
+
+        Args:
+            sample: the network's input there, ``[batch, ...]``, without what lies behind the latents (a mask and a picture).
+            timestep: in the network's units.
+
+        Raises:
+            UnsupportedModel: the network's input is not the sampler's latents.
+        """
+        own, axis = self.sample, channel_axis(self.sample)
+        behind = own.shape[axis] - sample.shape[axis]
+        moved = sample.to(own).repeat(len(self.parts), *[1] * (own.ndim - 1))
+        if behind > 0:
+            moved = torch.cat([moved, own.narrow(axis, sample.shape[axis], behind)], dim=axis)
+        told = self.argument("timestep")
+        if moved.shape != own.shape or told is None:
+            raise UnsupportedModel(
+                f"the guidance looks at another noise level, and {type(self.network).__name__} is not called on the sampler's "
+                f"latents and a timestep; use a guidance that asks at the sampler's own point alone"
+            )
+        if isinstance(told, Tensor):
+            kept = told.dtype if told.is_floating_point() else torch.float32
+            told = torch.full_like(told, timestep, dtype=kept)
+        else:
+            told = timestep
+        changed = {self.names[0]: moved, "timestep": told}
+        args = tuple(changed.pop(name, value) for name, value in zip(self.names, self.args, strict=False))
+        return replace(self, args=args, kwargs={**self.kwargs, **changed})
+
     def is_own(self, sources: Sequence[Source]) -> bool:
         """Whether these are the branches that the pipeline itself would run, in its order."""
         return len(sources) == len(self.parts) and all(
-            source.part == index and not source.conditions for index, source in enumerate(sources)
+            source.part == index and not source.conditions and not source.controls
+            for index, source in enumerate(sources)
         )
 
     def inputs(
@@ -104,6 +137,11 @@ class NetworkCall:
     def shapes(self, source: Source, arguments: Sequence[str]) -> tuple[torch.Size, ...]:
         """Of one image's conditions; branches can share a batch where these agree."""
         return tuple(source.conditions.get(path, self.argument(path)).shape[1:] for path in arguments)
+
+
+def channel_axis(tensor: Tensor) -> int:
+    """Where the channels are: packed latents are tokens by channels."""
+    return 1 if tensor.ndim >= 4 else -1
 
 
 def map_tensors(function: Callable[[str, Tensor], Tensor], value: Any, path: str) -> Any:

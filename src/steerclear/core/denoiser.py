@@ -9,7 +9,9 @@ A *branch* is one condition under which one network is asked. It is written ``co
     weak:positive       the weak network under the prompt, and so on
 """
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +71,10 @@ def kind_and_index(condition: str) -> tuple[str, int]:
     return kind, int(number or 1) - 1
 
 
+Levels = Callable[[float], tuple[float, float, object]]
+"""sigma / alpha -> (alpha, sigma, timestep)."""
+
+
 @dataclass(frozen=True)
 class Point:
     """Where a sampler stands before a step.
@@ -82,6 +88,12 @@ class Point:
             than once per step have several points with the same index.
         total: how many steps there will be.
         substep: True at a point that is not kept, such as Heun's second evaluation.
+        next_alpha, next_sigma: the noise level that the sampler's step goes to, in the same scaling: 1 and 0 after the last
+            step; NaN where it is not known.
+        levels: sigma / alpha -> (alpha, sigma, timestep) of any level, in the sampler's scaling and units; None where it is
+            not known.
+        elsewhere: 0 at the sampler's own point, k at the k-th that a guidance has chosen within a step (``Step.at``), where
+            the timestep is in the sampler's units, and not yet in the network's.
     """
 
     sample: Tensor
@@ -91,18 +103,25 @@ class Point:
     index: int
     total: int
     substep: bool = False
+    next_alpha: float = math.nan
+    next_sigma: float = math.nan
+    levels: Levels | None = None
+    elsewhere: int = 0
 
 
 class Denoiser(Protocol):
     """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
 
-    prediction_type: str
+    @property
+    def prediction_type(self) -> str:
+        """The space of its predictions, see :data:`~steerclear.core.noise.PREDICTION_TYPES`."""
+        ...
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """One prediction a branch, in one forward where shapes allow.
 
         Args:
-            point: where the sampler stands.
+            point: where the sampler stands, or one that a guidance has chosen (``elsewhere`` above 0).
             branches: what to evaluate, in the order in which a batched forward shall have them.
             rows: image indices, ``[n]``; None for all of the batch.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .denoiser import Branch, Denoiser, Point
 from .errors import NotFiniteError, UnsupportedModel
-from .evidence import Circumstances
+from .evidence import Circumstances, Surroundings
 from .guidance import Guidance
 from .numerics import norm
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
@@ -62,8 +62,7 @@ class GuidedDenoiser:
     Args:
         denoiser: what is guided.
         guidance: how.
-        batch_size: how many images.
-        negatives: how many negative prompts there are.
+        surroundings: the batch, and what guidances and evidences may use.
 
     Raises:
         InvalidSetting: the guidance's settings are for another number of negative prompts.
@@ -71,15 +70,14 @@ class GuidedDenoiser:
 
     denoiser: Denoiser
     guidance: Guidance
-    batch_size: int
-    negatives: int = 0
+    surroundings: Surroundings
     trace: Trace = field(default_factory=Trace)
 
     def __post_init__(self) -> None:
-        self.guidance.check_negatives(self.negatives)
+        self.guidance.check_negatives(self.surroundings.negatives)
         # the exact denoisers of testbeds say so; everything else is learned
         self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
-        self.state: State = self.guidance.begin(self.batch_size)
+        self.state: State = self.guidance.begin(self.surroundings)
 
     def predict(self, point: Point) -> Tensor:
         """The guided prediction at a point, in the denoiser's own space.
@@ -88,8 +86,8 @@ class GuidedDenoiser:
             NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
         """
         remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
-        evaluation = _Evaluation(self.denoiser, point, remedy)
-        step = Step(point, self.denoiser.prediction_type, self.negatives, evaluation.ask)
+        evaluation = _Evaluation(self.denoiser, point, self.surroundings.negatives, remedy)
+        step = evaluation.step()
         guided: Guided = self.guidance(step, self.state)
         evaluation.check_finite("the guided prediction", guided.prediction, self._remedy)
         self.state = guided.state
@@ -120,19 +118,37 @@ def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
 
 
 class _Evaluation:
-    """The branches of one step: evaluated when first asked for, remembered, counted, checked.
+    """The branches of one point: evaluated when first asked for, remembered, counted, checked.
 
     Args:
         denoiser: what is guided.
         point: where.
+        negatives: how many negative prompts there are.
         remedy: says what may help against a branch that is not finite.
+        within: the evaluation of the sampler's own point, with which another one counts; None for that one itself.
     """
 
-    def __init__(self, denoiser: Denoiser, point: Point, remedy: Callable[[], str]) -> None:
-        self.denoiser, self.point, self.remedy = denoiser, point, remedy
+    def __init__(
+        self, denoiser: Denoiser, point: Point, negatives: int, remedy: Callable[[], str],
+        within: "_Evaluation | None" = None,
+    ) -> None:  # fmt: skip
+        self.denoiser, self.point, self.negatives, self.remedy = denoiser, point, negatives, remedy
+        self.own = self if within is None else within
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
-        self.count = torch.zeros(len(point.sample), device=point.sample.device)
+        self.elsewhere = 0
+        self.count: Tensor = (
+            torch.zeros(len(point.sample), device=point.sample.device) if within is None else within.count
+        )
+
+    def step(self) -> Step:
+        return Step(self.point, self.denoiser.prediction_type, self.negatives, self.ask, self.moved)
+
+    def moved(self, point: Point) -> Step:
+        """The step of another point, see ``Step.at``."""
+        self.own.elsewhere += 1
+        point = replace(point, elsewhere=self.own.elsewhere)
+        return _Evaluation(self.denoiser, point, self.negatives, self.remedy, self.own).step()
 
     def ask(self, names: tuple[str, ...], rows: Tensor | None) -> list[Tensor]:
         missing = tuple(dict.fromkeys(name for name in names if name not in self.known))
@@ -156,11 +172,16 @@ class _Evaluation:
             return dict.fromkeys(names, self.point.sample[:0])
         branches = tuple(Branch.parse(name) for name in names)
         predictions = self.denoiser.predict(self.point, branches, rows)
-        self.asked.extend(name for name in names if name not in self.asked)
+        shown = [self._shown(name) for name in names]
+        self.own.asked.extend(name for name in shown if name not in self.own.asked)
         self.count[slice(None) if rows is None else rows] += len(names)
-        for name, prediction in zip(names, predictions, strict=True):
+        for name, prediction in zip(shown, predictions, strict=True):
             self.check_finite(f"the prediction of branch {name!r}", prediction, self.remedy, rows)
         return dict(zip(names, predictions, strict=True))
+
+    def _shown(self, name: str) -> str:
+        """A branch as the trace has it: with its noise level where that is not the sampler's."""
+        return f"{name}@{self.point.sigma / self.point.alpha:.4g}" if self.point.elsewhere else name
 
     def check_finite(
         self, what: str, prediction: Tensor, remedy: Callable[[], str], rows: Tensor | None = None
@@ -174,6 +195,6 @@ class _Evaluation:
         raise NotFiniteError(
             what,
             f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
-            f"{', '.join(self.asked)})",
+            f"{', '.join(self.own.asked)})",
             remedy(),
         )

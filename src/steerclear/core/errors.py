@@ -1,23 +1,23 @@
-"""Every error that steerclear raises on purpose. Each says what, the value, what is allowed, what to do.
+"""Every error that steerclear raises on purpose. Each says what is wrong, the value, what is allowed and what to do.
 
 SteerclearError
-├── InvalidSetting        a value outside of its range (also a ValueError)
-│   └── GivenTwice        ... because there may be one only
-├── UnknownName           no such guidance, model, parameter, ... (names the nearest)
-├── PromptError           a prompt that cannot be used as it is
-│   ├── UnknownWords      ... because a testbed's world knows nothing of its words
-│   └── ImpossiblePrompt  ... because nothing in a testbed's world is like that
-├── TooFewSamples         fewer images than a metric is defined for (also a ValueError)
-├── UnfitFeatures         numbers that a metric cannot take (also a ValueError)
+├── InvalidSetting        a value out of range (also a ValueError)
+│   └── GivenTwice        ... something given twice that may be given once
+├── UnknownName           no such guidance, model, parameter, ... (suggests the nearest name)
+├── PromptError           a prompt that cannot be used as given
+│   ├── UnknownWords      ... because a testbed does not know its words
+│   └── ImpossiblePrompt  ... because its probability in a testbed is 0
+├── TooFewSamples         fewer images than a metric needs (also a ValueError)
+├── UnfitFeatures         numbers that a metric cannot use (also a ValueError)
 ├── UnsupportedModel      a pipeline, network or scheduler that cannot be steered
 ├── FolderConflict        an output folder that holds something else
-├── NotEnoughMemory       of the machine or its accelerator (also a MemoryError)
-├── NotFiniteError        a network or a guidance gave NaN or infinity
+├── NotEnoughMemory       the memory of the machine or its accelerator is full (also a MemoryError)
+├── NotFiniteError        a network or a guidance returned NaN or infinity
 └── TrainingDiverged      a loss that is not finite
 
-SteerclearWarning         what was asked for has no effect; says why
+SteerclearWarning         something requested has no effect; says why
 
-What to do is said in the words of the door that was used: ``in_words_of(python, command_line)``.
+Advice names Python arguments or command-line options, whichever are in use: ``in_words_of(python, command_line)``.
 """
 
 import difflib
@@ -38,15 +38,15 @@ NO_MEMORY = (
     "failed to map segment from shared object",
     "can't start new thread",
 )
-"""How torch, safetensors and the loader of libraries tell of too little memory; only for accelerators is there a class."""
+"""How torch, safetensors and the dynamic loader report a full memory. Only accelerators have an exception class for it."""
 
 NO_MEMORY_WHOLE = "could not create a primitive"
-"""How oneDNN does; with more words behind it, it is about something else."""
+"""How oneDNN reports it. With further words after it, the message means something else."""
 
 
 @contextmanager
 def on_command_line() -> Iterator[None]:
-    """Inside, errors and warnings name options of the command line and not arguments of Python."""
+    """Within the block, errors and warnings name command-line options instead of Python arguments."""
     token = _on_command_line.set(True)
     try:
         yield
@@ -55,7 +55,7 @@ def on_command_line() -> Iterator[None]:
 
 
 def in_words_of(python: str, command_line: str) -> str:
-    """One of two wordings of the same advice: for Python, or for the command line.
+    """The wording of some advice for Python or for the command line, whichever is in use.
 
     >>> in_words_of("give steer(..., weak=...)", "give --weak")
     'give steer(..., weak=...)'
@@ -67,7 +67,7 @@ def in_words_of(python: str, command_line: str) -> str:
 
 
 def shortened(text: str, longest: int = 1000) -> str:
-    """A text without its middle, if it is longer than so many characters.
+    """The text; without its middle if it has more than ``longest`` characters.
 
     >>> shortened("very " * 3, longest=10)
     'very v ...  (15 characters)'
@@ -79,7 +79,7 @@ def shortened(text: str, longest: int = 1000) -> str:
 
 
 def typed(value: object) -> str:
-    """A setting's value as a person types it on the command line, exactly.
+    """A setting's value, exactly, as typed on the command line.
 
     >>> typed(None), typed(True), typed(3.0), typed((0.3, 0.25)), typed(((1.0, 0.5), (4.0, -2.0))), typed(())
     ('none', 'yes', '3', '0.3, 0.25', '[1, 0.5], [4, -2]', 'none')
@@ -94,8 +94,9 @@ def typed(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as errors name it: numbers as they are, everything else as Python writes it, and not at any length. On the command
-    line None, True, False and tuples are as people type them.
+    """A value as error messages show it: numbers as they are, everything else as its repr, shortened.
+
+    On the command line None, True, False and tuples are shown as typed there.
 
     >>> shown((0.3, None)), shown(True), shown("a man")
     ('(0.3, None)', 'True', "'a man'")
@@ -111,14 +112,14 @@ def shown(value: object) -> str:
                 parts = [f"[{shown(one)}]" if isinstance(one, tuple) else shown(one) for one in value]
                 return shortened(", ".join(parts) or typed(()))
         return shortened(str(value) if isinstance(value, (int, float)) else repr(value))
-    except ValueError:  # Python does not write whole numbers of any length
+    except ValueError:  # Python refuses to print integers of more digits
         return "a number of more than 4,300 digits"
     except RecursionError:
         return f"of type {type(value).__name__} and nested too deep to print"
 
 
 def lacks_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it hides, says that the memory is full.
+    """Whether an error, or one in its chain of causes, says that the memory is full.
 
     >>> lacks_memory(MemoryError()), lacks_memory(RuntimeError("std::bad_alloc")), lacks_memory(RuntimeError("damaged"))
     (True, True, False)
@@ -136,12 +137,12 @@ def lacks_memory(error: BaseException | None) -> bool:
 
 
 KEPT = "what was done is kept"
-"""The note on an exception that stops a run of which something is done."""
+"""The note on an exception that stops a run whose finished part is kept."""
 
 
 @contextmanager
 def keeping(done: Callable[[], object]) -> Iterator[None]:
-    """Add the note :data:`KEPT` to an exception that leaves the block, Ctrl-C included, if ``done()`` is true then."""
+    """Add the note :data:`KEPT` to any exception that leaves the block, Ctrl-C included, if ``done()`` is true by then."""
     try:
         yield
     except BaseException as error:
@@ -156,15 +157,15 @@ def keeps(error: BaseException) -> bool:
 
 
 class SteerclearError(Exception):
-    """Something that the user can act on. The command line prints it as one sentence, with exit code 2."""
+    """An error that the user can act on. The command line prints its message and exits with code 2."""
 
 
 class SteerclearWarning(UserWarning):
-    """What was asked for has no effect, or less than it seems; the message says why."""
+    """Something requested has no effect, or less than expected; the message says why."""
 
 
 class InvalidSetting(SteerclearError, ValueError):
-    """A value outside of its range.
+    """A value out of range.
 
     >>> print(InvalidSetting("guidance_scale", float("nan"), "a finite number", "leave it out for the default"))
     guidance_scale is nan, but must be a finite number; leave it out for the default.
@@ -177,7 +178,7 @@ class InvalidSetting(SteerclearError, ValueError):
 
 
 class GivenTwice(InvalidSetting):
-    """Something that may be given once.
+    """Something given twice that may be given once.
 
     >>> print(GivenTwice("the seed 1"))
     the seed 1 is given twice; give it once.
@@ -191,16 +192,16 @@ class GivenTwice(InvalidSetting):
 
 
 class UnknownName(SteerclearError, KeyError):
-    """A name that nothing answers to.
+    """An unknown name.
 
     Args:
-        kind: what the name should name.
+        kind: the kind of thing that is named.
         name: as given.
-        known: the names that there are.
-        within: where they are all that there are, such as "for this model".
+        known: the available names.
+        within: restriction of the available names, such as "for this model".
 
     >>> print(UnknownName("guidance", "autoguidence", ["autoguidance", "cfg"]))
-    there is no guidance 'autoguidence'; did you mean 'autoguidance'? There are: autoguidance, cfg.
+    there is no guidance 'autoguidence'; did you mean 'autoguidance'? Available: autoguidance, cfg.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], within: str = "") -> None:
@@ -208,8 +209,8 @@ class UnknownName(SteerclearError, KeyError):
         folded = {one.casefold(): one for one in known}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.5)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
-        there_are = f"{within.capitalize()} there are" if within else "There are"
-        self.message = f"there is no {kind} {shown(name)}{hint} {there_are}: {', '.join(known) or 'none'}."
+        available = f"Available {within}".rstrip()
+        self.message = f"there is no {kind} {shown(name)}{hint} {available}: {', '.join(known) or 'none'}."
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -217,7 +218,7 @@ class UnknownName(SteerclearError, KeyError):
 
 
 class PromptError(SteerclearError, ValueError):
-    """A prompt that cannot be used as it is: empty, or longer than the text encoder reads."""
+    """A prompt that cannot be used as given: empty, or longer than the text encoder reads."""
 
 
 class UnsupportedModel(SteerclearError):
@@ -232,12 +233,12 @@ class NotEnoughMemory(SteerclearError, MemoryError):
     """The memory is full.
 
     Args:
-        loaded: what was being loaded; empty while images are made.
+        loaded: what was being loaded; empty while images are generated.
 
     >>> print(NotEnoughMemory("the model 'm'"))
     there is not enough memory to load the model 'm'; free memory, or load with dtype='float16'.
     >>> print(NotEnoughMemory())
-    there is not enough memory; lower batch_size, or free memory, and run it again.
+    there is not enough memory; lower batch_size or free memory, then run again.
     """
 
     def __init__(self, loaded: str = "") -> None:
@@ -246,11 +247,11 @@ class NotEnoughMemory(SteerclearError, MemoryError):
             super().__init__(f"there is not enough memory to load {loaded}; free memory, or load with {half}.")
         else:
             smaller = in_words_of("batch_size", "--batch-size")
-            super().__init__(f"there is not enough memory; lower {smaller}, or free memory, and run it again.")
+            super().__init__(f"there is not enough memory; lower {smaller} or free memory, then run again.")
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):
-    """A network or a guidance gave NaN or infinity.
+    """A network or a guidance returned NaN or infinity.
 
     >>> print(NotFiniteError("the decoded image", "for seed 3", "Try float32."))
     the decoded image is not finite for seed 3. Try float32.
@@ -261,44 +262,44 @@ class NotFiniteError(SteerclearError, ArithmeticError):
 
 
 class TrainingDiverged(SteerclearError, ArithmeticError):
-    """A training loss, or its gradient, that is not finite."""
+    """A training loss or its gradient is not finite."""
 
     def __init__(self, stage: str, step: int, value: float, what: str = "loss") -> None:
         super().__init__(
             f"the {what} of stage {stage!r} became {value} at step {step}. "
-            f"Resume with a lower learning rate, or start again with another seed."
+            f"Resume with a lower learning rate, or restart with another seed."
         )
 
 
 class UnknownWords(PromptError):
-    """A prompt with words that a testbed's world knows nothing of; ``words`` are they."""
+    """A prompt with words that a testbed does not know, listed in ``words``."""
 
     def __init__(self, prompt: str, words: Sequence[str], known: str) -> None:
         self.words = tuple(words)
         quoted = shortened(", ".join(repr(word) for word in words))
         super().__init__(
-            f"the prompt {shown(prompt)} says {quoted}, which this world knows nothing of; it knows {known}. "
-            f"Say it in these words, or leave it out."
+            f"the prompt {shown(prompt)} contains {quoted}, which this world does not know. "
+            f"Leave that out, or use the words it knows: {known}."
         )
 
 
 class ImpossiblePrompt(PromptError):
-    """A prompt of probability 0 in a testbed's world: there is no truth to compare with."""
+    """A prompt whose probability in a testbed is 0, so there is no truth to compare with."""
 
     def __init__(self, prompt: str, without: str | None) -> None:
         wish = shown(prompt) if without is None else f"{shown(prompt)} without {shown(without)}"
         super().__init__(
-            f"nothing in this world is {wish}: its probability is 0, so there is no truth to compare with. "
-            f"Ask for less, or take back what excludes it."
+            f"the prompt {wish} has probability 0 in this world, so there is no truth to compare with. "
+            f"Ask for less, or remove the words that exclude it."
         )
 
 
 class TooFewSamples(SteerclearError, ValueError):
-    """Fewer images than a metric is defined for."""
+    """Fewer images than a metric needs."""
 
     def __init__(self, metric: str, count: int, needed: int, what: str = "samples") -> None:
         super().__init__(f"{metric} needs at least {needed} {what} and was given {count}. Generate more images.")
 
 
 class UnfitFeatures(SteerclearError, ValueError):
-    """Numbers that a metric cannot take: not finite, or not of one shape."""
+    """Numbers that a metric cannot use: not finite, or of the wrong shape."""

@@ -1,12 +1,18 @@
-"""What an evidence promises: is this image becoming the concept? Log-odds, one per image."""
+"""What an evidence promises: is this image becoming the concept? Log-odds, one per image. And what it may look at."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from .errors import InvalidSetting, UnsupportedModel
+from .laboratory import Judge
 from .records import State, Step
+from .seeds import Stream, mixed, stream_seed
 from .settings import Configurable
 
 
@@ -55,6 +61,102 @@ class Circumstances:
     prior: float | tuple[float, ...] = 0.5
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What guidances and evidences are given before the first step, and may use at every step. What is not used costs nothing.
+
+    Attributes:
+        batch_size: how many images there are.
+        negatives: how many negative prompts there are.
+        seeds: one per image; () where they are not known.
+        prompts: one per image; () where they are not known, as of classes or embeddings.
+        negative_prompts: for each negative prompt one text per image, or () where it is not known as a text. An evidence is
+            given those of its own concept alone.
+        concept: for an evidence, the branch that predicts its concept, such as "conjunction_2".
+        decoder: see :meth:`decode`; None where there is none.
+        given_judge: see :attr:`judge`.
+        folder: where :meth:`file` looks; None where the model has no folder.
+    """
+
+    batch_size: int
+    negatives: int = 0
+    seeds: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
+    negative_prompts: tuple[tuple[str, ...], ...] = ()
+    concept: str = ""
+    decoder: Callable[[Tensor], Tensor] | None = None
+    given_judge: Judge | None = None
+    folder: Path | None = None
+
+    def for_negative(self, index: int, concept: str) -> "Surroundings":
+        """What the evidence of the index-th negative prompt (from 0) is given."""
+        return replace(self, negative_prompts=self.negative_prompts[index : index + 1], concept=concept)
+
+    def decode(self, denoised: Tensor) -> Tensor:
+        """The images of some denoised predictions, as the pipeline would show them.
+
+        Args:
+            denoised: ``[n, ...]``, of any of the images, in the sampler's space; see :meth:`Step.denoised`.
+
+        Returns:
+            float32 in [0, 1], ``[n, 3, height, width]``.
+
+        Raises:
+            UnsupportedModel: there is nothing to decode with.
+        """
+        if self.decoder is None:
+            raise UnsupportedModel(
+                "an evidence asks for decoded images, and nothing here decodes them; give a pipeline with its vae, or an "
+                "exact world with a method decode"
+            )
+        return self.decoder(denoised)
+
+    @property
+    def judge(self) -> Judge:
+        """Who says what an image shows. Raises :class:`UnsupportedModel` where none was given."""
+        if self.given_judge is None:
+            raise UnsupportedModel("an evidence asks for a judge, and none was given; give steer(..., judge=...) one")
+        return self.given_judge
+
+    def file(self, name: str) -> Path:
+        """A calibrated file beside the model.
+
+        Args:
+            name: its path inside of the model's folder, with "/" between the parts.
+
+        Raises:
+            InvalidSetting: the path leads out of the folder.
+            UnsupportedModel: the model has no folder, or no such file in it.
+        """
+        parts = PureWindowsPath(name)  # reads "/" and "\\" as the same, on every system
+        if parts.anchor or not parts.name or ".." in parts.parts:
+            raise InvalidSetting("file", name, "the path of a file inside of the model's folder")
+        path = None if self.folder is None else self.folder.joinpath(*parts.parts)
+        if path is None or not path.is_file():
+            where = "the model has no folder here" if path is None else f"{str(self.folder)!r} does not have it"
+            raise UnsupportedModel(
+                f"an evidence asks for the file {name!r}, and {where}; give steer(..., files=FOLDER) a folder that has it"
+            )
+        return path
+
+    def noise(self, step: Step) -> Tensor:
+        """Standard normal numbers of an evidence's own, shaped like the step's sample, float32.
+
+        Those of image k follow from its seed and the index of the step, and from nothing else.
+
+        Raises:
+            UnsupportedModel: the seeds are not known.
+        """
+        if len(self.seeds) != self.batch_size:
+            raise UnsupportedModel(
+                "an evidence asks for random numbers, and the images' seeds are not known; give one per image"
+            )
+        shape = step.sample.shape[1:]
+        own = [mixed(stream_seed(seed, Stream.EVIDENCE), step.index) % 2**32 for seed in self.seeds]
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in own]
+        return torch.stack(drawn).to(step.sample.device)
+
+
 class Evidence(Configurable, ABC):
     """The contract: a frozen dataclass of one concept; log-odds in, log-odds out, per image, no hidden state.
 
@@ -67,6 +169,8 @@ class Evidence(Configurable, ABC):
         trust_region: whether a guidance limits the push (its weight, and its length to that of noise).
     """
 
+    shelf: ClassVar[str] = "evidence"
+    kind: ClassVar[str] = "evidence"
     name: ClassVar[str]
     paper: ClassVar[str]
     trust_region = True
@@ -84,8 +188,8 @@ class Evidence(Configurable, ABC):
         return (self,) * count
 
     @abstractmethod
-    def begin(self, batch_size: int) -> State:
-        """The state before the first step."""
+    def begin(self, surroundings: Surroundings) -> State:
+        """The state before the first step; an evidence that looks at something keeps the surroundings there."""
 
     @abstractmethod
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:

@@ -2,7 +2,7 @@
 
 A guidance is a frozen dataclass of plain numbers. It turns predictions of several branches into one:
 
-    state = guidance.begin(batch_size)
+    state = guidance.begin(surroundings)
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
@@ -22,12 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from .errors import InvalidSetting
-from .evidence import Circumstances, Evidence
+from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
-from .shelf import entries, find, from_config
+from .shelf import entries, find
 
 CONFIG_NAME = "guider_config.json"
 OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
@@ -45,13 +44,15 @@ class Guidance(Configurable, ABC):
         uses_weak: whether a weak network is needed.
     """
 
+    shelf: ClassVar[str] = "guidance"
+    kind: ClassVar[str] = "guidance"
     name: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]
     uses_negative: ClassVar[bool] = False
     uses_weak: ClassVar[bool] = False
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
         return State()
 
@@ -97,7 +98,7 @@ class Guidance(Configurable, ABC):
         return self.uses_weak
 
     def needs_noise_level(self) -> bool:
-        """Whether these settings ask a step for its noise level, or for the denoised image or the noise of a prediction.
+        """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
 
         Some schedulers do not say it, and are then refused before the first evaluation.
         """
@@ -124,14 +125,11 @@ class Guidance(Configurable, ABC):
         """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
 
         Raises:
-            InvalidSetting: the file is damaged, or holds something else than a guidance.
+            InvalidSetting: the file is damaged.
             UnknownName: a guidance or a parameter that does not exist.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
-        found = from_config(config.get("guidance", config))
-        if not isinstance(found, Guidance):
-            raise InvalidSetting(str(Path(folder) / CONFIG_NAME), type(found).__name__, "a guidance")
-        return found
+        return Guidance.from_config(config.get("guidance", config))
 
 
 class Wrapper(Guidance):
@@ -141,8 +139,8 @@ class Wrapper(Guidance):
     uses_negative: ClassVar[bool] = True
     uses_weak: ClassVar[bool] = True
 
-    def begin(self, batch_size: int) -> State:
-        return self.inner.begin(batch_size)
+    def begin(self, surroundings: Surroundings) -> State:
+        return self.inner.begin(surroundings)
 
     def negative_has_no_effect(self) -> str | None:
         return self.inner.negative_has_no_effect()

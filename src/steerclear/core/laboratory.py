@@ -127,6 +127,8 @@ class Laboratory(Configurable, ABC):
         name: on the command line, for ``--judge``.
     """
 
+    shelf: ClassVar[str] = "laboratories"
+    kind: ClassVar[str] = "laboratory"
     name: ClassVar[str]
 
     @abstractmethod

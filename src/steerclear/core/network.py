@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 from .settings import Configurable
 from .shelf import entries
 
-SHELF = "networks"
-
 
 @dataclass(frozen=True)
 class WeakCall:
@@ -44,6 +42,8 @@ class WeakNetwork(Configurable, ABC):
         memory, time: what it costs, in words.
     """
 
+    shelf: ClassVar[str] = "networks"
+    kind: ClassVar[str] = "kind of weak network"
     name: ClassVar[str]
     memory: ClassVar[str]
     time: ClassVar[str]
@@ -78,4 +78,4 @@ class WeakNetwork(Configurable, ABC):
 
 def weak_networks() -> dict[str, type[WeakNetwork]]:
     """All kinds there are, by their name on the command line."""
-    return entries(SHELF, WeakNetwork)
+    return entries("networks", WeakNetwork)

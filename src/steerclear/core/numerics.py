@@ -33,6 +33,36 @@ def norm(tensor: Prediction) -> PerImage:
     return dot(tensor, tensor).sqrt()
 
 
+@shaped
+def parallel(push: Prediction, along: Prediction) -> Prediction:
+    """The part of a push that lies along a direction, per image: ``<push, along> / |along|^2 along``, 0 where ``along`` is 0.
+
+    Args:
+        push, along: ``[batch, ...]``, of one shape. The length of ``along`` has no effect.
+
+    Returns:
+        float32, or float64 where one of the two is.
+
+    >>> parallel(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]])).tolist()
+    [[3.0, 0.0]]
+    """
+    longest = wide(along).flatten(1).abs().amax(1)
+    unit = wide(along) / over_images(torch.where(longest > 0, longest, 1), wide(along))  # no square under- or overflows
+    squared = dot(unit, unit)
+    share = dot(push, unit) / torch.where(squared > 0, squared, 1)
+    return over_images(share, wide(push)) * unit
+
+
+@shaped
+def orthogonal(push: Prediction, along: Prediction) -> Prediction:
+    """What is left of a push without its part :func:`parallel` to a direction; the push itself where ``along`` is 0.
+
+    >>> orthogonal(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]])).tolist()
+    [[0.0, 4.0]]
+    """
+    return wide(push) - parallel(push, along)
+
+
 def over_images(values: Tensor, like: Tensor) -> Tensor:
     """One number per image, shaped and cast to multiply ``like``."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -1,4 +1,4 @@
-"""Prompts as a text encoder reads them: what does not fit is named, not dropped in silence."""
+"""Prompts as a text encoder reads them: words beyond its limit are named, not dropped silently."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from .errors import PromptError, in_words_of, shown
 
 Convert = Callable[[str], str]
-"""What a pipeline does to a text before its tokenizer: a word of textual inversion may become several."""
+"""Converts a text before the tokenizer sees it: textual inversion may turn one word into several."""
 
 
 def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, longest: int | None = None) -> str:
-    """The words at the end of a prompt that a tokenizer with a fixed length cuts off; empty when all of it fits.
+    """The words at the end of a prompt that a tokenizer of fixed length cuts off; empty if the whole prompt fits.
 
-    A word that is cut in the middle counts as cut off.
+    A word cut in the middle counts as cut off.
 
     Args:
         tokenizer: a transformers tokenizer with ``model_max_length``.
         prompt: the text.
         convert: see :data:`Convert`.
-        longest: how many tokens are read; None for as many as the tokenizer's model takes.
+        longest: number of tokens that are read; None for the tokenizer's ``model_max_length``.
     """
-    # one more than is read, to see that there is more; the whole text would be warned of
+    # one token more than is read shows that there are more; the tokenizer would warn about the whole text
     longer = (longest or int(tokenizer.model_max_length)) + 1
 
     def fits(text: str) -> bool:
@@ -38,14 +38,14 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
 
 
 def check_text(what: str, text: object) -> str:
-    """The text itself.
+    """Return the text if it is valid.
 
     Args:
-        what: what it is, for the message.
-        text: anything.
+        what: what the text is, for the message.
+        text: any object.
 
     Raises:
-        PromptError: it is not a text, or has lone surrogates, as bytes that are not UTF-8 leave them.
+        PromptError: it is not a text, or it has lone surrogates, which bytes that are not UTF-8 become.
     """
     if not isinstance(text, str):
         raise PromptError(f"the {what} is {shown(text)}, but must be a text.")
@@ -54,7 +54,7 @@ def check_text(what: str, text: object) -> str:
     except UnicodeEncodeError:
         fault = in_words_of(
             "has a lone surrogate, which is not a character; leave it out",
-            "has bytes that are not UTF-8; say it in a terminal or a file that is",
+            "has bytes that are not UTF-8; use a terminal or a file in UTF-8",
         )
         raise PromptError(f"the {what} {shown(text)} {fault}.") from None
     return text
@@ -63,17 +63,17 @@ def check_text(what: str, text: object) -> str:
 def check_length(
     tokenizer: Any, what: str, prompt: str, convert: Convert | None = None, longest: int | None = None
 ) -> None:
-    """Raises :class:`PromptError` that names the words which fall off; ``what`` names the text in the message."""
+    """Raise a :class:`PromptError` that names the words cut off, if any; ``what`` names the text in the message."""
     lost = words_beyond(tokenizer, prompt, convert, longest)
     if lost:
         raise PromptError(
             f"the {what} is longer than the {longest or int(tokenizer.model_max_length)} tokens that this model reads; "
-            f"these words fall off: {shown(lost)}. Shorten it, or put what matters first."
+            f"these words are cut off: {shown(lost)}. Shorten it, or put what matters first."
         )
 
 
 def conjunction(prompt: str, negative: str) -> str:
-    """The prompt and the negative prompt together: what the concept is *within* what the prompt shows.
+    """The prompt and the negative prompt joined: the concept *within* what the prompt shows.
 
     >>> conjunction("portrait photo of a man", "mustache"), conjunction("", "mustache")
     ('portrait photo of a man, mustache', 'mustache')

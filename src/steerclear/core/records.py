@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .denoiser import Point, numbered
-from .errors import UnknownName, UnsupportedModel
+from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
+from .settings import finite
 
 PerStep = dict[str, Tensor]
 """What a person wants to see of one step: name -> one number per image."""
@@ -25,12 +25,15 @@ class Step:
         point: where the sampler stands (sample, alpha, sigma, index, ...).
         prediction_type: the space of all predictions.
         negatives: how many negative prompts there are.
+        ask: evaluates branches; see :meth:`predict`.
+        move: makes a step of another point; see :meth:`at`. None where there is no other.
     """
 
     point: Point
     prediction_type: str
     negatives: int
     ask: Callable[[tuple[str, ...], Tensor | None], list[Tensor]] = field(repr=False)
+    move: Callable[[Point], "Step"] | None = field(default=None, repr=False)
 
     @property
     def sample(self) -> Tensor:
@@ -50,6 +53,16 @@ class Step:
     def sigma(self) -> float:
         """As :attr:`alpha`."""
         return self._known(self.point.sigma)
+
+    @property
+    def next_alpha(self) -> float:
+        """alpha of the level that the sampler's step goes to: 1 after the last. Raises as :attr:`alpha`."""
+        return self._known(self.point.next_alpha)
+
+    @property
+    def next_sigma(self) -> float:
+        """sigma of the level that the sampler's step goes to: 0 after the last. Raises as :attr:`alpha`."""
+        return self._known(self.point.next_sigma)
 
     def _known(self, level: float) -> float:
         if math.isnan(level):
@@ -80,7 +93,12 @@ class Step:
         """sigma / alpha: the noise level in variance-exploding coordinates; infinite at pure noise."""
         return self.sigma / self.alpha if self.alpha > 0 else float("inf")
 
-    def predict(self, *branches: str, rows: Tensor | None = None) -> Any:
+    @property
+    def next_noise_to_signal(self) -> float:
+        """:attr:`noise_to_signal` of the level that the sampler's step goes to."""
+        return self.next_sigma / self.next_alpha if self.next_alpha > 0 else float("inf")
+
+    def predict(self, *branches: str, rows: Tensor | None = None) -> list[Tensor]:
         """Evaluate branches: what was evaluated for all images costs nothing when asked again, what is not asked for is not run.
 
         Args:
@@ -88,11 +106,50 @@ class Step:
             rows: indices of the images that are needed, ``[n]``; None for all.
 
         Returns:
-            The prediction, or a list of them when several branches were named; in the network's own space,
-            ``[batch, ...]`` or ``[n, ...]``.
+            A prediction per branch, in the network's own space, ``[batch, ...]`` or ``[n, ...]``.
         """
-        predictions = self.ask(branches, rows)
-        return predictions[0] if len(branches) == 1 else predictions
+        return self.ask(branches, rows)
+
+    def predict_one(self, branch: str, rows: Tensor | None = None) -> Tensor:
+        """The prediction of one branch; see :meth:`predict`."""
+        return self.ask((branch,), rows)[0]
+
+    def at(self, denoised: Tensor, noise: Tensor, noise_to_signal: float) -> "Step":
+        """A step at a point of one's own choosing, x' = alpha' x_0 + sigma' noise, whose branches can be asked for as here.
+
+        The sampler does not move. What is evaluated there counts as every evaluation, and is in the trace as
+        ``positive@0.5`` for a ``noise_to_signal`` of 0.5. The timestep is :func:`~steerclear.core.schedulers.level_at`'s.
+
+        Args:
+            denoised: x_0, ``[batch, ...]``, in the sampler's space.
+            noise: the same shape.
+            noise_to_signal: sigma' / alpha', above 0 and finite; in the sampler's own scaling, whatever that is.
+
+        Raises:
+            InvalidSetting: another shape, or a level out of range.
+            UnsupportedModel: the sampler's levels are not known.
+        """
+        finite("noise_to_signal", noise_to_signal, low=torch.finfo(torch.float32).tiny)
+        if not denoised.shape == noise.shape == self.sample.shape:
+            shapes = tuple(denoised.shape), tuple(noise.shape)
+            raise InvalidSetting("shapes of denoised and noise", shapes, f"{tuple(self.sample.shape)}, as the sample's")
+        if self.move is None or self.point.levels is None:
+            raise UnsupportedModel(
+                "the guidance looks at a noise level of its own choosing, and this sampler does not say which timestep that is; "
+                "use another scheduler, such as DPMSolverMultistepScheduler"
+            )
+        alpha, sigma, timestep = self.point.levels(noise_to_signal)
+        sample = (alpha * wide(denoised) + sigma * wide(noise)).to(self.sample.dtype)
+        there = replace(
+            self.point,
+            sample=sample,
+            alpha=alpha,
+            sigma=sigma,
+            timestep=timestep,
+            next_alpha=math.nan,
+            next_sigma=math.nan,
+        )
+        return self.move(there)
 
     def names(self, condition: str) -> list[str]:
         """``["negative", "negative_2", ...]``: one branch a negative prompt."""

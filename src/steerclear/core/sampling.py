@@ -11,6 +11,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .engine import GuidedDenoiser, check_noise_level, of_schedule
 from .errors import InvalidSetting, SteerclearWarning
+from .evidence import Surroundings
 from .guidance import Guidance
 from .records import Trace
 from .schedulers import check_repeatable, check_steps, point, prediction_type, step_arguments, steps_begun
@@ -65,34 +66,35 @@ def sample(
     seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
     num_inference_steps = whole("num_inference_steps", num_inference_steps, low=1)
     negatives = whole("negatives", negatives, low=0)
-    check_repeatable(scheduler)
-    if prediction_type(scheduler) != denoiser.prediction_type:
-        raise InvalidSetting(
-            "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
-        )
     check_noise_level(guidance, scheduler)
     check_steps(scheduler, num_inference_steps)
     scheduler.set_timesteps(num_inference_steps)
     generators = image_generators(seeds)
-    guided = GuidedDenoiser(denoiser, guidance, len(seeds), negatives)
+    surroundings = Surroundings(len(seeds), negatives, seeds, decoder=getattr(denoiser, "decode", None))
+    guided = GuidedDenoiser(denoiser, guidance, surroundings)
     start = [torch.randn(tuple(shape), generator=generator, dtype=dtype) for generator in generators]
     samples = torch.stack(start) * float(getattr(scheduler, "init_noise_sigma", 1.0))  # flow schedulers have none
     arguments = step_arguments(scheduler, generators)
     evaluations = len(scheduler.timesteps)
-    total = steps_begun(scheduler, evaluations)
     for message in of_schedule(guidance, scheduler, scheduler.timesteps[0], evaluations):
         warnings.warn(message, SteerclearWarning, stacklevel=2)
-    before = 0
     for evaluation, timestep in enumerate(scheduler.timesteps):
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(samples, timestep)  # some schedulers find their step index here
         prediction = guided.predict(point(scheduler, samples, timestep, evaluation, evaluations))
         samples = scheduler.step(prediction, timestep, samples, **arguments, return_dict=False)[0].to(dtype)
-        done = steps_begun(scheduler, evaluation + 2) - 1 if evaluation + 1 < evaluations else total
-        if on_step is not None and done > before:
-            on_step(done, total)
-        before = done
+        if on_step is not None:
+            _report(on_step, scheduler, evaluation, evaluations)
     return Sampled(samples, guided.trace)
+
+
+def _report(on_step: Callable[[int, int], None], scheduler: Any, evaluation: int, evaluations: int) -> None:
+    """Say that a step is done, where this evaluation was its last."""
+    total = steps_begun(scheduler, evaluations)
+    if evaluation + 1 == evaluations:
+        on_step(total, total)
+    elif steps_begun(scheduler, evaluation + 2) > steps_begun(scheduler, evaluation + 1):
+        on_step(steps_begun(scheduler, evaluation + 1), total)
 
 
 def _checked(
@@ -105,6 +107,11 @@ def _checked(
         raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
     if not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
         raise InvalidSetting("scheduler", scheduler, "a scheduler of diffusers")
+    check_repeatable(scheduler)
+    if prediction_type(scheduler) != denoiser.prediction_type:
+        raise InvalidSetting(
+            "prediction_type", denoiser.prediction_type, f"the scheduler's, {prediction_type(scheduler)}"
+        )
     if not isinstance(shape, Sequence) or not all(isinstance(size, int) and size >= 1 for size in shape):
         raise InvalidSetting("shape", shape, "a sequence of whole numbers of at least 1")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import errno
 import glob
@@ -14,26 +14,26 @@ from pathlib import Path
 from .errors import SteerclearWarning
 
 PARTIAL = ".partial"
-"""Behind the name of what is not whole yet, after a token of its own: two processes never share a partial file."""
+"""Suffix of unfinished files, after a random token: two processes never share a partial file."""
 
 OURS = re.compile(r".\.[0-9a-f]{8}\.partial$")
 
 NUMBER = re.compile(r"\(os error (\d+)\)")
-"""How safetensors and tokenizers tell of an error of the system; what they raise is no OSError."""
+"""How safetensors and tokenizers report an error of the operating system; their exceptions are not OSErrors."""
 
 UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-"""Errors of the system for a place that may be read and not written."""
+"""Error codes of the operating system for a place that can be read but not written."""
 
 
 def save_whole(done: Path, save: Callable[[Path], object]) -> None:
-    """Save so that the file or folder is there whole or not at all, and nothing of it beside its place.
+    """Write a file or folder completely or not at all, and leave no partial file behind.
 
     Args:
-        done: what there is in the end; an empty folder in its place gives way.
-        save: writes it to the path that it is given.
+        done: the final path; an empty folder there is replaced.
+        save: writes the file or folder to the path it receives.
 
     Raises:
-        OSError: it cannot be written; says what.
+        OSError: it cannot be written; names the path.
     """
     partial = done.with_name(f"{done.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
@@ -53,7 +53,7 @@ def save_whole(done: Path, save: Callable[[Path], object]) -> None:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether this is what :func:`save_whole` leaves behind when its process is killed.
+    """Whether :func:`save_whole` left this behind when its process was killed.
 
     >>> is_partial(Path("00003.png.0123abcd.partial")), is_partial(Path("film.partial"))
     (True, False)
@@ -62,25 +62,25 @@ def is_partial(path: Path) -> bool:
 
 
 def clear_partials(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left half-written. No other process may be writing there.
+    """Remove the partial files of killed processes. No other process may be writing in the folder.
 
     Args:
-        folder: of one run, with everything in it.
-        name: of one file or folder in it; None for all of them, at any depth.
+        folder: the folder to clear.
+        name: one file or folder in it; None for all of them, at any depth.
     """
     found = folder.rglob(f"*{PARTIAL}") if name is None else folder.glob(f"{glob.escape(name)}.*{PARTIAL}")
     for path in list(found):
         if is_partial(path):
-            with suppress(OSError):  # it does no harm: on a disk that cannot be written it stays
+            with suppress(OSError):  # on a read-only disk it stays, which does no harm
                 _remove(path)
 
 
 @contextmanager
 def stays_if_unwritable(path: Path) -> Iterator[None]:
-    """A block that rewrites a file: if the file is there and its disk can only be read, it stays as it was.
+    """Within the block a file is rewritten; a file that exists and cannot be written stays unchanged.
 
     Warns:
-        SteerclearWarning: it stays as it was.
+        SteerclearWarning: the file stays unchanged.
     """
     there = path.exists()
     try:
@@ -89,7 +89,7 @@ def stays_if_unwritable(path: Path) -> Iterator[None]:
         if not there or error.errno not in UNWRITABLE:
             raise
         warnings.warn(
-            f"{path} stays as it was: the folder cannot be written ({error.strerror})", SteerclearWarning, stacklevel=3
+            f"{path} stays unchanged: the folder cannot be written ({error.strerror})", SteerclearWarning, stacklevel=3
         )
 
 

@@ -14,7 +14,7 @@ denoised image that its own ``step`` works with.
 import copy
 import inspect
 import math
-from functools import cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def unreadable(scheduler: Any) -> str | None:
 
     A guidance that needs neither, such as classifier-free guidance, works with every scheduler.
     """
-    name, own = type(scheduler).__name__, own_settings(scheduler)
+    name = type(scheduler).__name__
     if preconditions(scheduler):
         return (
             f"{name} scales its network's output by itself (EDM's c_skip and c_out), which steerclear does not convert"
@@ -50,15 +50,15 @@ def unreadable(scheduler: Any) -> str | None:
         return f"{name} keeps neither sigmas nor alphas_cumprod, so the noise level of a step is unknown"
     if not (hasattr(scheduler, "add_noise") or hasattr(scheduler, "scale_noise")):
         return f"{name} does not say how it adds noise to an image, so the noise level of a step is unknown"
-    if "stages" in own:
+    if own_setting(scheduler, "stages") is not None:
         return f"{name} goes through stages of several sizes, and between them the pipeline adds noise by itself"
-    kind = own.get("prediction_type", "flow_prediction" if _is_named(scheduler, FLOW_NAMES) else None)
+    kind = own_setting(scheduler, "prediction_type", "flow_prediction" if _is_named(scheduler, FLOW_NAMES) else None)
     if kind is None:
         return f"{name} does not say what its network predicts"
     if kind not in PREDICTION_TYPES:
         return f"{name} takes predictions of a kind that steerclear does not convert, {kind!r}"
     # diffusers converts these two as if the levels were of the other kind, so what it steps with is not denoised
-    flow_levels = bool(own.get("use_flow_sigmas", False)) or hasattr(scheduler, "scale_noise")
+    flow_levels = bool(own_setting(scheduler, "use_flow_sigmas")) or hasattr(scheduler, "scale_noise")
     if flow_levels != (kind == "flow_prediction") and kind in ("flow_prediction", "v_prediction"):
         return f"{name} has prediction_type={kind!r} and use_flow_sigmas={flow_levels}, which do not go together"
     return None
@@ -82,10 +82,103 @@ def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     reason = unreadable(scheduler)
     if reason is not None:
         raise UnsupportedModel(f"{reason}; {ANOTHER_SCHEDULER}")
+    return _noise_level(scheduler, timestep)
+
+
+def _noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
         return _from_sigma(scheduler, _current_sigma(scheduler, timestep))
     alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
     return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
+
+
+def next_noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """(alpha, sigma) of what the scheduler's step makes of a sample, in its own scaling.
+
+    After the last step it is (1, 0), unless the scheduler stops short of it: DDIM and PNDM with ``set_alpha_to_one=False``
+    and DPM-Solver, DEIS and SA-Solver with ``final_sigmas_type="sigma_min"`` do, and TCD: they stop at timestep 0.
+
+    Args:
+        scheduler: readable (see :func:`unreadable`), after ``set_timesteps``.
+        timestep: the one about to be made.
+
+    Returns:
+        The level; NaN where the pipeline, and not the scheduler, chooses it.
+    """
+    if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+        return _from_sigma(scheduler, _next_sigma(scheduler, _current_index(scheduler, timestep)))
+    following = _next_timestep(scheduler, int(timestep))
+    if following is None:
+        return math.nan, math.nan
+    if following >= 0:
+        alpha_squared = float(scheduler.alphas_cumprod[following])
+    else:
+        alpha_squared = 1.0 if hasattr(scheduler, "previous_timestep") else float(scheduler.final_alpha_cumprod)
+    return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
+
+
+def _next_sigma(scheduler: Any, index: int) -> float:
+    following, first = float(scheduler.sigmas[index + 1]), getattr(scheduler, "state_in_first_order", None)
+    if first is False:
+        return float(scheduler.sigmas[index])
+    if hasattr(scheduler, "sigmas_interpol"):
+        return float(scheduler.sigmas_interpol[index + (not hasattr(scheduler, "sigmas_down"))])
+    if hasattr(scheduler, "mid_point_sigma"):  # halfway in log sigma
+        return math.sqrt(float(scheduler.sigmas[index]) * following)
+    return following
+
+
+def _next_timestep(scheduler: Any, timestep: int) -> int | None:
+    """Of schedulers that step along their training timesteps; negative at the end, None where they do not say it."""
+    if hasattr(scheduler, "previous_timestep"):
+        index = _index_of(scheduler, timestep) + 1
+        if index < len(scheduler.timesteps):
+            return int(scheduler.timesteps[index])
+        return 0 if _is_named(scheduler, ("TCD",)) else -1
+    if not hasattr(scheduler, "final_alpha_cumprod") or _is_named(scheduler, ("DDIMInverse",)):
+        return None
+    stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    if hasattr(scheduler, "prk_timesteps") and scheduler.counter < len(scheduler.prk_timesteps):
+        return timestep - (0 if scheduler.counter % 2 else stride // 2)
+    if hasattr(scheduler, "prk_timesteps") and _is_pndm_substep(scheduler):
+        return timestep
+    return timestep - stride
+
+
+def level_at(scheduler: Any, noise_to_signal: float) -> tuple[float, float, float]:
+    """alpha, sigma and the timestep of a noise level of one's own choosing, in the scheduler's scaling and units.
+
+    Timesteps of flows are sigma times ``num_train_timesteps``. Those of other schedulers are read off the training table,
+    linearly in log(sigma / alpha) between two entries, and are the nearest entry beyond its ends: as diffusers does for
+    levels that are not its own (Karras et al. 2022).
+
+    Args:
+        scheduler: readable; see :func:`unreadable`.
+        noise_to_signal: sigma / alpha, above 0 and finite.
+    """
+    steps = scheduler.config.num_train_timesteps
+    if is_flow(scheduler):
+        sigma = noise_to_signal / (1 + noise_to_signal)
+        return 1 - sigma, sigma, sigma * steps
+    if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+        alpha, sigma = _from_sigma(scheduler, noise_to_signal)
+    else:
+        alpha = 1 / math.hypot(1, noise_to_signal)
+        sigma = noise_to_signal * alpha
+    continuous = own_setting(scheduler, "timestep_type") == "continuous"
+    if continuous and own_setting(scheduler, "prediction_type") == "v_prediction":
+        return alpha, sigma, 0.25 * math.log(noise_to_signal)
+    table = scheduler.alphas_cumprod.double().cpu().clamp(min=1e-12)
+    logs, wanted = ((1 - table) / table).log() / 2, math.log(noise_to_signal)
+    above = int(torch.searchsorted(logs, wanted).clamp(1, len(logs) - 1))
+    low, high = float(logs[above - 1]), float(logs[above])
+    share = min(max((wanted - low) / (high - low), 0.0), 1.0)
+    return alpha, sigma, above - 1 + share
+
+
+def input_scale(scheduler: Any, alpha: float, sigma: float) -> float:
+    """By how much the network's input is the sample: what ``scale_model_input`` multiplies a sample of this level by."""
+    return 1.0 if is_flow(scheduler) else 1 / math.hypot(alpha, sigma)
 
 
 def point(
@@ -101,10 +194,13 @@ def point(
         evaluations: how many there will be.
         timestep: what the network is told; None for ``level_of``.
     """
-    alpha, sigma = noise_level(scheduler, level_of) if unreadable(scheduler) is None else (math.nan, math.nan)
     index, total = steps_begun(scheduler, evaluation + 1) - 1, steps_begun(scheduler, evaluations)
     told = level_of if timestep is None else timestep
-    return Point(sample, alpha, sigma, told, index, total, is_substep(scheduler))
+    if unreadable(scheduler) is not None:
+        return Point(sample, math.nan, math.nan, told, index, total, is_substep(scheduler))
+    here, following = _noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
+    levels = partial(level_at, scheduler)
+    return Point(sample, *here, told, index, total, is_substep(scheduler), *following, levels)
 
 
 def steps_begun(scheduler: Any, evaluations: int) -> int:
@@ -178,6 +274,14 @@ def own_settings(scheduler: Any) -> dict[str, Any]:
     return {name: value for name, value in scheduler.config.items() if name in taken}
 
 
+def own_setting(scheduler: Any, name: str, otherwise: Any = None) -> Any:
+    """One of :func:`own_settings`, without going through all of them."""
+    if not hasattr(scheduler, "from_config"):
+        return getattr(getattr(scheduler, "config", None), name, otherwise)
+    kind: Any = type(scheduler)
+    return scheduler.config.get(name, otherwise) if name in _settings_of(kind) else otherwise
+
+
 @cache
 def _settings_of(kind: Any) -> frozenset[str]:
     return frozenset(name for own in kind.__mro__ for name in inspect.signature(own).parameters)
@@ -218,18 +322,23 @@ def _is_singlestep_substep(scheduler: Any) -> bool:
     return order > 1
 
 
-def _current_sigma(scheduler: Any, timestep: Any) -> float:
+def _current_index(scheduler: Any, timestep: Any) -> int:
     index = scheduler.step_index
     if index is None:
         begin = getattr(scheduler, "begin_index", None)
         index = begin if begin is not None else _index_of(scheduler, timestep)
+    return int(index)
+
+
+def _current_sigma(scheduler: Any, timestep: Any) -> float:
+    index = _current_index(scheduler, timestep)
     if getattr(scheduler, "state_in_first_order", True) is False:
         if hasattr(scheduler, "sigmas_interpol"):
             # the ancestral form keeps the midpoint at the step it belongs to, the other one at the substep
-            return float(scheduler.sigmas_interpol[int(index) - hasattr(scheduler, "sigmas_down")])
+            return float(scheduler.sigmas_interpol[index - hasattr(scheduler, "sigmas_down")])
         if getattr(scheduler, "mid_point_sigma", None) is not None:
             return float(scheduler.mid_point_sigma)
-    return float(scheduler.sigmas[int(index)])
+    return float(scheduler.sigmas[index])
 
 
 def _index_of(scheduler: Any, timestep: Any) -> int:
@@ -244,18 +353,24 @@ def _from_sigma(scheduler: Any, sigma: float) -> tuple[float, float]:
     if is_flow(scheduler):
         return 1.0 - sigma, sigma
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
-        alpha, scaled = scheduler._sigma_to_alpha_sigma_t(torch.as_tensor(sigma, dtype=torch.float64))
-        return float(alpha), float(scaled)
+        return _variance_preserving(sigma)
     return 1.0, sigma
+
+
+@lru_cache(maxsize=1024)
+def _variance_preserving(sigma: float) -> tuple[float, float]:
+    """In the schedulers' own tensors: Python's square root differs from theirs in the last bit."""
+    ratio = torch.as_tensor(sigma, dtype=torch.float64)
+    alpha = 1 / ((ratio**2 + 1) ** 0.5)
+    return float(alpha), float(ratio * alpha)
 
 
 def is_flow(scheduler: Any) -> bool:
     """Whether the scheduler interpolates between data and noise, as flow matching does."""
-    own = own_settings(scheduler)
     return (
         hasattr(scheduler, "scale_noise")
-        or bool(own.get("use_flow_sigmas", False))
-        or own.get("prediction_type", "") == "flow_prediction"
+        or bool(own_setting(scheduler, "use_flow_sigmas"))
+        or own_setting(scheduler, "prediction_type") == "flow_prediction"
     )
 
 
@@ -268,7 +383,7 @@ def prediction_type(scheduler: Any) -> str:
     # flow-matching schedulers know one space only and have no such setting
     if hasattr(scheduler, "scale_noise"):
         return "flow_prediction"
-    kind = own_settings(scheduler).get("prediction_type", "epsilon")
+    kind = own_setting(scheduler, "prediction_type", "epsilon")
     check_prediction_type(kind)
     return kind
 

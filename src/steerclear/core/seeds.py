@@ -1,4 +1,4 @@
-"""One generator per image: image k is the same at any batch size, in any order, on any worker."""
+"""One generator per image: image k is the same at any batch size, in any order and on any worker."""
 
 import operator
 from collections import Counter
@@ -11,48 +11,49 @@ from torch import Tensor
 from .errors import GivenTwice, InvalidSetting
 
 LARGEST_SEED = 2**32 - 1
-"""torch's CPU generator reads the low 32 bits of a seed; larger ones would repeat smaller ones."""
+"""torch's CPU generator reads only the low 32 bits of a seed; larger seeds would repeat smaller ones."""
 
 STRIDE = 0x9E3779B97F4A7C15
 MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-"""SplitMix64 (Steele, Lea and Flood 2014): the step of its counter; shifts and factors of its finaliser."""
+"""SplitMix64 (Steele, Lea and Flood 2014): its counter's step; the shifts and factors of its finalizer."""
 
 
 class Stream(IntEnum):
-    """Independent uses of one image's seed. Without them two uses would draw the same numbers.
+    """Independent uses of one image's seed, which would otherwise draw the same numbers.
 
-    A testbed may have streams of its own, with other numbers.
+    A testbed may define further streams, with other numbers.
     """
 
     LATENTS = 0
     TRUTH = 4
+    EVIDENCE = 5
 
 
 def stream_seed(seed: int, stream: IntEnum) -> int:
-    """The seed of one stream of one image, in [0, 2**32). ``LATENTS`` keeps the seed, as pipelines do.
+    """The seed of one stream of one image, in [0, 2**32).
 
-    The others are mixed by the finaliser of SplitMix64.
+    ``LATENTS`` keeps the image's seed, as pipelines do; SplitMix64's finalizer mixes the others.
 
     >>> stream_seed(7, Stream.LATENTS), stream_seed(7, Stream.TRUTH) == 7
     (7, False)
     """
-    return int(seed) if stream == Stream.LATENTS else _finalised(int(seed) + STRIDE * (int(stream) + 1)) % 2**32
+    return int(seed) if stream == Stream.LATENTS else _finalized(int(seed) + STRIDE * (int(stream) + 1)) % 2**32
 
 
 def mixed(*numbers: int) -> int:
-    """One number in [0, 2**64) that depends on all of these and on their order.
+    """One number in [0, 2**64) that depends on all the given numbers and on their order.
 
     >>> mixed(1, 2) == mixed(2, 1), mixed(1) == mixed(1, 0)
     (False, False)
     """
     state = 0
     for number in numbers:
-        state = _finalised(state + int(number) + STRIDE)
+        state = _finalized(state + int(number) + STRIDE)
     return state
 
 
-def _finalised(state: int) -> int:
-    """The finaliser of SplitMix64."""
+def _finalized(state: int) -> int:
+    """SplitMix64's finalizer."""
     state %= 2**64
     for shift, factor in MIXING:
         state = (state ^ (state >> shift)) * factor % 2**64
@@ -60,14 +61,15 @@ def _finalised(state: int) -> int:
 
 
 def checked_seeds(seeds: object, *, some: bool = True) -> tuple[int, ...]:
-    """Seeds of images as plain numbers.
+    """Image seeds as Python integers.
 
     Args:
-        seeds: whole numbers of any library, each from 0 to :data:`LARGEST_SEED` and once: an image depends on its seed alone.
-        some: refuse to have none.
+        seeds: integers of any library, each from 0 to :data:`LARGEST_SEED`; no seed twice, because an image depends on its
+            seed alone.
+        some: require at least one seed.
 
     Raises:
-        InvalidSetting: anything else.
+        InvalidSetting: any other value.
 
     >>> checked_seeds(range(3)), checked_seeds(torch.tensor([7]))
     ((0, 1, 2), (7,))
@@ -95,12 +97,12 @@ def checked_seeds(seeds: object, *, some: bool = True) -> tuple[int, ...]:
 def image_generators(
     seeds: Sequence[int], device: str = "cpu", stream: IntEnum = Stream.LATENTS
 ) -> list[torch.Generator]:
-    """One freshly seeded generator for each image.
+    """One freshly seeded generator per image.
 
     Args:
         seeds: one non-negative integer per image.
-        device: where the generators draw. The CPU gives the same numbers on every machine.
-        stream: what the numbers are for.
+        device: device of the generators. The CPU gives the same numbers on every machine.
+        stream: the use of the numbers.
 
     >>> a, b = image_generators([3, 4])
     >>> alone = image_generators([4])[0]
@@ -111,7 +113,7 @@ def image_generators(
 
 
 def uniform_per_image(seeds: Sequence[int], count: int, stream: IntEnum) -> Tensor:
-    """``count`` uniform numbers in [0, 1) for each image, shape ``[len(seeds), count]``, float32.
+    """``count`` uniform numbers in [0, 1) per image, shape ``[len(seeds), count]``, float32.
 
     >>> pair = uniform_per_image([1, 2], 3, Stream.TRUTH)
     >>> bool((pair[1] == uniform_per_image([2], 3, Stream.TRUTH)).all())

@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+from pydantic_core.core_schema import CoreSchema, is_instance_schema
 
 from .errors import InvalidSetting, SteerclearError, UnknownName, in_words_of
-from .values import described, fitted, is_number, parse_object, python_scalar
+from .shelf import entries
+from .values import described, fitted, frozen, is_number, is_too_deep, parse_object, python_scalar
 
 MOST_NESTED = 16
 """Guidances and evidences inside one another."""
@@ -149,21 +152,22 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         ) from error
 
 
-@functools.cache
-def _types(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
 class Configurable:
     """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
 
-    Nested settings are stored with their shelf and name: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
-    Values are first converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where the
-    type allows only tuples. Then the class's own
-    ``__post_init__`` checks them. A value of another type that it lets pass is refused.
+    Nested settings are stored with their class: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
+    Values are converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where
+    the type allows only tuples. Then the class's own ``__post_init__`` checks them, and other types are refused.
+
+    Class attributes:
+        name: on the command line.
+        shelf, kind: set by a contract (:class:`~steerclear.core.guidance.Guidance`, ...): the package with its entries, and what an
+            entry is called in errors.
     """
 
     name: ClassVar[str]
+    shelf: ClassVar[str]
+    kind: ClassVar[str]
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -219,9 +223,14 @@ class Configurable:
         return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return is_instance_schema(cls)  # a part is checked when it is made
+
+    @classmethod
+    @functools.cache
     def types(cls) -> dict[str, Any]:
         """The declared type of each parameter."""
-        return _types(cls)  # type: ignore[arg-type]  # classes are hashable
+        return get_type_hints(cls)
 
     def to_config(self) -> dict[str, Any]:
         """Plain values: numbers, strings, lists and dictionaries."""
@@ -244,6 +253,45 @@ class Configurable:
         return dataclasses.replace(self, **settings)  # type: ignore[type-var]  # every subclass is a dataclass
 
     @classmethod
+    def contract(cls) -> type["Configurable"]:
+        """The class that this one fulfils: the base of its shelf."""
+        return next(base for base in cls.__mro__ if "shelf" in vars(base))
+
+    @classmethod
+    def known(cls) -> dict[str, Any]:
+        """The entries of its shelf that derive from this class, by name on the command line."""
+        every = entries(cls.shelf, cls.contract())  # type: ignore[arg-type]  # classes are hashable
+        return {name: member for name, member in every.items() if issubclass(member, cls)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """An entry of this class's shelf from its plain values; the inverse of :meth:`to_config`.
+
+        Raises:
+            InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a setting that
+                :meth:`with_settings` refuses.
+            UnknownName: a class or a parameter that does not exist.
+        """
+        known = {member.__name__: member for member in cls.known().values()}
+        allowed = f"one of {', '.join(sorted(known))}"
+        if not isinstance(config, Mapping):
+            raise InvalidSetting(f"the {cls.kind}", config, f"a mapping with a _class_name, {allowed}")
+        if is_too_deep(config):
+            deepest = f"at most {MOST_NESTED} parts inside one another"
+            raise InvalidSetting(f"the depth of the {cls.kind}", "too large", deepest)
+        settings = dict(config)
+        class_name = settings.pop("_class_name", None)
+        if not isinstance(class_name, str):
+            raise InvalidSetting("_class_name", class_name, allowed)
+        if class_name not in known:
+            raise UnknownName(cls.kind, class_name, known)
+        types = known[class_name].types()
+        for name, value in settings.items():
+            part = part_type(types.get(name))
+            settings[name] = part.from_config(value) if part and isinstance(value, Mapping) else frozen(value)
+        return known[class_name].with_settings(settings)
+
+    @classmethod
     def with_settings(cls, settings: Mapping[str, Any]) -> Self:
         """Build from keyword settings.
 
@@ -255,11 +303,24 @@ class Configurable:
         for name in settings:
             if name not in known:
                 raise UnknownName(f"parameter of {cls.name}", name, known)
-        required = {
-            name for name, field in known.items() if field.default is field.default_factory is dataclasses.MISSING
-        }
+        required = {name for name, field in known.items() if default_of(field) is dataclasses.MISSING}
         missing = sorted(required - settings.keys())
         if missing:
             cls(**settings, **dict.fromkeys(missing))  # the class says what it wants in place of None
             raise InvalidSetting(f"{missing[0]} of {cls.name}", None, "given")
         return cls(**settings)
+
+
+def part_type(kind: Any) -> type[Configurable] | None:
+    """The kind of part that a setting of this type takes; None where it takes none.
+
+    >>> part_type(float | None) is None, part_type(Configurable | None)
+    (True, <class 'steerclear.core.settings.Configurable'>)
+    """
+    types = (one for one in (kind, *get_args(kind)) if isinstance(one, type))
+    return next((one for one in types if issubclass(one, Configurable)), None)
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a setting; ``dataclasses.MISSING`` where it must be given."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

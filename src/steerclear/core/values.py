@@ -1,12 +1,12 @@
-"""Values by their declared types: read from text, converted, checked and described; and JSON that cannot exhaust the stack."""
+"""Values by their declared types: converted, checked and described; and JSON that cannot exhaust the stack."""
 
+import functools
 import json
-import math
-import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter
 
 from .errors import in_words_of
 
@@ -15,12 +15,6 @@ DEEPEST_JSON = 64
 
 NESTING = (Mapping, list, tuple)
 """Types that have values inside."""
-
-NO_VALUE = ("none", "null")
-YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
-WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
-FURTHER_PAIR = re.compile(r"\s*[\w.]+=")
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -86,111 +80,9 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def split_pairs(text: str) -> list[str]:
-    """Pairs with commas between them; a comma in parentheses, or one that no key follows, belongs to a value.
-
-    >>> split_pairs("prior=0.5, inner=cfg(guidance_scale=3, guidance_rescale=0), negative_scale=1,2")
-    ['prior=0.5', 'inner=cfg(guidance_scale=3, guidance_rescale=0)', 'negative_scale=1,2']
-    """
-    pairs, depth, start = [], 0, 0
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        if sign == "," and depth == 0 and FURTHER_PAIR.match(text, place + 1):
-            pairs.append(text[start:place])
-            start = place + 1
-    return [pair.strip() for pair in (*pairs, text[start:])] if text.strip() else []
-
-
-def read_setting(text: str, kind: Any) -> Any:
-    """What a person typed for a setting, read by the setting's declared type.
-
-    ``yes``, ``true``, ``on`` and ``1`` are True. ``none`` is None where the type allows it, and the empty tuple where the type
-    allows only tuples. Entries of a tuple are separated by commas, with or without brackets around them.
-
-    Args:
-        text: as typed.
-        kind: the type of the field.
-
-    Returns:
-        A value of this type. Text that does not fit comes back as the number, None or text that it looks like, so that the
-        setting's class can refuse it in its own words.
-
-    >>> read_setting("no", bool), read_setting("3", float), read_setting("none", float | None), read_setting("7", str)
-    (False, 3.0, None, '7')
-    >>> read_setting("1.0,0.5", float | tuple[float, ...]), read_setting("[1, 0], [4, -2]", tuple[tuple[float, float], ...])
-    ((1.0, 0.5), ((1.0, 0.0), (4.0, -2.0)))
-    >>> read_setting("fast", float), read_setting("1.5", int)
-    ('fast', 1.5)
-    """
-    try:
-        return _read(text, kind)
-    except ValueError:
-        return _as_it_looks(text.strip())
-
-
-def _read(text: str, kind: Any) -> Any:
-    """As :func:`read_setting`; raises ValueError for text that does not fit."""
-    word, origin, inside = text.strip(), get_origin(kind), get_args(kind)
-    nothing = word.lower() in NO_VALUE
-    if kind is str:
-        return text
-    if origin in (Union, UnionType):
-        if nothing:
-            return fitted(None, kind)
-        return _first_that_fits(_read, text, sorted(inside, key=lambda one: one is str))
-    if origin is Literal:
-        return _first_that_fits(lambda word, one: fitted(word, Literal[one]), word, inside)
-    if origin is tuple:
-        return () if nothing else _read_tuple(word, kind)
-    if kind is bool and word.lower() in YES_OR_NO:
-        return YES_OR_NO[word.lower()]
-    if kind is int and WHOLE_NUMBER.fullmatch(word):
-        return int(word)
-    if kind is float and NUMBER.fullmatch(word):
-        number = float(word)
-        if math.isinf(number) and "inf" not in word.lower():
-            raise ValueError(f"{word} is too large")
-        return number
-    raise ValueError(f"{word} is no {kind}")
-
-
-def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
-    inside = get_args(kind)
-    if any(get_origin(one) is tuple for one in inside):  # with brackets of its own, and perhaps with those around all
-        try:
-            return fitted(frozen(parse_json(word)), kind)
-        except ValueError:
-            return fitted(frozen(parse_json(f"[{word}]")), kind)
-    if word.startswith("[") and word.endswith("]") and str not in inside:
-        word = word[1:-1]
-    parts = [part.strip() for part in word.split(",")]
-    return tuple(map(_read, parts, _kinds(inside, len(parts))))
-
-
-def _first_that_fits(read: Callable[[str, Any], Any], text: str, kinds: Any) -> Any:
-    for kind in kinds:
-        try:
-            return read(text, kind)
-        except ValueError:
-            continue
-    raise ValueError(f"{text} fits none of {kinds}")
-
-
-def _as_it_looks(word: str) -> Any:
-    if word.lower() in NO_VALUE:
-        return None
-    for kind, form in ((int, WHOLE_NUMBER), (float, NUMBER)):
-        if form.fullmatch(word):
-            try:
-                return kind(word)
-            except ValueError:  # more digits than Python reads
-                continue
-    return word
-
-
 def fitted(value: Any, kind: Any) -> Any:
-    """The value, converted to its declared type: whole numbers to floats where the type is float, and scalars of numpy and
-    torch to Python's numbers. Types that are not classes, choices, tuples or unions of these are not checked.
+    """The value as its declared type, without guessing: whole numbers become floats where the type is float, and scalars of numpy
+    and torch Python's numbers. Nothing else is converted.
 
     Raises:
         ValueError: the value is of another type.
@@ -198,34 +90,19 @@ def fitted(value: Any, kind: Any) -> Any:
     >>> fitted(3, float), fitted((1, 2.5), float | tuple[float, ...])
     (3.0, (1.0, 2.5))
     """
-    value, origin, inside = python_scalar(value), get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _first_that_fits(fitted, value, inside)
-    if origin is Literal:
-        fits = isinstance(value, tuple(map(type, inside))) and value in inside
-    elif origin is tuple:
-        if isinstance(value, tuple):
-            return tuple(map(fitted, value, _kinds(inside, len(value))))
-        fits = False
-    elif kind is float:
-        if is_number(value) and abs(value) <= sys.float_info.max:
-            return float(value)
-        fits = isinstance(value, float)  # infinity, and what is not a number: the class refuses them
-    elif kind is int:
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, kind) if isinstance(kind, type) else True
-    if not fits:
-        raise ValueError(f"{type(value).__name__} is no {kind}")
-    return value
+    try:
+        return _checker(kind).validate_python((_python_scalars(value),))[0]
+    except RecursionError:
+        raise ValueError("tuples inside one another without end") from None
 
 
-def _kinds(inside: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """The types of the entries of a tuple of this length; raises ValueError when there is no such tuple."""
-    kinds = inside[:1] * count if inside[1:] == (...,) else inside
-    if len(kinds) != count:
-        raise ValueError(f"{count} entries instead of {len(kinds)}")
-    return kinds
+@functools.cache
+def _checker(kind: Any) -> TypeAdapter:
+    return TypeAdapter(tuple[kind], config=ConfigDict(strict=True, arbitrary_types_allowed=True))  # type: ignore[valid-type]
+
+
+def _python_scalars(value: Any) -> Any:
+    return tuple(map(_python_scalars, value)) if isinstance(value, tuple) else python_scalar(value)
 
 
 def described(kind: Any) -> str:
@@ -241,37 +118,31 @@ def described(kind: Any) -> str:
     ('a number, numbers with commas between them or none', 'a table like [1, 0], [4, -2], or none', 'yes or no')
     """
     origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return _either([described(one) for one in inside])
-    if origin is Literal:
-        return _either([str(one) for one in inside])
+    if origin in (Union, UnionType, Literal):
+        words = [str(one) if origin is Literal else described(one) for one in inside]
+        return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     if origin is tuple:
-        return in_words_of(f"a {_several(kind)}", _as_typed(inside))
-    words = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
-             NoneType: in_words_of("None", "none")}  # fmt: skip
+        table = any(get_origin(one) is tuple for one in inside)
+        as_typed = "a table like [1, 0], [4, -2], or none" if table else f"{_entries(inside)} with commas between them"
+        return in_words_of(f"a tuple{_several(inside)}", as_typed)
+    words_of = {float: "a number", int: "a whole number", str: "a text", bool: in_words_of("True or False", "yes or no"),
+                NoneType: in_words_of("None", "none")}  # fmt: skip
     name = str(getattr(kind, "__name__", kind))
-    return words.get(kind) or f"a {in_words_of(name, name.lower())}"
+    return words_of.get(kind) or f"a {in_words_of(name, name.lower())}"
 
 
-def _as_typed(inside: tuple[Any, ...]) -> str:
-    """A tuple with entries of these types, as people type it."""
-    if any(get_origin(one) is tuple for one in inside):
-        return "a table like [1, 0], [4, -2], or none"
-    entries = _several(inside[0]) if inside[1:] == (...,) else ", ".join(map(described, inside))
-    return f"{entries} with commas between them"
+def _several(inside: tuple[Any, ...]) -> str:
+    """What a tuple with entries of these types has in it, behind the word "tuple" or "tuples"."""
+    if inside[1:] != (...,) and len(set(inside)) > 1:
+        return f" ({_entries(inside)})"
+    count = "" if inside[1:] == (...,) else f"{len(inside)} "
+    nested = get_origin(inside[0]) is tuple
+    return f" of {count}" + (f"tuples{_several(get_args(inside[0]))}" if nested else _entries((inside[0], ...)))
 
 
-def _several(kind: Any) -> str:
-    """Part of a description: the type of the entries of a tuple, in the plural; or a tuple."""
-    inside = get_args(kind)
-    if get_origin(kind) is tuple:
-        if inside[1:] != (...,) and len(set(inside)) > 1:
-            return f"tuple ({', '.join(map(described, inside))})"
-        count = "" if inside[1:] == (...,) else f"{len(inside)} "
-        entries = _several(inside[0])
-        return f"tuple of {count}{'tuples' + entries[5:] if entries.startswith('tuple') else entries}"
-    return {float: "numbers", int: "whole numbers", str: "texts"}.get(kind, f"{getattr(kind, '__name__', kind)}s")
-
-
-def _either(words: list[str]) -> str:
-    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+def _entries(inside: tuple[Any, ...]) -> str:
+    """The entries of a tuple, one by one or in the plural."""
+    if inside[1:] != (...,):
+        return ", ".join(map(described, inside))
+    plural = {float: "numbers", int: "whole numbers", str: "texts"}
+    return plural.get(inside[0], f"{getattr(inside[0], '__name__', inside[0])}s")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..core.evidence import Belief, Evidence
+from ..core.evidence import Belief, Evidence, Surroundings
 from ..core.numerics import logit
 from ..core.records import State, Step
 from ..core.settings import one_each, probabilities
@@ -39,7 +39,7 @@ class ConstantEvidence(Evidence):
     def for_concepts(self, count: int) -> tuple[Evidence, ...]:
         return tuple(replace(self, posterior=posterior) for posterior in one_each("posterior", self.posterior, count))
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         return State()
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:

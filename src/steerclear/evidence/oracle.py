@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..core.errors import InvalidSetting
-from ..core.evidence import Belief, Evidence
+from ..core.evidence import Belief, Evidence, Surroundings
 from ..core.records import State, Step
 
 
@@ -38,7 +38,7 @@ class OracleEvidence(Evidence):
     def to_config(self) -> dict[str, Any]:
         raise InvalidSetting("evidence", self.name, "one that can be saved", "an oracle belongs to its testbed alone")
 
-    def begin(self, batch_size: int) -> State:
+    def begin(self, surroundings: Surroundings) -> State:
         return State()
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:

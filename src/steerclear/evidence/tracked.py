@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..core.evidence import Belief, Circumstances, Evidence, Push
+from ..core.evidence import Belief, Circumstances, Evidence, Push, Surroundings
 from ..core.numerics import dot, logit
 from ..core.records import State, Step
 from ..core.settings import one_each, probabilities
@@ -107,7 +107,7 @@ class TrackingEvidence(Evidence):
         """sigma / alpha under which the log-odds stay as they are."""
         return LOWEST_LEVEL
 
-    def begin(self, batch_size: int) -> TrackedState:
+    def begin(self, surroundings: Surroundings) -> TrackedState:
         return TrackedState(None, None)
 
     def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:

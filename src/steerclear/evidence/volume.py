@@ -47,10 +47,7 @@ def calibrate_volume(
     Raises:
         InvalidSetting: levels that are not above 0 or do not fall.
     """
-    ratios = [sigma / alpha if alpha > 0 else math.inf for alpha, sigma, _ in levels]
-    falling = all(before > after for before, after in pairwise(ratios))
-    if not ratios or not falling or not 0 < ratios[-1] <= ratios[0] < math.inf:
-        raise InvalidSetting("levels", ratios, "levels sigma / alpha that fall, finite and above 0")
+    ratios = _falling(levels)
     generators = image_generators(seeds)
     start = torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
     y, log_p = start * ratios[0], torch.full((len(seeds),), math.log(prior), dtype=torch.float64)
@@ -78,6 +75,15 @@ def calibrate_volume(
         log_p, y, before = log_p - dot(step, d).double() / s, y + step, rate
     smooth = [(a + 2 * b + c) / 4 for a, b, c in zip(means[:1] + means, means, means[1:] + means[-1:], strict=False)]
     return tuple(zip(ratios[::-1], smooth[::-1], strict=True))
+
+
+def _falling(levels: Sequence[tuple[float, float, object]]) -> list[float]:
+    """sigma / alpha of each level; raises :class:`InvalidSetting` unless they fall, finite and above 0."""
+    ratios = [sigma / alpha if alpha > 0 else math.inf for alpha, sigma, _ in levels]
+    falling = all(before > after for before, after in pairwise(ratios))
+    if not ratios or not falling or not 0 < ratios[-1] <= ratios[0] < math.inf:
+        raise InvalidSetting("levels", ratios, "levels sigma / alpha that fall, finite and above 0")
+    return ratios
 
 
 def _noises(denoiser: Denoiser, point: Point, concept: str) -> tuple[Tensor, Tensor]:

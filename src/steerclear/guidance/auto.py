@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting, in_words_of
+from ..core.evidence import Surroundings
 from ..core.guidance import Guidance
 from ..core.laws import Equals, Identity, Law, Linear, PredictionTypeInvariant, Runs
 from ..core.records import Guided, State, Step
@@ -47,8 +48,8 @@ class AutoGuidance(Guidance):
             raise InvalidSetting("inner", self.inner, in_words_of("a guidance, or None", "a guidance, or none"))
         finite("auto_scale", self.auto_scale)
 
-    def begin(self, batch_size: int) -> State:
-        return State() if self.inner is None else self.inner.begin(batch_size)
+    def begin(self, surroundings: Surroundings) -> State:
+        return State() if self.inner is None else self.inner.begin(surroundings)
 
     def negative_has_no_effect(self) -> str | None:
         if self.inner is None:
@@ -74,10 +75,10 @@ class AutoGuidance(Guidance):
         return self.inner.has_no_step(levels, steps)
 
     def __call__(self, step: Step, state: State) -> Guided:
-        inner = Guided(step.predict("positive"), state) if self.inner is None else self.inner(step, state)
+        inner = Guided(step.predict_one("positive"), state) if self.inner is None else self.inner(step, state)
         if self.auto_scale == 1:
             return inner
-        positive, weak = step.predict("positive"), step.predict("weak:positive")
+        positive, weak = step.predict_one("positive"), step.predict_one("weak:positive")
         prediction = inner.prediction + (self.auto_scale - 1) * (positive - weak)
         return Guided(prediction, inner.state, inner.info)
 

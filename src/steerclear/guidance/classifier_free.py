@@ -47,7 +47,7 @@ class ClassifierFreeGuidance(Guidance):
 
     def __call__(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
-            return Guided(step.predict("positive"), state)
+            return Guided(step.predict_one("positive"), state)
         empty, positive = step.predict("empty", "positive")
         guided = empty + self.guidance_scale * (positive - empty)  # in this order: bit-equal to diffusers
         return Guided(rescaled(guided, positive, self.guidance_rescale), state)

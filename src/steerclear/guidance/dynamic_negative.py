@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.denoiser import numbered
 from ..core.errors import InvalidSetting, in_words_of
-from ..core.evidence import Evidence, Push
+from ..core.evidence import Evidence, Push, Surroundings
 from ..core.guidance import Guidance
 from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
 from ..core.numerics import norm, over_images
@@ -25,7 +25,7 @@ TAIL = 3.0  # a noise vector's norm is sqrt(dimension) up to its tail, which cou
 
 @dataclass(frozen=True)
 class DynamicNegativeState(State):
-    """One evidence state a negative prompt that is pushed from; empty before the first step."""
+    """One evidence state per negative prompt that is pushed from."""
 
     evidence: tuple[State, ...]
 
@@ -105,8 +105,10 @@ class DynamicNegativeGuidance(Guidance):
                 "evidence", self.evidence, f"an evidence, such as {in_words_of('TransitionEvidence()', 'transition')}"
             )
 
-    def begin(self, batch_size: int) -> State:
-        return DynamicNegativeState(())
+    def begin(self, surroundings: Surroundings) -> State:
+        pushes = self._pushes(surroundings.negatives)
+        own = [surroundings.for_negative(push.index, push.branch) for push in pushes]
+        return DynamicNegativeState(tuple(push.evidence.begin(each) for push, each in zip(pushes, own, strict=True)))
 
     def negative_has_no_effect(self) -> str | None:
         return None if any_weight(self.negative_scale) else "negative_scale is 0"
@@ -125,17 +127,15 @@ class DynamicNegativeGuidance(Guidance):
 
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, DynamicNegativeState)
-        pushes = self._pushes(step)
+        pushes = self._pushes(step.negatives)
         reference = ["empty"] if self.guidance_scale != 1 else []
         predictions = step.predict(*reference, "positive", *(push.branch for push in pushes))
-        predictions = predictions if isinstance(predictions, list) else [predictions]
         empty, positive = (predictions[0] if reference else None), predictions[len(reference)]
         away = predictions[len(reference) + 1 :]
 
-        states = state.evidence or tuple(push.evidence.begin(step.batch_size) for push in pushes)
         beliefs = [
             push.evidence.update(step, positive, prediction, before)
-            for push, prediction, before in zip(pushes, away, states, strict=True)
+            for push, prediction, before in zip(pushes, away, state.evidence, strict=True)
         ]
         weights = [
             _weight(step, positive, prediction, belief.log_odds, push.evidence.trust_region)
@@ -158,16 +158,12 @@ class DynamicNegativeGuidance(Guidance):
             info |= push.shown(step, positive, prediction, weight, belief.log_odds)
         return Guided(guided, DynamicNegativeState(after), info)
 
-    def _pushes(self, step: Step) -> list["_Negative"]:
-        """Those of the negative prompts that are pushed from."""
-        count = step.negatives
+    def _pushes(self, count: int) -> list["_Negative"]:
+        """Those of so many negative prompts that are pushed from."""
         settings = zip(
             one_each("negative_scale", self.negative_scale, count), self.evidence.for_concepts(count), strict=True
         )
-        negatives = [
-            _Negative(index, branch, *own)
-            for index, (branch, own) in enumerate(zip(step.names(self.concept), settings, strict=True))
-        ]
+        negatives = [_Negative(index, numbered(self.concept, index), *own) for index, own in enumerate(settings)]
         return [negative for negative in negatives if negative.scale != 0]
 
     @classmethod

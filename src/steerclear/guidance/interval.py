@@ -71,7 +71,7 @@ class IntervalGuidance(Wrapper):
         level = step.noise_to_signal if self.by == "sigma" else math.nan
         if self._is_inside(step.index, step.total, level):
             return self.inner(step, state)
-        return Guided(step.predict("positive"), state)
+        return Guided(step.predict_one("positive"), state)
 
     def needs_noise_level(self) -> bool:
         return self.by == "sigma" or self.inner.needs_noise_level()

@@ -86,7 +86,7 @@ class NegativePromptGuidance(Guidance):
 
     def _in_place_of_empty(self, step: Step, state: State) -> Guided:
         if self.guidance_scale == 1:
-            return Guided(step.predict("positive"), state)
+            return Guided(step.predict_one("positive"), state)
         reference = "negative" if step.negatives else "empty"
         negative, positive = step.predict(reference, "positive")
         guided = negative + self.guidance_scale * (positive - negative)
@@ -96,7 +96,7 @@ class NegativePromptGuidance(Guidance):
         scales = zip(step.names("negative"), self._scales(step.negatives), strict=True)
         pushes = {negative: scale for negative, scale in scales if scale != 0}
         if not pushes and self.guidance_scale == 1:
-            return Guided(step.predict("positive"), state)
+            return Guided(step.predict_one("positive"), state)
         empty, positive, *away = step.predict("empty", "positive", *pushes)
         guided = empty + self.guidance_scale * (positive - empty)
         for negative, scale in zip(away, pushes.values(), strict=True):

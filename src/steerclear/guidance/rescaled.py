@@ -51,7 +51,7 @@ class RescaledGuidance(Wrapper):
         inner = self.inner(step, state)
         if self.guidance_rescale == 0:
             return inner
-        positive = step.predict("positive")
+        positive = step.predict_one("positive")
         if inner.prediction is positive:  # its own spread: the rounding of a factor of 1 would be all that is done
             return inner
         prediction = rescaled(inner.prediction, positive, self.guidance_rescale)

@@ -23,7 +23,7 @@ class Unguided(Guidance):
     cost: ClassVar[str] = "1 evaluation a step"
 
     def __call__(self, step: Step, state: State) -> Guided:
-        return Guided(step.predict("positive"), state)
+        return Guided(step.predict_one("positive"), state)
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:

@@ -1,4 +1,4 @@
-"""What guidance did to the distribution of images: one metric a file."""
+"""Metrics of sets of images: what guidance did to their distribution. One file per metric."""
 
 from .collateral import CollateralShift, collateral_shift
 from .diversity import mean_pairwise_distance, vendi_of_kernel, vendi_score

@@ -1,4 +1,28 @@
-"""Collateral shift: how far everything but the concept moved from its exact truth."""
+"""Collateral shift: how far everything but the concept moved from its exact truth.
+
+*floor*. Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n) per
+attribute. ``floor`` is its expectation, exact by de Moivre's formula for the mean deviation of the binomial distribution
+(Diaconis and Zabell 1991, Closed form summation for classical distributions).
+
+*excess* estimates the true shift, the same distance for infinitely many images. Each absolute difference d of a level
+with truth p is reduced by the share due to chance, which fades as d exceeds what chance explains:
+
+    |d|  -  0.75 E|X / n - p| exp(-(d / s)^2) / E exp(-((X / n - p) / s)^2),    s^2 = p (1 - p) / n
+
+with X ~ Binomial(n, p). No estimator of |shift| is unbiased everywhere, because |.| has a corner at 0. The bias of this
+one is at most 0.26 s per level: it is 0.20 s too high at a shift of 0, 0.26 s too low at a shift of s, and less than
+0.05 s off from a shift of 3 s on. (Subtracting the floor is unbiased at 0 and 0.8 s too low from a shift of 2 s on; the
+quadrature sqrt(max(0, d^2 - s^2)) is off by up to 0.34 s.) A sum below 0 is reported as 0, which raises the bias at a
+shift of 0 to 0.5 s with one attribute, 0.35 s with three and 0.25 s with ten.
+
+*interval of excess*. It is excess -+ c e with the bootstrap's standard error e, and c the quantile of |N(b / e, 1)|, so
+that a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optimal inference in a class of regression
+models). It includes 0 where chance may explain everything. In simulations with 1 to 10 attributes, shifts of 0 to 0.2 and
+50 to 1,000 images, the 95 % interval covers the true shift in 92 to 100 %.
+
+*interval of value*. It includes chance, as the value does. A resample differs from the truth more than the images do, so
+the bootstrap's percentiles are too high; they are shifted down by the difference between the resamples' mean and the value.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,11 +37,11 @@ from ..core.errors import TooFewSamples, UnfitFeatures
 from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
 
 BALANCE = 0.75
-"""Share of the chance deviation that is taken off where an attribute is at its truth. With 1 the excess of true images
-would be 0 on average and small shifts too low by up to 0.41 standard deviations; 0.75 leaves 0.20 and 0.26."""
+"""Share of the chance deviation that is subtracted where an attribute is at its truth. With 1 the mean excess of true images
+would be 0, and small shifts would be up to 0.41 standard deviations too low; with 0.75 the biases are 0.20 and 0.26."""
 
 LARGEST_BIAS = 0.26
-"""Largest bias of an attribute's corrected distance, in standard deviations of its rate (at a shift of one of them)."""
+"""Largest bias of an attribute's corrected distance, in standard deviations of its rate (at a shift of one)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +50,10 @@ class CollateralShift(Estimate):
 
     Args:
         value: mean distance of the images' rates from the truth, in [0, 1]; 0.05 is five points. Chance is included.
-        low: lower end of the value's bootstrap interval; None for fewer images than an interval needs.
-        high: upper end of it.
-        floor: the exact expectation of ``value`` for as many *true* images.
-        excess: the estimate of the true shift, which is ``value`` corrected for chance, and its interval.
+        low: lower end of the value's bootstrap interval; None if there are too few images for one.
+        high: upper end of that interval; None likewise.
+        floor: the exact expectation of ``value`` for the same number of *true* images.
+        excess: estimate of the true shift, ``value`` corrected for chance, with its interval.
         by_attribute: each attribute's own distance, in [0, 1], chance included.
     """
 
@@ -47,7 +71,7 @@ def _groups(names: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _parts(values: Tensor, columns: list[int]) -> Tensor:
-    """An attribute's levels and "none of them", which closes their sum, over the last dimension."""
+    """An attribute's levels and "none of them", which makes the sum 0, along the last dimension."""
     levels = values[..., columns]
     return torch.cat([levels, -levels.sum(-1, keepdim=True)], -1)
 
@@ -61,10 +85,10 @@ def _expected_deviation(total: int, probability: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _chance(total: int, probability: float) -> tuple[float, float, float]:
-    """What chance does to a rate X / n with X ~ Binomial(n, p).
+    """Chance deviations of a rate X / n with X ~ Binomial(n, p).
 
     Returns:
-        Its standard deviation s, E|X / n - p|, and E exp(-((X / n - p) / s)^2), which is 1 where s is 0.
+        Standard deviation s of the rate, E|X / n - p|, and E exp(-((X / n - p) / s)^2), which is 1 if s is 0.
     """
     deviation = math.sqrt(max(probability * (1 - probability), 0.0) / total)
     if deviation == 0:
@@ -76,10 +100,10 @@ def _chance(total: int, probability: float) -> tuple[float, float, float]:
 
 
 def _unseen_variance(rates: Tensor, total: int) -> Tensor:
-    """The variance of rates by which a resample falls short: of what no image shows, no resample shows any.
+    """The variance of rates that resampling misses: if no image shows something, no resample does.
 
-    It is what the rates' variance gains with two images more that show it and two that do not (Agresti and Coull 1998,
-    Approximate is better than "exact"): 2 / n^2 at a rate of 0, nothing at 1 / 2.
+    It is the increase of the rates' variance with two more images that show it and two that do not (Agresti and Coull
+    1998, Approximate is better than "exact"): 2 / n^2 at a rate of 0, nothing at 1 / 2.
     """
     more = (total * rates + 2) / (total + 4)
     return ((more * (1 - more) - rates * (1 - rates)) / total).clamp(min=0)
@@ -94,57 +118,33 @@ def collateral_shift(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> CollateralShift:
-    """Mean absolute difference of the images' rates from the exact truth, over all attributes but the concept.
+    """Mean absolute difference between the images' rates and the exact truth, over all attributes but the concept.
 
-    For a binary attribute the difference is ``|rate - truth|``; for one of several levels, given as
+    For a binary attribute the difference is ``|rate - truth|``. For an attribute with several levels, named
     "hair:black", "hair:brown", ..., it is the total variation distance of its levels
 
         ( sum over levels of |rate - truth|  +  |sum over levels of (rate - truth)| ) / 2
 
-    whose second term stands for "none of them" and which for a single level is ``|rate - truth|`` again. So hair
-    counts as much as glasses. The value is the mean over attributes.
-
-    Noise has no sign here: n true images have a mean absolute difference above 0, about 0.8 sqrt(p (1 - p) / n) per
-    attribute. ``floor`` is that expectation, exact by de Moivre's formula for the binomial's mean deviation
-    (Diaconis and Zabell 1991, Closed form summation for classical distributions).
-
-    ``excess`` estimates the true shift, the same distance for infinitely many images. Each absolute difference d of
-    a level with truth p loses its share of the chance, which fades as d leaves the reach of chance:
-
-        |d|  -  0.75 E|X / n - p| exp(-(d / s)^2) / E exp(-((X / n - p) / s)^2),    s^2 = p (1 - p) / n
-
-    with X ~ Binomial(n, p). No estimator of |shift| is unbiased everywhere, because |.| has a corner at 0. The bias
-    of this one is at most 0.26 s per level: above the truth by 0.20 s at a shift of 0, below it by 0.26 s at a shift
-    of s, and less than 0.05 s from a shift of 3 s on. (Subtracting the floor is unbiased at 0 and too low by 0.8 s
-    from a shift of 2 s on; the quadrature sqrt(max(0, d^2 - s^2)) is off by up to 0.34 s.) A sum below 0 is shown as 0, which
-    raises the bias at a shift of 0 to 0.5 s with one attribute, 0.35 s with three and 0.25 s with ten.
-
-    The interval is excess -+ c e with the bootstrap's standard error e, and c the quantile of |N(b / e, 1)|, so that
-    a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optimal inference in a class of regression
-    models). It includes 0 where chance may explain everything. In simulations of 1 to 10 attributes, shifts of 0 to
-    0.2 and 50 to 1,000 images the 95 % interval covers the true shift in 92 to 100 %.
-
-    The interval of ``value`` is one of the value, chance included. A resample differs from the truth more than
-    the images do, so the bootstrap's percentiles lie too high; they are moved by as much as the resamples' mean
-    exceeds the value.
+    whose second term stands for "none of them"; for a single level it is ``|rate - truth|``. So hair counts as much
+    as glasses. The value is the mean over attributes; the module explains its floor, excess and intervals.
 
     Args:
         shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
-        truth: attribute -> its exact rate under the same prompt and with the concept absent, in [0, 1].
+        truth: attribute -> its exact rate for the same prompt with the concept absent, in [0, 1].
         exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
-        level: confidence of the interval, in (0, 1).
-        resamples: of the bootstrap over images.
-        seed: of the bootstrap.
+        level: confidence of the intervals, in (0, 1).
+        resamples: number of bootstrap resamples of the images.
+        seed: seed of the bootstrap.
 
     Raises:
-        UnfitFeatures: when names or lengths do not fit, a number is neither 0 nor 1, or nothing is left.
-        TooFewSamples: when there is no image.
+        UnfitFeatures: names or lengths do not match, a number is neither 0 nor 1, or no attribute is left.
+        TooFewSamples: there is no image.
 
     >>> images = {"hat": torch.tensor([1, 0, 0, 0]), "glasses": torch.tensor([1, 1, 1, 0])}
     >>> shift = collateral_shift(images, {"hat": 0.25, "glasses": 0.25})
     >>> shift.value, round(shift.floor, 6), dict(shift.by_attribute)
     (0.25, 0.158203, {'hat': 0.0, 'glasses': 0.5})
-    >>> shift.excess.low is None  # four images carry no interval
+    >>> shift.excess.low is None  # four images are too few for an interval
     True
     >>> collateral_shift(images, {"hat": 0.25, "glasses": 0.25}, exclude="glasses").value
     0.0

@@ -1,4 +1,4 @@
-"""Diversity of one set of images: how far apart they lie, and how many different ones there are in effect."""
+"""Diversity of one set of images: their mean distance, and their effective number."""
 
 import math
 
@@ -10,26 +10,26 @@ from .estimates import CHUNK, LEVEL, Estimate, checked, distances, jackknife
 
 
 def mean_pairwise_distance(features: Tensor, *, level: float = LEVEL, chunk: int = CHUNK) -> Estimate:
-    """Mean Euclidean distance of two different samples, with an interval.
+    """Mean Euclidean distance between two different samples, with an interval.
 
         U = sum over i != j of |f_i - f_j| / (n (n - 1))
 
-    It is unbiased. The interval is the jackknife's, which for this U-statistic needs only each sample's mean distance
-    r_i to the others (Arvesen 1969, Jackknifing U-statistics):
+    It is unbiased. The interval is a jackknife, which for this U-statistic needs only the mean distance r_i of each sample
+    to the others (Arvesen 1969, Jackknifing U-statistics):
 
         U -+ t error,    error^2 = 4 (n - 1) / (n (n - 2)^2)  sum_i (r_i - U)^2
 
-    with Student's t of n - 1 degrees. On Gaussians of 128 dimensions it covers the truth in 94 to 97 % from 8 samples
-    on; percentiles of a bootstrap cover 92 % with 8 and 93 % with 64.
+    with Student's t of n - 1 degrees of freedom. For Gaussians in 128 dimensions it covers the truth in 94 to 97 % from 8
+    samples on; bootstrap percentiles cover 92 % with 8 samples and 93 % with 64.
 
     Args:
-        features: ``[n, width]``, n at least 2; for an interval at least 8.
+        features: ``[n, width]``, n at least 2, and at least 8 for an interval.
         level: confidence, in (0, 1).
-        chunk: samples that are compared at once; bounds the memory.
+        chunk: samples compared at once; limits the memory.
 
     Raises:
-        TooFewSamples: when there are fewer than 2 samples.
-        UnfitFeatures: when a number is not finite or the shape is not ``[n, width]``.
+        TooFewSamples: there are fewer than 2 samples.
+        UnfitFeatures: a number is not finite, or the shape is not ``[n, width]``.
 
     >>> mean_pairwise_distance(torch.tensor([[0.0], [1.0], [3.0]])).value
     2.0
@@ -48,7 +48,7 @@ def _effective_number(shares: Tensor) -> float:
 
 
 def vendi_of_kernel(kernel: Tensor) -> float:
-    """The Vendi score of a matrix of similarities.
+    """The Vendi score of a similarity matrix.
 
         VS = exp(- sum_i l_i log l_i),    l_i the eigenvalues of K / n
 
@@ -61,8 +61,8 @@ def vendi_of_kernel(kernel: Tensor) -> float:
         The effective number of different samples, in [1, n].
 
     Raises:
-        TooFewSamples: when n is 0.
-        UnfitFeatures: when K is no such matrix.
+        TooFewSamples: n is 0.
+        UnfitFeatures: K is not such a matrix.
 
     >>> round(vendi_of_kernel(torch.eye(5)), 12)
     5.0
@@ -77,17 +77,17 @@ def vendi_of_kernel(kernel: Tensor) -> float:
     values = torch.linalg.eigvalsh(kernel / len(kernel))
     if values.min() < -1e-6:
         raise UnfitFeatures(
-            f"the kernel has the negative eigenvalue {float(values.min()):.3g}; it is no kernel of similarities"
+            f"the kernel has the negative eigenvalue {float(values.min()):.3g}; give a positive semidefinite kernel"
         )
     return _effective_number(values.clamp(min=0))
 
 
 def vendi_score(features: Tensor) -> float:
-    """The Vendi score of features under the cosine similarity: the effective number of different samples.
+    """The Vendi score of features under cosine similarity: the effective number of different samples.
 
-    The eigenvalues of :func:`vendi_of_kernel` are the squared singular values of the unit vectors over sqrt(n),
-    so none is negative and n samples of width d cost O(n d min(n, d)), never an n by n matrix. With one kernel
-    the score grows with n: compare sets of equal size.
+    The eigenvalues of :func:`vendi_of_kernel` are the squared singular values of the unit vectors over sqrt(n), so they are
+    not negative, and n samples of width d cost O(n d min(n, d)) without an n by n matrix. For a given kernel the score
+    grows with n: compare sets of equal size.
 
     Args:
         features: ``[n, width]``, n at least 1, no row all zeros.
@@ -96,8 +96,8 @@ def vendi_score(features: Tensor) -> float:
         A number in [1, min(n, width)].
 
     Raises:
-        TooFewSamples: when there is no sample.
-        UnfitFeatures: when a number is not finite, or a row is zero and has no direction.
+        TooFewSamples: there is no sample.
+        UnfitFeatures: a number is not finite, or a row is all zeros and has no direction.
 
     >>> round(vendi_score(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]])), 12)
     2.0

@@ -1,4 +1,4 @@
-"""Energy distance: are two sets of samples, of any dimension, from one distribution?"""
+"""Energy distance: do two sets of samples, in any dimension, come from the same distribution?"""
 
 from torch import Tensor
 
@@ -20,17 +20,17 @@ def energy_distance(first: Tensor, second: Tensor, *, unbiased: bool = True, chu
     Args:
         first: samples of X, ``[n, width]``.
         second: samples of Y, ``[m, width]``.
-        unbiased: the U-statistic, whose means within a set are over pairs of different samples: its expectation
-            is D^2, so it scatters about 0 for equal distributions and may be negative. False: the V-statistic
-            over all pairs, which is never negative, 0 for equal sets, and too large by about c / n.
-        chunk: samples that are compared at once; bounds the memory.
+        unbiased: True for the U-statistic, whose means within a set are over pairs of different samples: its
+            expectation is D^2, so for equal distributions it scatters about 0 and may be negative. False for the
+            V-statistic over all pairs, which is never negative, 0 for equal sets, and too large by about c / n.
+        chunk: samples compared at once; limits the memory.
 
     Returns:
         D^2, in the samples' unit. ``scipy.stats.energy_distance`` is the square root of the V-statistic.
 
     Raises:
-        TooFewSamples: when a set has fewer than 2 samples (1 for the V-statistic).
-        UnfitFeatures: when a number is not finite or the widths differ.
+        TooFewSamples: a set has fewer than 2 samples (1 for the V-statistic).
+        UnfitFeatures: a number is not finite or the widths differ.
 
     >>> import torch
     >>> energy_distance(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [1.0]]))

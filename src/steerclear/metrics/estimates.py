@@ -1,4 +1,4 @@
-"""What every metric shares: an estimate with its interval, the bootstrap, and the check of what comes in."""
+"""Shared by all metrics: an estimate with its interval, the bootstrap, and checks of the input."""
 
 import math
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from ..core.errors import TooFewSamples, UnfitFeatures
 from ..core.shapes import Float
 
 LEVEL = 0.95
-"""Confidence level of every interval that is not told otherwise."""
+"""Default confidence level of every interval."""
 
 RESAMPLES = 1000
-"""Resamples of every bootstrap that is not told otherwise."""
+"""Default number of resamples of every bootstrap."""
 
 INTERVAL_NEEDS = 8
-"""Fewest samples for an interval from their spread. One sample has no spread, and of a few it is often far too small:
-jackknife intervals of 95 % for the mean distance of clustered samples cover 64 % with 3, 89 % with 4, 96 % with 8."""
+"""Fewest samples for an interval based on their spread. One sample has no spread, and that of a few is often far too small:
+95 % jackknife intervals for the mean distance of clustered samples cover 64 % with 3 samples, 89 % with 4, 96 % with 8."""
 
 CHUNK = 512
-"""Rows of a matrix of distances that are held at once."""
+"""Rows of a distance matrix that are kept in memory at once."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and an interval about it.
+    """A number and its confidence interval.
 
     Args:
         value: the estimate, in the metric's own unit.
-        low: lower end of the interval; None where there are too few samples for one.
-        high: upper end of the interval, or None likewise.
+        low: lower end of the interval; None if there are too few samples for one.
+        high: upper end of the interval; None likewise.
     """
 
     value: float
@@ -42,11 +42,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something is there, with Wilson's interval.
+    """The share of images that show something, with Wilson's interval.
 
     Args:
-        count: how often it was there, 0 ... total.
-        total: how often it was looked for, at least 1.
+        count: images that show it, 0 ... total.
+        total: images examined, at least 1.
         value: count / total, in [0, 1].
         low: lower end of the interval, in [0, 1].
         high: upper end of the interval, in [0, 1].
@@ -72,17 +72,17 @@ class Rate:
 
 
 def checked(metric: str, features: Tensor, needed: int, what: str = "samples") -> Float[Tensor, "n width"]:
-    """Features as float64 of shape ``[n, width]`` on their own device, or an error that says what is wrong.
+    """Check features and return them as float64, ``[n, width]``, on their own device.
 
     Args:
-        metric: what asks, for the text of the error.
-        features: one vector a sample, ``[n, width]``, finite.
-        needed: the least n that the metric is defined for.
-        what: what the rows are, for the text of the error.
+        metric: name of the metric, for the error.
+        features: one vector per sample, ``[n, width]``, finite.
+        needed: the smallest n that the metric is defined for.
+        what: what the rows are, for the error.
 
     Raises:
-        UnfitFeatures: when the shape is not ``[n, width]`` or a number is not finite.
-        TooFewSamples: when n is below ``needed``.
+        UnfitFeatures: the shape is not ``[n, width]``, or a number is not finite.
+        TooFewSamples: n is below ``needed``.
     """
     if features.ndim != 2 or features.shape[1] == 0:
         raise UnfitFeatures(
@@ -94,42 +94,42 @@ def checked(metric: str, features: Tensor, needed: int, what: str = "samples") -
     wrong = (~torch.isfinite(features)).any(1).nonzero().flatten().tolist()
     if wrong:
         raise UnfitFeatures(
-            f"{metric} takes finite features; {len(wrong)} of {len(features)} rows hold nan or inf, "
+            f"{metric} takes finite features; {len(wrong)} of {len(features)} rows contain nan or inf, "
             f"the first is row {wrong[0]}. Look at that image, or leave it out of both sets."
         )
     return features.detach().double()
 
 
 def checked_pair(metric: str, first: Tensor, second: Tensor, needed: int) -> tuple[Tensor, Tensor]:
-    """Two sets of features of one width, checked as :func:`checked` does.
+    """Check two sets of features of equal width, each as :func:`checked` does.
 
     Raises:
-        UnfitFeatures: also when the widths differ.
-        TooFewSamples: when either set is too small.
+        UnfitFeatures: also if the widths differ.
+        TooFewSamples: either set is too small.
     """
     pair = checked(metric, first, needed), checked(metric, second, needed)
     if pair[0].shape[1] != pair[1].shape[1]:
         raise UnfitFeatures(
             f"{metric} compares features of one width and was given {pair[0].shape[1]} and {pair[1].shape[1]}; "
-            f"take both from one feature extractor."
+            f"compute both with the same feature extractor."
         )
     return pair
 
 
 def distances(first: Float[Tensor, "n width"], second: Float[Tensor, "m width"]) -> Float[Tensor, "n m"]:
-    """Euclidean distances by differences. The faster matrix product leaves 1e-7 between equal points."""
+    """Euclidean distances from differences; the faster matrix product returns 1e-7 for equal points."""
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def bootstrap_counts(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Float[Tensor, "resamples count"]:
-    """How often each of ``count`` samples is drawn in each bootstrap resample; every row sums to ``count``.
+    """How often each bootstrap resample draws each of ``count`` samples; every row sums to ``count``.
 
-    A statistic that is a sum over samples becomes one matrix product with these counts.
+    With these counts, a statistic that is a sum over samples is one matrix product.
 
     Args:
         count: samples, at least 1.
         resamples: rows, at least 1.
-        seed: of the resampling. One seed gives the same interval every time.
+        seed: seed of the resampling; the same seed gives the same interval.
 
     >>> bootstrap_counts(5, resamples=3).sum(1).tolist()
     [5.0, 5.0, 5.0]
@@ -141,7 +141,7 @@ def bootstrap_counts(count: int, resamples: int = RESAMPLES, seed: int = 0) -> F
 
 
 def percentile_interval(values: Float[Tensor, " resamples"], level: float = LEVEL) -> tuple[float, float]:
-    """The middle ``level`` of bootstrap values (Efron 1979, Bootstrap methods: another look at the jackknife).
+    """The central ``level`` interval of bootstrap values (Efron 1979, Bootstrap methods: another look at the jackknife).
 
     >>> percentile_interval(torch.arange(101.0), level=0.5)
     (25.0, 75.0)
@@ -152,15 +152,15 @@ def percentile_interval(values: Float[Tensor, " resamples"], level: float = LEVE
 
 
 def jackknife(value: float, left_out: Float[Tensor, " groups"], level: float = LEVEL) -> Estimate:
-    """A value and its interval from the values that leave out one sample, or one group of samples, each (Tukey 1958).
+    """A value and its interval, from values that each leave out one sample or one group of samples (Tukey 1958).
 
         value -+ t error,    error^2 = (G - 1) / G  sum_g (D_g - mean_g D_g)^2
 
-    with Student's t of G - 1 degrees. Of a mean it is Student's interval.
+    with Student's t of G - 1 degrees of freedom. For a mean it is Student's interval.
 
     Args:
-        value: of all samples.
-        left_out: D_g, the value without group g. Fewer than :data:`INTERVAL_NEEDS` give no interval.
+        value: the value from all samples.
+        left_out: D_g, the value without group g. With fewer than :data:`INTERVAL_NEEDS` there is no interval.
         level: confidence, in (0, 1).
 
     >>> jackknife(2.0, torch.tensor([2.5, 2.0, 1.5])).low is None

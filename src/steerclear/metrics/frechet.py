@@ -1,4 +1,4 @@
-"""Fréchet distance: how far two sets of features lie apart, as Gaussians."""
+"""Fréchet distance: the distance between two sets of features, each taken as a Gaussian."""
 
 import math
 
@@ -11,10 +11,10 @@ from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
 
 def _from_roots(means: tuple[Tensor, Tensor], roots: tuple[Tensor, Tensor]) -> float:
-    """The distance of Gaussians whose covariances are root.T @ root.
+    """The distance between Gaussians with covariances root.T @ root.
 
-    tr (S1 S2)^(1/2) is the sum of the singular values of root1 @ root2.T. No root of a rounding error is taken,
-    so covariances of deficient rank lose no digits.
+    tr (S1 S2)^(1/2) is the sum of the singular values of root1 @ root2.T. This takes no square root of a rounding error, so
+    rank-deficient covariances lose no digits.
     """
     apart = (means[0] - means[1]).square().sum()
     spread = roots[0].square().sum() + roots[1].square().sum()
@@ -23,7 +23,7 @@ def _from_roots(means: tuple[Tensor, Tensor], roots: tuple[Tensor, Tensor]) -> f
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean, and the triangular root of the unbiased covariance by a QR decomposition of the samples."""
+    """The mean, and the triangular root of the unbiased covariance, from a QR decomposition of the samples."""
     mean = features.mean(0)
     return mean, torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R
 
@@ -35,7 +35,7 @@ def frechet_of_gaussians(
     second_mean: Float[Tensor, " width"],
     second_covariance: Float[Tensor, "width width"],
 ) -> float:
-    """The squared Fréchet (2-Wasserstein) distance of two Gaussians.
+    """The squared Fréchet (2-Wasserstein) distance between two Gaussians.
 
         d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
@@ -43,9 +43,9 @@ def frechet_of_gaussians(
 
     Args:
         first_mean: m1.
-        first_covariance: S1, symmetric, no negative eigenvalue.
+        first_covariance: S1, symmetric, without negative eigenvalues.
         second_mean: m2.
-        second_covariance: S2, as S1.
+        second_covariance: S2, like S1.
 
     >>> frechet_of_gaussians(torch.zeros(2), torch.eye(2), torch.tensor([3.0, 4.0]), 4 * torch.eye(2))
     27.0
@@ -64,20 +64,20 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash equilibrium, 2017,
     arXiv:1706.08500.
 
-    It is biased: for n samples it lies above the distance of the distributions by about c / n, where c grows with
+    It is biased: for n samples it exceeds the distance between the distributions by about c / n, where c grows with
     the width and the features' spread (Chong and Forsyth 2020, Effectively unbiased FID and Inception score,
-    arXiv:1911.07023). Compare values of one n only, or use :func:`frechet_estimate`.
+    arXiv:1911.07023). Compare only values of the same n, or use :func:`frechet_estimate`.
 
     Args:
         first: features of one set, ``[n, width]``, n at least 2.
         second: features of the other, ``[m, width]``, m at least 2.
 
     Returns:
-        The squared distance, at least 0, in the features' unit squared.
+        The squared distance, at least 0, in the squared unit of the features.
 
     Raises:
-        TooFewSamples: when a set has fewer than 2 samples.
-        UnfitFeatures: when a number is not finite or the widths differ.
+        TooFewSamples: a set has fewer than 2 samples.
+        UnfitFeatures: a number is not finite, or the widths differ.
 
     >>> square = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     >>> round(frechet_distance(square, square + 2), 12)
@@ -89,27 +89,27 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
 
 def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: float = LEVEL) -> Estimate:
-    """The Fréchet distance with its bias of order 1/n removed, and an interval: a jackknife over groups.
+    """The Fréchet distance without its bias of order 1/n, and an interval, from a jackknife over groups.
 
-    With D of all samples and D_g of all but group g (every ``groups``-th sample of both sets)
+    With D from all samples, and D_g from all but group g (every ``groups``-th sample of both sets)
 
         value = G D - (G - 1) mean_g D_g,    error^2 = (G - 1) / G sum_g (D_g - mean_g D_g)^2
 
-    and the interval is value -+ t error with Student's t of G - 1 degrees (Tukey 1958; Efron and Tibshirani
-    1993, chapter 11). A bootstrap would not do: its resamples repeat samples and so are biased upwards once more.
+    and the interval is value -+ t error with Student's t of G - 1 degrees of freedom (Tukey 1958; Efron and
+    Tibshirani 1993, chapter 11). A bootstrap does not work here: its resamples repeat samples, which adds upward bias.
 
-    For equal distributions the value scatters about 0 and may be negative. With fewer samples in a set than about
-    ten times the width the bias is no longer of order 1/n and a part of it stays.
+    For equal distributions the value scatters about 0 and may be negative. If a set has fewer samples than about ten
+    times the width, the bias is no longer of order 1/n, and a part of it remains.
 
     Args:
         first: features of one set, ``[n, width]``.
         second: features of the other, ``[m, width]``.
-        groups: G, at least 2, and for an interval at least 8; each set needs 2 samples per group.
+        groups: G, at least 2, and at least 8 for an interval; each set needs 2 samples per group.
         level: confidence, in (0, 1).
 
     Raises:
-        TooFewSamples: when a set has fewer than 2 samples a group, or there are fewer than 2 groups.
-        UnfitFeatures: when a number is not finite or the widths differ.
+        TooFewSamples: a set has fewer than 2 samples per group, or there are fewer than 2 groups.
+        UnfitFeatures: a number is not finite, or the widths differ.
     """
     if groups < 2:
         raise TooFewSamples("a jackknife", groups, 2, "groups")

@@ -1,4 +1,4 @@
-"""Improved precision and recall: are the images real ones, and are all real ones among them?"""
+"""Improved precision and recall: do the images look real, and do they cover all real ones?"""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from .estimates import CHUNK, LEVEL, Rate, checked_pair, distances
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """How many images look real, and how much of the real the images cover.
+    """The share of images that look real, and the share of real images that they cover.
 
     Args:
-        precision: share of the generated samples inside the manifold of the real ones.
-        recall: share of the real samples inside the manifold of the generated ones.
+        precision: share of generated samples within the manifold of the real ones.
+        recall: share of real samples within the manifold of the generated ones.
     """
 
     precision: Rate
@@ -23,8 +23,8 @@ class PrecisionRecall:
 
 
 def _radii(points: Tensor, k: int, chunk: int) -> Tensor:
-    """Distance of each point to its k-th nearest neighbour among the others, ``[n]``."""
-    # the point itself is always the nearest, at distance 0, so the k-th other is the (k + 1)-th of all
+    """Distance of each point to its k-th nearest neighbor among the others, ``[n]``."""
+    # each point is its own nearest neighbor, at distance 0, so the k-th other point is the (k + 1)-th of all
     return torch.cat([distances(some, points).kthvalue(k + 1, dim=1).values for some in points.split(chunk)])
 
 
@@ -35,26 +35,26 @@ def _inside(queries: Tensor, points: Tensor, radii: Tensor, chunk: int) -> int:
 def precision_recall(
     real: Tensor, generated: Tensor, *, k: int = 3, level: float = LEVEL, chunk: int = CHUNK
 ) -> PrecisionRecall:
-    """Precision and recall with manifolds made of balls that reach to the k-th nearest neighbour.
+    """Precision and recall with manifolds of balls that reach to the k-th nearest neighbor.
 
         precision = mean over generated g of  [ |g - r| <= NN_k(r) for some real r ]
 
-    and recall is the same with the sets exchanged. Kynkäänniemi et al., Improved precision and recall metric for
+    and recall is the same with the two sets exchanged. Kynkäänniemi et al., Improved precision and recall metric for
     assessing generative models, 2019, arXiv:1904.06991.
 
-    Wilson's intervals hold for the given manifold: they count the chance of the samples that are looked up, not
-    of those that span it. Both numbers rise with the size of the set that spans, so compare equal sizes only.
+    Wilson's intervals hold for a given manifold: they include the chance of the samples that are looked up, not of those
+    that span the manifold. Both numbers grow with the size of the spanning set, so compare only equal sizes.
 
     Args:
         real: features of real samples, ``[n, width]``, n above k.
         generated: features of generated samples, ``[m, width]``, m above k.
-        k: which neighbour a ball reaches to, at least 1.
+        k: the neighbor that a ball reaches to, at least 1.
         level: confidence of the intervals, in (0, 1).
-        chunk: samples that are compared at once; bounds the memory, does not change the result.
+        chunk: samples compared at once; limits the memory, does not change the result.
 
     Raises:
-        UnfitFeatures: when k is below 1, a number is not finite or the widths differ.
-        TooFewSamples: when a set has no k-th neighbour.
+        UnfitFeatures: k is below 1, a number is not finite, or the widths differ.
+        TooFewSamples: a set has at most k samples.
 
     >>> line = torch.arange(5.0).unsqueeze(1)
     >>> both = precision_recall(line, line[:3] + 0.25, k=1)
@@ -62,7 +62,7 @@ def precision_recall(
     (1.0, 0.8)
     """
     if k < 1:
-        raise UnfitFeatures(f"k counts neighbours and must be at least 1, not {k}; the paper takes 3")
+        raise UnfitFeatures(f"k counts neighbors and must be at least 1, not {k}; the paper takes 3")
     real, generated = checked_pair("precision and recall", real, generated, k + 1)
     inside = _inside(generated, real, _radii(real, k, chunk), chunk)
     covered = _inside(real, generated, _radii(generated, k, chunk), chunk)

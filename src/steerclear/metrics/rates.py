@@ -1,4 +1,4 @@
-"""How often something is there, with an interval that is honest near 0 and 1."""
+"""The share of images that show something, with an interval that is valid near 0 and 1."""
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
 
         (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
 
-    It never leaves [0, 1] and is no point at p = 0, where the textbook's interval says "certain".
+    It stays within [0, 1] and does not shrink to a point at p = 0, as the textbook interval does.
 
     Args:
-        indicator: one bool, or one 0 or 1, per image, shape ``[n]``, n at least 1.
+        indicator: one bool, or 0 or 1, per image, shape ``[n]``, n at least 1.
         level: confidence, in (0, 1).
 
     Raises:
-        TooFewSamples: when there is no image.
-        UnfitFeatures: when the shape is not ``[n]`` or a number is neither 0 nor 1.
+        TooFewSamples: there is no image.
+        UnfitFeatures: the shape is not ``[n]``, or a number is neither 0 nor 1.
 
     >>> shown = rate(torch.tensor([True, False, True, True]))
     >>> shown.count, shown.total, shown.value
@@ -33,6 +33,6 @@ def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     wrong = indicator[(indicator != 0) & (indicator != 1)]
     if len(wrong):
         raise UnfitFeatures(
-            f"a rate takes 0 or 1 per image and was given {wrong[0].item()}; compare with a level first"
+            f"a rate takes 0 or 1 per image and was given {wrong[0].item()}; compare with a threshold first"
         )
     return Rate.of(int(torch.count_nonzero(indicator)), len(indicator), level)

@@ -1,4 +1,4 @@
-"""What a model's configuration files say: read before diffusers reads them, and refused in a sentence where they cannot work."""
+"""Check a model's configuration files before diffusers reads them, with clear errors for values that cannot work."""
 
 import inspect
 import traceback
@@ -16,22 +16,22 @@ from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, fi
 
 TRIAL_STEPS = 4
 MOST_DROPPED = 2
-"""Of a scheduler's settings, how many may give way to another scheduler's defaults."""
+"""How many settings of a scheduler may be replaced by another scheduler's defaults."""
 
 OF_THE_MODEL = frozenset({
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type", "rescale_betas_zero_snr",
     "sigma_min", "sigma_max", "sigma_data", "shift", "flow_shift", "use_flow_sigmas", "use_dynamic_shifting",
 })  # fmt: skip
-"""Settings of a scheduler that say how its model was trained: no other scheduler's defaults can stand for them."""
+"""Scheduler settings that say how the model was trained; another scheduler's defaults cannot replace them."""
 
 Size = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, le=1)]
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow_prediction", "original_sample", "trigflow"]
-"""All that diffusers' schedulers know; what else steerclear cannot steer is refused later, with the reason."""
+"""All types that diffusers' schedulers know. Those that steerclear cannot steer are refused later, with the reason."""
 
 
 class NetworkConfig(BaseModel):
-    """The settings of diffusers' networks that every run computes with, and what they may be."""
+    """Types and ranges of the settings of diffusers' networks that every run computes with."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -43,7 +43,7 @@ class NetworkConfig(BaseModel):
 
 
 class SchedulerConfig(BaseModel):
-    """The same of diffusers' schedulers."""
+    """Types and ranges of the settings of diffusers' schedulers."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -62,12 +62,8 @@ class SchedulerConfig(BaseModel):
 
 
 CHECKED: dict[str, type[BaseModel]] = {NETWORK_CONFIG: NetworkConfig, SCHEDULER_CONFIG: SchedulerConfig}
-SIZES = "a whole number of at least 1, a list of such or null"
-ALLOWED = {
-    "sample_size": SIZES,
-    "in_channels": SIZES,
-    "out_channels": SIZES,
-    "cross_attention_dim": SIZES,
+SIZES = "a whole number of at least 1, a list of them or null"
+ALLOWED = dict.fromkeys(("sample_size", "in_channels", "out_channels", "cross_attention_dim"), SIZES) | {
     "scaling_factor": "a number above 0 or null",
     "num_train_timesteps": "a whole number of at least 1",
     "beta_start": "a number from 0 to 1 or null",
@@ -78,20 +74,20 @@ ALLOWED = {
 
 
 def check_configs(what: str, folder: Path) -> None:
-    """Read every configuration of a pipeline's parts.
+    """Check the configuration files of all parts of a pipeline.
 
     Args:
         what: the model, for the error.
-        folder: of the pipeline.
+        folder: the pipeline's folder.
 
     Raises:
-        UnsupportedModel: a file is not a JSON object, or has a setting of another type or out of range; says which.
+        UnsupportedModel: a file is not a JSON object, or a setting has the wrong type or is out of range; names it.
     """
     for path in sorted(folder.glob("*/*config.json")):
         if path.parent.name == WEAK_FOLDER:
             continue
         config = read_json(path)
-        if "_class_name" not in config:  # not diffusers' own: transformers checks what it reads
+        if "_class_name" not in config:  # transformers' own, which checks what it reads
             continue
         try:
             if path.name in CHECKED:
@@ -105,21 +101,21 @@ def check_configs(what: str, folder: Path) -> None:
 
 
 def converted_scheduler(kind: Any, current: Any, settings: Mapping[str, Any] | None = None) -> Any:
-    """Another scheduler with the settings of the current one, as far as it takes them.
+    """A new scheduler with the settings of the current one, as far as it accepts them.
 
-    diffusers' schedulers share the names of their settings and not all of the values: DEIS does not know the algorithm
-    "sde-dpmsolver++". A setting that the other one refuses is left at its own default.
+    diffusers' schedulers share the names of their settings but not all values: DEIS does not know the algorithm
+    "sde-dpmsolver++". A setting that the new scheduler refuses keeps its default.
 
     Args:
-        kind: the class of the other scheduler.
-        current: the scheduler whose settings are taken.
-        settings: what is wanted in place of the current one's.
+        kind: the class of the new scheduler.
+        current: the scheduler whose settings are copied.
+        settings: settings that replace the current ones.
 
     Raises:
-        UnsupportedModel: it refuses settings that say how the model was trained, or more than two others.
+        UnsupportedModel: the new scheduler refuses settings that say how the model was trained, or more than two others.
 
     Warns:
-        SteerclearWarning: settings were left out; says which.
+        SteerclearWarning: settings were left out; names them.
     """
     own, wanted = inspect.signature(kind.__init__).parameters, settings or {}
     optional = [
@@ -137,37 +133,38 @@ def converted_scheduler(kind: Any, current: Any, settings: Mapping[str, Any] | N
                 continue
             if dropped:
                 taken = "; ".join(
-                    f"{name} is {shown(made.config[name])} and not {shown(current.config[name])}" for name in dropped
+                    f"{name} is {shown(made.config[name])} instead of {shown(current.config[name])}" for name in dropped
                 )
                 warnings.warn(
-                    f"{kind.__name__} does not take all settings of the model's {type(current).__name__}: {taken}",
+                    f"{kind.__name__} does not accept all settings of the model's {type(current).__name__}: {taken}",
                     SteerclearWarning,
                     stacklevel=4,
                 )
             return made
     assert first is not None
     raise UnsupportedModel(
-        f"{kind.__name__} cannot take the settings of the model's {type(current).__name__}: {first_line(first)}. Use another "
-        f"scheduler, or leave it out for the model's own."
+        f"{kind.__name__} does not accept the settings of the model's {type(current).__name__}: {first_line(first)}. Use "
+        f"another scheduler, or leave it out to use the model's own."
     ) from first
 
 
 def _tried(kind: Any, config: dict[str, Any]) -> Any:
-    """The scheduler of these settings, after it has shown that it can lay out its steps."""
+    """The scheduler with these settings, after a trial: it can compute its timesteps."""
     trial = kind.from_config(config)
-    if not getattr(trial.config, "use_dynamic_shifting", False):  # its steps depend on the size of the images
+    if not getattr(trial.config, "use_dynamic_shifting", False):  # its timesteps depend on the image size
         trial.set_timesteps(TRIAL_STEPS)
     return kind.from_config(config)
 
 
 @contextmanager
 def failures_of_libraries() -> Iterator[None]:
-    """A sentence for what diffusers, transformers or torch raise while a model is asked or runs; our own errors pass.
+    """Within the block a model runs; an error of diffusers, transformers or torch becomes one clear message.
 
-    A model can be loaded with a configuration that no run can compute with, and each library has its own way to fail.
+    A model can load with a configuration that no run can compute with, and each library fails in its own way. Errors that
+    steerclear itself raises pass unchanged.
 
     Raises:
-        UnsupportedModel: an error whose innermost frame is a library's.
+        UnsupportedModel: an error whose innermost frame is in a library.
     """
     try:
         yield
@@ -180,7 +177,7 @@ def failures_of_libraries() -> Iterator[None]:
         if str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0]):
             raise
         raise UnsupportedModel(
-            f"the model cannot make images with these settings: {type(error).__name__} in {frame.f_globals.get('__name__')}, "
-            f"{first_line(error)}. Try another number of steps or another scheduler; if it stays, the model's configuration is "
-            f"damaged: copy the model again."
+            f"the model cannot generate images with these settings: {type(error).__name__} in "
+            f"{frame.f_globals.get('__name__')}, {first_line(error)}. Try another number of steps or another scheduler; if it "
+            f"fails again, the model's configuration is damaged, and you need to copy the model again."
         ) from error

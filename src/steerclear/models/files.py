@@ -1,4 +1,4 @@
-"""Where a model's files are, by what people call them, and what they are: local paths and the hub; safetensors only."""
+"""Find a model's files by name, locally or on the hub, and identify them by digest. Weights are safetensors only."""
 
 import hashlib
 import os
@@ -16,30 +16,29 @@ from ..core.errors import NotEnoughMemory, SteerclearError, UnsupportedModel, la
 from ..core.values import parse_object
 
 WEAK_FOLDER = "weak"
-"""Where a pipeline's folder may hold a weak network of its own; diffusers does not look at it."""
+"""Subfolder of a pipeline that may hold its own weak network; diffusers ignores it."""
 
 PIPELINE_INDEX, NETWORK_CONFIG, SCHEDULER_CONFIG = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = ".safetensors"
 SUMS = "SHA256SUMS"
-"""The file that holds the digests of a model's weights; those of the models that ship are kept with them."""
+"""The file with the digests of a model's weights; each shipped model has one."""
 DIGEST_LENGTH = 16
 UNLOADABLE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError,
     MemoryError, SafetensorError, StrictDataclassError,
 )  # fmt: skip
-"""What the libraries raise for files that are missing, damaged, or of another network."""
-
+"""Exceptions of the libraries for files that are missing, damaged or of another network."""
 
 MAIN = "main"
 ADDRESS = re.compile(
     r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)(?P<id>[^/?#]+/[^/?#@]+)"
     r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)(?:/(?P<inside>[^?#]*))?)?/?(?:[?#].*)?"
 )
-"""Of a model on the hub, as a browser shows it."""
+"""A hub model's address, as a browser shows it."""
 
 
 def folder_digest(folder: Path, *, weights: bool = True) -> str:
-    """A short hash of a model's files, all of them and whole: equal digests are equal weights.
+    """A short hash of the full content of all of a model's files: equal digests mean equal weights.
 
     Args:
         folder: of the model.
@@ -58,21 +57,21 @@ def folder_digest(folder: Path, *, weights: bool = True) -> str:
 
 
 def write_sums(folder: Path) -> None:
-    """Write the digests of a model's weights beside them, in the form that ``sha256sum --check`` reads."""
+    """Write the digests of a model's weights next to them, in the format of ``sha256sum --check``."""
     lines = [f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(folder.rglob(f"*{WEIGHTS}"))]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def check_sums(what: str, folder: Path, within: Path | None = None) -> None:
-    """Compare a model's weights with the digests that :func:`write_sums` wrote, where there are such.
+    """Compare a model's weights with the digests that :func:`write_sums` wrote, if there are any.
 
     Args:
         what: the model, for the error.
-        folder: of the model.
-        within: the part of that folder whose files are read; None for all of it.
+        folder: the model's folder.
+        within: the subfolder to check; None for the whole folder.
 
     Raises:
-        UnsupportedModel: weights that are there are not those that were written.
+        UnsupportedModel: a weights file differs from the one that was written.
     """
     if not (folder / SUMS).is_file():
         return
@@ -81,8 +80,8 @@ def check_sums(what: str, folder: Path, within: Path | None = None) -> None:
         path = folder / name
         if path.is_relative_to(within or folder) and path.is_file() and _sum(path) != digest:
             raise UnsupportedModel(
-                f"{what} is damaged: {name} in {folder} is not the file whose digest {SUMS} names. Copy or install the model "
-                f"again; if the weights were changed on purpose, remove {SUMS}."
+                f"{what} is damaged: {name} in {folder} does not match its digest in {SUMS}. Copy or install the model again, "
+                f"or remove {SUMS} if you changed the weights on purpose."
             )
 
 
@@ -97,7 +96,7 @@ def file_digest(path: Path) -> str:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is written as the hub writes its models.
+    """Whether a name has the form of a hub id, "owner/model".
 
     >>> is_hub_id("owner/model"), is_hub_id("./model"), is_hub_id("model")
     (True, False, False)
@@ -106,17 +105,18 @@ def is_hub_id(name: str) -> bool:
 
 
 def located(name: str, parts: Sequence[str] | None = None) -> str:
-    """A name as people copy it, as it is looked for: ``~`` written out, an address on the hub as the hub's id.
+    """The name used for look-up: ``~`` is expanded, and the address of a hub page becomes its hub id.
 
     Args:
-        name: a folder, a file, a hub id, an address, or any other text, which stays as it is.
-        parts: folders of a repository that an address may name; they are left out. None for anything, which is kept.
+        name: a folder, a file, a hub id or an address; any other text is returned unchanged.
+        parts: folders of a repository that an address may point to; they are dropped from the result. With None, any path
+            within the repository is allowed and kept.
 
     Returns:
-        For an address ``owner/model``, with ``@revision`` behind it if that is not "main", and what is kept of the rest.
+        For an address: ``owner/model``, followed by ``@revision`` unless that is "main", and by the path that is kept.
 
     Raises:
-        UnsupportedModel: an address within a repository that is not one of ``parts``.
+        UnsupportedModel: an address points to a path within a repository that is not one of ``parts``.
 
     >>> located("https://huggingface.co/owner/model/tree/main"), located("owner/model"), located("portraits")
     ('owner/model', 'owner/model', 'portraits')
@@ -132,7 +132,7 @@ def located(name: str, parts: Sequence[str] | None = None) -> str:
     if not inside or (parts is not None and inside in parts):
         return repository
     if parts is not None:
-        raise UnsupportedModel(f"{f'{repository}/{inside}'!r} is a part of {repository!r}; give that alone.")
+        raise UnsupportedModel(f"{f'{repository}/{inside}'!r} is only a part of {repository!r}; give {repository!r}.")
     return f"{repository}/{inside}"
 
 
@@ -148,7 +148,7 @@ def split_hub_file(name: str) -> tuple[str, str]:
 
 
 def repository_of(hub_id: str) -> tuple[str, str | None]:
-    """A hub id without its revision, and the revision; None for the main one.
+    """Split a hub id into repository and revision; the revision is None for the main one.
 
     >>> repository_of("owner/model@v2"), repository_of("owner/model")
     (('owner/model', 'v2'), ('owner/model', None))
@@ -158,10 +158,10 @@ def repository_of(hub_id: str) -> tuple[str, str | None]:
 
 
 def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
-    """What the hub's client fetches.
+    """The path of what ``fetch`` downloads with the hub's client.
 
     Raises:
-        UnsupportedModel: it could not; the client raises many kinds of errors, and each means the same to the user.
+        UnsupportedModel: the download failed; the client raises many kinds of errors that mean the same to the user.
     """
     try:
         return Path(fetch())
@@ -174,20 +174,20 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A configuration file.
+    """Read a configuration file.
 
     Raises:
-        UnsupportedModel: it is not a JSON object, or nested too deep to be one.
+        UnsupportedModel: it is not a JSON object, or nested too deeply.
     """
     try:
         return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UnsupportedModel(f"{path} holds no settings: {error}. Copy the file again.") from error
+        raise UnsupportedModel(f"{path} is not a configuration file: {error}. Copy the file again.") from error
 
 
 @contextmanager
 def enough_memory(what: str) -> Iterator[None]:
-    """A block that loads something; raises :class:`NotEnoughMemory` where the memory is full, however a library tells it."""
+    """Within the block something is loaded; any library's error for a full memory becomes :class:`NotEnoughMemory`."""
     try:
         yield
     except NotEnoughMemory:
@@ -199,10 +199,10 @@ def enough_memory(what: str) -> Iterator[None]:
 
 
 def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
-    """What to raise for an error of a library that loads files: they are not at fault where the memory is full.
+    """The error to raise when a library fails to load files: :class:`NotEnoughMemory` if that is the cause.
 
     Args:
-        what: is loaded, as "the model 'portraits'".
+        what: what is loaded, such as "the model 'portraits'".
         reason: what is wrong with it otherwise.
         error: one of :data:`UNLOADABLE`.
     """
@@ -212,8 +212,9 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, as far as it fits into a sentence: its first line, and the next where it ends
-    with a colon, without the last full stop; its type where it says nothing.
+    """The message of another library's error in one line: its first line, without the final full stop.
+
+    A line that ends with a colon is joined with the next. An error without a message is named by its type.
 
     >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
     ('wrong settings: - in_channels is -4', 'KeyError')

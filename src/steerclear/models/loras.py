@@ -1,4 +1,4 @@
-"""LoRAs by name: a safetensors file, a folder that holds one, or a hub id; each with its scale."""
+"""LoRAs by name: a safetensors file, a folder with one, or a hub id; each with its scale."""
 
 import os
 import warnings
@@ -29,12 +29,12 @@ USUAL_NAME = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A low-rank change that was added to a model.
+    """A LoRA that was added to a model.
 
     Attributes:
         name: as the user gave it, without its scale.
-        scale: how much of it; 1 is all, 0 nothing.
-        digest: what its file is.
+        scale: its strength; 1 is the full change, 0 none.
+        digest: hash of its file.
     """
 
     name: str
@@ -43,10 +43,10 @@ class LoRA:
 
 
 def parse_lora(text: str) -> tuple[str, float]:
-    """A LoRA's name and its scale, which follows a colon.
+    """A LoRA's name, and the scale that may follow it after a colon.
 
     Raises:
-        InvalidSetting: no name, or a scale that is not finite.
+        InvalidSetting: no name is given, or the scale is not finite.
 
     >>> parse_lora("owner/style:0.8"), parse_lora("style.safetensors")
     (('owner/style', 0.8), ('style.safetensors', 1.0))
@@ -54,28 +54,28 @@ def parse_lora(text: str) -> tuple[str, float]:
     name, _, after = text.rpartition(":")
     try:
         scale = float(after) if name else 1.0
-    except ValueError:  # a colon of the path itself
+    except ValueError:  # the colon belongs to the path
         name = ""
     if not name:
         name, scale = text, 1.0
     if not name.strip():
-        raise InvalidSetting("--lora", text, "a file, a folder or a hub id, with :SCALE behind it if not all of it")
+        raise InvalidSetting("--lora", text, "a file, a folder or a hub id, followed by :SCALE if the scale is not 1")
     finite(f"the scale of --lora {name}", scale)
     return located(name), scale
 
 
 def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
-    """Load LoRAs into a pipeline, all in force together, as adapters ``lora_1``, ``lora_2`` and so on.
+    """Load LoRAs into a pipeline as adapters ``lora_1``, ``lora_2`` and so on, all active together.
 
-    One of scale 0 is there and switched off, for a weak network that has it.
+    A LoRA of scale 0 is loaded and switched off, so that a weak network can use it.
 
     Args:
-        pipe: the pipeline, which keeps them.
+        pipe: the pipeline; it is changed in place.
         texts: one per LoRA, see :func:`parse_lora`.
 
     Raises:
-        UnsupportedModel: a file that is missing, is no safetensors file or fits no network of this pipeline; a pipeline
-            that takes none; or the package ``peft`` is not installed.
+        UnsupportedModel: a file is missing, is not a safetensors file or fits no network of this pipeline; the pipeline
+            takes no LoRAs; or the package ``peft`` is not installed.
         InvalidSetting: see :func:`parse_lora`.
     """
     named = [parse_lora(text) for text in texts]
@@ -83,13 +83,11 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
         return ()
     if not hasattr(pipe, "load_lora_weights"):
         raise UnsupportedModel(
-            f"{type(pipe).__name__} takes no LoRA: diffusers has no loader for one. Leave --lora out, or give a model "
-            f"into which it was merged."
+            f"{type(pipe).__name__} takes no LoRA: diffusers has no LoRA loader for it. Leave --lora out, or give a model "
+            f"with the LoRA merged into it."
         )
     if find_spec("peft") is None:
-        raise UnsupportedModel(
-            "a LoRA needs the package peft, which is not installed here; install it: pip install peft"
-        )
+        raise UnsupportedModel("a LoRA needs the package peft, which is not installed; install it: pip install peft")
     loras = tuple(_added(pipe, index, name, scale) for index, (name, scale) in enumerate(named))
     scales = {_adapter(index): lora.scale for index, lora in enumerate(loras) if lora.scale != 0}
     if scales:
@@ -100,7 +98,7 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
 
 
 def _adapter(index: int) -> str:
-    """The name that diffusers knows it by; a weak network may be made with it or without it."""
+    """The LoRA's name in diffusers, by which a weak network can include or exclude it."""
     return f"lora_{index + 1}"
 
 
@@ -108,7 +106,7 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
     file = _file(name)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several at once are meant
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are intended
             pipe.load_lora_weights(
                 str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
             )
@@ -116,21 +114,21 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
         raise unloadable(f"the LoRA {name!r}", first_line(error), error) from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
         raise UnsupportedModel(
-            f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was made for another kind of model."
+            f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was trained for another kind of model."
         )
     return LoRA(name, scale, file_digest(file))
 
 
 def _file(name: str) -> Path:
     path = Path(name)
-    if os.path.isdir(name):  # pathlib's raises for names that are too long
+    if os.path.isdir(name):  # unlike pathlib's, it does not raise for names that are too long
         return path / _chosen(name, [file.name for file in path.iterdir()])
     if not os.path.exists(name):
         path = _hub_file(name)
     if path.suffix != WEIGHTS:
         raise UnsupportedModel(
-            f"the LoRA {name!r} is no {WEIGHTS} file. Other formats can run code when they are opened, so steerclear "
-            f"does not read them; get the {WEIGHTS} form of it, or convert it with safetensors.torch.save_file."
+            f"the LoRA {name!r} is not a {WEIGHTS} file, and other formats can run code when they are opened. Get its "
+            f"{WEIGHTS} file, or convert it with safetensors.torch.save_file."
         )
     return path
 
@@ -139,10 +137,9 @@ def _hub_file(name: str) -> Path:
     hub_id, inside = split_hub_file(name)
     if not is_hub_id(hub_id):
         raise UnsupportedModel(
-            f"there is no LoRA {shown(name)} here; give a {WEIGHTS} file, a folder that holds one, or a hub id like "
+            f"there is no LoRA {shown(name)}; give a {WEIGHTS} file, a folder with one, or a hub id such as "
             f"owner/model or owner/model/file{WEIGHTS}."
         )
-
     repository, revision = repository_of(hub_id)
 
     def fetch() -> str:
@@ -161,11 +158,11 @@ def _hub_file(name: str) -> Path:
 
 
 def _chosen(name: str, files: Sequence[str]) -> str:
-    """The one LoRA among a folder's files."""
+    """The only LoRA among a folder's files."""
     found = sorted(file for file in files if file.endswith(WEIGHTS))
     if USUAL_NAME in found:
         return USUAL_NAME
     if len(found) == 1:
         return found[0]
-    wrong = "holds no safetensors file" if not found else f"holds several files: {', '.join(found)}"
-    raise UnsupportedModel(f"the LoRA {name!r} {wrong}; name one file, as in {name}/FILE{WEIGHTS}.")
+    wrong = f"holds several files: {', '.join(found)}" if found else "holds no safetensors file"
+    raise UnsupportedModel(f"the LoRA {name!r} {wrong}; name one file: {name}/FILE{WEIGHTS}.")

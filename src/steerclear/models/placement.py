@@ -1,4 +1,4 @@
-"""Where a pipeline's networks are while they run, and where they wait."""
+"""Move a pipeline's networks to the device they run on, or offload them until they run."""
 
 import warnings
 from importlib.util import find_spec
@@ -10,31 +10,31 @@ from ..core.errors import InvalidSetting, SteerclearWarning, UnknownName, Unsupp
 from .files import first_line
 
 OFFLOADS = ("none", "model", "sequential", "group")
-"""diffusers' ways of keeping weights in main memory: whole networks, single layers, groups of layers."""
+"""diffusers' ways to keep weights in main memory: no offloading, whole networks, single layers, groups of layers."""
 
 FINEST = "leaf_level"
-"""Groups of single layers: every network has them, and blocks only some."""
+"""Groups of single layers, which work for every network; only some networks have blocks."""
 
 
 def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
-    """Bring a pipeline and its weak network to where they run.
+    """Move a pipeline and its weak network to the device they run on, or set up their offloading.
 
-    The weak network is no part of the pipeline: under "model" it stays on the device, under "sequential" and "group" it
-    is offloaded as the pipeline's own networks are.
+    The weak network is not part of the pipeline: with "model" it stays on the device, with "sequential" and "group" it is
+    offloaded like the pipeline's own networks.
 
     Args:
         pipe: the pipeline.
-        weak: a network; anything else needs no place.
-        device: a torch device.
+        weak: a network; anything else is ignored.
+        device: name of a torch device.
         offload: one of :data:`OFFLOADS`.
 
     Raises:
-        UnknownName: no such way of offloading.
-        InvalidSetting: a device that torch cannot use here.
-        UnsupportedModel: a pipeline that cannot be offloaded in this way, or the package ``accelerate`` is missing.
+        UnknownName: ``offload`` is not one of them.
+        InvalidSetting: torch cannot use the device on this machine.
+        UnsupportedModel: the pipeline cannot be offloaded in this way, or the package ``accelerate`` is missing.
 
     Warns:
-        SteerclearWarning: offloading from the CPU to the CPU saves nothing.
+        SteerclearWarning: on the CPU, offloading saves no memory.
     """
     if offload not in OFFLOADS:
         raise UnknownName("way of offloading", offload, OFFLOADS)
@@ -58,10 +58,10 @@ def place(pipe: Any, weak: Any, device: str, offload: str) -> None:
 
 
 def usable(device: str) -> torch.device:
-    """A device by its name.
+    """A torch device by name.
 
     Raises:
-        InvalidSetting: torch cannot use it here.
+        InvalidSetting: torch cannot use it on this machine.
     """
     try:
         target = torch.device(device)
@@ -75,21 +75,18 @@ def _offload(pipe: Any, target: torch.device, offload: str) -> None:
     asked = in_words_of(f"offload={offload!r}", f"--offload {offload}")
     if target.type == "cpu" and offload == "sequential":
         raise InvalidSetting(
-            "offload",
-            offload,
-            "'none', 'model' or 'group' on the cpu",
-            "layers are moved one by one to an accelerator only",
+            "offload", offload, "'none', 'model' or 'group' on the cpu", "single layers can only go to an accelerator"
         )
     if target.type == "cpu":
         warnings.warn(
-            f"{asked} saves no memory on the cpu, where the weights wait anyway; give it together with "
+            f"{asked} saves no memory on the cpu, because the weights are in main memory anyway; combine it with "
             f"{in_words_of('device=' + repr('cuda'), '--device cuda')}",
             SteerclearWarning,
             stacklevel=2,
         )
     if find_spec("accelerate") is None and offload != "group":
         raise UnsupportedModel(
-            f"{asked} needs the package accelerate, which is not installed here; install it: pip install accelerate"
+            f"{asked} needs the package accelerate, which is not installed; install it: pip install accelerate"
         )
     try:
         if offload == "model":
@@ -100,5 +97,5 @@ def _offload(pipe: Any, target: torch.device, offload: str) -> None:
             pipe.enable_group_offload(target, offload_type=FINEST)
     except (ValueError, RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
         raise UnsupportedModel(
-            f"{type(pipe).__name__} cannot be offloaded by {offload!r}: {first_line(error)}."
+            f"{type(pipe).__name__} cannot be offloaded with {offload!r}: {first_line(error)}."
         ) from error

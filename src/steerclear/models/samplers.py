@@ -1,4 +1,4 @@
-"""Schedulers by the names that people type: those of web interfaces and of the papers, besides diffusers' classes."""
+"""Schedulers by short name: the names of web interfaces and papers, in addition to diffusers' class names."""
 
 import inspect
 import json
@@ -14,12 +14,12 @@ from .files import SCHEDULER_CONFIG, read_json
 
 @dataclass(frozen=True)
 class Sampler:
-    """A scheduler under its short names.
+    """A scheduler and its short names.
 
     Attributes:
-        names: as people type them; upper case, blanks and punctuation do not count.
-        scheduler: diffusers' class.
-        settings: what the name says; everything else stays as the model has it.
+        names: short names; case, blanks and punctuation are ignored.
+        scheduler: name of diffusers' class.
+        settings: settings that the name implies; all others are the model's.
     """
 
     names: tuple[str, ...]
@@ -58,35 +58,34 @@ SAMPLERS = (
     Sampler(("tcd",), "TCDScheduler"),
     Sampler(("sa solver",), "SASolverScheduler", {"algorithm_type": "data_prediction"}),
 )
-"""A name may stand for several: the first that goes with the model is meant."""
+"""A name may be listed several times: the first scheduler that is compatible with the model is used."""
 
 KARRAS, EXPONENTIAL, BETA = "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"
 SPACINGS = {"karras": KARRAS, "exponential": EXPONENTIAL, "beta": BETA, "normal": None}
-"""A word behind a short name -> the one setting of the noise levels' spacing that is on."""
+"""Last word of a short name -> the noise spacing setting that it turns on; the others are off."""
 
 PAIR = re.compile(r"[, ]*(\w+)=")
 """A setting's name, up to its value."""
 
 AS_DDIM = ("LCMScheduler", "TCDScheduler", "SASolverScheduler")
-"""Take the settings of DDIM, though diffusers does not list them among its compatible ones."""
-
+"""They accept the settings of DDIM, although diffusers does not list them as compatible with it."""
 
 REFUSED = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
-"""Taken by name, so that their refusal can say why, and not listed: the noise of one cannot be an image's own, the other
-is for networks that are trained in its own way."""
+"""Accepted by name, so that their refusal can say why, but not listed: DPMSolverSDE cannot draw its noise per image, and
+EDMEuler is for networks trained in EDM's own way."""
 
 
 def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
-    """diffusers' class for a name, and the settings that the name says.
+    """The diffusers class for a name, and the settings that the name implies.
 
     Args:
-        name: a class name, with or without "Scheduler", or a short name, with a word of :data:`SPACINGS` behind it; or as
-            :func:`scheduler_text` writes it, with settings in parentheses.
-        current: the model's own scheduler, which the other must be compatible with.
+        name: a class name, with or without "Scheduler", or a short name, optionally followed by a word of :data:`SPACINGS`;
+            or as :func:`scheduler_text` writes it, with settings in parentheses.
+        current: the model's own scheduler; the returned class is compatible with it.
 
     Raises:
-        UnknownName: no scheduler of that name goes with the model; names the nearest.
-        InvalidSetting: no text, or a spacing for a scheduler that has one only.
+        UnknownName: no compatible scheduler has that name; suggests the nearest.
+        InvalidSetting: the name is not a text, or it gives a spacing for a scheduler with only one.
     """
     if not isinstance(name, str):
         raise InvalidSetting("scheduler", name, "a name, such as 'euler a' or 'DDIMScheduler'")
@@ -112,13 +111,16 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
 
 def _with_settings(text: str, current: Any) -> tuple[str, dict[str, Any]]:
     """Of ``Class(setting=value, ...)``, where values are JSON."""
+    import diffusers
+
     name, _, inside = text.partition("(")
     kind, settings = scheduler_by_name(name, current)
+    known = inspect.signature(getattr(diffusers, kind)).parameters
     allowed = "a name, perhaps with settings as in 'DDIMScheduler(clip_sample=false)'"
     rest = inside
     while found := PAIR.match(rest):
-        if found[1] not in own_settings(kind):
-            raise UnknownName(f"setting of {kind}", found[1], own_settings(kind))
+        if found[1] not in known:
+            raise UnknownName(f"setting of {kind}", found[1], known)
         try:
             value, end = json.JSONDecoder().raw_decode(rest, found.end())
         except (ValueError, RecursionError):
@@ -130,7 +132,7 @@ def _with_settings(text: str, current: Any) -> tuple[str, dict[str, Any]]:
 
 
 def scheduler_key(name: str) -> str:
-    """What of a scheduler's name counts.
+    """A scheduler's name without case, blanks and punctuation.
 
     >>> scheduler_key("DPM++ 2M_SDE Karras"), scheduler_key("dpmpp_2m_sde_karras")
     ('dpmpp2msdekarras', 'dpmpp2msdekarras')
@@ -141,26 +143,21 @@ def scheduler_key(name: str) -> str:
 def _spaced(name: str, kind: str, spacing: str) -> dict[str, bool]:
     if not spacing:
         return {}
-    if KARRAS not in own_settings(kind):
+    import diffusers
+
+    if KARRAS not in inspect.signature(getattr(diffusers, kind)).parameters:
         raise InvalidSetting(
-            "scheduler", name, f"a name without {spacing!r}", f"the noise levels of {kind} have one spacing only"
+            "scheduler", name, f"a name without {spacing!r}", f"{kind} has only one spacing of noise levels"
         )
     return {setting: setting == SPACINGS[spacing] for setting in (KARRAS, EXPONENTIAL, BETA)}
 
 
-def own_settings(kind: str) -> Mapping[str, inspect.Parameter]:
-    """The settings that a scheduler of diffusers has itself, by name."""
-    import diffusers
-
-    return inspect.signature(getattr(diffusers, kind)).parameters
-
-
 def scheduler_text(scheduler: Any, folder: Path) -> str:
-    """A scheduler as recipes name it: its class, and its settings where they are not the model's own.
+    """A scheduler as recipes name it: its class, and the settings that differ from the model's.
 
     Args:
-        scheduler: the one that is used.
-        folder: of the model; where it has no scheduler's settings, the class alone is named.
+        scheduler: the scheduler in use.
+        folder: the model's folder; if it has no scheduler configuration, only the class is named.
 
     >>> from diffusers import DDIMScheduler
     >>> scheduler_text(DDIMScheduler(), Path("nowhere"))
@@ -180,10 +177,10 @@ def scheduler_text(scheduler: Any, folder: Path) -> str:
 
 
 def _as_the_model_has_it(kind: Any, config: dict[str, Any]) -> Mapping[str, Any]:
-    """The settings of a scheduler that was made from the model's: a class rewrites some that are another class's."""
+    """The model's settings as this class stores them: a class may rewrite settings of another class."""
     try:
         return kind.from_config(config).config
-    except (NotImplementedError, ValueError, TypeError):  # it cannot be made without others
+    except (NotImplementedError, ValueError, TypeError):  # it cannot be built from these alone
         given, _, _ = kind.extract_init_dict(config)
         return {name: one.default for name, one in inspect.signature(kind).parameters.items()} | given
 

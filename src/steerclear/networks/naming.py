@@ -1,17 +1,14 @@
 """A weak network from what people type, hand over or have stored."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from torch.nn import Module
 
-from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
+from ..core.errors import InvalidSetting
 from ..core.network import WeakNetwork, weak_networks
-from ..core.values import frozen, read_setting, split_pairs
+from ..core.parsing import is_part, parse_part, part_text
 from .other_network import OtherNetwork
-
-KIND = "kind of weak network"
 
 
 def as_weak(weak: Any) -> WeakNetwork | None:
@@ -29,81 +26,38 @@ def as_weak(weak: Any) -> WeakNetwork | None:
 
 
 def weak_from_config(config: Mapping[str, Any]) -> WeakNetwork:
-    """From its plain values; the inverse of :meth:`~steerclear.core.settings.Configurable.to_config`.
-
-    Raises:
-        UnknownName: a class or a parameter that there is not; the message names the nearest.
-        InvalidSetting: a parameter that is missing or out of range.
+    """From its plain values; see :meth:`~steerclear.core.settings.Configurable.from_config`.
 
     >>> weak_from_config({"_class_name": "DroppedLayers", "layers": ["mid_block"]})
     DroppedLayers(layers=('mid_block',))
     """
-    kinds = {kind.__name__: kind for kind in weak_networks().values()}
-    settings = {name: frozen(value) for name, value in config.items()}
-    class_name = str(settings.pop("_class_name", ""))
-    if class_name not in kinds:
-        raise UnknownName(KIND, class_name, kinds)
-    return _built(kinds[class_name], settings)
+    return WeakNetwork.from_config(config)
 
 
 def is_weak_kind(text: str) -> bool:
-    """Whether a text names a kind of weak network, and no folder or hub id.
+    """Whether a text names a kind of weak network, and not a folder or hub id.
 
     >>> is_weak_kind("noised:strength=0.1"), is_weak_kind("without-lora"), is_weak_kind("someone/a-model")
     (True, True, False)
     """
-    return _split(text)[0] in weak_networks()
+    return is_part(text, WeakNetwork)
 
 
 def parse_weak(text: str) -> WeakNetwork:
-    """``kind:key=value,key=value`` -> the weak network; a value without its key in front is the kind's first setting.
-
-    Raises:
-        UnknownName: a kind or a parameter that there is not; the message names the nearest.
-        InvalidSetting: a parameter given twice or missing, or a value out of range.
+    """``kind:key=value,key=value`` -> the weak network; see :func:`~steerclear.core.parsing.parse_part`.
 
     >>> parse_weak("noised:strength=0.2,seed=3"), parse_weak("noised:0.2")
     (NoisedWeights(strength=0.2, seed=3), NoisedWeights(strength=0.2, seed=0))
     >>> parse_weak("dropped-layers:layers=mid_block,up_blocks.0.attentions.*")
     DroppedLayers(layers=('mid_block', 'up_blocks.0.attentions.*'))
     """
-    name, pairs = _split(text)
-    kinds = weak_networks()
-    if name not in kinds:
-        raise UnknownName(KIND, name, kinds)
-    kind = kinds[name]
-    settings: dict[str, Any] = {}
-    for pair in split_pairs(pairs):
-        key, equals, value = pair.partition("=")
-        if not equals:  # only the first can be: what follows it belongs to its value
-            key, value = next(iter(kind.parameters())), pair
-        if key in settings:
-            raise GivenTwice(key, str(settings[key]), value)
-        settings[key] = read_setting(value, kind.types().get(key, str))
-    return _built(kind, settings)
+    return parse_part(text, WeakNetwork)
 
 
 def weak_text(weak: WeakNetwork) -> str:
-    """The inverse of :func:`parse_weak`, the same for all ways to type it: the first setting, and others that are not the default.
+    """The inverse of :func:`parse_weak`, the same for all ways to type it.
 
     >>> weak_text(parse_weak("noised:0.20")), weak_text(parse_weak("Noised:seed=0")), weak_text(parse_weak("without-lora"))
     ('noised:strength=0.2', 'noised:strength=0.1', 'without-lora')
     """
-    pairs = []
-    for place, (name, field) in enumerate(weak.parameters().items()):
-        value = getattr(weak, name)
-        if value != field.default or (place == 0 and value != ()):
-            pairs.append(f"{name}={typed(value)}")
-    return ":".join(filter(None, (weak.name, ",".join(pairs))))
-
-
-def _built(kind: type[WeakNetwork], settings: dict[str, Any]) -> WeakNetwork:
-    for name, parameter in kind.parameters().items():
-        if name not in settings and parameter.default is parameter.default_factory is dataclasses.MISSING:
-            raise InvalidSetting(f"{name} of the weak network {kind.name}", None, "given")
-    return kind.with_settings(settings)
-
-
-def _split(text: str) -> tuple[str, str]:
-    name, _, pairs = text.partition(":")
-    return name.strip().lower().replace("_", "-"), pairs
+    return part_text(weak)

@@ -8,7 +8,6 @@ from typing import Any
 from ..core.errors import SteerclearError, typed
 from ..core.guidance import Guidance
 from ..core.settings import Configurable
-from ..core.shelf import from_config
 from ..models.files import WEAK_FOLDER
 from ..models.loras import LoRA
 from .guidance_settings import build_guidance
@@ -63,7 +62,7 @@ def generate_command(results: Results, method: MethodResult) -> str | None:
         method: one of its methods.
     """
     try:
-        guidance = from_config(method.guidance)
+        guidance = Guidance.from_config(method.guidance)
     except SteerclearError:
         return None
     words = ["steerclear", "generate", method.prompt]

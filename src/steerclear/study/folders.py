@@ -1,4 +1,4 @@
-"""The folder of a run: named after its question, held by one process at a time, claimed by what was asked for."""
+"""The folder of a run: named after the question, locked by one process at a time, claimed with the run's settings."""
 
 import errno
 import hashlib
@@ -22,21 +22,21 @@ from .recipe import Recipe
 RUN_FILE = "run.json"
 LOCK = ".lock"
 IMAGES = ("*.png", "images/*/*.png")
-"""Where a run's images are, in its folder."""
-NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")  # not every system has them all
+"""Patterns of a run's images, relative to its folder."""
+NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")  # not every system has all of them
 UNLOCKABLE = UNWRITABLE | {getattr(errno, name) for name in NO_LOCKS if hasattr(errno, name)}
-"""Errors of the system where a file cannot be locked: on a disk that can only be read, or a file system without locks."""
+"""Error codes of the operating system when a file cannot be locked: a read-only disk, or a file system without locks."""
 LONGEST_SLUG = 48
 HASH_LENGTH = 8
 
 
 def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any]) -> Path:
-    """Where a run goes that was given no folder: one place per question.
+    """The default folder of a run: one per question.
 
     Args:
         command: "compare" or "generate".
-        texts: the prompt and the negative prompts, which the name shows as far as a file name can.
-        asked: whatever else makes it another run, as plain values.
+        texts: the prompt and the negative prompts; the folder's name shows them as far as a file name allows.
+        asked: all other settings that make it a different run, as plain values.
 
     >>> default_folder("compare", ["a man", "hat"], {"steps": 30}).as_posix()
     'out/compare/a-man-without-hat-f6741bb2'
@@ -52,15 +52,15 @@ def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any])
 def run_folder(
     folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
 ) -> Iterator[None]:
-    """A block that has the folder to itself, claimed for this run, without what a killed process left half-written there.
+    """Within the block the folder is locked and claimed for this run, and cleared of partial files of killed processes.
 
-    A run that ends before anything is done gives the folder back.
+    A run that ends before it has written a result releases the folder.
 
     Args:
         folder, settings, option, recipes: see :func:`claim_folder`.
 
     Raises:
-        FolderConflict: another process is at work in the folder; or see :func:`claim_folder`.
+        FolderConflict: another process is using the folder; or see :func:`claim_folder`.
     """
     with working_folder(folder, option):
         claim_folder(folder, settings, option, recipes)
@@ -73,14 +73,14 @@ def run_folder(
 
 @contextmanager
 def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
-    """A block that has a folder to itself.
+    """Within the block no other process can use the folder.
 
     Args:
-        folder: created when missing, and removed again if it stays empty.
-        option: of the command that chose the folder, for the errors.
+        folder: created if missing, and removed again if it stays empty.
+        option: the command-line option that sets the folder, for the errors.
 
     Raises:
-        FolderConflict: another process is at work in the folder, or it is a file.
+        FolderConflict: another process is using the folder, or it is a file.
     """
     _refuse_file(folder, option)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -96,12 +96,12 @@ def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
 
 @contextmanager
 def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
-    """A block in which no other process has this folder. The lock ends with its process, however that ends.
+    """Within the block the folder is locked. The lock ends with its process, however that ends.
 
-    Where nothing can be locked there is no lock: a disk that can only be read can be read by many.
+    On a disk without locks the folder stays unlocked: any number of processes can share a read-only disk.
 
     Raises:
-        FolderConflict: another process has it.
+        FolderConflict: another process holds the lock.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     with ExitStack() as held:
@@ -110,7 +110,7 @@ def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
             held.callback(_release, lock, folder / LOCK)
         except Timeout:
             raise FolderConflict(
-                f"another process is at work in the folder {str(folder)!r}. Wait until it has ended, or give another {option}."
+                f"another process is using the folder {str(folder)!r}. Wait until it ends, or give another {option}."
             ) from None
         except OSError as error:
             if error.errno not in UNLOCKABLE:
@@ -119,23 +119,22 @@ def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
 
 
 def _release(lock: FileLock, path: Path) -> None:
-    with suppress(
-        OSError
-    ):  # while it is locked, so that nobody locks a file that is gone; Windows removes it on release
+    # removed while locked, so that nobody locks a file that is gone; Windows removes it on release
+    with suppress(OSError):
         path.unlink()
     lock.release()
 
 
 def refuse_early(folder: Path, known: Mapping[str, Any], option: str = "--outdir") -> None:
-    """Refuse a folder that cannot become this run's own, as far as that can be told without a model. Changes nothing.
+    """Refuse a folder that this run cannot claim, as far as this is known before the model is loaded. Changes nothing.
 
     Args:
         folder: as given.
-        known: those of the settings of :func:`claim_folder` that are known already.
-        option: of the command that chose the folder, for the errors.
+        known: the settings of :func:`claim_folder` that are already known.
+        option: the command-line option that sets the folder, for the errors.
 
     Raises:
-        FolderConflict: see :func:`claim_folder`, or another process is at work there.
+        FolderConflict: see :func:`claim_folder`, or another process is using the folder.
     """
     _refuse_file(folder, option)
     if not folder.exists():
@@ -149,7 +148,7 @@ def refuse_early(folder: Path, known: Mapping[str, Any], option: str = "--outdir
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether anything is done in a run's folder: a file that is more than its claim."""
+    """Whether a run's folder holds any result: a file other than its claim, its lock or a partial file."""
     return any(
         path.is_file() and not any(map(_is_sign, (path, *path.relative_to(folder).parents)))
         for path in folder.rglob("*")
@@ -159,19 +158,19 @@ def holds_run(folder: Path) -> bool:
 def claim_folder(
     folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
 ) -> None:
-    """Make the folder this run's own, or find that it is.
+    """Claim the folder for this run, or confirm that it belongs to it.
 
-    A run that ended before anything was done does not keep its folder. A ``run.json`` that is damaged or gone is written
-    again if the images in the folder say that they are of this run.
+    A run that ended without a result does not keep its folder. A damaged or missing ``run.json`` is written again if the
+    images in the folder belong to this run.
 
     Args:
-        folder: created when missing.
-        settings: what a run must have in common with what is there; written to ``run.json``.
-        option: of the command that chose the folder, for the errors.
-        recipes: folder of images, relative to ``folder`` -> how they are made.
+        folder: created if missing.
+        settings: the run's settings, which must equal those of a run already there; written to ``run.json``.
+        option: the command-line option that sets the folder, for the errors.
+        recipes: folder of images, relative to ``folder`` -> their recipe.
 
     Raises:
-        FolderConflict: the folder holds another run (says what differs), or files that are not ours.
+        FolderConflict: the folder holds another run (says what differs), or files that steerclear did not write.
 
     Warns:
         SteerclearWarning: ``run.json`` is written again.
@@ -184,17 +183,17 @@ def claim_folder(
         if before == settings:
             return
     elif path.exists() and not holds_run(folder):
-        pass  # damaged, of a run that had not begun
+        pass  # damaged, of a run without results
     elif _images_agree(folder, recipes or {}):
-        what = "is damaged" if path.exists() else "is gone"
+        what = "is damaged" if path.exists() else "is missing"
         warnings.warn(
-            f"{path} {what}; it is written again, because the images in the folder say that they are of this run",
+            f"{path} {what}; it is written again, because the images in the folder belong to this run",
             SteerclearWarning, stacklevel=3,
         )  # fmt: skip
     elif path.exists():
         raise FolderConflict(
-            f"{path} is damaged, and the images in the folder do not say that they are of this run. Give another {option}, "
-            f"or remove the folder."
+            f"{path} is damaged, and the images in the folder do not belong to this run. Give another {option}, or remove "
+            f"the folder."
         )
     else:
         _refuse_strangers(folder, option)
@@ -203,7 +202,7 @@ def claim_folder(
 
 
 def _read_run(folder: Path) -> dict[str, Any] | None:
-    """What ``run.json`` says; None when it is missing or damaged."""
+    """The content of ``run.json``; None if it is missing or damaged."""
     try:
         return parse_object((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -219,7 +218,7 @@ def _refuse_other(
     folder: Path, before: Mapping[str, Any], settings: Mapping[str, Any], names: Iterable[str], option: str
 ) -> None:
     different = [name for name in sorted(names) if before.get(name) != settings.get(name)]
-    different.sort(key=lambda name: name != "command")  # of another command the settings differ anyway
+    different.sort(key=lambda name: name != "command")  # another command has other settings anyway
     if different and holds_run(folder):
         shown = "; ".join(f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now" for name in different[:4])
         raise FolderConflict(
@@ -230,17 +229,17 @@ def _refuse_other(
 def _refuse_strangers(folder: Path, option: str) -> None:
     if folder.exists() and any(not _is_sign(path) for path in folder.iterdir()):
         raise FolderConflict(
-            f"the folder {str(folder)!r} is not empty and holds no run of steerclear; give another {option}."
+            f"the folder {str(folder)!r} is not empty and does not hold a run of steerclear; give another {option}."
         )
 
 
 def _is_sign(path: Path) -> bool:
-    """Whether this is what a run leaves before anything is done."""
+    """Whether a run writes this file before it has a result."""
     return path.name in (RUN_FILE, LOCK) or is_partial(path)
 
 
 def _images_agree(folder: Path, recipes: Mapping[str, Recipe]) -> bool:
-    """Whether there are images that can be read, and all of them were made by the recipe of their place."""
+    """Whether there are readable images, and all of them were made with their folder's recipe."""
     agree = [
         said["digest"] == recipe.digest()
         for place, recipe in recipes.items()
@@ -251,9 +250,9 @@ def _images_agree(folder: Path, recipes: Mapping[str, Recipe]) -> bool:
 
 
 def _give_back(folder: Path) -> None:
-    """Remove the claim of a run that ends before anything is done, and the empty folders that it made."""
+    """Remove the claim of a run that ends without a result, and the empty folders in it."""
     if not holds_run(folder):
-        with suppress(OSError):  # what cannot be removed does no harm
+        with suppress(OSError):  # a claim that stays does no harm
             (folder / RUN_FILE).unlink(missing_ok=True)
             for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
                 path.rmdir()

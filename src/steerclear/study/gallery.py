@@ -1,4 +1,4 @@
-"""Images in a folder: each a PNG that carries its own settings and trace, written whole or not at all."""
+"""Images in a folder: each is a PNG with its own settings and trace, written completely or not at all."""
 
 import hashlib
 import io
@@ -24,13 +24,13 @@ SETTINGS_KEY = "steerclear"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DIGEST_LENGTH = 32
 SHOWN = 4
-"""Of images that are made again, how many are named."""
+"""How many of the images that are generated again a warning names."""
 UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for bad files, and the reading of what they say."""
+"""Exceptions of Pillow for bad files, and of parsing their settings."""
 
 
 class Said(BaseModel):
-    """The types of what a PNG says of itself, as far as it is read again; see :class:`Picture`."""
+    """Types of those settings in a PNG that are read again; see :class:`Picture`."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -55,11 +55,11 @@ class Picture:
 
     Attributes:
         seed: its seed.
-        path: where it is.
-        trace: name -> the guidance's number at every step (None at steps that did not show it).
-        levels: sigma / alpha at every step (None at pure noise, where it is infinite, and where it is unknown).
-        branches: which branches ran at every step.
-        evaluations: network evaluations that it took.
+        path: its file.
+        trace: name -> the guidance's number per step (None at steps without one).
+        levels: sigma / alpha per step (None at pure noise, where it is infinite, and where it is unknown).
+        branches: the branches that ran, per step.
+        evaluations: number of network evaluations.
     """
 
     seed: int
@@ -79,7 +79,7 @@ def picture_path(folder: Path, seed: int) -> Path:
 
 
 def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
-    """Save an image with all that made it; the file appears complete or not at all."""
+    """Save an image with its settings and trace; the file is written completely or not at all."""
     settings = {
         "recipe": recipe.model_dump(mode="json"), "digest": recipe.digest(), "seed": picture.seed,
         "trace": picture.trace, "levels": picture.levels, "branches": picture.branches,
@@ -92,13 +92,13 @@ def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """A short hash of what an image shows: its size and every pixel."""
+    """A short hash of an image's mode, size and pixels."""
     shown = f"{image.mode} {image.size} ".encode() + image.tobytes()
     return hashlib.sha256(shown).hexdigest()[:DIGEST_LENGTH]
 
 
 def is_whole_png(data: bytes) -> bool:
-    """Whether every chunk of a PNG is there with its checksum right. Image libraries pass over the checksums of texts.
+    """Whether every chunk of a PNG is there and has the right checksum. Image libraries do not check those of text chunks.
 
     >>> is_whole_png(PNG_SIGNATURE), is_whole_png(b"GIF89a")
     (False, False)
@@ -117,7 +117,7 @@ def is_whole_png(data: bytes) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
-    """What a PNG says of itself; None when it is no image of ours, or changed by a single bit since it was made."""
+    """The settings in a PNG; None if steerclear did not write it, or a single bit changed since."""
     try:
         data = path.read_bytes()
         if not is_whole_png(data):
@@ -137,37 +137,37 @@ def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
 
 
 def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
-    """The images that are there, and the seeds of those that are not.
+    """The images that are already there, and the seeds of those that are missing.
 
     Raises:
         FolderConflict: see :func:`check_places`.
 
     Warns:
-        SteerclearWarning: images are there and damaged, or of another seed or recipe; their seeds count as missing.
+        SteerclearWarning: images are damaged, or of another seed or recipe; their seeds count as missing.
     """
     check_places(folder, seeds)
     said = {seed: read_settings(picture_path(folder, seed)) for seed in seeds}
     found = {seed: _picture(folder, seed, recipe, said[seed]) for seed in seeds}
     lost = [seed for seed in seeds if found[seed] is None and picture_path(folder, seed).exists()]
     for what, some in {
-        "changed after they were made, or are of an earlier version,": [seed for seed in lost if said[seed] is None],
+        "changed after generation, or are of an earlier version,": [seed for seed in lost if said[seed] is None],
         "are of another seed or other settings,": [seed for seed in lost if said[seed] is not None],
     }.items():
         if some:
             names = ", ".join(picture_path(folder, seed).name for seed in some[:SHOWN])
             more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
             warnings.warn(
-                f"images in {folder} {what} and are made again: {names}{more}", SteerclearWarning, stacklevel=3
+                f"images in {folder} {what} and are generated again: {names}{more}", SteerclearWarning, stacklevel=3
             )
     return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]
 
 
 def check_places(folder: Path, seeds: Sequence[int]) -> None:
-    """Raises :class:`FolderConflict` when a folder is where an image is to be written."""
+    """Raise :class:`FolderConflict` if there is a folder at the path of an image."""
     for path in (picture_path(folder, seed) for seed in seeds):
         if path.is_dir():
             raise FolderConflict(
-                f"{str(path)!r} is in the way: an image is written there, and it is a folder; move it, or give another "
+                f"{str(path)!r} is a folder, but an image will be written there; move it, or give another "
                 f"{in_words_of('folder', '--outdir')}."
             )
 
@@ -182,13 +182,13 @@ def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] |
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all; one that says the same already is left alone."""
+    """As :func:`write_bytes`, for text in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; one that holds the same already is left alone."""
-    with suppress(OSError):  # what is not there, or cannot be read, is written
+    """Write a file completely or not at all; a file that already has this content is not rewritten."""
+    with suppress(OSError):  # a missing or unreadable file is written
         if path.read_bytes() == content:
             return
     save_whole(path, lambda to: to.write_bytes(content))

@@ -14,7 +14,6 @@ from ..core.errors import InvalidSetting, PromptError, shown
 from ..core.guidance import Guidance
 from ..core.prompts import check_text
 from ..core.seeds import checked_seeds
-from ..core.shelf import from_config
 from ..models.loras import LoRA
 
 HASH_LENGTH = 16
@@ -79,7 +78,7 @@ class Recipe(BaseModel):
         return tuple(checked_prompt("negative prompt", prompt) for prompt in prompts)
 
     def built_guidance(self) -> Guidance:
-        return from_config(self.guidance)
+        return Guidance.from_config(self.guidance)
 
     def asked(self) -> dict[str, Any]:
         """What was asked for, as plain values: every field but :data:`NOT_ASKED`."""

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..core.evidence import Evidence
+from ..core.guidance import Guidance
 from ..core.settings import Configurable
-from ..core.shelf import CONFIGURABLE_SHELVES, entries
 
 ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
@@ -77,11 +78,8 @@ def documentation(cls: type[Configurable]) -> GuidanceDoc:
 
 def documented_class(config: Mapping[str, Any]) -> type[Configurable] | None:
     """The class that plain values name by ``_class_name``; None when it is not installed here."""
-    for shelf in CONFIGURABLE_SHELVES:
-        for member in entries(shelf, Configurable).values():
-            if member.__name__ == config.get("_class_name"):
-                return member
-    return None
+    classes = (*Guidance.known().values(), *Evidence.known().values())
+    return next((member for member in classes if member.__name__ == config.get("_class_name")), None)
 
 
 def _block(text: str, head: str) -> str:

@@ -203,8 +203,9 @@ def _words(results: Results) -> str:
 
 
 def _branches(method: MethodResult) -> list[tuple[str, int]]:
-    """Each branch, and at how many steps it ran."""
-    return sorted(Counter(name for step in method.branches for name in step).items())
+    """Each branch, and at how many steps it ran; all levels of a guidance's own choosing ("positive@0.5") are one place."""
+    placed = [{re.sub("@.*", " elsewhere", name) for name in step} for step in method.branches]
+    return sorted(Counter(name for step in placed for name in step).items())
 
 
 def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) -> Thumbnail | None:

@@ -1,4 +1,4 @@
-"""The answer in words, no stronger than the measurements: a difference is claimed only where intervals are apart."""
+"""The results in words: a difference is claimed only if the confidence intervals do not overlap."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def quoted(words: str) -> str:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Parts as in a sentence.
+    """The parts joined as in a sentence.
 
     >>> listed(["a", "b", "c"])
     'a, b and c'
@@ -22,7 +22,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def question(results: Results) -> str:
-    """What was asked, in one sentence."""
+    """The question of a comparison, in one sentence."""
     prompt = quoted(results.prompt)
     if not results.negative_prompts:
         return f"What do {len(results.methods)} ways of guiding {prompt} change?"
@@ -31,9 +31,9 @@ def question(results: Results) -> str:
 
 
 def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
-    """Whether one number is below another as far as their 95 % intervals can say: these do not meet.
+    """Whether one number is clearly below another: their 95 % intervals do not overlap.
 
-    A number without an interval is never apart from another.
+    False for a number without an interval.
 
     >>> apart(Measurement(value=0.1, low=0.0, high=0.2), Measurement(value=0.5, low=0.3, high=0.7))
     True
@@ -46,10 +46,10 @@ def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
 
 
 def summary(results: Results) -> list[str]:
-    """The answer in about two sentences: what removed the concept, and what that did to everything else.
+    """The results in about two sentences: which methods removed the concept, and what else they changed.
 
     Args:
-        results: what ``compare`` found.
+        results: the results of ``compare``.
     """
     if not results.methods or not results.negative_prompts:
         return ["There is no negative prompt, so nothing was to be removed; the table says what each method changed."]
@@ -61,13 +61,13 @@ def summary(results: Results) -> list[str]:
     for concept in concepts:
         sentence, removers = _removal(results, concept)
         sentences.append(sentence)
-    # With several concepts, the last sentence is about the methods that removed the last of them.
+    # With several concepts, this is about the methods that removed the last of them.
     side_effect = _side_effect(results, removers)
     return [*sentences, side_effect] if side_effect else sentences
 
 
 def baseline(results: Results) -> MethodResult | None:
-    """The method that asks for nothing but the prompt, without guidance."""
+    """The unguided method with only the prompt; None if there is none."""
     for method in results.methods:
         plain = not method.negative_prompts and method.prompt == results.prompt
         if plain and method.guidance.get("_class_name") == "Unguided":
@@ -76,7 +76,7 @@ def baseline(results: Results) -> MethodResult | None:
 
 
 def _measured(methods: Sequence[MethodResult], column: Column) -> list[MethodResult]:
-    """Those with a number in the column, the lowest first."""
+    """Methods with a finite number in the column, lowest first."""
     found = [method for method in methods if column.name in method.measurements]
     finite = [method for method in found if math.isfinite(method.measurements[column.name].value)]
     return sorted(finite, key=lambda method: method.measurements[column.name].value)
@@ -87,7 +87,7 @@ def _named(method: MethodResult, column: Column) -> str:
 
 
 def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]]:
-    """Which methods show the concept less, and those methods."""
+    """A sentence about the methods that show the concept less often, and those methods."""
     plain, name = baseline(results), concept.name
     methods = _measured(results.methods, concept)
     if plain is None or plain not in methods:
@@ -107,14 +107,14 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
 
 
 def _lowest(methods: list[MethodResult], column: Column) -> str:
-    """The lowest number of a column, what it is clearly below, and what it cannot be told apart from."""
+    """A sentence about a column's lowest number, and whether it is clearly below the others."""
     first, *others = methods
     sentence = f"The lowest {column.label} measured is that of {_named(first, column)}"
     return sentence + (f"; {_against(first, others, column, numbers=True)}." if others else ".")
 
 
 def _against(first: MethodResult, others: Sequence[MethodResult], column: Column, *, numbers: bool = False) -> str:
-    """Which of the others a method is clearly below, and which it cannot be told apart from."""
+    """A clause about the other methods: those it is clearly below, and those it cannot be told apart from."""
     above = [one for one in others if apart(first.measurements[column.name], one.measurements[column.name])]
     alike = [one for one in others if one not in above]
 

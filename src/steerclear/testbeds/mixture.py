@@ -1,12 +1,13 @@
-"""An exact world: Gaussian mixtures, whose densities, scores, posteriors and denoisers are known at every noise level.
+"""Exact worlds: Gaussian mixtures, whose densities, scores, posteriors and denoisers are known at every noise level.
 
-A *world* is what a prompt shows (a mixture) and a *concept* in it (some of its components). What a perfect negative
-prompt would leave, p(x | not c), is then a mixture too, and every claim of a guidance can be held against it.
+A *world* consists of a mixture, what a prompt shows, and a *concept*, some of its components. What a perfect negative
+prompt leaves, p(x | not c), is then a mixture too, and every claim of a guidance can be tested against it.
 
-:class:`MixtureDenoiser` asks the world as if it were a network: it is the mock model of the whole test suite.
+:class:`MixtureDenoiser` evaluates a world in the place of a network: it is the mock model of the whole test suite.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,6 +20,7 @@ from ..core.errors import InvalidSetting
 from ..core.noise import Level, check_prediction_type, per_image
 from ..core.seeds import Stream, image_generators
 from ..core.settings import finite
+from ..core.testbed import Testbed
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +35,15 @@ class Mixture:
         x_0     = sum_k r_k [m_k + alpha C_k S_k^-1 (x - alpha m_k)]        (the posterior mean)
         noise   = sum_k r_k sigma S_k^-1 (x - alpha m_k) = -sigma score
 
-    The eigenvectors are those of the covariances at every level, so a level costs no decomposition. Everything is
-    computed in float64 and in logarithms, and is finite at alpha = 0 and at sigma = 0. Samples may have any shape
-    ``[batch, ...]`` with ``dimension`` numbers per image; alpha and sigma are numbers, or one per image, not both 0.
+    C_k and S_k have the same eigenvectors at every noise level, so no level needs a decomposition. Everything is computed
+    in float64 and in logarithms, and is finite at alpha = 0 and at sigma = 0. Samples may have any shape ``[batch, ...]``
+    with ``dimension`` numbers per image; alpha and sigma are numbers, or one per image, not both 0.
 
     Attributes:
         log_weights: logarithms of the components' probabilities, ``[components]``, float64.
         means: m_k, ``[components, dimension]``, float64.
         variances: l_k, the eigenvalues of the covariances, positive, ``[components, dimension]``, float64.
-        axes: V_k, eigenvectors in columns, ``[components, dimension, dimension]``; None if the coordinates are the axes.
+        axes: V_k, eigenvectors in columns, ``[components, dimension, dimension]``; None if they are the coordinate axes.
     """
 
     log_weights: Tensor
@@ -51,15 +53,15 @@ class Mixture:
 
     @classmethod
     def isotropic(cls, weights: Sequence[float] | Tensor, means: Tensor, deviation: float | Tensor) -> "Mixture":
-        """Round components.
+        """A mixture of round components.
 
         Args:
-            weights: positive, ``[components]``; normalised here.
+            weights: positive, ``[components]``; normalized here.
             means: ``[components, dimension]``.
             deviation: standard deviation of each coordinate, above 0; one number or ``[components]``.
 
         Raises:
-            InvalidSetting: a weight or a deviation that is not above 0.
+            InvalidSetting: a weight or a deviation is not above 0.
         """
         means = means.double()
         spread = torch.as_tensor(deviation, dtype=torch.float64).expand(len(means))
@@ -69,15 +71,15 @@ class Mixture:
 
     @classmethod
     def full(cls, weights: Sequence[float] | Tensor, means: Tensor, covariances: Tensor) -> "Mixture":
-        """Components of any shape.
+        """A mixture of components with full covariances.
 
         Args:
-            weights: positive, ``[components]``; normalised here.
+            weights: positive, ``[components]``; normalized here.
             means: ``[components, dimension]``.
             covariances: symmetric and positive definite, ``[components, dimension, dimension]``.
 
         Raises:
-            InvalidSetting: a weight that is not above 0, or a covariance that is not positive definite.
+            InvalidSetting: a weight is not above 0, or a covariance is not positive definite.
         """
         variances, axes = torch.linalg.eigh(covariances.double())
         if not (variances > 0).all():
@@ -86,18 +88,18 @@ class Mixture:
 
     @property
     def dimension(self) -> int:
-        """How many numbers an image has."""
+        """Numbers per image."""
         return self.means.shape[1]
 
     def reweighted(self, factors: Tensor) -> "Mixture":
-        """The same components with other weights: weight_k * factor_k, normalised; components of factor 0 are left out."""
+        """The same components with weights weight_k * factor_k, normalized; components with factor 0 are left out."""
         kept = factors > 0
         log_weights = self.log_weights[kept] + factors[kept].double().log()
         axes = None if self.axes is None else self.axes[kept]
         return Mixture(log_weights - log_weights.logsumexp(0), self.means[kept], self.variances[kept], axes)
 
     def inflated(self, factor: float) -> "Mixture":
-        """The same with every covariance ``factor`` times as large: broader above 1."""
+        """The same mixture with all covariances multiplied by ``factor``; above 1 it is broader."""
         finite("factor", factor, low=1e-9)
         return Mixture(self.log_weights, self.means, self.variances * factor, self.axes)
 
@@ -120,7 +122,7 @@ class Mixture:
         return self.denoised_and_noise(sample, alpha, sigma)[0]
 
     def denoised_and_noise(self, sample: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor]:
-        """E[x_0 | x_t] and E[noise | x_t], which no division by alpha or sigma connects."""
+        """E[x_0 | x_t] and E[noise | x_t], each computed without division by alpha or sigma."""
         offsets, totals, (alpha, sigma) = self._along_axes(sample, alpha, sigma)
         log_joint = self._log_joint(offsets, totals)
         shares = log_joint.softmax(1)
@@ -130,7 +132,7 @@ class Mixture:
         return denoised.reshape(sample.shape), noise.reshape(sample.shape)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """One draw a seed, ``[len(seeds), dimension]``, float64; image k depends on its own seed alone."""
+        """One sample per seed, ``[len(seeds), dimension]``, float64; image k depends on its own seed alone."""
         cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
         chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
@@ -171,7 +173,7 @@ class Mixture:
         return self.log_weights - 0.5 * exponents - 0.5 * self.dimension * math.log(2 * math.pi)
 
     def _mean(self, log_joint: Tensor, vectors: Tensor) -> Tensor:
-        """Vectors along each component's axes, turned back and averaged with the responsibilities."""
+        """Rotate vectors from each component's axes back to coordinates, and average them with the responsibilities."""
         if self.axes is not None:
             vectors = torch.einsum("bke,kde->bkd", vectors, self.axes)
         return (log_joint.softmax(1)[:, :, None] * vectors).sum(1)
@@ -194,10 +196,12 @@ class MixtureWorld:
 
     Attributes:
         full: p, what the prompt shows.
-        membership: the concept's share of each component, from 0 to 1, ``[components]``; 0 < pi < 1.
+        membership: the concept's share of each component, in [0, 1], ``[components]``; 0 < pi < 1.
+        concept: p(x | c).
+        target: p(x | not c).
 
     Raises:
-        InvalidSetting: a membership outside of [0, 1], or a concept that is everything or nothing.
+        InvalidSetting: a membership is outside [0, 1], or the concept includes all components or none.
     """
 
     full: Mixture
@@ -210,7 +214,7 @@ class MixtureWorld:
         inside = shares.shape == self.full.log_weights.shape and bool(((shares >= 0) & (shares <= 1)).all())
         if not inside or not (shares > 0).any() or not (shares < 1).any():
             raise InvalidSetting(
-                "membership", shares.tolist(), "one number from 0 to 1 a component, not all 0, not all 1"
+                "membership", shares.tolist(), "one number from 0 to 1 per component, not all 0 and not all 1"
             )
         object.__setattr__(self, "membership", shares)
         object.__setattr__(self, "concept", self.full.reweighted(shares))
@@ -218,11 +222,11 @@ class MixtureWorld:
 
     @property
     def prior(self) -> float:
-        """pi: how often the concept is in unguided samples."""
+        """pi, the probability of the concept in unguided samples."""
         return float((self.full.log_weights.exp() * self.membership).sum())
 
     def log_odds(self, sample: Tensor, alpha: Level = 1.0, sigma: Level = 0.0) -> Tensor:
-        """log p(c | x_t) - log p(not c | x_t), exactly; ``[batch]``, float64. What ``OracleEvidence`` is given."""
+        """The exact log p(c | x_t) - log p(not c | x_t), ``[batch]``, float64; the input of ``OracleEvidence``."""
         log_joint = self.full.log_joint(sample, alpha, sigma)
         inside = (log_joint + self.membership.log()).logsumexp(1)
         return inside - (log_joint + (1 - self.membership).log()).logsumexp(1)
@@ -234,23 +238,23 @@ class MixtureWorld:
 
 @dataclass(frozen=True, eq=False)
 class MixtureDenoiser:
-    """A world that answers as a network does; implements :class:`~steerclear.core.denoiser.Denoiser`.
+    """A world that predicts as a network does; implements :class:`~steerclear.core.denoiser.Denoiser`.
 
     ``positive`` is p; ``negative`` and ``conjunction`` are p(. | c); ``empty`` is a broader mixture; ``weak:*`` is the
-    same with inflated covariances. It reads alpha and sigma of the point, and never the timestep.
+    same with inflated covariances. It uses alpha and sigma of the point, never the timestep.
 
     Attributes:
-        world: what is known.
+        world: the mixture and the concept.
         prediction_type: the space of its predictions.
         empty: what the empty prompt shows; None for p with ``broadening`` times its covariances.
-        negatives: what the negative prompts alone show, one per entry; None for p(. | c), a sub-population. Something
-            else is how real negative prompts are: "mustache" shows more than the prompt's portraits do.
-        conjunctions: what the prompt together with each negative shows; None for p(. | c).
-        weakness: how many times larger the weak network's covariances are.
-        broadening: how many times larger the empty prompt's covariances are.
+        negatives: what each negative prompt shows alone; None for p(. | c), a sub-population. Real negative prompts
+            differ from that: "mustache" shows more than the prompt's portraits.
+        conjunctions: what the prompt together with each negative prompt shows; None for p(. | c).
+        weakness: factor of the weak network's covariances.
+        broadening: factor of the empty prompt's covariances.
 
     Raises:
-        InvalidSetting: a prediction type that there is not.
+        InvalidSetting: an unknown prediction type.
     """
 
     exact: ClassVar[bool] = True
@@ -267,10 +271,10 @@ class MixtureDenoiser:
         check_prediction_type(self.prediction_type)
 
     def mixture(self, branch: Branch) -> Mixture:
-        """What a branch knows.
+        """The mixture that a branch predicts.
 
         Raises:
-            InvalidSetting: a network or a negative that this world does not have.
+            InvalidSetting: this world has no such network or negative prompt.
         """
         known = self._main(branch.condition)
         if branch.network == MAIN:
@@ -291,7 +295,7 @@ class MixtureDenoiser:
         return mixtures[index]
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
-        """The exact posterior mean of what the prediction type asks for, in the sample's dtype."""
+        """The exact posterior mean in the space of the prediction type, in the sample's dtype."""
         sample = point.sample
         alpha: Level = point.alpha
         sigma: Level = point.sigma
@@ -315,30 +319,27 @@ def _of_rows(level: Level, rows: Tensor) -> Level:
     return level[rows] if isinstance(level, Tensor) and level.ndim else level
 
 
-def two_dimensional() -> MixtureWorld:
-    """Ten elliptic components along a spiral, some of which overlap; every third is the concept (pi = 0.3)."""
-    index = torch.arange(10, dtype=torch.float64)
-    radius, angle = 0.45 + 0.14 * index, 1.15 * index
-    means = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)], 1)
-    covariances = turn @ torch.diag(torch.tensor([0.18, 0.09], dtype=torch.float64) ** 2) @ turn.mT
-    membership = torch.zeros(10)
-    membership[[1, 4, 7]] = 1
-    return MixtureWorld(Mixture.full(torch.ones(10), means, covariances), membership)
+class MixtureTestbed(Testbed):
+    """Base of the testbeds that are mixtures; each defines its :attr:`world`."""
 
+    @property
+    @abstractmethod
+    def world(self) -> MixtureWorld:
+        """The mixture and the concept in it."""
 
-def high_dimensional(dimension: int = 64, components: int = 12, seed: int = 0) -> MixtureWorld:
-    """Round components at random places; a quarter of them is the concept.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.world.full.dimension,)
 
-    Args:
-        dimension: numbers per image, at least 1.
-        components: at least 2.
-        seed: of the places and the weights.
-    """
-    finite("dimension", dimension, low=1)
-    finite("components", components, low=2)
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.randn(components, dimension, generator=generator, dtype=torch.float64)
-    weights = 0.5 + torch.rand(components, generator=generator, dtype=torch.float64)
-    membership = (torch.arange(components) % 4 == 1).double()
-    return MixtureWorld(Mixture.isotropic(weights, 0.8 * means, 0.5), membership)
+    @property
+    def prior(self) -> float:
+        return self.world.prior
+
+    def draws(self, seeds: Sequence[int], *, without_concept: bool = False) -> Tensor:
+        return (self.world.target if without_concept else self.world.full).sample(seeds)
+
+    def log_odds(self, sample: Tensor, alpha: Level, sigma: Level) -> Tensor:
+        return self.world.log_odds(sample, alpha, sigma)
+
+    def denoiser(self, prediction_type: str = "epsilon") -> MixtureDenoiser:
+        return MixtureDenoiser(self.world, prediction_type)

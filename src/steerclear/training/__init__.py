@@ -1,1 +1,1 @@
-"""Makes the shipped pipeline: draws portraits, then trains every network that stands on them."""
+"""Make the shipped pipeline: draw portraits, then train all its networks on them."""

@@ -13,7 +13,7 @@ ENCODING_BATCH = 64
 
 
 def build(channels: tuple[int, ...], seed: int) -> AutoencoderKL:
-    """An untrained autoencoder, a factor 2 in each direction between two channel counts."""
+    """An untrained autoencoder; the resolution halves from each channel count to the next."""
     torch.manual_seed(seed)
     model = AutoencoderKL(
         in_channels=3, out_channels=3, sample_size=64, latent_channels=LATENT_CHANNELS, layers_per_block=1,
@@ -21,7 +21,7 @@ def build(channels: tuple[int, ...], seed: int) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels, norm_num_groups=8,
     )  # fmt: skip
-    with torch.no_grad():  # begin with little noise in the latents, else the decoder learns to ignore them
+    with torch.no_grad():  # start with little noise in the latents, or the decoder learns to ignore them
         model.quant_conv.weight[LATENT_CHANNELS:] *= 0.1
         model.quant_conv.bias[LATENT_CHANNELS:] -= 6
     return model
@@ -32,14 +32,14 @@ def _edges(error: Tensor) -> Tensor:
 
 
 def _face_weight(size: int) -> Tensor:
-    """Pixels of the face count up to twice: eyes and mustaches are small, and they matter most."""
+    """Weights of up to twice as much for the face, ``[size, size]``: eyes and mustaches are small but matter most."""
     axis = torch.linspace(-1, 1, size)
     weight = 1 + torch.exp(-((axis[:, None] - 0.1) ** 2 + axis[None] ** 2) / 0.15)
     return weight / weight.mean()
 
 
 def reconstruction_loss(model: AutoencoderKL, images: Tensor, generator: torch.Generator) -> Tensor:
-    """L1 + squares + edges, and a little KL divergence (the VAE's own, Kingma and Welling, arXiv 1312.6114)."""
+    """L1 + squared + edge error, plus a small KL divergence (of the VAE, Kingma and Welling, arXiv 1312.6114)."""
     pixels = to_model(images)
     posterior = model.encode(pixels).latent_dist
     mean, log_variance = posterior.mean.float(), posterior.logvar.float()
@@ -53,13 +53,13 @@ def reconstruction_loss(model: AutoencoderKL, images: Tensor, generator: torch.G
 
 @torch.no_grad()
 def encode(model: AutoencoderKL, images: Tensor) -> Tensor:
-    """Posterior means of uint8 images, not yet scaled."""
+    """uint8 images -> unscaled latents, the posterior means."""
     return torch.cat([model.encode(to_model(some)).latent_dist.mean for some in images.split(ENCODING_BATCH)])
 
 
 @torch.no_grad()
 def decode(model: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Latents (not scaled) -> images in [-1, 1]."""
+    """Unscaled latents -> images in [-1, 1]."""
     return torch.cat([model.decode(some).sample for some in latents.split(ENCODING_BATCH)])
 
 

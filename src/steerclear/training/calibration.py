@@ -1,7 +1,7 @@
-"""Weights under which the portraits of one meaning show exactly what the meaning says.
+"""Weights that make the portraits of one meaning show each attribute as often as the meaning implies.
 
-Of 60,000 portraits, a few hundred are described as "a woman wearing a red hat", and by chance too many of these wear
-glasses. A network that is told so learns it; so they are weighed.
+Of 60,000 portraits, a few hundred are described as "a woman wearing a red hat", and by chance too many of them wear
+glasses. A network would learn this chance excess; the weights remove it.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from ..testbeds.portraits.truth import attribute_rates, indicators
 from .data import by_meaning
 
 FEWEST = 100
-"""Captions of one meaning below which all count the same: so few cannot show every attribute as often as they should."""
+"""With fewer captions of one meaning, all have equal weight: so few cannot show every attribute as often as they should."""
 RIDGE = 10.0
 
 
 def calibrated(shown: Tensor, truth: Tensor) -> Tensor:
-    """Weights of mean 1, as even as they can be, under which what is shown has the mean ``truth``.
+    """Weights of mean 1, as even as possible, for which the weighted mean of ``shown`` is ``truth``.
 
-    Entropy balancing (Hainmueller 2012, Political Analysis 20), with a ridge that leaves alone what chance explains in
-    a small group. By its dual, which is convex:
+    Entropy balancing (Hainmueller 2012, Political Analysis 20), with a ridge that keeps deviations explained by chance in
+    a small group. It is solved by its dual, which is convex:
 
         w_i = n softmax_i(t . x_i),   t = argmin of log sum_i exp(t . x_i) - t . truth + RIDGE |t|^2 / (2 n)
 
     Args:
-        shown: x, ``[n, attributes]``, in [0, 1].
-        truth: ``[attributes]``.
+        shown: x, what each portrait shows, in [0, 1], ``[n, attributes]``.
+        truth: the mean to reach, ``[attributes]``.
 
     >>> weights = calibrated(torch.tensor([[0.0], [1.0]]).repeat(5000, 1), torch.tensor([0.25]))
     >>> [round(float(weight), 2) for weight in weights[:2]]
@@ -56,16 +56,16 @@ def calibrated(shown: Tensor, truth: Tensor) -> Tensor:
 
 
 def caption_weights(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor, told: Tensor) -> Tensor:
-    """How often the family behind each caption shall be drawn for what the caption says, ``[portraits, each]``, float64.
+    """How often to draw the family of each caption, relative to the others of its meaning; ``[portraits, each]``, float64.
 
     Args:
-        members: the attributes of every portrait, and of its siblings.
-        captions: of every portrait.
-        meanings: a number for what each says, ``[portraits, each]``.
+        members: attributes of all portraits, then of their siblings.
+        captions: the captions of every portrait.
+        meanings: the number of each caption's meaning, ``[portraits, each]``.
         told: log probability of each member given each caption, ``[portraits, each, members]``.
 
     Returns:
-        Weights with a mean of 1 among the captions of each meaning.
+        Weights with mean 1 over the captions of each meaning.
     """
     flat, share = [text for row in captions for text in row], told.flatten(0, 1).exp()
     each = meanings.shape[1]

@@ -1,4 +1,4 @@
-"""What ``steerclear train portraits`` does: checks, trains, packs."""
+"""``steerclear train portraits``: check the arguments, train, pack."""
 
 import hashlib
 from pathlib import Path
@@ -14,8 +14,8 @@ from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
 
 PACKAGE = Path(__file__).parent.parent
-PROGRAM = ("seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
-"""The files that a training follows from."""
+PROGRAM = ("core/seeds.py", "laboratories/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
+"""The source files that determine the result of a training."""
 
 
 def train_portraits(
@@ -29,51 +29,33 @@ def train_portraits(
     report: Report,
     start_from: str | None = None,
 ) -> None:
-    """Train everything and write the pipeline.
+    """Train all networks and write the pipeline.
 
     Args:
         preset: "cpu", "cpu-further", "cpu-weak" or "gpu".
-        folder: checkpoints, drawn portraits, latents.
-        outdir: the finished pipeline, in diffusers' layout.
-        seed: all randomness follows from it. To learn on, take another than the pipeline was made with, whose draws would
-            come again.
+        folder: folder for checkpoints, drawn portraits and latents.
+        outdir: folder for the finished pipeline, in diffusers' layout.
+        seed: determines all randomness. To continue training a pipeline, give a seed other than the one it was trained
+            with, which would repeat the same draws.
         device: "cpu" or "cuda".
-        resume: go on in a folder that holds a stopped run.
-        report: called after every step of what learns, and after every part of what is prepared.
-        start_from: a shipped model's name or the folder of a finished pipeline, to learn on from: its autoencoder,
-            tokenizer and classifier are kept, its denoiser and text encoder learn on (with "cpu-weak" they are kept too),
-            the weak network is made anew.
+        resume: continue a stopped run in the folder.
+        report: called after every training step, and after every part of a preparation.
+        start_from: name of a shipped model or folder of a finished pipeline to continue training from. Its autoencoder,
+            tokenizer and classifier are kept, its denoiser and text encoder are trained further (with "cpu-weak" they are
+            kept too), and the weak network is trained from scratch.
 
     Raises:
-        UnknownName: no such preset.
-        InvalidSetting: a device that torch cannot use here; or a preset for learning on, and nothing to start from.
+        UnknownName: there is no such preset.
+        InvalidSetting: torch cannot use the device; or the preset needs ``start_from``, and it is not given.
         UnsupportedModel: the pipeline to start from lacks parts.
-        FolderConflict: the folder holds a run and ``resume`` is not given, or one of other settings or another arithmetic;
-            or ``outdir`` is not empty, or the folder lies in it.
-        OSError: something cannot be written.
+        FolderConflict: the folder holds a run and ``resume`` is not given, or the run has other settings or another
+            arithmetic; or ``outdir`` is not empty, or the folder is inside it.
+        OSError: a file cannot be written.
         TrainingDiverged: a loss is not finite.
     """
-    if preset not in PRESETS:
-        raise UnknownName("preset", preset, PRESETS)
-    if PRESETS[preset].learns_on and start_from is None:
-        from_nothing = " or ".join(name for name, known in PRESETS.items() if not known.learns_on)
-        raise InvalidSetting(
-            "preset", preset, f"{from_nothing} to begin with nothing",
-            "it learns on from a finished pipeline; add --start-from portraits",
-        )  # fmt: skip
+    _check_preset(preset, learns_on=start_from is not None)
     arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
-    if holds_run(folder) and not resume:
-        raise FolderConflict(
-            f"{str(folder)!r} holds a training run; add --resume to go on with it, or give another --folder."
-        )
-    if outdir.exists() and (not outdir.is_dir() or not all(map(is_unpacked, outdir.iterdir()))):
-        raise FolderConflict(
-            f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
-        )
-    if folder.resolve().is_relative_to(outdir.resolve()):
-        raise FolderConflict(
-            f"{str(folder)!r} lies in {str(outdir.resolve())!r}, which the finished pipeline fills alone; give another --folder."
-        )
+    _check_folders(folder, outdir, resume=resume)
     start = None if start_from is None else _finished_pipeline(start_from)
     claimed = {
         "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
@@ -85,8 +67,35 @@ def train_portraits(
         pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
 
 
+def _check_preset(preset: str, *, learns_on: bool) -> None:
+    if preset not in PRESETS:
+        raise UnknownName("preset", preset, PRESETS)
+    if PRESETS[preset].learns_on and not learns_on:
+        from_scratch = " or ".join(name for name, known in PRESETS.items() if not known.learns_on)
+        raise InvalidSetting(
+            "preset", preset, f"{from_scratch} to train from scratch",
+            "it continues from a finished pipeline; add --start-from portraits",
+        )  # fmt: skip
+
+
+def _check_folders(folder: Path, outdir: Path, *, resume: bool) -> None:
+    """Refuse folders whose files would be lost."""
+    if holds_run(folder) and not resume:
+        raise FolderConflict(
+            f"{str(folder)!r} holds a training run; add --resume to continue it, or give another --folder."
+        )
+    if outdir.exists() and (not outdir.is_dir() or not all(map(is_unpacked, outdir.iterdir()))):
+        raise FolderConflict(
+            f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
+        )
+    if folder.resolve().is_relative_to(outdir.resolve()):
+        raise FolderConflict(
+            f"{str(folder)!r} is inside {str(outdir.resolve())!r}, which must hold only the finished pipeline; give another --folder."
+        )
+
+
 def _program() -> str:
-    """A digest of the code that decides what is drawn, told and learnt: a run goes on under the same code or not at all."""
+    """A digest of the code that determines the training: a run can only be resumed with the same code."""
     sources = [path for place in PROGRAM for path in sorted(PACKAGE.glob(place))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The training images: drawn once from their seeds, kept as 8-bit pixels, the same on every machine."""
+"""Training images and captions: drawn once from their seeds, stored as 8-bit pixels, the same on every machine."""
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ FLIPPED_OF_MEN = ("mustache", "beard")
 
 
 def portraits(seeds: Sequence[int], **fixed: int) -> tuple[Tensor, Attributes]:
-    """True portraits, ``[n, 3, 64, 64]`` uint8, and what they show. Portrait k depends on its seed alone."""
+    """True portraits, ``[n, 3, 64, 64]`` uint8, and their attributes. Portrait k depends on its seed alone."""
     attributes = world.sample(seeds, **fixed)
     return draw_from_seeds(attributes, seeds), attributes
 
 
 def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[list[str]]:
-    """``each`` captions for every portrait, drawn from the portrait's own seed."""
+    """``each`` captions per portrait, drawn from the portrait's own seed."""
     columns = zip(*(column.tolist() for column in attributes.values()), strict=True)
     rows = [dict(zip(attributes, values, strict=True)) for values in columns]
     return [
@@ -36,7 +36,7 @@ def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[li
 
 
 def numbered_meanings(captions: list[list[str]]) -> Tensor:
-    """``[portraits, each]``: captions that say the same in other words have the same number, counted from 0.
+    """A number per caption, from 0, equal for captions of the same meaning in other words; ``[portraits, each]``.
 
     >>> numbered_meanings([["a man", "photo of a man"], ["a man with glasses", "a man"]]).tolist()
     [[0, 0], [1, 0]]
@@ -46,7 +46,7 @@ def numbered_meanings(captions: list[list[str]]) -> Tensor:
 
 
 def by_meaning(meanings: Tensor) -> tuple[Tensor, Tensor]:
-    """Places in ``meanings.flatten()``, sorted by meaning; and how many captions each meaning has.
+    """Indices into ``meanings.flatten()``, sorted by meaning, and the number of captions per meaning.
 
     >>> order, count = by_meaning(torch.tensor([[0, 1], [2, 0]]))
     >>> order.tolist(), count.tolist()
@@ -56,7 +56,7 @@ def by_meaning(meanings: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
-    """Every portrait with one attribute the other way; which one it is goes round with the seed."""
+    """The attributes of every portrait with one of them flipped; the seed determines which, in turn."""
     turn = torch.as_tensor(list(seeds))
     flipped = {name: column.clone() for name, column in attributes.items()}
     for man, names in ((0, FLIPPED_OF_ALL), (1, FLIPPED_OF_ALL + FLIPPED_OF_MEN)):
@@ -67,7 +67,7 @@ def sibling(seeds: Sequence[int], attributes: Attributes) -> Attributes:
 
 
 def differing(attributes: Attributes, others: Attributes) -> Tensor:
-    """In which one attribute each portrait differs from the other, by its place among the names; ``[portraits]``.
+    """The index of the one attribute in which each portrait differs from the other, ``[portraits]``.
 
     >>> differing({"man": torch.tensor([1, 0]), "hat": torch.tensor([0, 1])}, {"man": torch.tensor([1, 1]), "hat": torch.tensor([1, 1])})
     tensor([1, 0])
@@ -76,18 +76,18 @@ def differing(attributes: Attributes, others: Attributes) -> Tensor:
 
 
 def log_probability_unsaid(members: Sequence[Attributes]) -> Tensor:
-    """Log of the probability of each member of a family, ``[portraits, members]``, float32."""
+    """Log probability of each member within its family, ``[portraits, members]``, float32."""
     return _log_shares(torch.stack([probability_of(attributes) for attributes in members], dim=1))
 
 
 def log_probability_told(members: Sequence[Attributes], captions: list[list[str]], meanings: Tensor) -> Tensor:
-    """The same given what a caption of the first member says, ``[portraits, each, members]``.
+    """Log probability of each member given a caption of its family's first member, ``[portraits, each, members]``.
 
     By Bayes' rule, p(member | caption) is proportional to p(caption | member) p(member).
 
     Args:
-        members: of every portrait's family.
-        captions: of every portrait.
+        members: attributes of the first member of all families, then of the second, and so on.
+        captions: the captions of every portrait.
         meanings: their :func:`numbered_meanings`.
     """
     each, flat = len(captions[0]), [caption for row in captions for caption in row]
@@ -106,7 +106,7 @@ def _log_shares(joint: Tensor) -> Tensor:
 
 
 def to_model(images: Tensor) -> Tensor:
-    """uint8 pixels -> float32 in [-1, 1], as AutoencoderKL and the classifier take them."""
+    """uint8 pixels -> float32 in [-1, 1], the input of AutoencoderKL and of the classifier."""
     return images.float() / 127.5 - 1
 
 
@@ -116,7 +116,7 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def cached(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in ``path``; made, and written there, when the file is missing."""
+    """The tensors in ``path``; if the file is missing, they are computed and written there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.contiguous() for name, tensor in make().items()}

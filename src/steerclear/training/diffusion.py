@@ -1,4 +1,4 @@
-"""The denoiser and its text encoder, trained together; and weak denoisers, trained on the same text."""
+"""The denoiser and its text encoder, trained together, and weak denoisers trained on the same text."""
 
 import math
 
@@ -15,12 +15,12 @@ LATENT_SIZE = 16
 TEXT_WIDTH = 128
 HEAD_WIDTH = 32
 EMPTY_PROMPT = 0.1
-"""The part of the portraits of which nothing is said, for guidance."""
+"""Share of training portraits with an empty prompt, for guidance."""
 DECISIVE = (0.5, 50.0)
-"""The noise levels sigma / alpha at which it is decided what a portrait shows: half of every batch is drawn there. (From 50
-up to the schedule's end hardly anything is.)"""
+"""The range of noise levels sigma / alpha that decides what a portrait shows; half of every batch is drawn there. (Levels
+from 50 to the end of the schedule decide hardly anything.)"""
 LARGEST_BETA = 0.2
-"""Where the betas of the cosine schedule are cut (Nichol and Dhariwal 2021, arXiv 2102.09672, cut at .999)."""
+"""Upper limit of the cosine schedule's betas (Nichol and Dhariwal 2021, arXiv 2102.09672, limit them to .999)."""
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
@@ -33,7 +33,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
 
 
 def build_unet(channels: tuple[int, ...], seed: int) -> UNet2DConditionModel:
-    """A small UNet; text is attended to at every resolution but the largest."""
+    """A small UNet with cross-attention to the text at every resolution except the largest."""
     torch.manual_seed(seed)
     coarse = len(channels) - 1
     return UNet2DConditionModel(
@@ -49,27 +49,27 @@ def build_unet(channels: tuple[int, ...], seed: int) -> UNet2DConditionModel:
 def build_scheduler() -> DPMSolverMultistepScheduler:
     """SDE-DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) on a cosine schedule with v-prediction.
 
-    Stochastic, because the transitions of a stochastic sampler carry the likelihood ratios that posterior tracking
-    reads. With the spacing of Karras et al. (2022, arXiv 2206.00364): on equal timesteps the first of 30 would pass over
-    the noise levels at which skin and background are decided.
+    It is stochastic, because posterior tracking reads the likelihood ratios in a stochastic sampler's transitions. It uses
+    the spacing of Karras et al. (2022, arXiv 2206.00364): with equally spaced timesteps, the first of 30 steps would skip
+    the noise levels that decide skin and background.
 
-    The cosine schedule ends at sigma / alpha = 20,291, where nothing of a portrait is left; with ``LARGEST_BETA`` in the
-    place of .999 it ends at 195. (EDM begins at 160 times the data's deviation.) So 30 steps lie closer where it is
-    decided what is there: too few of them lose what is rare (``tests/test_training.py`` has an exact world).
+    The cosine schedule ends at sigma / alpha = 20,291, where nothing of a portrait is left; with ``LARGEST_BETA`` instead
+    of .999 it ends at 195. (EDM begins at 160 times the data's standard deviation.) So more of 30 steps fall on the levels
+    that decide what is shown: too few steps there lose what is rare (``tests/test_training.py`` shows this in an exact world).
     """
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=1000, trained_betas=betas_for_alpha_bar(1000, LARGEST_BETA).tolist(),
         prediction_type="v_prediction", algorithm_type="sde-dpmsolver++", use_karras_sigmas=True,
         timestep_spacing="trailing", steps_offset=1,
-        lambda_min_clipped=-10.0,  # nothing is clipped; the default, -inf, is no JSON
+        lambda_min_clipped=-10.0,  # clips nothing; the default, -inf, is not valid JSON
     )  # fmt: skip
-    # not a setting of this scheduler, but of those that are made from its config (DDIM, DDPM): they would cut latents
+    # not a setting of this scheduler, but schedulers built from its config (DDIM, DDPM) would clip the latents
     scheduler.register_to_config(clip_sample=False)
     return scheduler
 
 
 class TextToLatents(nn.Module):
-    """A denoiser and the text encoder that it is conditioned on, as one thing to train."""
+    """A denoiser and its text encoder as one module to train."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, *, train_text: bool) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ class TextToLatents(nn.Module):
         if train_text:
             self.text_encoder = text_encoder
         else:
-            self.frozen = [text_encoder]  # in a list, so that it is neither trained nor saved
+            self.frozen = [text_encoder]  # a list hides it from training and saving
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Hidden states ``[batch, 77, width]``; equal captions are encoded once."""
+        """Hidden states, ``[batch, 77, width]``; equal captions are encoded once."""
         encoder = self.text_encoder if self.train_text else self.frozen[0]
         unique, where = tokens.unique(dim=0, return_inverse=True)
         with torch.set_grad_enabled(self.train_text and torch.is_grad_enabled()):
@@ -89,10 +89,10 @@ class TextToLatents(nn.Module):
 
 
 def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Generator) -> Tensor:
-    """Timesteps, ``[batch]``: every second one in ``DECISIVE``, evenly in log(sigma / alpha), the others anywhere.
+    """Timesteps, ``[batch]``: half of them evenly spaced in log(sigma / alpha) over ``DECISIVE``, half over all timesteps.
 
-    On a cosine schedule hardly one timestep in ten lies above sigma / alpha = 8, where skin, hair and background are
-    decided. Both kinds are spread evenly from a random offset, which has less variance than independent draws.
+    On a cosine schedule hardly one timestep in ten is above sigma / alpha = 8, where skin, hair and background are decided.
+    Both halves are evenly spaced from a random offset, which has less variance than independent draws.
     """
     row = torch.arange(batch)
     alike = torch.where(row % 2 == 0, (batch + 1) // 2, batch // 2)
@@ -105,11 +105,11 @@ def training_timesteps(batch: int, alphas_cumprod: Tensor, generator: torch.Gene
 
 
 def level_weight(ratio: Tensor) -> Tensor:
-    """How much an error counts at a noise level sigma / alpha: 1 + (ratio / 4)^2, at most 4.
+    """Weight of an error at a noise level sigma / alpha: 1 + (ratio / 4)^2, at most 4.
 
-    The higher the noise, the less variance the references leave in the target, and what is to be learned there, how
-    often a caption means what, is small beside the gradient's noise from finer levels. In spirit, an error counts as
-    much as its variance is small (Kendall, Gal and Cipolla 2018, arXiv 1705.07115).
+    At higher noise the references leave less variance in the target. What remains to be learned there, how often a caption
+    means what, is small compared with the gradient noise from lower noise levels. The idea is that of weights inverse to
+    the variance of the error (Kendall, Gal and Cipolla 2018, arXiv 1705.07115).
 
     >>> level_weight(torch.tensor([0.0, 4.0, 100.0])).tolist()
     [1.0, 2.0, 4.0]
@@ -132,15 +132,15 @@ def denoising_loss(
         level_weight(sigma / alpha) e' M e,   e = v predicted - v
 
     Since x_t = alpha x_0 + sigma noise, v = (alpha x_t - x_0) / sigma; so the mean of v over ``references`` is v of the
-    portrait itself less (E[x_0 | x_t] - x_0) / sigma.
+    portrait itself minus (E[x_0 | x_t] - x_0) / sigma.
 
     Args:
         latents: scaled latents x_0, ``[batch, 4, 16, 16]``.
-        tokens: what is said of each, ``[batch, 77]``.
-        references: latents of portraits of which the same is said, its own among them, ``[batch, count, 4, 16, 16]``.
-        log_weight: log probability of each to be the portrait before x_t is seen, ``[batch, count]``.
-        metric: how much errors count (:func:`~.metric.error_metric`), ``[places, places]``.
-        alphas_cumprod: alpha^2 of every training timestep.
+        tokens: the caption of each portrait, ``[batch, 77]``.
+        references: latents of portraits with the same meaning, its own among them, ``[batch, count, 4, 16, 16]``.
+        log_weight: log probability that each is the portrait, before x_t is seen, ``[batch, count]``.
+        metric: weights of errors (:func:`~.metric.error_metric`), ``[places, places]``.
+        alphas_cumprod: alpha^2 per training timestep.
     """
     batch, device = len(latents), latents.device
     timestep = training_timesteps(batch, alphas_cumprod, generator)

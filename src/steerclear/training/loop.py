@@ -1,16 +1,14 @@
-"""One training loop for every network: progress, checkpoints, resuming, an average of the weights.
+"""One training loop for all networks: progress, checkpoints, resuming, averaged weights.
 
-Each step draws its randomness from a generator seeded by (seed, step), so a run that was stopped and
-resumed makes the same numbers as one that was not.
+Each step draws from a generator seeded by (seed, step), so a resumed run gives the same numbers as an uninterrupted one.
 """
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -28,16 +26,16 @@ LARGEST_GRADIENT = 1.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast one network learns.
+    """Length and rates of the training of one network.
 
     Args:
-        steps: optimiser steps.
-        batch_size: images a step.
-        learning_rate: AdamW's, after the warm-up.
+        steps: optimizer steps.
+        batch_size: images per step.
+        learning_rate: AdamW's learning rate after the warm-up.
         warmup_steps: steps over which the rate rises linearly from 0.
-        decay: last fraction of the steps, over which the rate falls linearly to 0.
-        ema_decay: decay of the running average of the weights, which is what is kept.
-        weight_decay: AdamW's.
+        decay: final fraction of the steps, over which the rate falls linearly to 0.
+        ema_decay: decay of the running average of the weights, which is the result.
+        weight_decay: AdamW's weight decay.
     """
 
     steps: int
@@ -56,13 +54,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a stage reports as it goes on.
+    """The progress of a stage.
 
     Args:
-        stage: its name.
-        step, steps: how many optimiser steps are done, and how many there are; of a stage that prepares, how many portraits.
-        images_per_second: since the stage was begun or resumed.
-        loss: of the step; None where nothing is learnt.
+        stage: name of the stage.
+        step, steps: finished and total optimizer steps; in a preparation, finished and total portraits.
+        images_per_second: speed since the stage was started or resumed.
+        loss: loss of the step; None in a preparation.
     """
 
     stage: str
@@ -76,14 +74,14 @@ Report = Callable[[Progress], None]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator of one step: a resumed run draws what the uninterrupted one drew."""
+    """The generator of one step."""
     return torch.Generator().manual_seed(seed * STEP_SEED_STRIDE + step)
 
 
 def computes_in_bfloat16(device: str) -> bool:
-    """Whether the processor has instructions for it: a CPU without them emulates it, many times slower than float32.
+    """Whether the device has bfloat16 instructions; a CPU without them emulates it, many times slower than float32.
 
-    A torch that cannot tell computes in float32, which is right everywhere.
+    A torch version that cannot tell gives False, since float32 works everywhere.
     """
     if device != "cpu":
         return True
@@ -92,21 +90,12 @@ def computes_in_bfloat16(device: str) -> bool:
     return any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
-def fast_arithmetic(device: str) -> AbstractContextManager:
-    """bfloat16 where it is safe and fast. (The plain attention is the fastest one for training on a CPU.)"""
-
-    class Both(AbstractContextManager):
-        def __enter__(self) -> None:
-            self.cast = torch.autocast(device, torch.bfloat16, enabled=computes_in_bfloat16(device))
-            self.attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-            self.cast.__enter__()
-            self.attention.__enter__()
-
-        def __exit__(self, *error: Any) -> None:
-            self.attention.__exit__(*error)
-            self.cast.__exit__(*error)
-
-    return Both()
+@contextmanager
+def fast_arithmetic(device: str) -> Iterator[None]:
+    """bfloat16 where it is safe and fast. (On a CPU the plain attention trains fastest.)"""
+    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    with torch.autocast(device, torch.bfloat16, enabled=computes_in_bfloat16(device)), attention:
+        yield
 
 
 class _Averaged:
@@ -141,13 +130,13 @@ class _Averaged:
 
     def load(self, path: Path) -> int:
         with safe_open(path, "pt") as file:
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is not a dict
             step = int(file.metadata()["step"])
         model = {key.removeprefix("model."): value for key, value in stored.items() if key.startswith("model.")}
         self.model.load_state_dict(model)
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
             average.copy_(stored[f"average.{name}"])
-            self.optimizer.state[parameter] = {  # all of it there: the fused AdamW counts its steps on the device
+            self.optimizer.state[parameter] = {  # all on the device: the fused AdamW keeps its step count there
                 key: stored[f"optimizer.{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
         return step
@@ -174,8 +163,8 @@ def train(
         stage: the network's name; its checkpoint is ``folder/checkpoints/<stage>.safetensors``.
         loss_of: (step, generator of that step) -> a scalar loss.
         schedule: length and rates.
-        folder: where checkpoints live. A checkpoint that is there is resumed from.
-        seed: all randomness of the steps follows from it.
+        folder: parent of the checkpoint's folder; training resumes from a checkpoint that exists.
+        seed: determines all randomness of the steps.
         report: called after every step.
 
     Raises:
@@ -209,7 +198,7 @@ def train(
                 state.save(checkpoint, done)
                 saved = now
     except KeyboardInterrupt:
-        # else it fell into an update, or before the first: the last checkpoint is the good one
+        # otherwise it interrupted an update or came before the first; then the last checkpoint stays
         if whole and done > start:
             state.save(checkpoint, done)
         raise

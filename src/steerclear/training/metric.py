@@ -1,25 +1,25 @@
-"""Which errors of the latents count: those of attributes more than their share of a portrait."""
+"""Weights of errors in the latents: errors in attributes count more than their small area in a portrait."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 ATTRIBUTE_PLACES = 64
-"""As how many places of the latents an attribute counts, beside the one that any direction counts as."""
+"""Extra weight of an attribute's direction, in latent dimensions."""
 
 
 def error_metric(apart: Tensor, attribute: Tensor) -> Tensor:
-    """M of the squared error e' M e, in which an error counts more that takes a portrait for its sibling.
+    """M of the squared error e' M e, with extra weight for errors that mistake a portrait for its sibling.
 
         M = (I + k A / mean of d' A d) / n,   A = mean over attributes of the mean of d d' over the siblings that differ in it
 
-    with n places, d the direction from sibling to portrait, of length 1, and k = :data:`ATTRIBUTE_PLACES`. e' I e / n is
-    the mean squared error; along d an error counts as k + 1 places do, in the mean over all siblings. As M is positive
-    definite and the same for all portraits, the best prediction is E[x_0 | x_t], as it is without A.
+    with n latent dimensions, d the unit vector from sibling to portrait, and k = :data:`ATTRIBUTE_PLACES`. e' I e / n is the
+    mean squared error; along d an error has the weight of k + 1 dimensions, on average over all siblings. M is positive
+    definite and the same for all portraits, so the best prediction is still E[x_0 | x_t].
 
     Args:
-        apart: latents of portraits less those of their siblings, ``[siblings, ...]``, none of them zero.
-        attribute: in which one they differ, by a number, integers of shape ``[siblings]``.
+        apart: latents of portraits minus those of their siblings, ``[siblings, ...]``, none of them zero.
+        attribute: number of the attribute in which they differ, integers of shape ``[siblings]``.
 
     Returns:
         ``[n, n]``, symmetric and positive definite.

@@ -1,4 +1,4 @@
-"""Puts the trained networks into one folder that ``DiffusionPipeline.from_pretrained`` loads."""
+"""Write the trained networks into one folder that ``DiffusionPipeline.from_pretrained`` loads."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ READABLE = 0o644
 
 
 def pack(workshop: Workshop, outdir: Path) -> Path:
-    """Write pipeline, weak denoiser and classifier: all of them, or nothing.
+    """Write the pipeline, the weak denoiser and the classifier, completely or not at all; returns the folder.
 
-    The denoisers are stored in float16, which halves the folder.
+    The denoisers are stored in float16, which halves the folder's size.
     """
     unet, text_encoder = workshop.denoiser
-    # all are there before the first is written: a pipeline is whole
+    # train everything before writing anything
     weak, classifier = workshop.weak, workshop.classifier
-    # a tokenizer remembers how it was last called, and would write that down
+    # a fresh one: a tokenizer stores how it was last called
     tokenizer = CLIPTokenizer.from_pretrained(workshop.tokenizer.name_or_path)
     pipe = StableDiffusionPipeline(
         vae=workshop.autoencoder, text_encoder=text_encoder, tokenizer=tokenizer, unet=_stored(unet),
@@ -39,14 +39,14 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
         for path in folder.rglob("config.json"):
             _forget_origin(path)
         for path in folder.rglob("*.safetensors"):
-            path.chmod(READABLE)  # safetensors leaves its files to their owner alone
+            path.chmod(READABLE)  # safetensors makes files that only their owner can read
         write_sums(folder)
 
     if not outdir.exists():
         clear_partials(outdir.resolve().parent, outdir.resolve().name)
         save_whole(outdir, save)
         return outdir
-    within = outdir / PARTIAL  # an empty folder that is there stays: it may be a mount, or where somebody stands
+    within = outdir / PARTIAL  # an existing empty folder is kept: it may be a mount or a current directory
     for left in filter(is_unpacked, list(outdir.iterdir())):
         shutil.rmtree(left)
     save_whole(within, save)
@@ -57,17 +57,17 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
 
 
 def is_unpacked(path: Path) -> bool:
-    """Whether this is what :func:`pack` leaves in a folder when its process is killed."""
+    """Whether :func:`pack` left this in a folder when its process was killed."""
     return path.name == PARTIAL or is_partial(path)
 
 
 def _forget_origin(path: Path) -> None:
-    """diffusers writes down which folder a network was loaded from; it means nothing on another machine."""
+    """Remove the folder that diffusers stores as the network's origin; it means nothing on another machine."""
     config = json.loads(path.read_text())
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _stored(network: Any) -> Any:
-    """Half the size on disk; diffusers loads it as float32 again."""
+    """The network in float16, half the size on disk; diffusers loads it as float32."""
     return network.half()

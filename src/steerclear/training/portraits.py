@@ -1,7 +1,6 @@
 """All stages in order: draw, autoencoder, latents, siblings, text, denoiser, weak denoiser, classifier, pack.
 
-Each stage leaves a file and is skipped when its file is there; a stage that was stopped goes on from its
-last checkpoint.
+Each stage writes a file and is skipped if the file exists; a stopped stage resumes from its last checkpoint.
 """
 
 import json
@@ -36,20 +35,20 @@ FEATURE_SCALE_PORTRAITS = 4096
 CLASSIFIER_NOISE = 0.05
 KEPT_PARTS = ("vae", "tokenizer", CLASSIFIER)
 LEARNING_PARTS = ("unet", "text_encoder")
-"""Parts of a finished pipeline that another training takes over as they are, and those that it learns on from."""
+"""Parts of a finished pipeline that a further training keeps unchanged, and parts that it trains further."""
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where one training run keeps its files, and what all its stages share.
+    """The files and results of one training run, shared by its stages.
 
     Args:
-        folder: checkpoints, drawn portraits, latents and trained parts.
+        folder: folder for checkpoints, drawn portraits, latents and trained parts.
         preset: sizes and lengths.
-        seed: everything random follows from it.
+        seed: determines all randomness.
         device: "cpu" or "cuda".
-        report: called after every step of every stage, and after every part of one that prepares.
-        start: the folder of a finished pipeline to learn on from; None begins with nothing.
+        report: called after every training step, and after every part of a preparation.
+        start: folder of a finished pipeline to continue from; None to train from scratch.
     """
 
     folder: Path
@@ -60,14 +59,14 @@ class Workshop:
     start: Path | None = None
 
     def _kept(self, name: str) -> None:
-        """Take over a part of the pipeline that training starts from."""
+        """Copy a part of the pipeline that training starts from."""
         if self.start is None or (self.folder / name).exists():
             return
         source = self.start / name
         save_whole(self.folder / name, lambda to: (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to))
 
     def _in_parts(self, stage: str) -> Iterator[Tensor]:
-        """The numbers of all training portraits, some at a time; says how many are done."""
+        """The indices of all training portraits, which are also their seeds, in parts; reports the progress."""
         began = time.monotonic()
         for rows in torch.arange(self.preset.images).split(AT_ONCE):
             yield rows
@@ -111,7 +110,7 @@ class Workshop:
         return AutoencoderKL.from_pretrained(done).to(self.device).eval()
 
     def _latents(self, stage: str, images_of: Callable[[Tensor], Tensor]) -> Tensor:
-        """Scaled latents of the images of all training portraits, whose pixels are not kept."""
+        """Scaled latents of one image per training portrait; the images themselves are not stored."""
 
         def make() -> dict[str, Tensor]:
             model = self.autoencoder
@@ -127,12 +126,12 @@ class Workshop:
 
     @cached_property
     def sibling_attributes(self) -> dict[str, Tensor]:
-        """What the sibling of every training portrait shows."""
+        """The attributes of every training portrait's sibling."""
         return data.sibling(range(self.preset.images), self.attributes)
 
     @cached_property
     def metric(self) -> Tensor:
-        """How much errors of the latents count, ``[places, places]``."""
+        """Weights of errors in the latents, ``[places, places]``; see :func:`~.metric.error_metric`."""
         portrait, sibling = self.families.latents.unbind(1)
         return error_metric(
             portrait - sibling, data.differing(self.attributes, self.sibling_attributes).to(self.device)
@@ -140,7 +139,7 @@ class Workshop:
 
     @cached_property
     def families(self) -> Families:
-        """All training portraits, each with its sibling."""
+        """All training portraits with their siblings."""
         sibling = self.sibling_attributes
 
         def drawn(rows: Tensor) -> Tensor:
@@ -168,7 +167,7 @@ class Workshop:
         except ValueError as error:
             raise InvalidSetting(
                 f"the content of {path}", "damaged", "a list of captions per portrait",
-                f"{error}; remove the file, and it is made again",
+                f"{error}; remove the file to generate it again",
             ) from error  # fmt: skip
 
     @cached_property
@@ -185,7 +184,7 @@ class Workshop:
 
     @cached_property
     def tokens(self) -> Tensor:
-        """``[images, captions_each, 77]``."""
+        """Tokens of all captions, ``[images, captions_each, 77]``."""
 
         def make() -> dict[str, Tensor]:
             parts = []

@@ -1,7 +1,7 @@
-"""How large and how long: the ways of making the shipped pipeline.
+"""Sizes and lengths of the trainings that make the shipped pipeline.
 
-``cpu`` and ``gpu`` begin with nothing; ``cpu-further`` and ``cpu-weak`` are meant for a finished pipeline: the one learns
-on from it, the other keeps it and makes its weak network anew.
+``cpu`` and ``gpu`` train from scratch. ``cpu-further`` and ``cpu-weak`` start from a finished pipeline: the first trains its
+denoiser further, the second keeps it and trains only a new weak network.
 """
 
 from dataclasses import dataclass, replace
@@ -11,14 +11,14 @@ from .loop import Schedule
 
 @dataclass(frozen=True)
 class Preset:
-    """One recipe for all networks.
+    """Sizes and schedules of all networks.
 
     Args:
-        images: training portraits, drawn from the seeds 0 to images - 1.
-        captions_each: captions written for each portrait.
-        autoencoder_channels, denoiser_channels, weak_channels: widths from fine to coarse.
+        images: number of training portraits, drawn from the seeds 0 to images - 1.
+        captions_each: captions per portrait.
+        autoencoder_channels, denoiser_channels, weak_channels: channels per resolution, from fine to coarse.
         autoencoder, denoiser, weak, classifier: schedules.
-        learns_on: it only makes sense for a pipeline that is there. (A denoiser of no steps is kept as it is.)
+        learns_on: needs a finished pipeline to start from. (With 0 steps its denoiser is kept unchanged.)
     """
 
     images: int

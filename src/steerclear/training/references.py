@@ -1,4 +1,4 @@
-"""Portraits of which the same is said, and what they tell of a noisy portrait together."""
+"""Portraits with captions of the same meaning, and the denoised prediction that they give together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from torch import Tensor
 from .data import by_meaning
 
 REFERENCES = 192
-"""Families that each target is computed over, the portrait's own among them."""
+"""Number of families per training target, including the portrait's own."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Families:
     """Every training portrait with its siblings: the same looks with other attributes.
 
     Args:
-        latents: of the portrait itself and of its siblings, ``[portraits, members, ...]``.
-        meanings: a number for what each caption of every portrait says, integers of shape ``[portraits, each]``.
-        weights: how often the family behind each caption is drawn among those of its meaning, relative to the others, ``[portraits, each]``.
-        told: log probability of each member among its family, given what a caption of the portrait says, ``[portraits, each, members]``.
-        unsaid: the same given nothing, ``[portraits, members]``.
+        latents: latents of the portrait itself, then of its siblings, ``[portraits, members, ...]``.
+        meanings: number of each caption's meaning, integers of shape ``[portraits, each]``.
+        weights: how often the family of each caption is drawn, relative to others of its meaning, ``[portraits, each]``.
+        told: log probability of each member within its family given a caption, ``[portraits, each, members]``.
+        unsaid: the same without a caption, ``[portraits, members]``.
     """
 
     latents: Tensor
@@ -32,8 +32,8 @@ class Families:
 
     @cached_property
     def _by_meaning(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places of all captions, sorted by meaning; how far the weights have come behind each, where every meaning has as
-        much as it has captions; and of each meaning where it begins, and how many captions have it."""
+        """Indices of all captions, sorted by meaning; the cumulative weights in that order, where the weights of a meaning
+        sum to its number of captions; and for each meaning its first position and its number of captions."""
         meanings, weights = self.meanings.flatten(), self.weights.flatten().double()
         order, count = by_meaning(meanings)
         together = torch.zeros(len(count), dtype=torch.float64).index_add(0, meanings, weights)
@@ -43,17 +43,16 @@ class Families:
     def draw(
         self, meanings: Tensor, unsaid: Tensor, count: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A portrait of which this is said, and families of which the same is said, its own the first: independent draws.
+        """Draw families with a caption of the given meaning, independently, and one portrait from the first of them.
 
         Args:
-            meanings: what is said, by its number, integers of shape ``[batch]``.
-            unsaid: where nothing is said, bool of shape ``[batch]``: there any portrait will do.
-            count: how many families.
+            meanings: number of the meaning, integers of shape ``[batch]``.
+            unsaid: True for no caption, bool of shape ``[batch]``; then all portraits are drawn from.
+            count: number of families.
 
         Returns:
-            The portrait's latents, ``[batch, ...]``: one member of the first family. Those of all families, ``[batch,
-            count * members, ...]``, and their log probabilities before anything is seen, but for a constant, ``[batch,
-            count * members]``.
+            The portrait's latents, ``[batch, ...]``. The latents of all families, ``[batch, count * members, ...]``, and
+            their prior log probabilities up to a constant, ``[batch, count * members]``.
 
         >>> numbers, even = torch.arange(4.0).view(4, 1, 1), torch.zeros(4, 1)
         >>> said, heavy = torch.tensor([[0], [1], [0], [1]]), torch.tensor([[1.0], [1.0], [1.0], [0.0]])
@@ -67,7 +66,7 @@ class Families:
         begin, many = first[meanings, None], size[meanings, None]
         uniform = torch.rand((len(meanings), count), generator=generator, dtype=torch.float64)
         reached = torch.searchsorted(cumulative, begin + uniform * many, right=True)
-        alike = order[reached.clamp(begin, begin + many - 1)]  # sums of float64 may end a last bit beyond their meaning
+        alike = order[reached.clamp(begin, begin + many - 1)]  # rounding of the sums may reach just beyond the meaning
         anyone = (uniform * portraits).long() * each
         captions = torch.where(unsaid[:, None], anyone, alike)
         drawn = captions // each
@@ -83,15 +82,15 @@ def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: T
 
         E[x_0 | x_t] = sum over r of w_r x_r,   w_r = softmax over r of log p_r - |x_t - alpha x_r|^2 / (2 sigma^2)
 
-    A denoiser that learns it in the place of its own x_0 has the same optimum with less variance: when x_0 was drawn from
-    the references with the probabilities p_r, this is the mean of x_0 given x_t and the references, whose mean given x_t
-    alone is E[x_0 | x_t].
+    Training on it instead of the sample's own x_0 has the same optimum with less variance: if x_0 was drawn from the
+    references with probabilities p_r, this is the mean of x_0 given x_t and the references, and its mean given x_t alone is
+    E[x_0 | x_t].
 
     Args:
         sample: x_t, ``[batch, ...]``.
-        alpha, sigma: of each, broadcasting over ``sample``.
-        references: ``[batch, count, ...]``, of which one made the sample.
-        log_weight: log p_r, ``[batch, count]``, but for a constant.
+        alpha, sigma: noise level per sample, broadcastable to ``sample``.
+        references: x_r, ``[batch, count, ...]``; the sample was made from one of them.
+        log_weight: log p_r up to a constant, ``[batch, count]``.
 
     >>> sample, references = torch.zeros(1, 2), torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 9.0]]])
     >>> thrice = torch.tensor([[3.0, 1.0, 1.0]]).log()
@@ -100,7 +99,7 @@ def expected_latents(sample: Tensor, alpha: Tensor, sigma: Tensor, references: T
     [0.5, 0.0]
     """
     flat, scale, variance = references.flatten(2), alpha.flatten(1), sigma.flatten(1).square()
-    with torch.autocast(sample.device.type, enabled=False):  # bfloat16 would not tell near references apart
+    with torch.autocast(sample.device.type, enabled=False):  # bfloat16 does not distinguish close references
         agreement = (flat @ sample.flatten(1)[:, :, None]).squeeze(2)
         energy = torch.linalg.vector_norm(flat, dim=2).square()
         weight = torch.softmax(log_weight + (scale * agreement - scale.square() * energy / 2) / variance, dim=1)

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer (byte-level BPE, 77 tokens) that learned its merges from the portraits' captions."""
+"""A CLIP tokenizer (byte-level BPE, 77 tokens) trained on the portraits' captions."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def learn(captions: Iterable[str]) -> CLIPTokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) in the form that CLIP uses."""
+    """Train a byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) in CLIP's form."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -22,7 +22,7 @@ def learn(captions: Iterable[str]) -> CLIPTokenizer:
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # the trainer numbers word endings in the order of a hash map, which breaks ties; named first, they have an order
+    # the trainer numbers word endings in hash map order, which decides ties; special tokens have a fixed order
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         end_of_word_suffix="</w>",
@@ -31,7 +31,8 @@ def learn(captions: Iterable[str]) -> CLIPTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([*captions, *(WORDS_WORTH_A_TOKEN * 40)], trainer)
-    return from_merges(*_vocabulary_and_merges(tokenizer, alphabet))
+    vocabulary, merges = _vocabulary_and_merges(tokenizer, alphabet)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
 
 
 def _vocabulary_and_merges(tokenizer: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -42,7 +43,3 @@ def _vocabulary_and_merges(tokenizer: Tokenizer, alphabet: list[str]) -> tuple[d
     for token in [f"{letter}</w>" for letter in alphabet] + [START, END]:
         vocabulary.setdefault(token, len(vocabulary))
     return vocabulary, merges
-
-
-def from_merges(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> CLIPTokenizer:
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +17,14 @@ from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, of_schedule
 from ...core.errors import SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance
+from ...core.laboratory import Judge
 from ...core.network import WeakCall, WeakNetwork, WeakRunner
 from ...core.records import Trace
-from ...core.schedulers import point, prediction_type
-from ..branches import Inputs, NetworkCall, Source, output_tensor, spans
+from ...core.schedulers import input_scale, point, prediction_type
+from ..branches import Inputs, NetworkCall, Source, channel_axis, output_tensor, spans
 from ..families import POSITIVE, UNCONDITIONAL, Family, prediction_channels
 from ..negatives import Negatives
+from ..surroundings import surroundings_of
 from .controlnet import ControlNetCall
 from .labels import Labels
 from .texts import Texts
@@ -58,6 +61,8 @@ class Steering:
     weak: WeakNetwork | None
     max_batch: int | None
     run: Run
+    judge: Judge | None = None
+    files: str | Path | None = None
     attached: ExitStack = field(default_factory=ExitStack)
     runners: dict[int, WeakRunner] = field(default_factory=dict)
 
@@ -143,9 +148,9 @@ class PipelineCall:
         try:
             if self.guided is None:
                 self.guided = self._begin(call)
-            elif call.batch_size != self.guided.batch_size:
+            elif call.batch_size != self.guided.surroundings.batch_size:
                 raise UnsupportedModel(
-                    f"the batch changed from {self.guided.batch_size} to {call.batch_size} images within one call"
+                    f"the batch changed from {self.guided.surroundings.batch_size} to {call.batch_size} images within one call"
                 )
             guided = self.guided.predict(self._point(call))
         finally:
@@ -168,9 +173,13 @@ class PipelineCall:
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`): inside of :meth:`on_network` only."""
-        call = self.asking
+        call, control = self.asking, self.control
         assert call is not None
-        sources = [self._source(branch, call, rows) for branch in branches]
+        if point.elsewhere:
+            told = point.timestep / self.family.timestep_scale  # type: ignore[operator]  # a number, by Levels
+            there = input_scale(self.pipe.scheduler, point.alpha, point.sigma) * point.sample, told
+            call, control = call.at(*there), control and control.at(*there)
+        sources = [self._source(branch, call, control, rows, bool(point.elsewhere)) for branch in branches]
         groups: dict[Any, list[int]] = {}
         for index, (branch, source) in enumerate(zip(branches, sources, strict=True)):
             apart = index if self.family.sequential else None
@@ -178,7 +187,7 @@ class PipelineCall:
             groups.setdefault((branch.network, shapes, apart), []).append(index)
         predictions: dict[int, Tensor] = {}
         for (network, _, _), indices in groups.items():
-            with self._cache_of(call, branches[indices[0]]):
+            with self._cache_of(branches[indices[0]], point.elsewhere):
                 joined = self._forward(call, network, [sources[index] for index in indices], rows)
             predictions.update(zip(indices, joined.chunk(len(indices)), strict=True))
         return [predictions[index] for index in range(len(branches))]
@@ -202,7 +211,11 @@ class PipelineCall:
                     f"{type(self.pipe).__name__} gives its network no {path}, so it has no prompt to steer"
                 )
         self.seeds = seeds_of_images(self.arguments.get("generator"), call.batch_size)
-        guided = GuidedDenoiser(self, self.guidance, call.batch_size, len(self.negatives))
+        guided = GuidedDenoiser(self, self.guidance, surroundings_of(
+            self.pipe, self.arguments.get("prompt"), self.negatives, self.seeds,
+            (self.arguments.get("height"), self.arguments.get("width")),
+            judge=self.steering.judge, files=self.steering.files, max_batch=self.steering.max_batch,
+        ))  # fmt: skip
         for condition in self.guidance.further_conditions(len(self.negatives)):
             if self._own_part(condition, call) is None:
                 self._inputs(condition, call)
@@ -245,7 +258,7 @@ class PipelineCall:
 
     def _latents(self, tensor: Tensor) -> Tensor:
         """Without what lies behind the latents: a mask and a picture on input, a variance on output."""
-        axis = 1 if tensor.ndim == 4 else -1  # packed latents are tokens by channels
+        axis = channel_axis(tensor)
         return tensor if tensor.shape[axis] == self.channels else tensor.narrow(axis, 0, self.channels)
 
     def _given_back(self, prediction: Tensor, kwargs: Mapping[str, Any]) -> Any:
@@ -255,15 +268,19 @@ class PipelineCall:
             prediction = torch.cat([prediction, prediction], dim=1)  # where the variance was, which no pipeline reads
         return (prediction,) if kwargs.get("return_dict", True) is False else _network_output(prediction)
 
-    def _source(self, branch: Branch, call: NetworkCall, rows: Tensor | None) -> Source:
+    def _source(
+        self, branch: Branch, call: NetworkCall, control: ControlNetCall | None, rows: Tensor | None, elsewhere: bool
+    ) -> Source:
+        """Where a branch's inputs come from; elsewhere a ControlNet's outputs are others for the pipeline's own texts too."""
         own = self._own_part(branch.condition, call)
         if own is not None:
-            return Source(call.parts.index(own))
+            controls = self._controls(call, control, own, own == POSITIVE, {}, rows, True) if elsewhere else {}
+            return Source(call.parts.index(own), controls=controls)
         # a conjunction is a prompt, and has what else belongs to the prompt's part; the others have the other's
         together = _is_together(branch.condition)
         part = UNCONDITIONAL if UNCONDITIONAL in call.parts and not together else POSITIVE
         conditions = self._inputs(branch.condition, call)
-        controls = self._controls(call, part, together, conditions, rows)
+        controls = self._controls(call, control, part, together, conditions, rows, elsewhere)
         return Source(call.parts.index(part), conditions, controls)
 
     def _own_part(self, condition: str, call: NetworkCall) -> str | None:
@@ -289,17 +306,19 @@ class PipelineCall:
                 )
 
     def _controls(
-        self, call: NetworkCall, part: str, together: bool, conditions: Inputs, rows: Tensor | None
-    ) -> Inputs:
-        """What the ControlNet gives for a branch whose text is not the pipeline's own."""
-        if self.control is None or not self.family.control_reads_text:
+        self, call: NetworkCall, control: ControlNetCall | None, part: str, conditional: bool, conditions: Inputs,
+        rows: Tensor | None, always: bool,
+    ) -> Inputs:  # fmt: skip
+        """What the ControlNet gives for a branch whose text is not the pipeline's own, or always."""
+        if control is None or not (self.family.control_reads_text or always):
             return {}
-        if self.control.only_positive and not together:
-            return self.control.none(rows)
+        if control.only_positive and not conditional:
+            return control.none(rows)
         if self.control_reads is None:
-            self.control_reads = self.control.followed(call, self.condition_names)
-        read = {path: tensor for path, tensor in conditions.items() if path in self.control_reads}
-        return self.control.again(part, read, rows, self.steering.max_batch) if read else {}
+            self.control_reads = control.followed(call, self.condition_names)
+        of_text = self.control_reads if self.family.control_reads_text else frozenset()
+        read = {path: tensor for path, tensor in conditions.items() if path in of_text}
+        return control.again(part, read, rows, self.steering.max_batch) if read or always else {}
 
     def _forward(self, call: NetworkCall, network: str, sources: Sequence[Source], rows: Tensor | None) -> Tensor:
         runner = None if network == MAIN else self._other_network(network)
@@ -320,13 +339,14 @@ class PipelineCall:
             self.steering.run.forwards += 1
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _cache_of(self, call: NetworkCall, branch: Branch) -> AbstractContextManager[None]:
-        """Where diffusers' caches are on, what is kept of one branch is not for another."""
+    def _cache_of(self, branch: Branch, elsewhere: int) -> AbstractContextManager[None]:
+        """Where diffusers' caches are on, what is kept of one branch or point is not for another."""
         if not self.family.sequential or not getattr(self.network, "is_cache_enabled", False):
             return nullcontext()
         own = {"positive": "cond", self.negatives.unconditional: "uncond"}
         name = own.get(branch.condition, branch.condition)
-        return self.network.cache_context(name if branch.network == MAIN else f"{branch.network}:{name}")
+        name = name if branch.network == MAIN else f"{branch.network}:{name}"
+        return self.network.cache_context(f"{name}@{elsewhere}" if elsewhere else name)
 
     def _other_network(self, name: str) -> WeakRunner:
         if name != "weak":

@@ -1,7 +1,7 @@
 """A ControlNet reads the prompt too: run again for a branch whose text is not the pipeline's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,10 @@ class ControlNetCall:
     def only_positive(self) -> bool:
         """In guess mode a ControlNet acts on the prompt's prediction alone."""
         return bool(self.call.argument("guess_mode"))
+
+    def at(self, sample: Tensor, timestep: float) -> "ControlNetCall":
+        """The same at another point; see :meth:`NetworkCall.at`. It has not run there yet: :meth:`again` does."""
+        return replace(self, call=self.call.at(sample, timestep))
 
     def followed(self, network: NetworkCall, paths: Sequence[str]) -> frozenset[str]:
         """Which of the network's text arguments the ControlNet has too, and not as zeros or something of its own."""

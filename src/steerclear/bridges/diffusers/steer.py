@@ -5,6 +5,8 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ import torch
 from ...core.engine import check_noise_level
 from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of
 from ...core.guidance import Guidance
+from ...core.laboratory import Judge
 from ...core.network import WeakNetwork
 from ...core.settings import whole
 from ...guidance.rescaled import RescaledGuidance
@@ -19,6 +22,7 @@ from ...networks.naming import as_weak
 from .. import effects
 from ..families import Family, family_of
 from ..negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
+from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
 from .call import PipelineCall, Run, Steering, current, handler
 from .labels import class_numbers
@@ -42,51 +46,50 @@ def steer(
     *,
     negative_class_labels: int | str | Sequence[int | str] | None = None,
     max_batch: int | None = None,
+    judge: Judge | None = None,
+    files: str | Path | None = None,
 ) -> Iterator[Run]:
     """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
 
-    The guidance takes the place of the pipeline's own: scales are set on the guidance, and the scale of the call (of
-    ``true_cfg_scale`` on Flux) has no effect; its ``guidance_rescale`` is honoured. Everything else of the pipeline
-    works as ever: schedulers, several prompts, several images a prompt, embeddings, LoRA, ControlNets, callbacks. Plain
-    classifier-free guidance is bit-identical to diffusers' own.
+    The guidance takes the place of the pipeline's own: the scale of the call (``true_cfg_scale`` on Flux) has no effect; its
+    ``guidance_rescale`` is honoured. Everything else works as ever: schedulers, several prompts, embeddings, LoRA,
+    ControlNets, callbacks. Plain classifier-free guidance is bit-identical to diffusers' own.
 
     Args:
-        pipe: a diffusers pipeline of a family in :data:`~steerclear.bridges.families.FAMILIES`: Stable Diffusion 1, 2,
-            XL and 3, Flux, PixArt, DiT, and where diffusers has them their image-to-image, inpainting and ControlNet
-            forms.
+        pipe: a diffusers pipeline of :data:`~steerclear.bridges.families.FAMILIES`: Stable Diffusion 1, 2, XL and 3, Flux,
+            PixArt, DiT, and their image-to-image, inpainting and ControlNet forms.
         guidance: how predictions become one.
-        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its
-            own. It may be given to the pipeline's call instead, as diffusers has it.
-        weak: a worse network, for guidances that push away from it: a network of the same shape, or a way to make one
-            of the pipeline's own.
-        negative_class_labels: the same as ``negative_prompt`` for pipelines that have classes: numbers, or names where
-            the pipeline has them.
+        negative_prompt: what must not be there, in all images; a list names several concepts, each a branch of its own. It
+            may be given to the pipeline's call instead.
+        weak: a worse network to push away from: one of the same shape, or a way to make one of the pipeline's own.
+        negative_class_labels: ``negative_prompt`` of pipelines that have classes: numbers, or names where there are some.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
+        judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
+        files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
 
-    A weak network that is random takes its noise for image k from the seed of image k: that of the k-th generator of the
-    call, where it has a list of them. With one generator or none it is that one's seed (or 0) + k, so that only a list
-    makes images independent of the batch they are in.
+    What is random (some weak networks, some evidences) takes its numbers for image k from the seed of image k: that of the
+    k-th generator of the call. With one generator or none it is that one's seed (or 0) + k, so that only a list of
+    generators makes images independent of their batch.
 
     Yields:
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
 
     Raises:
-        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, or a weak network that is
-            missing or does not fit; when the pipeline is called, a scheduler that does not say the noise level to a
-            guidance that needs it.
-        PromptError: a negative prompt that is empty, too long or no text, given to both ``steer`` and the call, or in
-            the call not one for each prompt.
+        UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a weak network that is missing or
+            does not fit; when it is called, a scheduler without a noise level under a guidance that needs it.
+        PromptError: a negative prompt that is empty, too long or no text, given twice, or not one for each prompt.
         UnknownName: a class that the pipeline does not have, by name.
-        InvalidSetting: the same by number, what is not a guidance, ``max_batch`` below 1, or settings of the guidance
-            that do not fit the number of negatives.
+        InvalidSetting: the same by number, or an argument of another kind, out of range, or not for so many negatives.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
 
     Warns:
         SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
     """
+    check_looking(judge, files)
     steering = _checked(pipe, guidance, negative_prompt, as_weak(weak), negative_class_labels, max_batch)
+    steering = replace(steering, judge=judge, files=files)
     name = f"this {type(pipe).__name__}"
     with steering.attached, replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering

@@ -12,17 +12,18 @@ from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from ...core.engine import of_schedule
 from ...core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance
+from ...core.laboratory import Judge
 from ...core.network import WeakNetwork
 from ...core.records import Trace
 from ...core.schedulers import steps_begun
 from ...core.settings import finite, read_object
-from ...core.shelf import from_config
 from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...networks.naming import as_weak, weak_from_config
 from ...networks.other_network import OtherNetwork
 from ..effects import of_block, of_latents, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
+from ..surroundings import check_looking
 from .conditions import Conditions, Fields, is_prompt
 from .running import Loop, running_loop
 from .steps import GuiderRun
@@ -39,6 +40,7 @@ class Guider(BaseGuidance):
         weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
             guider that was loaded.
         trace: what the guidance did in the last run of the pipeline, per image and step.
+        judge, files: what evidences may ask for; they are not saved. See :func:`guider`.
     """
 
     # the base class wants some; ours are chosen step by step
@@ -62,10 +64,12 @@ class Guider(BaseGuidance):
         if not isinstance(enabled, bool):
             raise InvalidSetting("enabled", enabled, "True or False")
         super().__init__(start, stop, enabled)
-        self.guidance = from_config(guidance) if isinstance(guidance, Mapping) else guidance
+        self.guidance = Guidance.from_config(guidance) if isinstance(guidance, Mapping) else guidance
         self.negatives = given_to_steer(negative_prompt)
         self.weak = weak_from_config(weak) if isinstance(weak, Mapping) else weak
         self.trace = Trace()
+        self.judge: Judge | None = None
+        self.files: str | Path | None = None
         self._run: GuiderRun | None = None
         self._idle = False  # whether the run began when no step was to be guided
 
@@ -82,8 +86,10 @@ class Guider(BaseGuidance):
         return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
-        """A copy, with some settings changed; a weak network is the same one."""
-        return super().new(**{"weak": self.weak, **kwargs})  # type: ignore[no-any-return]  # diffusers has no types
+        """A copy, with some settings changed; a weak network and a judge are the same ones."""
+        copied: Guider = super().new(**{"weak": self.weak, **kwargs})
+        copied.judge, copied.files = self.judge, self.files
+        return copied
 
     @property
     def guidance(self) -> Guidance:
@@ -122,7 +128,7 @@ class Guider(BaseGuidance):
     def is_conditional(self) -> bool:
         """Whether what the loop runs at the moment is a prompt."""
         running = None if self._run is None else self._run.running
-        return running is None or is_prompt(running[0].condition)
+        return running is None or is_prompt(running.branch.condition)
 
     def prepare_inputs(self, data: Mapping[str, Any]) -> Conditions:
         loop = self._loop()
@@ -202,7 +208,7 @@ class Guider(BaseGuidance):
         negatives = self._negatives(loop, fields) if active else Negatives()
         if active:
             self._check_use(loop, negatives)
-        run = GuiderRun(loop, guidance, negatives, weak, trace)
+        run = GuiderRun(loop, guidance, negatives, weak, trace, self.judge, self.files)
         run.check(fields)
         self._idle = not active
         return run
@@ -267,6 +273,8 @@ def guider(
     start: float = 0.0,
     stop: float = 1.0,
     enabled: bool = True,
+    judge: Judge | None = None,
+    files: str | Path | None = None,
 ) -> Guider:
     """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
 
@@ -282,6 +290,8 @@ def guider(
         start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
             conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
+        judge: who says what an image shows, for an evidence that asks.
+        files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Raises:
         InvalidSetting: what is not a guidance or not a weak network, or a share of the steps outside of [0, 1].
@@ -297,7 +307,10 @@ def guider(
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.
     """
-    return Guider(
+    check_looking(judge, files)
+    made = Guider(
         guidance=guidance, negative_prompt=negative_prompt, weak=weak, start=finite("start", start, low=0, high=1),
         stop=finite("stop", stop, low=0, high=1), enabled=enabled,
     )  # fmt: skip
+    made.judge, made.files = judge, files
+    return made

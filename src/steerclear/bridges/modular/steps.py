@@ -1,11 +1,15 @@
 """One run of a modular pipeline under a guider, from its first step to its last."""
 
+import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -13,14 +17,17 @@ from ...core.denoiser import MAIN, Branch, Point
 from ...core.engine import GuidedDenoiser, check_noise_level
 from ...core.errors import SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance
+from ...core.laboratory import Judge
 from ...core.network import WeakCall, WeakNetwork, WeakRunner
 from ...core.records import Trace
-from ...core.schedulers import point, prediction_type
+from ...core.schedulers import input_scale, point, prediction_type
 from ...guidance.unguided import Unguided
-from ..branches import map_tensors
-from ..diffusers.call import seeds_of_images
+from ..branches import NetworkCall, map_tensors
+from ..diffusers.call import network_kind, positional_names, seeds_of_images
 from ..effects import of_weak
+from ..families import FAMILIES, POSITIVE
 from ..negatives import Negatives
+from ..surroundings import surroundings_of
 from ..takeover import routed_call
 from .conditions import Fields, is_prompt
 from .running import Loop
@@ -28,8 +35,22 @@ from .texts import Texts
 
 WEAK = "weak"
 
-Evaluation = tuple[Branch, Tensor | None]
-"""A branch, and the images that it is needed for; None for all."""
+CONTROLS = frozenset(name for family in FAMILIES for name in family.controls)
+"""What a ControlNet gives the network, which belongs to the sampler's own point."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A branch, the images that it is needed for (None for all), and where."""
+
+    branch: Branch
+    rows: Tensor | None
+    point: Point
+
+    @property
+    def key(self) -> Any:
+        """The same for the same evaluation when the guidance starts again."""
+        return self.branch, None if self.rows is None else tuple(self.rows.tolist()), self.point.elsewhere
 
 
 class Missing(Exception):
@@ -52,19 +73,23 @@ class GuiderRun:
         guidance: how it is guided.
         negatives: the negative prompts.
         weak: how the network becomes a worse one, or None.
+        judge, files: see :func:`~steerclear.bridges.diffusers.steer.steer`.
         trace: what the guidance did goes there.
     """
 
     def __init__(
-        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace
-    ) -> None:
+        self, loop: Loop, guidance: Guidance, negatives: Negatives, weak: WeakNetwork | None, trace: Trace,
+        judge: Judge | None = None, files: str | Path | None = None,
+    ) -> None:  # fmt: skip
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
         self.negatives, self.weak, self.trace = negatives, weak, trace
         self.texts = Texts(loop, negatives)
-        images = len(loop.block.latents)
-        self.seeds = seeds_of_images(loop.state.get("generator"), images)
-        self.engine = GuidedDenoiser(self, guidance, images, len(negatives), trace)
+        self.seeds = seeds_of_images(loop.state.get("generator"), len(loop.block.latents))
+        size = loop.state.get("height"), loop.state.get("width")
+        prompt = loop.state.get("prompt")
+        surroundings = surroundings_of(self.pipe, prompt, negatives, self.seeds, size, judge=judge, files=files)
+        self.engine = GuidedDenoiser(self, guidance, surroundings, trace)
         self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
         self.running: Evaluation | None = None
@@ -100,14 +125,14 @@ class GuiderRun:
             timestep: of this one.
             active: False for the plain conditional prediction.
         """
-        self.last_index = index
+        self.last_index, self.timestep = index, float(timestep)
         self.known, self.guided = {}, None
         here = point(self.scheduler, block.latents, timestep, index, self.total)
         self.engine.guidance = self.guidance if active else Unguided()
         try:
             while missing := self._advance(here):
                 # all at once, so that a text which cannot be encoded is refused before anything runs
-                batches = [self._inputs(fields, branch.condition) for branch, _ in missing]
+                batches = [self._inputs(fields, evaluation.branch.condition) for evaluation in missing]
                 for evaluation, batch in zip(missing, batches, strict=True):
                     self.running = evaluation
                     yield batch
@@ -117,7 +142,7 @@ class GuiderRun:
                             f"last one, so there is nothing that the guidance could choose by; use a pipeline whose loop "
                             f"runs its network within `for batch in guider.prepare_inputs(...)`"
                         )
-                    self.known[_key(*evaluation)] = batch.noise_pred
+                    self.known[evaluation.key] = batch.noise_pred
                     self.running = None
         except BaseException:  # also when the loop breaks off: then the generator is closed
             self.running = None
@@ -132,22 +157,22 @@ class GuiderRun:
         try:
             self.guided = self.engine.predict(point)
         except Missing as missing:
-            return sorted(missing.evaluations, key=lambda evaluation: not is_prompt(evaluation[0].condition))
+            return sorted(missing.evaluations, key=lambda evaluation: not is_prompt(evaluation.branch.condition))
         self.guided = self.guided.to(next(iter(self.known.values())).dtype)
         return []
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`)."""
-        missing = [(branch, rows) for branch in branches if _key(branch, rows) not in self.known]
+        asked = [Evaluation(branch, rows, point) for branch in branches]
+        missing = [evaluation for evaluation in asked if evaluation.key not in self.known]
         if missing:
             raise Missing(missing)
-        return [self.known[_key(branch, rows)] for branch in branches]
+        return [self.known[evaluation.key] for evaluation in asked]
 
     def prediction(self, *names: str) -> Tensor | None:
         """What the first of some branches gave that ran in this step for all images."""
-        return next(
-            (self.known[key] for key in ((Branch.parse(name), None) for name in names) if key in self.known), None
-        )
+        keys = [(Branch.parse(name), None, 0) for name in names]
+        return next((self.known[key] for key in keys if key in self.known), None)
 
     def _inputs(self, fields: Fields, condition: str) -> Any:
         own = self.negatives.unconditional
@@ -169,21 +194,23 @@ class GuiderRun:
             UnsupportedModel: the network cannot be made a weak one.
         """
         assert self.running is not None
-        branch, rows = self.running
+        branch, rows, point = self.running.branch, self.running.rows, self.running.point
         weak = self._weak_runner(network)  # at once, so that what does not fit is refused before anything runs
-        if branch.network == MAIN and rows is None:
+        if branch.network == MAIN and rows is None and not point.elsewhere:
             return
         if branch.network not in (MAIN, WEAK):
             raise UnsupportedModel(
                 f"the guidance asks for a network {branch.network!r}, and there is none but {WEAK!r}"
             )
-        chosen = list(range(self.engine.batch_size)) if rows is None else rows.tolist()
+        chosen = list(range(len(self.seeds))) if rows is None else rows.tolist()
 
         def of_rows(path: str, tensor: Tensor) -> Tensor:
             return tensor[rows] if rows is not None and tensor.ndim and len(tensor) == len(self.seeds) else tensor
 
         def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.release()
+            if point.elsewhere:
+                args, kwargs = self._moved(original, positional_names(network_kind(network)), args, kwargs, point)
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
             if branch.network == MAIN:
                 return original(*args, **kwargs)
@@ -191,6 +218,31 @@ class GuiderRun:
             return weak(WeakCall(original, args, kwargs, tuple(self.seeds[row] for row in chosen), self.last_index))
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
+
+    def _moved(
+        self,
+        network: Callable[..., Any],
+        names: Sequence[str],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        point: Point,
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call of the network at a point that a guidance chose.
+
+        Raises:
+            UnsupportedModel: what the network is given of the sampler's own point is not understood.
+        """
+        call = NetworkCall(network, names, args, dict(kwargs), (POSITIVE,))
+        told = float(torch.as_tensor(call.argument("timestep")).flatten()[0])
+        unit = next((unit for unit in (1.0, 1000.0) if math.isclose(told * unit, self.timestep, rel_tol=1e-2)), None)
+        if unit is None or any(call.argument(name) is not None for name in CONTROLS):
+            raise UnsupportedModel(
+                f"the guidance looks at another noise level, and the network of {type(self.pipe).__name__} is told a time "
+                f"of its own or has a ControlNet; use steerclear.steer on a pipeline that is not modular"
+            )
+        assert isinstance(point.timestep, float)
+        moved = call.at(input_scale(self.scheduler, point.alpha, point.sigma) * point.sample, point.timestep / unit)
+        return moved.args, dict(moved.kwargs)
 
     def release(self) -> None:
         """Leave the network as it was."""
@@ -211,7 +263,3 @@ class GuiderRun:
                 warnings.warn(message, SteerclearWarning, stacklevel=2)
             self._runners[id(network)] = self._attached.enter_context(self.weak.attached(self.pipe, network))
         return self._runners[id(network)]
-
-
-def _key(branch: Branch, rows: Tensor | None) -> Any:
-    return branch, None if rows is None else tuple(rows.tolist())

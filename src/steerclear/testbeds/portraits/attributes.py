@@ -1,8 +1,8 @@
-"""What a portrait can show, and how often: the joint distribution of the attributes, exactly.
+"""The attributes of portraits, and their exact joint distribution.
 
-Every attribute is a column of integers, one per image: 0 or 1 for the binary ones, an index into the
-palette for the others. The distribution is a chain of conditional probabilities; sampling walks
-the chain, and :func:`every_combination` multiplies it out.
+Every attribute is a column of integers, one per image: 0 or 1 for a binary attribute, an index into the palette for the
+others. The distribution is a chain of conditional probabilities: sampling follows the chain, and
+:func:`every_combination` multiplies it out.
 """
 
 import itertools
@@ -41,8 +41,8 @@ PALETTE_PROBABILITIES = {
 def probability_of_one(name: str, before: Attributes) -> Tensor | float:
     """P(binary attribute = 1 | the attributes before it in the chain).
 
-    Mustaches and beards are for men; a beard is likelier below a mustache, so removing mustaches
-    honestly makes beards rarer, and removing them clumsily removes beards too.
+    Only men have mustaches and beards, and a beard is likelier with a mustache. So exact removal of mustaches makes beards
+    rarer, and clumsy removal removes beards too.
     """
     match name:
         case "man":
@@ -61,12 +61,12 @@ def probability_of_one(name: str, before: Attributes) -> Tensor | float:
 
 
 def probability_of(attributes: Attributes) -> Tensor:
-    """p(attributes) of every row, ``[batch]``, float64: the chain multiplied out.
+    """p(attributes) per row, ``[batch]``, float64: the chain multiplied out.
 
     >>> float(probability_of({name: torch.zeros(1, dtype=torch.long) for name in LEVELS}))  # doctest: +ELLIPSIS
     0.00102...
     """
-    exact = {name: column.double() for name, column in attributes.items()}  # of integers, torch makes float32
+    exact = {name: column.double() for name, column in attributes.items()}  # torch converts integers to float32
     probability = torch.ones(len(attributes["man"]), dtype=torch.float64)
     for name in LEVELS:
         if name in PALETTES:
@@ -79,12 +79,12 @@ def probability_of(attributes: Attributes) -> Tensor:
 
 
 def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
-    """Draw the attributes of one portrait a seed.
+    """Draw the attributes of one portrait per seed.
 
     Args:
         seeds: one per image; an image's attributes depend on its own seed alone.
-        fixed: attributes to hold, as ``man=1``. Those after them in the chain follow; those before
-            are not reweighed, so hold ``man`` as well as ``mustache``.
+        fixed: attributes with fixed values, such as ``man=1``. Later attributes in the chain depend on them; earlier ones
+            are not reweighted, so fix ``man`` as well as ``mustache``.
 
     >>> people = sample(range(4), man=1, mustache=0)
     >>> people["mustache"].tolist()
@@ -106,7 +106,7 @@ def sample(seeds: Sequence[int], **fixed: int) -> Attributes:
 
 @lru_cache(maxsize=1)
 def every_combination() -> tuple[Attributes, Tensor]:
-    """All combinations of attributes with their exact probabilities (float64, summing to 1).
+    """All possible combinations of attributes and their exact probabilities (float64, sum 1).
 
     >>> attributes, probability = every_combination()
     >>> round(float(probability.sum()), 12)

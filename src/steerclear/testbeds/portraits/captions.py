@@ -1,15 +1,15 @@
 """How portraits are captioned, and the exact probability that a portrait gets a caption.
 
-A caption says who is shown and then some of what is there, never what is absent. It comes from one
-of two regimes, chosen without looking at the portrait:
+A caption names the subject and some of the attributes that are present, never absent ones. It is of one of two kinds,
+chosen independently of the portrait:
 
-- *plain* (probability ``PLAIN``): the subject alone. So "portrait photo of a man" says nothing about
-  mustaches, and a model that learned it shows mustaches as often as men have them.
-- *told*: each attribute that is there is mentioned with its own probability; when the dice mention nothing
-  the hair is mentioned. ``KEYWORDS`` of these captions are bare lists, as in alt texts.
+- *plain* (probability ``PLAIN``): only the subject. So "portrait photo of a man" says nothing about mustaches, and a model
+  trained on it shows mustaches as often as men have them.
+- *told*: each present attribute is mentioned with its own probability; if none is, the hair is mentioned. A share
+  ``KEYWORDS`` of these captions are bare lists, as in alt texts.
 
-"without", "no" and "not" occur in captions that say nothing of the portrait ("without watermark"),
-so a model has seen the words and still was never taught to negate.
+"without", "no" and "not" occur only in endings that say nothing about the portrait ("without watermark"), so a model has
+seen the words but was never taught to negate.
 """
 
 import re
@@ -37,7 +37,7 @@ SKIN_WORDS = {"light": "light-skinned", "tan": "tan", "dark": "dark-skinned"}
 
 @dataclass(frozen=True)
 class Mentions:
-    """What a caption says: attribute -> the value that it names. ``hat_color`` only beside ``hat``."""
+    """The attributes that a caption mentions, with their values. ``hat_color`` occurs only together with ``hat``."""
 
     values: tuple[tuple[str, int], ...]
     keywords: bool = False
@@ -79,7 +79,7 @@ def write_caption(portrait: dict[str, int], generator: torch.Generator) -> str:
 
 
 def _things(mentions: Mentions) -> list[str]:
-    """The noun phrases that follow "with", with their articles."""
+    """Noun phrases to follow "with", including articles."""
     things = [f"a {name}" for name in ("mustache", "beard") if name in mentions]
     things += ["glasses"] if "glasses" in mentions else []
     hair = mentions.get("hair")
@@ -122,7 +122,7 @@ def _compose(portrait: dict[str, int], mentions: Mentions, generator: torch.Gene
 
 
 def probability_of_mentions(attributes: Attributes, mentions: Mentions) -> Tensor:
-    """P(a caption with just these mentions | the portrait), for every row of attributes, float64.
+    """P(a caption with exactly these mentions | the portrait) per row of attributes, ``[n]``, float64.
 
     The wording (opening, order, neutral ending) does not depend on the portrait and cancels.
     """
@@ -149,14 +149,14 @@ def probability_of_mentions(attributes: Attributes, mentions: Mentions) -> Tenso
 
 @dataclass(frozen=True)
 class Wish:
-    """What a prompt asks of the portraits' world.
+    """A parsed prompt.
 
     Args:
-        man: 1 for a man, 0 for a woman, None when neither is named.
-        mentions: what shall be there.
-        absent: what the prompt names behind "without", "no" or "not": a binary attribute ("hat") or a level of
-            another ("hair:black", "hat_color:red").
-        unknown: words that this world knows nothing of.
+        man: 1 for a man, 0 for a woman, None if neither is named.
+        mentions: attributes that the prompt asks for.
+        absent: attributes named after "without", "no" or "not": a binary attribute ("hat") or a level of another
+            ("hair:black", "hat_color:red").
+        unknown: words that this world does not know.
     """
 
     man: int | None
@@ -181,8 +181,8 @@ _ENDS_NEGATION = {",", "with", "wearing", "on", "smiling", *_PEOPLE}
 def read_prompt(prompt: str) -> Wish:
     """Parse a prompt in the language of the captions.
 
-    A negation covers the thing that follows it, and those joined to it by "and", "or" or "nor", until a comma
-    or a new "with", "wearing", "on" or "smiling".
+    A negation covers the thing that follows it, and those joined to it by "and", "or" or "nor", up to a comma or the next
+    "with", "wearing", "on" or "smiling".
 
     >>> wish = read_prompt("portrait photo of a man with a mustache without hat")
     >>> wish.man, wish.mentions.get("mustache"), wish.absent
@@ -197,7 +197,7 @@ def read_prompt(prompt: str) -> Wish:
     unknown: list[str] = []
     colors: list[str] = []
     man: int | None = None
-    scope = ""  # of a negation: "open" until it names something, then "named", and "joined" behind an "and"
+    scope = ""  # of a negation: "open" until it names something, then "named", and "joined" after an "and"
     for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*|,", prompt.lower()):
         if word in _NEGATIONS:
             scope = "open"
@@ -238,7 +238,7 @@ def read_prompt(prompt: str) -> Wish:
 
 @cache
 def meaning(caption: str) -> tuple[int | None, frozenset[tuple[str, int]]]:
-    """What a caption says, less its wording: the portraits of one meaning have one distribution.
+    """What a caption says, regardless of wording: captions of equal meaning describe the same distribution of portraits.
 
     >>> meaning("photo of a man with glasses and a red hat") == meaning("a man wearing a red hat with glasses without text")
     True

@@ -1,10 +1,10 @@
-"""Independent uses of one portrait's seed."""
+"""Independent uses of a portrait's seed."""
 
 from enum import IntEnum
 
 
 class PortraitStream(IntEnum):
-    """Beside those of :class:`~steerclear.core.seeds.Stream`, whose numbers are others."""
+    """Streams in addition to those of :class:`~steerclear.core.seeds.Stream`, with other numbers."""
 
     ATTRIBUTES = 1
     DRAWING = 2

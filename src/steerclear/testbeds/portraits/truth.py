@@ -1,13 +1,13 @@
-"""The exact truth of a prompt: how often each attribute is there in the portraits that the prompt describes.
+"""The exact truth for a prompt: how often the portraits that it describes show each attribute.
 
-A model that learned captions perfectly shows, for a prompt c, portraits from Bayes' posterior
+A model that learned the captions perfectly draws, for a prompt c, portraits from Bayes' posterior
 
     p(a | c) = p(c | a) p(a) / sum over a' of p(c | a') p(a')
 
 with the prior p(a) of :func:`~.attributes.every_combination` and the likelihood p(c | a) of
-:func:`~.captions.probability_of_mentions`; so what a prompt leaves unsaid counts as well. What the prompt
-negates, and what a negative prompt names, is excluded: the posterior is conditioned on its absence. That is
-what guidance away from a concept ought to do, and whatever else moves is its collateral shift.
+:func:`~.captions.probability_of_mentions`; so attributes that a prompt does not mention count as well. The posterior is
+conditioned on the absence of everything that the prompt negates or a negative prompt names. That is what guidance away
+from a concept should do; any other change is its collateral shift.
 """
 
 import re
@@ -29,18 +29,18 @@ KNOWN = (
     f"hair ({', '.join(PALETTES['hair'])}), background ({', '.join(PALETTES['background'])}), "
     f"{', '.join(SKIN_WORDS.values())}, and without, no or not before any of them"
 )
-"""What a prompt may speak of, as an error tells it."""
+"""The words that a prompt may use, for error messages."""
 
 
 def indicators(attributes: Attributes) -> dict[str, Tensor]:
-    """What each portrait shows, yes or no: bool of shape ``[n]`` by name.
+    """Whether each portrait shows each attribute: name -> bool of shape ``[n]``.
 
-    The names are those of :func:`attribute_rates`: "mustache" for a binary attribute, "hair:black" for a level
-    of another. "hat_color:red" means a red hat that is worn, since the colour of no hat cannot be seen. Use it
-    on what a classifier read in generated images, so that both sides of a comparison count the same thing.
+    The names are those of :func:`attribute_rates`: "mustache" for a binary attribute, "hair:black" for a level of another.
+    "hat_color:red" means that a red hat is worn, since without a hat its color cannot be seen. Apply it to the attributes
+    that a classifier finds in generated images, so that both sides of a comparison count the same thing.
 
     Args:
-        attributes: integers of shape ``[n]``, by name, all of the world's attributes.
+        attributes: integers of shape ``[n]``, by name, for all attributes of the world.
 
     >>> from .attributes import sample
     >>> bareheaded = indicators(sample(range(50), hat=0, hat_color=0))
@@ -62,14 +62,14 @@ def _understood(prompt: str) -> Wish:
 
 
 def shows(concept: str, attributes: Attributes) -> Tensor:
-    """Whether each portrait shows all that a concept names: bool of shape ``[n]``.
+    """Whether each portrait shows everything that a concept names, bool of shape ``[n]``.
 
     Args:
-        concept: words of the captions, as "mustache", "red hat" or "man with a beard".
+        concept: words of the captions, such as "mustache", "red hat" or "man with a beard".
         attributes: integers of shape ``[n]``, by name.
 
     Raises:
-        UnknownWords: for words that the world does not know.
+        UnknownWords: the world does not know a word.
 
     >>> attributes, probability = every_combination()
     >>> round(float(probability[shows("red hat", attributes)].sum()), 6)
@@ -88,17 +88,17 @@ def shows(concept: str, attributes: Attributes) -> Tensor:
 
 
 def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Tensor:
-    """How sure a classifier is that each portrait shows all that a concept names: that of the part it is least sure of.
+    """A classifier's probability that each portrait shows everything that a concept names: that of its least likely part.
 
     Args:
-        concept: words of the captions, as :func:`shows` takes them.
-        probabilities: by attribute: of "yes" for a binary one, ``[n]``; of each level for another, ``[n, levels]``.
+        concept: words of the captions, as in :func:`shows`.
+        probabilities: by attribute: that it is present, ``[n]``, if it is binary; of each level, ``[n, levels]``, if not.
 
     Returns:
         Probabilities in [0, 1], ``[n]``.
 
     Raises:
-        UnknownWords: for words that the world does not know.
+        UnknownWords: the world does not know a word.
 
     >>> sure = {"hat": torch.tensor([0.9, 0.9]), "hat_color": torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])}
     >>> [round(p, 2) for p in concept_probability("red hat", sure).tolist()]
@@ -113,7 +113,7 @@ def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Te
         of_level = probabilities[attribute][:, list(PALETTES[attribute]).index(level)]
         return torch.minimum(of_level, probabilities["hat"]) if attribute == "hat_color" else of_level
 
-    certain = torch.ones(len(next(iter(probabilities.values()))))  # a concept that names nothing is always there
+    certain = torch.ones(len(next(iter(probabilities.values()))))  # a concept that names nothing is always present
     man = [] if wish.man is None else [probabilities["man"] if wish.man else 1 - probabilities["man"]]
     parts = [
         probabilities[name][:, value]
@@ -125,7 +125,7 @@ def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Te
 
 
 def _concepts(negative_prompt: str) -> list[str]:
-    """The concepts of a negative prompt, which is a list. Those that name nothing ("watermark") are left out."""
+    """The concepts listed in a negative prompt, without those that name no attribute ("watermark")."""
     parts = re.split(r",|\b(?:and|or)\b", negative_prompt.lower())
     wishes = [(part, _understood(part)) for part in parts]
     return [part for part, wish in wishes if wish.man is not None or wish.mentions.values or wish.absent]
@@ -136,18 +136,17 @@ def posterior(prompt: str, without: str | None = None) -> tuple[Attributes, Tens
     """p(attributes | prompt, concepts absent) for every combination of attributes.
 
     Args:
-        prompt: in the words of the captions. A named subject is conditioned on, as every caption that is no
-            bare list of keywords says it; "" is the unconditional distribution.
-        without: a negative prompt: concepts separated by commas, "and" or "or", every one of them absent. A
-            concept of several words, as "red hat", is absent when they are not there together. None or "": none.
+        prompt: in the words of the captions. A named subject is conditioned on, because every caption that is not a bare
+            list of keywords names it; "" is the unconditional distribution.
+        without: a negative prompt: concepts separated by commas, "and" or "or", all of them absent. A concept of several
+            words, such as "red hat", is absent if they do not occur together. None or "" for no negative prompt.
 
     Returns:
-        The combinations and their probabilities, ``[combinations]``, float64, summing to 1. Both are shared
-        between calls: read them, do not write into them.
+        The combinations and their probabilities, ``[combinations]``, float64, sum 1. Calls share both: do not modify them.
 
     Raises:
-        UnknownWords: for words that the world does not know.
-        ImpossiblePrompt: when no portrait can be so, as "a woman with a mustache".
+        UnknownWords: the world does not know a word.
+        ImpossiblePrompt: no portrait fits, as for "a woman with a mustache".
 
     >>> attributes, probability = posterior("portrait photo of a man", without="mustache")
     >>> float(probability[attributes["mustache"] == 1].sum())
@@ -173,15 +172,15 @@ def attribute_rates(prompt: str, *, without: str | None = None) -> dict[str, flo
     """The exact share of portraits that show each attribute, for a prompt and a negative prompt.
 
     Args:
-        prompt: as :func:`posterior` takes it.
-        without: a negative prompt, as :func:`posterior` takes it.
+        prompt: as in :func:`posterior`.
+        without: a negative prompt, as in :func:`posterior`.
 
     Returns:
         Probabilities in [0, 1] by the names of :func:`indicators`, computed in float64 from all combinations.
 
     Raises:
-        UnknownWords: for words that the world does not know.
-        ImpossiblePrompt: when no portrait can be so.
+        UnknownWords: the world does not know a word.
+        ImpossiblePrompt: no portrait fits.
 
     >>> rates = attribute_rates("portrait photo of a man")
     >>> round(rates["mustache"], 6), round(rates["beard"], 6)
@@ -190,7 +189,7 @@ def attribute_rates(prompt: str, *, without: str | None = None) -> dict[str, flo
     0.15
     """
     attributes, probability = posterior(prompt, without)
-    # sums of thousands of float64 can end a last bit above 1
+    # rounding in sums of thousands of float64 can exceed 1
     return {name: min(float(probability[shown].sum()), 1.0) for name, shown in indicators(attributes).items()}
 
 
@@ -198,22 +197,22 @@ def attribute_rates(prompt: str, *, without: str | None = None) -> dict[str, flo
 def true_portraits(
     prompt: str, seeds: Sequence[int], *, without: str | None = None
 ) -> tuple[UInt8[Tensor, "images 3 64 64"], Attributes]:
-    """True samples of what a prompt describes: what a perfect model with perfect guidance would show.
+    """True samples for a prompt: what a perfect model with perfect guidance would show.
 
-    The attributes of image k are the inverse of the posterior's distribution function at one uniform number of
-    image k's ``TRUTH`` stream; the rest of its looks comes from its ``DRAWING`` stream, as in training.
+    The attributes of image k are the posterior's inverse distribution function at one uniform number of image k's ``TRUTH``
+    stream; its random variation comes from its ``DRAWING`` stream, as in training.
 
     Args:
-        prompt: as :func:`posterior` takes it.
-        seeds: one integer in [0, 2**32) an image. Image k depends on its own seed alone.
-        without: a negative prompt, as :func:`posterior` takes it.
+        prompt: as in :func:`posterior`.
+        seeds: one integer in [0, 2**32) per image. Image k depends on its own seed alone.
+        without: a negative prompt, as in :func:`posterior`.
 
     Returns:
-        RGB pixels in 0 ... 255, uint8, and the attributes that they show, ``[n]`` each.
+        RGB pixels in 0 ... 255, uint8, and their attributes, ``[n]`` each.
 
     Raises:
-        UnknownWords: for words that the world does not know.
-        ImpossiblePrompt: when no portrait can be so.
+        UnknownWords: the world does not know a word.
+        ImpossiblePrompt: no portrait fits.
 
     >>> images, shown = true_portraits("a man with a mustache", range(3))
     >>> images.shape, shown["mustache"].tolist()
@@ -226,7 +225,7 @@ def true_portraits(
 def _draw_attributes(
     attributes: Attributes, probability: Float[Tensor, " combinations"], uniform: Float[Tensor, " images"]
 ) -> Attributes:
-    """Inverse of the distribution function, in float64; combinations of probability 0 are never drawn."""
+    """The inverse distribution function, in float64; combinations of probability 0 are never drawn."""
     edges = probability.cumsum(0)
     rows = torch.searchsorted(edges / edges[-1], uniform.double(), right=True)
     return {name: column[rows] for name, column in attributes.items()}
