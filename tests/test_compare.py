@@ -137,7 +137,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         (["compare", MAN, "--device", "nonsense"], "device is 'nonsense', but must be one that torch can use here"),
         (["compare", MAN, "--methods", "cfg,cfg"], "the method 'cfg' is given twice; give it once."),
         (["compare", MAN, "--weak", str(shipped()["portraits"] / "vae")], "cannot be loaded"),
-        (["compare"], "Missing argument 'prompt'"),
+        (["compare"], "there is no prompt; say in a few words what the image should show, or give --recipe."),
         (["compare", MAN, "--steps", "0"], "Invalid value for '--steps'"),
         (["compare", MAN, "--seeds", ""], "seeds is '', but must be like 0-63 or 1,5,9"),
         (["compare", MAN, "--seeds", "9" * 5000], "but must be like 0-63 or 1,5,9"),
@@ -349,10 +349,10 @@ def test_ctrl_c_is_a_sentence_and_exit_code_130(
     assert "steerclear: stopped; what was done is kept. Run the same command to go on" in " ".join(
         capsys.readouterr().err.split()
     )
-    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["00000.png", "00001.png"]
+    assert sorted(path.name for path in (tmp_path / "o").glob("0*.png")) == ["00000.png", "00001.png"]
     monkeypatch.undo()
     assert main(arguments) == 0
-    assert len(list((tmp_path / "o").glob("*.png"))) == 4
+    assert len(list((tmp_path / "o").glob("0*.png"))) == 4
 
 
 @pytest.mark.parametrize(("written", "kept"), [(0, ""), (2, "; what was done is kept")])

@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(
     def refused(*arguments: object, **settings: object) -> None:
         raise OSError(number, os.strerror(number), "/proc/run")
 
-    monkeypatch.setattr("steerclear.study.folders.refuse_early", refused)
+    monkeypatch.setattr("steerclear.study.request.refuse_early", refused)
     assert main(["compare", MAN, "--outdir", "run"]) == 2
     remedy = "give another --outdir (training: or --folder)"
     assert " ".join(capsys.readouterr().err.split()) == f"steerclear: {os.strerror(number)} '/proc/run'; {remedy}."

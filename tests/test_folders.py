@@ -19,7 +19,7 @@ from steerclear.cli.app import main
 from steerclear.core.errors import FolderConflict
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
-from steerclear.study import folders
+from steerclear.study import request
 from steerclear.study.folders import only_process
 from steerclear.study.gallery import write_text
 from steerclear.study.generate import generate as generate_images
@@ -137,7 +137,7 @@ def test_the_second_process_in_a_folder_is_told(tmp_path: Path, capsys: pytest.C
         ended = os.WEXITSTATUS(os.waitpid(child, 0)[1])
     assert (second, ended) == (2, 0)
     assert "steerclear: another process is using the folder" in said
-    assert names(tmp_path / "o") == [*(f"{seed:05d}.png" for seed in range(4)), "run.json"]
+    assert names(tmp_path / "o") == [*(f"{seed:05d}.png" for seed in range(4)), "run.json", "sheet.png"]
     assert generate(tmp_path / "o", MAN, "--seeds", "0-4") == 0
 
 
@@ -226,7 +226,7 @@ def test_two_questions_without_a_folder_go_to_two(tmp_path: Path, monkeypatch: p
     assert main(["generate", MAN, *small, "--seeds", "0-1"]) == 0  # more images of the same question
     found = {folder.name.rsplit("-", 1)[0]: len(names(folder)) for folder in Path("out/generate").iterdir()}
     assert len(list(Path("out/generate").iterdir())) == 4
-    assert (found["portrait-photo-of-a-man"], found["portrait-photo-of-a-woman"]) == (3, 2)
+    assert (found["portrait-photo-of-a-man"], found["portrait-photo-of-a-woman"]) == (4, 3)
     assert main(["compare", MAN, "--methods", "unguided", "--seeds", "0", "--steps", "1"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["compare", "generate"]
@@ -240,7 +240,7 @@ def test_a_question_has_one_folder_however_its_names_are_typed(tmp_path: Path, m
         seen.append(folder)
         raise FolderConflict("enough is known")
 
-    monkeypatch.setattr(folders, "refuse_early", refuse_early)
+    monkeypatch.setattr(request, "refuse_early", refuse_early)
 
     def chosen(*ways: tuple[str, ...]) -> list[int]:
         seen.clear()

@@ -66,7 +66,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     assert generate(tmp_path / "run") == 0
     assert images(tmp_path / "run") == images(uninterrupted)
     left = {path.name for path in (tmp_path / "run").rglob("*")}
-    assert left == {f"{seed:05d}.png" for seed in SEEDS} | {"run.json"}  # nothing half-written
+    assert left == {f"{seed:05d}.png" for seed in SEEDS} | {"run.json", "sheet.png"}  # nothing half-written
 
 
 @pytest.mark.slow

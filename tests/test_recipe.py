@@ -50,7 +50,7 @@ def test_the_digest_sees_all_that_was_asked_for_and_not_where_it_was_made() -> N
     other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1},
              "networks": {"weak": NetworkSource("x")}, "loras": (LoRA("x", 1.0, "d"),), "scheduler": "x", "num_inference_steps": 7, "height": 64,
              "width": 64, "dtype": "float16"}  # fmt: skip
-    same = {"version": "9", "device": "cuda", "offload": "model"}
+    same = {"version": "9", "config": "m", "device": "cuda", "offload": "model"}
     assert set(other) | set(same) == set(Recipe.model_fields)
     digests = {recipe.model_copy(update={name: value}).digest() for name, value in other.items()}
     assert len(digests | {recipe.digest()}) == len(other) + 1

@@ -22,7 +22,7 @@ from ..core.errors import (
     shortened,
     shown,
 )
-from . import benchmark, compare, generate, guidance, train
+from .commands import add_commands
 from .stopping import STOPPED, Caught, Commands, Stopped, signals_as_interrupts
 from .streams import showable_streams
 
@@ -30,14 +30,10 @@ USER_ERROR = 2
 ANOTHER_FOLDER = "give another --outdir (training: or --folder)"
 
 app = typer.Typer(
-    name="steerclear", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Guidance for diffusion models that says what it changed.",
+    name="steerclear", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]}, help="Guidance for diffusion models that says what it changed.",
 )  # fmt: skip
-app.command("compare")(compare.command)
-app.command("generate")(generate.command)
-app.add_typer(guidance.app, name="guidance")
-app.add_typer(train.app, name="train")
-app.add_typer(benchmark.app, name="benchmark")
+add_commands(app)
 
 
 def _version(shown: bool) -> None:
@@ -74,7 +70,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", SteerclearWarning)
             warnings.showwarning = _shown_in_a_sentence(console, warnings.showwarning)
-            code = app(args=arguments, standalone_mode=False)
+            code = app(args=arguments, prog_name="steerclear", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SteerclearError as error:
         kept = " What was done is kept." if keeps(error) else ""

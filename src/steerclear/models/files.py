@@ -37,11 +37,16 @@ ADDRESS = re.compile(
 """A hub model's address, as a browser shows it."""
 
 
-def folder_digest(folder: Path) -> str:
-    """A short hash of the full content of all of a model's files: equal digests mean equal weights."""
+def folder_digest(folder: Path, *, weights: bool = True) -> str:
+    """A short hash of the full content of all of a model's files: equal digests mean equal weights.
+
+    Args:
+        folder: of the model.
+        weights: False for its configuration alone.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() or path.suffix not in (".json", ".txt", WEIGHTS):
+        if path.is_dir() or path.suffix not in ((".json", ".txt", WEIGHTS) if weights else (".json", ".txt")):
             continue
         if WEAK_FOLDER in path.relative_to(folder).parts:
             continue
@@ -129,6 +134,17 @@ def located(name: str, parts: Sequence[str] | None = None) -> str:
     if parts is not None:
         raise UnsupportedModel(f"{f'{repository}/{inside}'!r} is only a part of {repository!r}; give {repository!r}.")
     return f"{repository}/{inside}"
+
+
+def split_hub_file(name: str) -> tuple[str, str]:
+    """A repository on the hub, and the file within it; "" for none.
+
+    >>> split_hub_file("owner/model@v2/folder/file.safetensors"), split_hub_file("owner/model")
+    (('owner/model@v2', 'folder/file.safetensors'), ('owner/model', ''))
+    """
+    owner, _, rest = name.partition("/")
+    model, _, inside = rest.partition("/")
+    return f"{owner}/{model}", inside
 
 
 def repository_of(hub_id: str) -> tuple[str, str | None]:

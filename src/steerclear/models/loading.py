@@ -1,4 +1,4 @@
-"""Pipelines and what is added to them, by name: a shipped model, a local folder, or a hub id. Safetensors only."""
+"""Pipelines and networks beside them by name: a shipped model, a local folder or file, or a hub id. Safetensors only."""
 
 import inspect
 import os
@@ -34,6 +34,7 @@ from .loras import LoRA, add_loras
 from .networks import NETWORKS, LoadedNetwork, load_named, load_network, one_form, refuse_lacking
 from .placement import place
 from .samplers import scheduler_by_name, scheduler_key
+from .single_file import find_single_file, is_single_file, load_single_file, refuse_config, single_file_digest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -50,12 +51,13 @@ class Model:
 
     Attributes:
         name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
-        folder: where its files are; None for a pipeline that was not loaded from a folder.
+        folder: where its files are; for a model that is one file, its configuration; None for a pipeline that was not loaded.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
         networks: the networks beside the pipeline's own, by the name under which a guidance asks for them.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
+        config: the configuration that the user gave with a single file.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Model:
     loras: tuple[LoRA, ...] = ()
     device: str = "cpu"
     offload: str = "none"
+    config: str | None = None
 
 
 def load_model(
@@ -78,12 +81,14 @@ def load_model(
     dtype: str = "float32",
     offload: str = "none",
     scheduler: str | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a text-to-image pipeline, what is added to it, and the networks that run beside its own.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, or a hub id like "owner/model" (or
-            "owner/model@revision", or its address).
+        name: a shipped model's name, a local folder in diffusers' layout, a hub id like "owner/model" (or
+            "owner/model@revision", or its address), or a single ``.safetensors`` file, here or on the hub
+            ("owner/model/file.safetensors").
         weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of
             network with its settings, see :func:`~steerclear.networks.shared.naming.parse_network`. None takes the model's own
             ``weak`` folder when it has one.
@@ -95,6 +100,8 @@ def load_model(
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.models.placement.place`.
         scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
             "euler a" or "dpm++ 2m karras", see :data:`~steerclear.models.samplers.SAMPLERS`.
+        config: for a single file, the model whose configuration and tokenizer it has: a shipped model, a local folder or a
+            hub id. None to tell it from the weights, and fetch it from the hub.
 
     Raises:
         NotEnoughMemory: there is no room for it.
@@ -102,23 +109,15 @@ def load_model(
         InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for the weak network.
         UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
     """
-    from diffusers import DiffusionPipeline
-
     if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
     name, given, device = _checked(name, named(weak, networks), loras, device)
-    name, given = located(name, parts=()), {key: one and located(one, parts=NETWORKS) for key, one in given.items()}
+    name, given = _located(name), {key: one and located(one, parts=NETWORKS) for key, one in given.items()}
+    if not isinstance(config, (str, os.PathLike, NoneType)):
+        raise InvalidSetting("config", config, "a model's name, its folder or its hub id, or None")
+    config = None if config is None else os.fspath(config)
     with enough_memory(f"the model {name!r}"):
-        folder = _folder(name)
-        _check_parts(name, folder)
-        check_configs(f"the model {name!r}", folder)
-        check_sums(f"the model {name!r}", folder)
-        quiet()
-        try:
-            parts = _parts(name, folder, DTYPES[dtype])
-            pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **parts)
-        except UNLOADABLE as error:
-            raise unloadable(f"the model {name!r}", first_line(error), error) from error
+        pipe, folder, digest = _pipeline(name, config, DTYPES[dtype])
         check_kind(name, pipe)
         _check_data(name, pipe)
         _check_tokenizers(name, folder, pipe)
@@ -126,19 +125,51 @@ def load_model(
         if scheduler is not None:
             pipe.scheduler = _scheduler(scheduler, pipe.scheduler)
         added = add_loras(pipe, loras)
-        found = {key: load_named(key, one, folder, pipe) for key, one in ({WEAK: None} | given).items()}
+        found = {
+            key: load_named(key, one, None if is_single_file(name) else folder, pipe)
+            for key, one in ({WEAK: None} | given).items()
+        }
         beside = {key: one for key, one in found.items() if one is not None}
         place(pipe, [one.network for one in beside.values()], device, offload)
     return Model(
         name=name,
         folder=folder,
         pipe=pipe,
-        digest=folder_digest(folder),
+        digest=digest,
         networks=beside,
         loras=added,
         device=device,
         offload=offload,
+        config=config,
     )
+
+
+def _located(name: str) -> str:
+    """See :func:`~steerclear.models.files.located`; of an address, a single file stays."""
+    return located(name, parts=None if is_single_file(name) else ())
+
+
+def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, Path, str]:
+    """The pipeline of this name, the folder of its files (or configuration), and what these are."""
+    from diffusers import DiffusionPipeline
+
+    quiet()
+    if is_single_file(name):
+        file = find_single_file(name)
+        pipe, folder = load_single_file(name, file, config, dtype)
+        return pipe, folder, single_file_digest(file, folder)
+    folder = _folder(name)
+    if config is not None:
+        refuse_config(name, config)
+    _check_parts(name, folder)
+    check_configs(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
+    try:
+        parts = _parts(name, folder, dtype)
+        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)
+    except UNLOADABLE as error:
+        raise unloadable(f"the model {name!r}", first_line(error), error) from error
+    return pipe, folder, folder_digest(folder)
 
 
 def _checked(name: Any, networks: dict[str, Any], loras: Any, device: Any) -> tuple[str, dict[str, str], str]:
@@ -277,6 +308,7 @@ def asked_to_load(
     scheduler: str | None,
     dtype: str,
     networks: Mapping[str, str] | None = None,
+    config: str | None = None,
 ) -> dict[str, Any]:
     """What :func:`load_model` is asked for as plain values, the same for names that are written in two ways.
 
@@ -284,8 +316,9 @@ def asked_to_load(
         UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of network, that is refused anyway.
     """
     return {
-        "model": located(name, parts=()), "networks": {key: one_form(one) for key, one in named(weak, networks).items()},
+        "model": _located(name), "networks": {key: one_form(one) for key, one in named(weak, networks).items()},
         "loras": list(loras), "scheduler": scheduler and scheduler_key(scheduler), "dtype": dtype,
+        **({} if config is None else {"config": config}),
     }  # fmt: skip
 
 

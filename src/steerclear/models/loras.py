@@ -10,7 +10,18 @@ from typing import Any
 
 from ..core.errors import InvalidSetting, UnsupportedModel, shown
 from ..core.settings import finite
-from .files import UNLOADABLE, WEIGHTS, file_digest, first_line, from_hub, is_hub_id, located, repository_of, unloadable
+from .files import (
+    UNLOADABLE,
+    WEIGHTS,
+    file_digest,
+    first_line,
+    from_hub,
+    is_hub_id,
+    located,
+    repository_of,
+    split_hub_file,
+    unloadable,
+)
 
 USUAL_NAME = "pytorch_lora_weights.safetensors"
 """The file that diffusers' own training scripts write."""
@@ -123,14 +134,13 @@ def _file(name: str) -> Path:
 
 
 def _hub_file(name: str) -> Path:
-    owner, _, rest = name.partition("/")
-    model, _, inside = rest.partition("/")
-    if not is_hub_id(f"{owner}/{model}"):
+    hub_id, inside = split_hub_file(name)
+    if not is_hub_id(hub_id):
         raise UnsupportedModel(
             f"there is no LoRA {shown(name)}; give a {WEIGHTS} file, a folder with one, or a hub id such as "
             f"owner/model or owner/model/file{WEIGHTS}."
         )
-    repository, revision = repository_of(f"{owner}/{model}")
+    repository, revision = repository_of(hub_id)
 
     def fetch() -> str:
         from huggingface_hub import hf_hub_download, list_repo_files

@@ -74,13 +74,13 @@ def one_form(source: str) -> str:
     return network_text(parse_network(source)) if source and _is_kind(source) else source
 
 
-def load_named(name: str, source: str | None, model: Path, pipe: Any) -> LoadedNetwork | None:
+def load_named(name: str, source: str | None, model: Path | None, pipe: Any) -> LoadedNetwork | None:
     """A network for a pipeline.
 
     Args:
         name: that it has in a run.
         source: a kind, a folder or a hub id; None for the model's own weak network.
-        model: the pipeline's folder.
+        model: the pipeline's folder; None for one that is a single file.
         pipe: the pipeline.
 
     Raises:
@@ -115,7 +115,7 @@ def _is_kind(source: str) -> bool:
     return is_kind(source) and not os.path.isdir(source)
 
 
-def _folder(name: str, source: str | None, model: Path, part: str) -> Path | None:
+def _folder(name: str, source: str | None, model: Path | None, part: str) -> Path | None:
     """Where a network's files are; None for a model without a weak network of its own.
 
     Args:
@@ -125,8 +125,8 @@ def _folder(name: str, source: str | None, model: Path, part: str) -> Path | Non
         part: what the family calls its network: "unet" or "transformer".
     """
     if source is None:
-        own = model / WEAK_FOLDER
-        return own if own.is_dir() else None
+        own = model and model / WEAK_FOLDER
+        return own if own and own.is_dir() else None
     folder = Path(source)
     if not os.path.isdir(source):
         if not is_hub_id(source):

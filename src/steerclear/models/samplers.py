@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,9 @@ KARRAS, EXPONENTIAL, BETA = "use_karras_sigmas", "use_exponential_sigmas", "use_
 SPACINGS = {"karras": KARRAS, "exponential": EXPONENTIAL, "beta": BETA, "normal": None}
 """Last word of a short name -> the noise spacing setting that it turns on; the others are off."""
 
+PAIR = re.compile(r"[, ]*(\w+)=")
+"""A setting's name, up to its value."""
+
 AS_DDIM = ("LCMScheduler", "TCDScheduler", "SASolverScheduler")
 """They accept the settings of DDIM, although diffusers does not list them as compatible with it."""
 
@@ -75,7 +79,8 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     """The diffusers class for a name, and the settings that the name implies.
 
     Args:
-        name: a class name, with or without "Scheduler", or a short name, optionally followed by a word of :data:`SPACINGS`.
+        name: a class name, with or without "Scheduler", or a short name, optionally followed by a word of :data:`SPACINGS`;
+            or as :func:`scheduler_text` writes it, with settings in parentheses.
         current: the model's own scheduler; the returned class is compatible with it.
 
     Raises:
@@ -84,6 +89,8 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     """
     if not isinstance(name, str):
         raise InvalidSetting("scheduler", name, "a name, such as 'euler a' or 'DDIMScheduler'")
+    if "(" in name:
+        return _with_settings(name, current)
     known = {kind.__name__ for kind in current.compatibles} | {type(current).__name__}
     if "DDIMScheduler" in known:
         known.update(AS_DDIM)
@@ -100,6 +107,28 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
     short_names = {sampler.names[0] for sampler in fitting}
     listed = (known - REFUSED) | {type(current).__name__}
     raise UnknownName("scheduler", name, listed | short_names, "for this model")
+
+
+def _with_settings(text: str, current: Any) -> tuple[str, dict[str, Any]]:
+    """Of ``Class(setting=value, ...)``, where values are JSON."""
+    import diffusers
+
+    name, _, inside = text.partition("(")
+    kind, settings = scheduler_by_name(name, current)
+    known = inspect.signature(getattr(diffusers, kind)).parameters
+    allowed = "a name, perhaps with settings as in 'DDIMScheduler(clip_sample=false)'"
+    rest = inside
+    while found := PAIR.match(rest):
+        if found[1] not in known:
+            raise UnknownName(f"setting of {kind}", found[1], known)
+        try:
+            value, end = json.JSONDecoder().raw_decode(rest, found.end())
+        except (ValueError, RecursionError):
+            break
+        settings[found[1]], rest = value, rest[end:]
+    if rest != ")":
+        raise InvalidSetting("scheduler", text, allowed)
+    return kind, settings
 
 
 def scheduler_key(name: str) -> str:

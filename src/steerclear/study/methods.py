@@ -177,3 +177,26 @@ def _differences(before: Configurable, after: Configurable, where: str = "") -> 
             yield from _differences(old, new, f"{where}{key}.")
         else:
             yield f"{where}{key}", typed(new)
+
+
+def method_texts(methods: Sequence[Method], standard: Sequence[Method]) -> tuple[str, ...] | None:
+    """The methods as people type them; None for the standard ones that a model may lack a network for.
+
+    Args:
+        methods: of a study.
+        standard: what :func:`standard_methods` gives for its question.
+    """
+    if any(method.optional for method in methods):
+        return None
+    known = {method.name: method.guidance for method in standard}
+    known = {name: cls() for name, cls in guidances().items()} | known
+    texts = []
+    for method in methods:
+        bases = [name for name in known if method.name == name or method.name.startswith(f"{name}-")]
+        fitting = [name for name in bases if type(known[name]) is type(method.guidance)]
+        if not fitting:
+            raise InvalidSetting("the name of a method", method.name, "that of a guidance, with its settings")
+        base = max(fitting, key=len)
+        settings = ", ".join(f"{key}={value}" for key, value in _differences(known[base], method.guidance))
+        texts.append(f"{base}:{settings}" if settings else base)
+    return tuple(texts)

@@ -23,15 +23,17 @@ HALVES = re.compile("[\ud800-\udfff]")
 
 MOST_STEPS, SMALLEST = 1000, 8
 """Of a run; and of the sides of an image, in pixels."""
-NOT_ASKED = frozenset({"device", "offload", "version"})
-"""Fields that say where and by what an image was made, and not what was asked for."""
+NOT_ASKED = frozenset({"config", "device", "offload", "version"})
+"""Fields that say where and by what an image was made, and not what was asked for. What a configuration says is part of the
+model's digest."""
 
 
 class Recipe(BaseModel):
     """How one image is made, but for its seed.
 
     Attributes:
-        model: the shipped model's name, a local folder, or a hub id.
+        model: the shipped model's name, a local folder or file, or a hub id.
+        config: the model whose configuration a single file has; None where nobody named one.
         model_digest: what the model's files are, so that a changed folder is another recipe.
         prompt, negative_prompts: as they are given to the text encoder.
         guidance: the guidance's plain values.
@@ -49,6 +51,7 @@ class Recipe(BaseModel):
 
     model: str
     model_digest: str
+    config: str | None = None
     prompt: str
     negative_prompts: tuple[str, ...] = ()
     guidance: dict[str, Any]

@@ -67,7 +67,7 @@ class Results(Frozen):
         steerclear_version, versions: of the program and of the libraries that it stands on.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, loras, scheduler, num_inference_steps, height, width, dtype: the settings
+        model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype: the settings
             shared by all methods, as in :class:`~steerclear.study.recipe.Recipe`.
         device, offload: where the images were made, and where the weights waited meanwhile.
         networks: the networks that the methods may ask for beside the model's own, by name.
@@ -87,6 +87,7 @@ class Results(Frozen):
     negative_prompts: list[str]
     model: str
     model_digest: str
+    config: str | None = None
     loras: list[LoRA] = []
     scheduler: str
     num_inference_steps: int

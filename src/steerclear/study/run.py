@@ -192,7 +192,7 @@ def recipe_of(
 def _settings(model: Model) -> dict[str, Any]:
     """What a recipe and the results say of the model, in the same words."""
     return {
-        "model": model.name, "model_digest": model.digest, "loras": model.loras,
+        "model": model.name, "model_digest": model.digest, "config": model.config, "loras": model.loras,
         "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
         "device": model.device, "offload": model.offload,
     }  # fmt: skip

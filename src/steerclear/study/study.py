@@ -32,6 +32,7 @@ class ModelAsked:
     Attributes:
         name: a shipped model's name, a local folder, or a hub id.
         networks: names of further networks, as "weak", each with its source; what is not named is the model's own.
+        config: for a model that is one file: the model whose configuration it has.
         loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it.
         scheduler: in place of the model's own; None for that.
         dtype: "float32", "float16" or "bfloat16".
@@ -43,6 +44,7 @@ class ModelAsked:
 
     name: str = "portraits"
     networks: tuple[tuple[str, str], ...] = ()
+    config: str | None = None
     loras: tuple[str, ...] = ()
     scheduler: str | None = None
     dtype: str = "float32"
@@ -53,8 +55,14 @@ class ModelAsked:
         """The model; errors as :func:`~steerclear.models.loading.load_model`."""
         return loading.load_model(
             self.name, networks=dict(self.networks), loras=self.loras, device=self.device, dtype=self.dtype,
-            offload=self.offload, scheduler=self.scheduler,
+            offload=self.offload, scheduler=self.scheduler, config=self.config,
         )  # fmt: skip
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it another model, the same for names that are written in two ways."""
+        return loading.asked_to_load(
+            self.name, None, self.loras, self.scheduler, self.dtype, dict(self.networks), self.config
+        )
 
 
 @dataclass(frozen=True)

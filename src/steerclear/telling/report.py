@@ -12,12 +12,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path
+from ..study.commands import generate_command
 from ..study.gallery import write_text
 from ..study.results import MethodResult, Results
 from .figures.base import DARK, LIGHT, TABLE_PLACE, Drawing, drawings, png, save
-from .figures.grid import fitted, shared_seeds
+from .figures.grid import shared_seeds
+from .glossary import explained
 from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
+from .sizes import fitted
 from .summary import question, summary
 from .table import (
     DIRECTIONS,
@@ -77,6 +81,15 @@ class Drawn:
     dark: str
 
 
+def write_all(results: Results, folder: Path | str) -> Path:
+    """Write figures and page, unless they are there and the disk can only be read; returns the page's path."""
+    page = folder_path("folder", folder) / REPORT_FILE
+    with stays_if_unwritable(page):
+        write_figures(results, folder)
+        write_report(results, folder)
+    return page
+
+
 def write_figures(results: Results, folder: Path | str) -> list[Path]:
     """Write every figure that there is as ``NAME.png``, in the order of the page; returns their paths.
 
@@ -118,6 +131,8 @@ def write_report(results: Results, folder: Path | str) -> Path:
         truth=truth_row(results) if results.target is not None else None,
         parts=[parts(method.guidance) for method in results.methods],
         branches=[_branches(method) for method in results.methods],
+        commands=[generate_command(results, method) for method in results.methods],
+        words=explained(_words(results)),
     )
     path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +207,13 @@ def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
 def _concept_cells(results: Results, method: MethodResult) -> list[tuple[str, str]]:
     found = [(method.measurements.get(column.name), column.percent) for column in concept_columns(results)]
     return [(value_text(*one), interval_text(*one)) for one in found]
+
+
+def _words(results: Results) -> str:
+    """All words that the page says of its methods and their settings."""
+    found = [part for method in results.methods for part in parts(method.guidance)]
+    settings = [" ".join(setting) for part in found for setting in part.settings]
+    return " ".join([*settings, *(part.doc.summary for part in found if part.doc), "truth" if results.target else ""])
 
 
 def _branches(method: MethodResult) -> list[tuple[str, int]]:

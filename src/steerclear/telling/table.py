@@ -152,6 +152,17 @@ def heading(column: Column) -> str:
     return f"{column.label} {ARROWS.get(column.better or '', '')}".strip()
 
 
+def legend(results: Results) -> str:
+    """What the arrows of the headings mean, as far as there are such, and the brackets.
+
+    >>> legend(Results.model_construct(columns=[], methods=[]))
+    'In brackets: 95 % intervals.'
+    """
+    found = [better(results, column) for column in results.columns]
+    arrows = [f"{arrow} {DIRECTIONS[way]}" for way, arrow in ARROWS.items() if way in found]
+    return f"{', '.join(arrows)}{'. ' if arrows else ''}In brackets: 95 % intervals."
+
+
 def header(results: Results, columns: list[Column] | None = None) -> list[str]:
     """The first row of the table.
 

@@ -14,11 +14,11 @@ from PIL import Image
 from ...core.laboratory import Column
 from ...core.settings import whole
 from ...study.results import ImageResult, MethodResult, Results
+from ..sizes import CELL, fitted
 from ..table import concept_columns, interval_text, shows_concept, unsure, value_text
 from .base import LIGHT, Drawing, Theme, blank, text, wrapped
 
 PIXELS_AN_INCH = 200
-CELL = 192
 GAP = 12
 LEFT = 480
 RIGHT = 220
@@ -26,20 +26,6 @@ TOP = 120
 LINE = 30
 FRAME = 2.2
 DASHES = (0, (2.2, 1.4))
-
-
-def fitted(image: Image.Image, side: int = CELL) -> Image.Image:
-    """The image in a square of ``side`` pixels, its longer edge as long as fits.
-
-    Small images grow by whole factors without smoothing, so that each pixel can be seen; larger ones shrink.
-    """
-    longest = max(image.size)
-    if longest <= side:
-        factor = side // longest
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    scale = side / longest
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def shared_seeds(results: Results, columns: int) -> list[int]:

@@ -10,19 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from .options import (
+from ..options import (
     BatchSize,
     Device,
     Format,
-    ModelName,
     Output,
     Seeds,
     Steps,
     progress_bars,
     show_stages,
     typed_folder,
-)
-from .streams import print_json
+)  # fmt: skip
+from ..streams import print_json
 
 SHARED = {"model": ModelName, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
 """Options that other commands have too."""
@@ -49,7 +48,7 @@ class Benchmarks(TyperGroup):
 
 @cache
 def _commands() -> dict[str, Any]:
-    from ..benchmark.claims import experiments
+    from ...benchmark.claims import experiments
 
     built = typer.Typer()
     built.callback()(lambda: None)  # a group, also of a single command
@@ -68,7 +67,7 @@ def group() -> None:
 
 def _command(kind: type[Any]) -> Any:
     """The command of a benchmark: an option for each of its settings."""
-    from ..telling.guidance_docs import documentation
+    from ...telling.guidance_docs import documentation
 
     page = documentation(kind)
 

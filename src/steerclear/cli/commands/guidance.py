@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .options import Format, Output
-from .streams import print_json
+from ..options import Format, Output
+from ..streams import print_json
 
 app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation, parameters, paper, cost.")
 
@@ -16,8 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation
 @app.command("list")
 def list_all(format: Output = Format.TEXT) -> None:
     """All guidances, one per row."""
-    from ..core.guidance import guidances
-    from ..telling.guidance_docs import documentation
+    from ...core.guidance import guidances
+    from ...telling.guidance_docs import documentation
 
     pages = {name: documentation(cls) for name, cls in guidances().items()}
     if format is Format.JSON:
@@ -38,8 +38,9 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     """One guidance: its equation, parameters, paper and cost."""
     from dataclasses import asdict
 
-    from ..core.guidance import find_guidance
-    from ..telling.guidance_docs import documentation
+    from ...core.guidance import find_guidance
+    from ...telling.glossary import explained
+    from ...telling.guidance_docs import documentation
 
     cls = find_guidance(name)
     page = documentation(cls)
@@ -51,4 +52,7 @@ def show(name: Annotated[str, typer.Argument(help="A guidance's name.")], format
     console.print(f"{page.equation}\n", markup=False)
     for parameter, default, meaning in page.parameters:
         console.print(f"  {parameter} = {default}: {meaning}", markup=False)
+    text = " ".join([page.summary, page.equation, *(" ".join(parameter) for parameter in page.parameters)])
+    if words := explained(text):
+        console.print("\nwords:", *(f"\n  {word}" for word in words), markup=False, sep="")
     console.print(f"\npaper: {page.paper}\ncost: {page.cost}", markup=False)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
-from .options import Device, progress_bars, typed_folder
+from ..options import Device, progress_bars, typed_folder
 
 app = typer.Typer(no_args_is_help=True, help="Remake the shipped models.")
 
@@ -44,10 +44,10 @@ def portraits(
     device: Device = "cpu",
 ) -> None:
     """Draw portraits, train every network on them, and pack the pipeline."""
-    from ..models.loading import quiet
+    from ...models.loading import quiet
 
     quiet()  # before the training calls on diffusers and transformers
-    from ..training.command import train_portraits
+    from ...training.command import train_portraits
 
     with progress_bars() as bars:
         tasks: dict[str, TaskID] = {}

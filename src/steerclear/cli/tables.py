@@ -1,0 +1,78 @@
+"""What was made, printed: a comparison's tables, what their arrows and words mean, and its answer; where images are."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from .options import Format, open_file
+from .streams import print_json
+
+if TYPE_CHECKING:  # torch behind them would make every command slow, --help too
+    from ..study.gallery import Picture
+    from ..study.recipe import Recipe
+    from ..study.results import Results
+
+
+def print_results(results: "Results", page: Path, format: Format, *, quiet: bool, open: bool) -> None:
+    """Print tables, answer, notes and where the page is.
+
+    Args:
+        results: what ``compare`` found.
+        page: where the report is.
+        format: JSON prints the results as they are in ``results.json``.
+        quiet: where the page is, and nothing else.
+        open: open the page in the default viewer.
+    """
+    if format is Format.JSON:
+        print_json(results.model_dump_json(indent=1))
+    elif quiet:
+        print(page)
+    else:
+        _print_tables(results)
+        Console().print(f"report: {page}", markup=False, highlight=False, emoji=False, soft_wrap=True)  # in one piece
+    if open:
+        open_file(page)
+
+
+def _print_tables(results: "Results") -> None:
+    from ..telling.glossary import explained
+    from ..telling.summary import summary
+    from ..telling.table import legend, terminal_tables
+
+    console = Console(emoji=False, highlight=False)  # a prompt may have :words: between colons
+    for table in terminal_tables(results, width=console.width):
+        console.print("", table)
+    words = [f"{line}." for line in explained("truth")] if results.target is not None else []
+    for line in ("", legend(results), *words):
+        console.print(line, markup=False, style="dim")
+    console.print()
+    for sentence in summary(results):
+        console.print(sentence, markup=False)
+    for note in results.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def print_images(
+    recipe: "Recipe", pictures: Sequence["Picture"], sheet: Path, format: Format, *, quiet: bool, open: bool
+) -> None:
+    """Print where images are.
+
+    Args:
+        recipe: how they were made.
+        pictures: the images.
+        sheet: all of them side by side, in their folder.
+        format: JSON prints the recipe, and each image's file and trace.
+        quiet: the folder, and nothing else.
+        open: open the sheet in the default viewer.
+    """
+    if format is Format.JSON:
+        rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
+        print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
+    else:
+        folder = sheet.parent
+        print(folder if quiet else f"{len(pictures)} images in {folder}, side by side in {sheet}")
+    if open:
+        open_file(sheet)

@@ -1,0 +1,58 @@
+"""What the models that ship can do, read from their files."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import shipped
+from .files import NETWORK_CONFIG, PIPELINE_INDEX, WEAK_FOLDER, WEIGHTS, read_json
+
+CLASSIFIER_FILE = f"classifier{WEIGHTS}"
+
+
+@dataclass(frozen=True)
+class About:
+    """One model.
+
+    Attributes:
+        name: for ``--model``.
+        pipeline: diffusers' class.
+        parameters: of all its networks but the weak one and the classifier.
+        abilities: what it has, in sentences.
+    """
+
+    name: str
+    pipeline: str
+    parameters: int
+    abilities: tuple[str, ...]
+
+
+def about_shipped() -> list[About]:
+    """All models that ship.
+
+    >>> [one.name for one in about_shipped()]
+    ['portraits']
+    """
+    return [_about(name, folder) for name, folder in sorted(shipped().items())]
+
+
+def _about(name: str, folder: Path) -> About:
+    files = [path for path in folder.glob(f"*/*{WEIGHTS}") if path.parent.name != WEAK_FOLDER]
+    side = read_json(folder / "vae" / NETWORK_CONFIG)["sample_size"]
+    abilities = [f"makes images of {side} x {side} pixels"]
+    if (folder / WEAK_FOLDER).is_dir():
+        abilities.append("has a weak network for autoguidance")
+    if (folder / CLASSIFIER_FILE).is_file():
+        abilities.append("its images are measured against the exact truth by a classifier that ships with it")
+    kind = str(read_json(folder / PIPELINE_INDEX)["_class_name"])
+    return About(name, kind, sum(map(_parameters, files)), tuple(abilities))
+
+
+def _parameters(file: Path) -> int:
+    """Numbers in a safetensors file, from its header."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")

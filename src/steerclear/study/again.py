@@ -1,0 +1,192 @@
+"""What was asked before, read back from what a run left: an image, or the folder of a comparison."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from ..core.errors import InvalidSetting, SteerclearError, SteerclearWarning, shown
+from ..core.guidance import Guidance
+from ..models.files import WEAK_FOLDER
+from ..models.loading import Model
+from ..models.networks import NetworkSource
+from ..networks.shared.naming import called
+from .commands import lora_texts
+from .gallery import UNREADABLE, read_settings
+from .methods import TAKE_SCALE, method_texts, standard_methods
+from .recipe import Recipe, parse_seeds
+from .results import Results
+from .study import STUDY_FILE, ModelAsked, Study
+
+RESULTS_FILE = "results.json"
+LOADING = ("model", "config", "networks", "loras", "scheduler", "dtype")
+"""What a model is loaded with, by the names of :class:`~steerclear.study.recipe.Recipe`."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was asked.
+
+    Attributes:
+        path: where that is said.
+        asked: option -> value, by the names of :func:`~steerclear.study.study.comparison`, and of :data:`LOADING`.
+        guidance: of an image; None for a comparison.
+        digests: what the files of the model, of its networks and of the LoRAs were.
+    """
+
+    path: Path
+    asked: Mapping[str, Any]
+    guidance: Guidance | None = None
+    digests: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked now: options that are given (not None) in place of those before."""
+        return {**self.asked, **{name: value for name, value in options.items() if value is not None}}
+
+    def warn_of_other_files(self, model: Model, options: Mapping[str, Any]) -> None:
+        """Warn of files that are not what they were, as far as nobody asks for other ones.
+
+        Args:
+            model: as it was loaded now.
+            options: see :meth:`with_options`.
+
+        Warns:
+            SteerclearWarning: the images will differ from those before.
+        """
+        now = _digests(model.digest, {name: one.source for name, one in model.networks.items()}, model.loras)
+        for name, digest in self.digests.items():
+            given = options.get("networks" if name in model.networks else name)
+            if given is None and now.get(name) != digest:
+                what = called(name) if name in model.networks else f"the {name}"
+                warnings.warn(
+                    f"{what} of {self.path} had other files than now ({shown(digest)} there, {shown(now.get(name))} now), so "
+                    f"the images will differ from those before",
+                    SteerclearWarning,
+                    stacklevel=2,
+                )
+
+
+def model_asked(asked: Mapping[str, Any], device: str = "cpu", offload: str = "none") -> ModelAsked:
+    """The model among what is asked."""
+    networks = tuple((asked["networks"] or {}).items())
+    return ModelAsked(
+        asked["model"],
+        networks,
+        asked["config"],
+        tuple(asked["loras"]),
+        asked["scheduler"],
+        asked["dtype"],
+        device,
+        offload,
+    )
+
+
+def read_image(path: Path) -> Before:
+    """What an image was made with.
+
+    Raises:
+        InvalidSetting: no image that steerclear made, or one that was changed since.
+    """
+    allowed = "an image that steerclear made, unchanged"
+    said = read_settings(path)
+    if said is None:
+        remedy = "there is no such file" if not path.is_file() else "editing or re-saving an image removes its settings"
+        raise InvalidSetting("the image", str(path), allowed, remedy)
+    try:
+        recipe = Recipe.model_validate(said["recipe"])
+        guidance = recipe.built_guidance()
+    except (KeyError, ValidationError, SteerclearError) as error:
+        reason = str(error).splitlines()[0].rstrip(".:")
+        raise InvalidSetting("the image", str(path), f"{allowed}, by this version", reason) from error
+    asked = {name: getattr(recipe, name) for name in (*LOADING, "prompt", "negative_prompts", "num_inference_steps", "height", "width")}  # fmt: skip
+    digests = _digests(recipe.model_digest, recipe.networks, recipe.loras)
+    return Before(path, _typed(asked) | {"seeds": (said["seed"],)}, guidance, digests)
+
+
+def read_run(path: Path) -> Before:
+    """What a comparison was asked: from its folder, or from a file of it (``results.json``, ``study.json``, an image).
+
+    Raises:
+        InvalidSetting: there is nothing like that, or it is damaged.
+    """
+    if path.suffix.lower() == ".png":
+        return read_image(path)
+    folder = path if path.is_dir() else path.parent
+    results = read_results(folder if path.name == STUDY_FILE else path)
+    asked = {name: getattr(results, name) for name in (*LOADING, "num_inference_steps", "height", "width")}
+    asked |= {
+        "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
+        "methods": tuple(method.name for method in results.methods), **_scales(results),
+    }  # fmt: skip
+    if (folder / STUDY_FILE).is_file():
+        study = Study.from_json((folder / STUDY_FILE).read_text(encoding="utf-8"))
+        scales = {"guidance_scale": 3.0, "auto_scale": 2.0} | _scales(results)
+        standard = standard_methods(study.prompt, study.negative_prompts, **scales)
+        asked |= {"methods": method_texts(study.methods, standard), "judge": study.judge}
+    return Before(path, _typed(asked), None, _digests(results.model_digest, results.networks, results.loras))
+
+
+def read_results(path: Path) -> Results:
+    """``results.json``, or that of a folder.
+
+    Raises:
+        InvalidSetting: there is none, or it is damaged or of another version.
+    """
+    file = path / RESULTS_FILE if path.is_dir() else path
+    allowed = f"the folder of a comparison, or its {RESULTS_FILE}"
+    if not file.is_file():
+        raise InvalidSetting("the comparison", str(path), allowed, f"there is no file {file}")
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        reason = f"{file} is damaged or of another version: {f'{where}: ' if where else ''}{wrong['msg']}"
+        raise InvalidSetting("the comparison", str(path), allowed, reason) from error
+
+
+def check_images(results: Results, folder: Path) -> None:
+    """Refuse results whose images are elsewhere or cannot be read.
+
+    Args:
+        results: of ``results.json``.
+        folder: where that lies; the images' paths are relative to it and stay inside.
+
+    Raises:
+        InvalidSetting: an image that is missing, damaged or outside of the folder.
+    """
+    for image in (image for method in results.methods for image in method.images):
+        path = folder / image.file
+        if Path(image.file).is_absolute() or ".." in Path(image.file).parts:
+            raise InvalidSetting("an image of results.json", image.file, "a file in its folder")
+        try:
+            with Image.open(path) as opened:
+                opened.load()
+        except UNREADABLE as error:
+            remedy = "run the same comparison in this folder to make it again"
+            raise InvalidSetting("an image of results.json", image.file, "there and a whole image", remedy) from error
+
+
+def _typed(asked: dict[str, Any]) -> dict[str, Any]:
+    """As people type it: the model's own weak network goes without saying, LoRAs are texts."""
+    networks = {name: one.source for name, one in asked["networks"].items() if one.source != WEAK_FOLDER}
+    return asked | {"networks": networks, "loras": lora_texts(asked["loras"])}
+
+
+def _digests(model: str, networks: Mapping[str, NetworkSource], loras: Any) -> dict[str, Any]:
+    found = {name: one.digest for name, one in networks.items()}
+    return {"model": model, **found, "LoRAs": tuple(lora.digest for lora in loras)}
+
+
+def _scales(results: Results) -> dict[str, float]:
+    """The scales of the question, from the methods that have them."""
+    return {
+        scale: method.guidance[scale]
+        for method in results.methods
+        for scale, takers in TAKE_SCALE.items()
+        if method.name in takers and scale in method.guidance
+    }

@@ -1,0 +1,20 @@
+"""Images as people see them side by side: each in a square of one size."""
+
+from PIL import Image
+
+CELL = 192
+"""Side of the square, in pixels."""
+
+
+def fitted(image: Image.Image, side: int = CELL) -> Image.Image:
+    """The image in a square of ``side`` pixels, its longer edge as long as fits.
+
+    Small images grow by whole factors without smoothing, so that each pixel can be seen; larger ones shrink.
+    """
+    longest = max(image.size)
+    if longest <= side:
+        factor = side // longest
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    scale = side / longest
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)
