@@ -52,7 +52,7 @@ def test_exported_names() -> None:
         "DynamicNegativeGuidance", "Evidence", "Guidance", "Guided", "Guider", "IntervalGuidance", "NarrowContext",
         "NegativePromptGuidance", "Network", "NoisedWeights", "OracleEvidence", "OtherNetwork", "PublishedEvidence", "QuantizedWeights", "RescaledGuidance",
         "SeededDropout", "State", "SteerclearError", "SteerclearWarning", "Step", "Surroundings", "Trace", "TransitionEvidence", "Unguided",
-        "WithLora", "WithoutLora", "guidances", "guider", "load_model", "sample", "steer",
+        "WithLora", "WithoutLora", "compare", "generate", "guidances", "guider", "load_model", "sample", "steer",
     ]  # fmt: skip
     for name in steerclear.__all__:
         assert getattr(steerclear, name) is not None

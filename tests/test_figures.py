@@ -1,6 +1,7 @@
 """Figures: each picture at its place, each line the numbers it stands for, the same bytes every time."""
 
 import ast
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 import steerclear
 from sample_results import sample_results
+from steerclear.core.errors import InvalidSetting, UnknownName
+from steerclear.core.records import Trace, TraceStep
 from steerclear.study.results import ImageResult, MethodResult, Results
-from steerclear.telling.figures.base import DARK, LIGHT, png, save
-from steerclear.telling.figures.grid import CELL, fitted, grid
-from steerclear.telling.figures.shift import shift
-from steerclear.telling.figures.trace import NOTHING, trace
+from steerclear.telling.figures.base import DARK, LIGHT, Theme, drawings, find_drawing, png, save
+from steerclear.telling.figures.grid import CELL, Grid, fitted
+from steerclear.telling.figures.shift import Shift
+from steerclear.telling.figures.trace import NOTHING, TraceDrawing
 from steerclear.telling.table import shows_concept
 
 
@@ -30,6 +34,18 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
     return sample_results(folder)
+
+
+def grid(results: Results, folder: Path, columns: int = 8) -> Figure:
+    return Grid(columns).figure(results, folder)
+
+
+def shift(results: Results, theme: Theme = LIGHT) -> Figure:
+    return Shift().figure(results, Path("unused"), theme)
+
+
+def trace(results: Results, *names: str) -> Figure:
+    return TraceDrawing(names).figure(results, Path("unused"))
 
 
 def panels(figure: Figure) -> dict[str, Axes]:
@@ -249,6 +265,53 @@ def test_no_trace_is_said_in_one_sentence(results: Results) -> None:
     assert figure.axes == []
 
 
+def test_any_number_is_drawn_by_its_name(results: Results) -> None:
+    def kept(method: MethodResult) -> dict:
+        images = [image.model_copy(update={"trace": {"kept_part": [-0.5, 2.0, None]}}) for image in method.images]
+        return {"images": images, "noise_levels": [3.0, 2.0, 1.0]}
+
+    drawn = panels(trace(changed(results, kept)))
+    assert list(drawn) == [f"{method.name}/kept_part" for method in results.methods]
+    axes = drawn["cfg/kept_part"]
+    assert axes.get_title(loc="left") == "kept part"
+    assert axes.lines[0].get_ydata()[:2].tolist() == [-0.5, 2.0]
+    low, high = axes.get_ylim()
+    assert low < -0.5 < 2.0 < high
+
+
+def test_lengths_are_drawn_where_they_are_asked_for(results: Results) -> None:
+    assert {name.split("/")[1] for name in panels(trace(results, "push_norm"))} == {"push_norm"}
+    assert {name.split("/")[1] for name in panels(trace(results))} == {"weight", "posterior"}
+
+
+def test_large_numbers_of_either_sign_are_in_their_panel(results: Results) -> None:
+    def wide(method: MethodResult) -> dict:
+        return {"images": [image.model_copy(update={"trace": {"odds": [-40.0, 700.0]}}) for image in method.images]}
+
+    axes = panels(trace(changed(results, wide)))["cfg/odds"]
+    low, high = axes.get_ylim()
+    assert low <= -40 < 700 <= high
+    assert axes.get_yticks().tolist() == [-1, -10, 0, 1, 10, 100, 1000]
+
+
+def test_a_run_draws_its_trace() -> None:
+    levels, shown = [math.inf, 2.0, 0.5], [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    steps = [
+        TraceStep(index, level, ("positive",), torch.ones(2), {"weight": torch.tensor(row), "push_norm": torch.ones(2)})
+        for index, (level, row) in enumerate(zip(levels, shown, strict=True))
+    ]
+    drawn = panels(Trace(steps).figure())
+    assert list(drawn) == ["run/weight"]
+    lines = {line.get_gid(): line.get_ydata().tolist() for line in drawn["run/weight"].lines}
+    assert lines == {"image 0": [0, 2, 4], "image 1": [1, 3, 5], "median": [0.5, 2.5, 4.5]}
+    assert [label.get_text() for label in drawn["run/weight"].get_xticklabels()] == ["1\n∞", "2\n2.0", "3\n0.5"]
+    assert list(panels(Trace(steps).figure("push_norm"))) == ["run/push_norm"]
+    with pytest.raises(UnknownName, match="no measurement in this trace 'wieght'; did you mean 'weight'"):
+        Trace(steps).figure("wieght")
+    assert Trace(steps).figure()._repr_png_().startswith(b"\x89PNG")
+    assert words(Trace().figure()) == NOTHING
+
+
 # the shift
 
 
@@ -294,6 +357,18 @@ def test_no_words_are_cut_off(results: Results, folder: Path) -> None:
             assert extent.y0 >= 0, text
             assert extent.x1 <= width, text
             assert extent.y1 <= height, text
+
+
+# the shelf
+
+
+def test_the_figures_in_the_order_of_the_page() -> None:
+    assert [drawing.name for drawing in drawings()] == ["grid", "shift", "trace"]
+    assert find_drawing("grid") is Grid
+    with pytest.raises(UnknownName, match="did you mean 'shift'"):
+        find_drawing("shfit")
+    with pytest.raises(InvalidSetting, match="columns is 0"):
+        Grid(0)
 
 
 # the room

@@ -4,6 +4,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,12 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+import skeleton_figure
 from sample_results import sample_results
+from steerclear.core import shelf
 from steerclear.core.guidance import guidances
 from steerclear.core.laboratory import Column, Measurement
+from steerclear.core.shelf import entries
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.study.notes import unsure_notes
 from steerclear.study.results import Results
+from steerclear.telling.figures.base import SHELF
 from steerclear.telling.guidance_docs import documentation
 from steerclear.telling.report import parts, write_figures, write_report
 from steerclear.telling.summary import question, summary
@@ -373,6 +378,33 @@ def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, f
     for path in paths:
         with Image.open(path) as opened:
             assert min(opened.size) > 400
+
+
+def test_a_strangers_figure_is_written_and_stands_on_the_page(
+    results: Results, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced = SimpleNamespace(load=lambda: skeleton_figure)
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [announced] if group == f"steerclear.{SHELF}" else [])
+    entries.cache_clear()
+    try:
+        few = results.model_copy(update={"methods": results.methods[2:5]})
+        paths = write_figures(few, folder)
+        page = write_report(few, folder).read_text(encoding="utf-8")
+        empty = results.model_copy(update={"methods": []})
+        reason = skeleton_figure.Evaluations().figure(empty, folder).texts[0].get_text()
+        bars = skeleton_figure.Evaluations().figure(few, folder).axes[0].patches
+    finally:
+        entries.cache_clear()
+    assert [path.name for path in paths] == ["grid.png", "shift.png", "trace.png", "evaluations.png"]
+    headings = re.findall("<h2>(.*)</h2>", page)
+    assert headings[:5] == [
+        "The images", "What it removed, and what else it changed", "All measurements", "What the guidance did on the way",
+        "What it cost",
+    ]  # fmt: skip
+    alts = [attributes["alt"] for tag, attributes in Reader(page).elements if tag == "img"]
+    assert alts[-1] == "Network evaluations per image, a bar per method."
+    assert [bar.get_height() for bar in bars] == [60.0, 60.0, 60.0]
+    assert reason == "There are no methods, so nothing was evaluated."
 
 
 def test_the_terminal_shows_the_same_numbers(results: Results) -> None:

@@ -45,6 +45,8 @@ _HOMES = {
     "networks.quantized_weights": ("QuantizedWeights",),
     "networks.with_lora": ("WithLora",),
     "networks.without_lora": ("WithoutLora",),
+    "telling.comparison": ("compare",),
+    "telling.images": ("generate",),
     "core.errors": ("SteerclearError", "SteerclearWarning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

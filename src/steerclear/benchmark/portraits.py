@@ -72,7 +72,7 @@ class PortraitExperiment(Experiment):
         Raises:
             UnsupportedModel, InvalidSetting, FolderConflict: see :meth:`images`.
         """
-        judges = {prompt: PortraitJudge(model.folder, prompt) for prompt in prompts}
+        judges = {prompt: PortraitJudge(model.folder or Path(), prompt) for prompt in prompts}
         found: dict[str, dict[str, Measurement]] = {}
         for method, images in self.images(model, study, folder, on_stage):
             judge = judges.get(method.prompt, judges[prompts[0]])

@@ -46,7 +46,7 @@ class Shipped(PortraitExperiment):
         ])  # fmt: skip
         model = study.model.load()
         found = self.measured(model, study, [MAN, HAT, WITH], folder, on_stage)
-        parts = _parts(model, PortraitJudge(model.folder, MAN))
+        parts = _parts(model, PortraitJudge(model.folder or Path(), MAN))
         return self.benchmark(model, [*_fidelity(found, len(study.seeds)), *_story(found), *parts])
 
 

@@ -56,7 +56,7 @@ class Tracking(PortraitExperiment):
             model = study.model.load()
             images = self.images(model, study, folder / scheduler, on_stage)
             made = {method.name: pixels for method, pixels in images}
-            claims += _claims(scheduler, made, PortraitJudge(model.folder, MAN, CONCEPT))
+            claims += _claims(scheduler, made, PortraitJudge(model.folder or Path(), MAN, CONCEPT))
             found = self.benchmark(model, claims, scheduler="each of the named schedulers")
             found.save(folder / f"{self.name}.json")
         return found

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     """Compare ways of steering away from something, on the same seeds.
 
-    Writes report.html, grid.png, trace.png, shift.png, results.json and every image into the folder.
+    Writes report.html, its figures, results.json and every image into the folder.
     """
     from ..core.parsing import split_methods
     from ..core.saving import stays_if_unwritable

@@ -48,7 +48,7 @@ class Shelf(NamedTuple):
 SHELVES = (
     Shelf("guidances", "guidance", Guidance, "A guidance turns several predictions of the network into one."),
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
-    Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, as `weak=` or `--weak`."),
+    Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
     Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
 )  # fmt: skip

@@ -1,17 +1,17 @@
 """Options that several commands share, and the progress bars."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ..core.errors import InvalidSetting
 from ..core.settings import folder_path
+from ..telling.progress import console as console
+from ..telling.progress import progress_bars as progress_bars
+from ..telling.progress import show_methods as show_methods
+from ..telling.progress import show_stages as show_stages
 
 ModelName = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 WeakName = Annotated[
@@ -83,43 +83,3 @@ class Format(StrEnum):
 
 
 Output = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
-
-
-def console() -> Console:
-    """Progress goes to the error stream, so that the output stays clean for programs."""
-    return Console(stderr=True)
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console()) as bars:
-        yield bars
-
-
-def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
-    """One bar per method: what to call as a method begins, and as its steps are made."""
-    tasks: list[TaskID] = []
-
-    def on_method(method: Any, place: int, total: int) -> None:
-        tasks.append(bars.add_task(method.label, total=1, completed=1))  # full when nothing is left to make
-
-    def on_progress(done: int, total: int) -> None:
-        bars.update(tasks[-1], total=total, completed=done)
-
-    return on_method, on_progress
-
-
-def show_stages(bars: Progress) -> Callable[[str], Callable[[int, int], None]]:
-    """One bar per stage: what to call as a stage begins, which gives what to call as it goes on."""
-
-    def on_stage(stage: str) -> Callable[[int, int], None]:
-        task = bars.add_task(stage, total=None)
-        return lambda done, total: bars.update(task, completed=done, total=total)
-
-    return on_stage

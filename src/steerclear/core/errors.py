@@ -10,6 +10,7 @@ SteerclearError
 ├── TooFewSamples         fewer images than a metric needs (also a ValueError)
 ├── UnfitFeatures         numbers that a metric cannot use (also a ValueError)
 ├── UnsupportedModel      a pipeline, network or scheduler that cannot be steered
+├── MissingPackage        an optional package that is not installed (also an ImportError)
 ├── FolderConflict        an output folder that holds something else
 ├── NotEnoughMemory       the memory of the machine or its accelerator is full (also a MemoryError)
 ├── NotFiniteError        a network or a guidance returned NaN or infinity
@@ -223,6 +224,19 @@ class PromptError(SteerclearError, ValueError):
 
 class UnsupportedModel(SteerclearError):
     """A pipeline, network or scheduler that cannot be steered; says what is missing."""
+
+
+class MissingPackage(SteerclearError, ImportError):
+    """An optional package that is not installed.
+
+    >>> print(MissingPackage("to_pandas()", "pandas"))
+    to_pandas() needs the package pandas, which is not installed here; install it: pip install pandas.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package}, which is not installed here; install it: pip install {package}."
+        )
 
 
 class FolderConflict(SteerclearError):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from .denoiser import Point, numbered
 from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
-from .settings import finite
+from .settings import Configurable, finite
 from .shapes import Prediction
+from .shelf import find
 
 PerStep = dict[str, Tensor]
 """What a person wants to see of one step: name -> one number per image."""
@@ -282,6 +284,22 @@ class Trace:
             raise UnknownName("measurement in this trace", name, self.names)
         blank = torch.full((len(self.steps[0].evaluations),), float("nan"))
         return torch.stack([step.info.get(name, blank).float() for step in self.steps])
+
+    def figure(self, *names: str) -> Any:
+        """The trace drawn: a panel per number, with a line per image over the steps.
+
+        The figure is found on the shelf of figures, because this room knows no drawing.
+
+        Args:
+            names: of :attr:`names`; without any, all but lengths ("push_norm").
+
+        Returns:
+            A figure of matplotlib, which notebooks show; ``figure.savefig("trace.png")`` writes it.
+
+        Raises:
+            UnknownName: no step showed a number of this name.
+        """
+        return find("telling.figures", Configurable, "trace")(names).of_run(self)
 
     @classmethod
     def joined(cls, parts: Sequence["Trace"]) -> "Trace":

@@ -50,7 +50,7 @@ class Model:
 
     Attributes:
         name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
-        folder: where its files are.
+        folder: where its files are; None for a pipeline that was not loaded from a folder.
         pipe: the diffusers pipeline, on its device.
         digest: what its files are.
         networks: the networks beside the pipeline's own, by the name under which a guidance asks for them.
@@ -59,7 +59,7 @@ class Model:
     """
 
     name: str
-    folder: Path
+    folder: Path | None
     pipe: Any
     digest: str
     networks: Mapping[str, LoadedNetwork] = field(default_factory=dict)
@@ -119,7 +119,7 @@ def load_model(
             pipe = DiffusionPipeline.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True, **parts)
         except UNLOADABLE as error:
             raise unloadable(f"the model {name!r}", first_line(error), error) from error
-        _check_kind(name, pipe)
+        check_kind(name, pipe)
         _check_data(name, pipe)
         _check_tokenizers(name, folder, pipe)
         pipe.set_progress_bar_config(disable=True)
@@ -245,15 +245,15 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
             )
 
 
-def _check_kind(name: str, pipe: Any) -> None:
+def check_kind(name: str, pipe: Any) -> None:
     """Refuse what needs more than a text or a class."""
     family_of(pipe)
     takes = inspect.signature(type(pipe).__call__).parameters
     images = [argument for argument in IMAGES_TO_START_FROM if argument in takes]
     if images:
         raise UnsupportedModel(
-            f"the model {name!r} is a {type(pipe).__name__}, which starts from an image ({', '.join(images)}), and "
-            f"the command line gives it a text only; use the model's text-to-image pipeline, or steer() in Python."
+            f"the model {name!r} is a {type(pipe).__name__}, which starts from an image ({', '.join(images)}), and here "
+            f"it is given a text only; use the model's text-to-image pipeline, or steer() in Python."
         )
 
 

@@ -123,22 +123,23 @@ def _spaced(name: str, kind: str, spacing: str) -> dict[str, bool]:
     return {setting: setting == SPACINGS[spacing] for setting in (KARRAS, EXPONENTIAL, BETA)}
 
 
-def scheduler_text(scheduler: Any, folder: Path) -> str:
+def scheduler_text(scheduler: Any, folder: Path | None) -> str:
     """A scheduler as recipes name it: its class, and the settings that differ from the model's.
 
     Args:
         scheduler: the scheduler in use.
-        folder: the model's folder; if it has no scheduler configuration, only the class is named.
+        folder: the model's folder; if it has no scheduler configuration, only the class is named. None for a model without
+            files: the settings that differ from the class's defaults.
 
     >>> from diffusers import DDIMScheduler
     >>> scheduler_text(DDIMScheduler(), Path("nowhere"))
     'DDIMScheduler'
     """
     kind = type(scheduler)
-    config = folder / "scheduler" / SCHEDULER_CONFIG
-    if not config.is_file():
+    config = None if folder is None else folder / "scheduler" / SCHEDULER_CONFIG
+    if config is not None and not config.is_file():
         return kind.__name__
-    models = _as_the_model_has_it(kind, read_json(config))
+    models = _as_the_model_has_it(kind, {} if config is None else read_json(config))
     different = [
         f"{name}={_plain(scheduler.config[name])}"
         for name in sorted(inspect.signature(kind).parameters.keys() & models.keys() & scheduler.config.keys())

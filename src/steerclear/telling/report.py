@@ -15,10 +15,8 @@ from PIL import Image
 from ..core.settings import folder_path
 from ..study.gallery import write_text
 from ..study.results import MethodResult, Results
-from .figures.base import DARK, LIGHT, png, save
-from .figures.grid import fitted, grid, shared_seeds
-from .figures.shift import shift
-from .figures.trace import trace, traced
+from .figures.base import DARK, LIGHT, TABLE_PLACE, Drawing, drawings, png, save
+from .figures.grid import fitted, shared_seeds
 from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
 from .summary import question, summary
 from .table import (
@@ -67,16 +65,27 @@ class Thumbnail:
     frame: str
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the page: heading, how to read it, what it shows, its place, and its data URIs on light and dark paper."""
+
+    title: str
+    explained: str
+    meaning: str
+    place: int
+    light: str
+    dark: str
+
+
 def write_figures(results: Results, folder: Path | str) -> list[Path]:
-    """Write ``grid.png``, ``shift.png`` and ``trace.png``; returns their paths.
+    """Write every figure that there is as ``NAME.png``, in the order of the page; returns their paths.
 
     Args:
         results: what ``compare`` found.
         folder: where results.json lies.
     """
     folder = folder_path("folder", folder)
-    figures = {"grid": grid(results, folder), "shift": shift(results), "trace": trace(results)}
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return [save(drawing().figure(results, folder), folder / f"{drawing.name}.png") for drawing in drawings()]
 
 
 def write_report(results: Results, folder: Path | str) -> Path:
@@ -87,15 +96,10 @@ def write_report(results: Results, folder: Path | str) -> Path:
         folder: where results.json lies; the images' paths are relative to it.
     """
     folder = folder_path("folder", folder)
-    environment = Environment(
-        loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["cited"] = cited
-    environment.filters["plain"] = plain
-    environment.filters["lines"] = equation_lines
     seeds = shared_seeds(results, SEEDS_SHOWN)
-    page = environment.get_template(TEMPLATE).render(
+    shown = [one for one in (drawing() for drawing in drawings() if drawing.on_page) if one.nothing(results) is None]
+    page = rendered(
+        TEMPLATE,
         results=results,
         question=question(results),
         answer=summary(results),
@@ -104,8 +108,9 @@ def write_report(results: Results, folder: Path | str) -> Path:
         thumbnails=[[_thumbnail(results, method, seed, folder) for seed in seeds] for method in results.methods],
         concepts=concept_columns(results),
         concept_cells=[_concept_cells(results, method) for method in results.methods],
-        shift=[_png_uri(shift(results, theme)) for theme in (LIGHT, DARK)] if rate_columns(results) else None,
-        trace=[_png_uri(trace(results, theme)) for theme in (LIGHT, DARK)] if traced(results) else None,
+        figures=[_drawn(drawing, results, folder) for drawing in shown],
+        rates=bool(rate_columns(results)),
+        table_place=TABLE_PLACE,
         header=header(results),
         directions=[DIRECTIONS.get(column.better or "", "") for column in results.columns],
         rows=[row(method, results.columns) for method in results.methods],
@@ -118,6 +123,16 @@ def write_report(results: Results, folder: Path | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this room with these values, each escaped."""
+    environment = Environment(
+        loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"cited": cited, "plain": plain, "lines": equation_lines}
+    return environment.get_template(template).render(values)
 
 
 def cited(paper: str) -> list[tuple[str, str | None]]:
@@ -195,7 +210,7 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
     buffer = io.BytesIO()
     # Small drawings stay exact; photographs would make the page tens of megabytes.
     pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
-    uri = _uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
+    uri = data_uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
     shows = shows_concept(results, image)
     seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
     if unsure(results, image):
@@ -203,9 +218,11 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
     return Thumbnail(uri, f"{method.label}, seed {seed}{seen}", "framed" if shows else "")
 
 
-def _png_uri(figure: Any) -> str:
-    return _uri(png(figure), "image/png")
+def _drawn(drawing: Drawing, results: Results, folder: Path) -> Drawn:
+    light, dark = (data_uri(png(drawing.draw(results, folder, theme)), "image/png") for theme in (LIGHT, DARK))
+    return Drawn(drawing.title, drawing.explained(results), drawing.meaning, drawing.place, light, dark)
 
 
-def _uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes of a media type, within a page."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

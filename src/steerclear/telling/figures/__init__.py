@@ -1,6 +1,6 @@
-"""Results drawn: one file a figure. Figures only draw; whatever is computed is computed before, in measurements.
+"""Results drawn: one file on this shelf is one figure, see :class:`~steerclear.telling.figures.base.Drawing`.
 
-The only room that imports matplotlib. Every figure is a function from results to a ``Figure`` without global state.
+Figures only draw; what is computed is computed before, in measurements. The only room that imports matplotlib.
 """
 
 import contextlib

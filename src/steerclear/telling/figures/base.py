@@ -1,19 +1,26 @@
-"""What all figures share: colours for light and dark pages, quiet axes, and one way to bytes."""
+"""What a figure promises, and what all figures share: colours for light and dark pages, quiet axes, one way to bytes."""
 
 import io
 import textwrap
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ...core.settings import Configurable
+from ...core.shelf import entries, find
 from ...study.gallery import write_bytes
+from ...study.results import Results
 
 DPI = 160
+SHELF = "telling.figures"
+TABLE_PLACE = 50
+"""Where the page has its table of measurements: figures of a smaller place stand above it."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,73 @@ LIGHT = Theme("#ffffff", "#1b1f24", "#5b6470", "#dfe3e8", "#c8430a", "#3b82c4")
 DARK = Theme("#161a20", "#e8ebef", "#a3adba", "#39414c", "#ff8a4c", "#5ea3e0")
 
 
+class Shown(Figure):
+    """A figure that a notebook shows, whatever it knows of matplotlib."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+class Drawing(Configurable, ABC):
+    """The contract of a figure: a frozen dataclass; one file on the shelf ``telling.figures`` is one entry.
+
+    It is written as ``NAME.png``, stands on the page, and is found by ``comparison.figure(name)``.
+
+    Class attributes:
+        name: of the file.
+        title: heading of its section on the page.
+        meaning: what it shows, in one sentence, also for those who do not see it.
+        place: its order among the figures, see :data:`TABLE_PLACE`.
+        on_page: whether the page shows it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    meaning: ClassVar[str]
+    place: ClassVar[int] = 100
+    on_page: ClassVar[bool] = True
+
+    @abstractmethod
+    def nothing(self, results: Results) -> str | None:
+        """Why these results have nothing to draw, in one sentence; None where they have."""
+
+    @abstractmethod
+    def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
+        """The figure; it only draws what ``results`` hold.
+
+        Args:
+            results: what ``compare`` found, with something to draw.
+            folder: where results.json lies; the images' paths are relative to it.
+            theme: colours.
+        """
+
+    def explained(self, results: Results) -> str:
+        """How to read it, for the page."""
+        return self.meaning
+
+    def figure(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
+        """What :meth:`draw` gives, or a figure that says why there is nothing to draw."""
+        reason = self.nothing(results)
+        return self.draw(results, folder, theme) if reason is None else sentence(reason, theme)
+
+
+def drawings() -> list[type[Drawing]]:
+    """All figures there are, in the order of the page."""
+    return sorted(entries(SHELF, Drawing).values(), key=lambda drawing: (drawing.place, drawing.name))
+
+
+def find_drawing(name: str) -> type[Drawing]:
+    """The figure of this name.
+
+    Raises:
+        UnknownName: there is none; the message names the nearest.
+    """
+    return find(SHELF, Drawing, name)
+
+
 def blank(width: float, height: float, theme: Theme, dpi: int = DPI) -> Figure:
     """An empty figure of so many inches, with a canvas of its own."""
-    figure = Figure(figsize=(width, height), dpi=dpi, facecolor=theme.paper)
+    figure = Shown(figsize=(width, height), dpi=dpi, facecolor=theme.paper)
     FigureCanvasAgg(figure)
     return figure
 

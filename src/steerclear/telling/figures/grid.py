@@ -1,16 +1,21 @@
 """The images themselves: one column per seed, one row per method."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ...study.results import MethodResult, Results
+from ...core.laboratory import Column
+from ...core.settings import whole
+from ...study.results import ImageResult, MethodResult, Results
 from ..table import concept_columns, interval_text, shows_concept, unsure, value_text
-from .base import LIGHT, Theme, blank, sentence, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, text, wrapped
 
 PIXELS_AN_INCH = 200
 CELL = 192
@@ -43,91 +48,130 @@ def shared_seeds(results: Results, columns: int) -> list[int]:
     return list(seen)[:columns]
 
 
-def grid(results: Results, folder: Path, columns: int = 8, theme: Theme = LIGHT) -> Figure:
+@dataclass(frozen=True)
+class Grid(Drawing):
     """The same seeds down the columns, one row per method; images in which the classifier sees the concept are framed.
 
-    The frame is dashed where the classifier is unsure.
+    The frame is dashed where the classifier is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
 
     Args:
-        results: what ``compare`` found.
-        folder: where results.json lies; the images' paths are relative to it.
         columns: at most so many seeds, at least 1.
-        theme: colours.
-
-    Returns:
-        The figure; the axes of an image have the label ``"<method name>/<seed>"``.
     """
-    seeds = shared_seeds(results, columns)
-    if not seeds:
-        return sentence("There are no images to show.", theme)
-    rate = next(iter(concept_columns(results)), None)
+
+    columns: int = 8
+
+    name: ClassVar[str] = "grid"
+    title: ClassVar[str] = "The images"
+    meaning: ClassVar[str] = (
+        "The images of every method, one column per seed: all images of a column start from the same noise."
+    )
+    place: ClassVar[int] = 10
+    on_page: ClassVar[bool] = False  # the page has the images themselves, in a table
+
+    def __post_init__(self) -> None:
+        whole("columns", self.columns, low=1)
+
+    def nothing(self, results: Results) -> str | None:
+        return None if shared_seeds(results, 1) else "There are no images to show."
+
+    def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
+        seeds = shared_seeds(results, self.columns)
+        rate = next(iter(concept_columns(results)), None)
+        legend = _legend(results, seeds)
+        width = LEFT + len(seeds) * (CELL + GAP) + (RIGHT if rate else 0)
+        height = TOP + len(results.methods) * (CELL + GAP) + GAP + (20 + LINE * len(legend) if legend else 0)
+        sheet = _Sheet(
+            blank(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH, theme, PIXELS_AN_INCH), width, height, theme
+        )
+        sheet.write_head(seeds, rate)
+        for row, method in enumerate(results.methods):
+            top = TOP + row * (CELL + GAP)
+            sheet.write_labels(method, top)
+            if rate:
+                sheet.write_rate(method, rate, top)
+            by_seed = {image.seed: image for image in method.images}
+            for column, seed in enumerate(seeds):
+                if seed in by_seed:
+                    axes = sheet.draw_image(folder / by_seed[seed].file, column, top, f"{method.name}/{seed}")
+                    _frame(axes, results, by_seed[seed], theme)
+        for line, words in enumerate(reversed(legend)):
+            sheet.write(LEFT, height - 32 - LINE * line, words, fontsize=8.5, color=theme.concept)
+        return sheet.figure
+
+
+def _legend(results: Results, seeds: Sequence[int]) -> list[str]:
+    """What the frames mean, as far as there are such."""
     images = [image for method in results.methods for image in method.images]
     legend = []
     if any(shows_concept(results, image) is not None for image in images):
         legend.append("framed: the concept is seen in the image")
     if any(unsure(results, image) for image in images if image.seed in seeds):
         legend.append("dashed: the classifier is unsure (20 to 80 %)")
-    width = LEFT + len(seeds) * (CELL + GAP) + (RIGHT if rate else 0)
-    height = TOP + len(results.methods) * (CELL + GAP) + GAP + (20 + LINE * len(legend) if legend else 0)
-    figure = blank(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH, theme, PIXELS_AN_INCH)
+    return legend
 
-    def left(column: int) -> int:
-        return LEFT + column * (CELL + GAP)
 
-    def top(row: int) -> int:
-        return TOP + row * (CELL + GAP)
+def _frame(axes: Axes, results: Results, image: ImageResult, theme: Theme) -> None:
+    """A frame around an image that shows the concept, or may show it."""
+    dashed = unsure(results, image)
+    if not (dashed or shows_concept(results, image)):
+        return
+    around = Rectangle(
+        (0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=theme.concept, linewidth=FRAME,
+        linestyle=DASHES if dashed else "solid",
+    )  # fmt: skip
+    around.set_clip_on(False)
+    axes.add_patch(around)
 
-    def write(x: float, y: float, words: str, **style: object) -> None:
-        text(figure, x / width, 1 - y / height, words, **({"va": "center", "color": theme.ink} | style))
 
-    for column, seed in enumerate(seeds):
-        words = f"seed {seed}" if column == 0 else str(seed)
-        write(left(column) + CELL / 2, TOP - 32, words, ha="center", fontsize=8.5, color=theme.muted)
-    if rate:
-        words = wrapped(f"shows {rate.label}", 14, 3)
-        write(
-            width - 2 * GAP, TOP - 26, words, ha="right", va="bottom", fontsize=8.5, color=theme.muted, linespacing=1.15
-        )
+@dataclass(frozen=True)
+class _Sheet:
+    """A figure whose places are pixels from its upper left corner."""
 
-    for row, method in enumerate(results.methods):
-        _write_labels(write, method, top(row))
-        if rate:
-            measured = method.measurements.get(rate.name)
-            middle = top(row) + CELL / 2
-            write(width - 2 * GAP, middle - 14, value_text(measured, True), ha="right", fontsize=12, fontweight="bold")
-            interval = interval_text(measured, True)
-            write(width - 2 * GAP, middle + 26, interval, ha="right", fontsize=8, color=theme.muted)
-        by_seed = {image.seed: image for image in method.images}
+    figure: Figure
+    width: int
+    height: int
+    theme: Theme
+
+    def write(self, x: float, y: float, words: str, **style: Any) -> None:
+        place = {"va": "center", "color": self.theme.ink} | style
+        text(self.figure, x / self.width, 1 - y / self.height, words, **place)
+
+    def write_head(self, seeds: Sequence[int], rate: Column | None) -> None:
+        muted = self.theme.muted
         for column, seed in enumerate(seeds):
-            if seed not in by_seed:
-                continue
-            with Image.open(folder / by_seed[seed].file) as opened:
-                pixels = fitted(opened.convert("RGB"))
-            x = left(column) + (CELL - pixels.width) // 2
-            y = height - top(row) - CELL + (CELL - pixels.height) // 2
-            box = (x / width, y / height, pixels.width / width, pixels.height / height)
-            axes = figure.add_axes(box, label=f"{method.name}/{seed}")
-            axes.imshow(np.asarray(pixels), interpolation="nearest", aspect="auto")
-            axes.set_axis_off()
-            if shows_concept(results, by_seed[seed]) or unsure(results, by_seed[seed]):
-                around = Rectangle(
-                    (0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=theme.concept, linewidth=FRAME,
-                    linestyle=DASHES if unsure(results, by_seed[seed]) else "solid",
-                )  # fmt: skip
-                around.set_clip_on(False)
-                axes.add_patch(around)
-    for line, words in enumerate(reversed(legend)):
-        write(LEFT, height - 32 - LINE * line, words, fontsize=8.5, color=theme.concept)
-    return figure
+            words = f"seed {seed}" if column == 0 else str(seed)
+            x = LEFT + column * (CELL + GAP) + CELL / 2
+            self.write(x, TOP - 32, words, ha="center", fontsize=8.5, color=muted)
+        if rate:
+            words, x = wrapped(f"shows {rate.label}", 14, 3), self.width - 2 * GAP
+            self.write(x, TOP - 26, words, ha="right", va="bottom", fontsize=8.5, color=muted, linespacing=1.15)
 
+    def write_labels(self, method: MethodResult, top: int) -> None:
+        """The label, and below it in gray what the model was given."""
+        label = wrapped(method.label, 24, 2)
+        label_lines = label.count("\n") + 1
+        given = [wrapped(f"“{method.prompt}”", 40, 2)]
+        if method.negative_prompts:
+            given.append(wrapped("negative: " + ", ".join(f"“{prompt}”" for prompt in method.negative_prompts), 40, 2))
+        y = top + 14
+        self.write(2 * GAP, y, label, va="top", fontsize=10, fontweight="bold", linespacing=1.1)
+        below = y + 36 * label_lines
+        self.write(2 * GAP, below, "\n".join(given), va="top", fontsize=7, alpha=0.72, linespacing=1.25)
 
-def _write_labels(write: Callable[..., None], method: MethodResult, top: int) -> None:
-    """The label, and below it in gray what the model was given."""
-    label = wrapped(method.label, 24, 2)
-    label_lines = label.count("\n") + 1
-    given = [wrapped(f"“{method.prompt}”", 40, 2)]
-    if method.negative_prompts:
-        given.append(wrapped("negative: " + ", ".join(f"“{prompt}”" for prompt in method.negative_prompts), 40, 2))
-    y = top + 14
-    write(2 * GAP, y, label, va="top", fontsize=10, fontweight="bold", linespacing=1.1)
-    write(2 * GAP, y + 36 * label_lines, "\n".join(given), va="top", fontsize=7, alpha=0.72, linespacing=1.25)
+    def write_rate(self, method: MethodResult, rate: Column, top: int) -> None:
+        """How often the method's images show the concept."""
+        measured, x, middle = method.measurements.get(rate.name), self.width - 2 * GAP, top + CELL / 2
+        self.write(x, middle - 14, value_text(measured, True), ha="right", fontsize=12, fontweight="bold")
+        self.write(x, middle + 26, interval_text(measured, True), ha="right", fontsize=8, color=self.theme.muted)
+
+    def draw_image(self, file: Path, column: int, top: int, label: str) -> Axes:
+        """An image in the middle of its cell, pixel for pixel."""
+        with Image.open(file) as opened:
+            pixels = fitted(opened.convert("RGB"))
+        x = LEFT + column * (CELL + GAP) + (CELL - pixels.width) // 2
+        y = self.height - top - CELL + (CELL - pixels.height) // 2
+        box = (x / self.width, y / self.height, pixels.width / self.width, pixels.height / self.height)
+        axes = self.figure.add_axes(box, label=label)
+        axes.imshow(np.asarray(pixels), interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        return axes

@@ -1,6 +1,9 @@
 """What was removed, and what else moved: a dot and its interval for every rate of every method."""
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,7 +12,7 @@ from matplotlib.lines import Line2D
 from ...core.laboratory import Column
 from ...study.results import MethodResult, Results
 from ..table import attribute_columns, concept_columns, off_truth, truth, truth_text
-from .base import LIGHT, Theme, blank, quiet, sentence, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, quiet, text, wrapped
 
 PANELS_A_BAND = 7
 """Panels side by side; further attributes go below, with the labels again."""
@@ -22,43 +25,56 @@ FOOT = 0.38
 LEGEND = 0.42
 
 
-def shift(results: Results, theme: Theme = LIGHT) -> Figure:
+@dataclass(frozen=True)
+class Shift(Drawing):
     """One panel per rate, the concept first; one row per method; the exact truth as a vertical line.
 
     A dot is blue when its interval covers the truth and orange when it does not, as one true rate in twenty does by
-    chance.
-
-    Args:
-        results: what ``compare`` found.
-        theme: colours.
-
-    Returns:
-        The figure; the axes of a panel have the column's name as label.
+    chance. The axes of a panel have the column's name as label.
     """
-    concepts = concept_columns(results)
-    columns = concepts + attribute_columns(results)
-    if not columns or not results.methods:
-        return sentence("No rates were measured: nothing looked at what these images show.", theme)
-    across = min(len(columns), PANELS_A_BAND)
-    bands = math.ceil(len(columns) / across)
-    band = HEAD + ROW * len(results.methods) + FOOT
-    width, height = LABELS + PANEL * across + 0.15, LEGEND + band * bands
-    figure = blank(width, height, theme)
-    for index, column in enumerate(columns):
-        place = index % across
-        bottom = height - LEGEND - (index // across + 1) * band + FOOT
-        box = (
-            (LABELS + PANEL * place + 0.08) / width,
-            bottom / height,
-            (PANEL - 0.22) / width,
-            ROW * len(results.methods) / height,
+
+    name: ClassVar[str] = "shift"
+    title: ClassVar[str] = "What it removed, and what else it changed"
+    meaning: ClassVar[str] = (
+        "How often each thing shows in the images of each method, with 95 % intervals; the table below has the same numbers."
+    )
+    place: ClassVar[int] = 20
+
+    def nothing(self, results: Results) -> str | None:
+        measured = results.methods and (concept_columns(results) or attribute_columns(results))
+        return None if measured else "No rates were measured: nothing looked at what these images show."
+
+    def explained(self, results: Results) -> str:
+        if results.target is None:
+            return "Each panel is the share of images that show something."
+        return (
+            f"Each panel is the share of images that show something; the vertical line is the exact truth, for {results.target}. "
+            f"Blue intervals cover it, orange ones leave it out, as one true rate in twenty does by chance."
         )
-        axes = figure.add_axes(box, label=column.name)
-        _draw_panel(axes, results, column, theme, emphasis=column in concepts)
-        if place == 0:
-            _write_methods(figure, axes, results.methods, theme)
-    _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.22 / height)
-    return figure
+
+    def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
+        concepts = concept_columns(results)
+        columns = concepts + attribute_columns(results)
+        across = min(len(columns), PANELS_A_BAND)
+        bands = math.ceil(len(columns) / across)
+        band = HEAD + ROW * len(results.methods) + FOOT
+        width, height = LABELS + PANEL * across + 0.15, LEGEND + band * bands
+        figure = blank(width, height, theme)
+        for index, column in enumerate(columns):
+            place = index % across
+            bottom = height - LEGEND - (index // across + 1) * band + FOOT
+            box = (
+                (LABELS + PANEL * place + 0.08) / width,
+                bottom / height,
+                (PANEL - 0.22) / width,
+                ROW * len(results.methods) / height,
+            )
+            axes = figure.add_axes(box, label=column.name)
+            _draw_panel(axes, results, column, theme, emphasis=column in concepts)
+            if place == 0:
+                _write_methods(figure, axes, results.methods, theme)
+        _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.22 / height)
+        return figure
 
 
 def _draw_panel(axes: Axes, results: Results, column: Column, theme: Theme, *, emphasis: bool) -> None:

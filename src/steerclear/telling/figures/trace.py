@@ -1,8 +1,11 @@
-"""What the guidance did on the way: each image's weight and posterior, step by step."""
+"""What the guidance did on the way: every number that it showed, per image and step."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,12 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from ...study.results import ImageResult, MethodResult, Results
+from ...core.errors import UnknownName
+from ...core.records import Trace
+from ...core.settings import texts
+from ...study.results import Results
 from ..table import shows_concept
-from .base import LIGHT, Theme, blank, quiet, sentence, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, quiet, sentence, text, wrapped
 
 PANEL_HEIGHT = 1.7
-NOTHING = "No method adapts its push while it samples, so there is no trace to draw."
+ACROSS = 2
+"""Panels side by side."""
+
+TITLES = {"weight": "weight of the push", "posterior": "posterior p(concept | image so far)"}
+"""Numbers that have a name of their own; they stand first. Others are named as in the trace."""
+
+LENGTH = "norm"
+"""What the names of lengths end in; a length is drawn where it is asked for."""
+
+NOTHING = "No method shows numbers of its own while it samples, so there is no trace to draw."
 GROUPS = (
     (True, "the finished image shows the concept"),
     (False, "the finished image does not show it"),
@@ -23,111 +38,192 @@ GROUPS = (
 )
 
 
-def traced(results: Results) -> list[tuple[MethodResult, str]]:
-    """Methods that keep a weight or a posterior, once for each negative prompt; with the suffix of its names."""
-    found = []
-    for method in results.methods:
-        names = {name for image in method.images for name in image.trace}
-        matches = (re.fullmatch(r"(?:weight|posterior)(_\d+)?", name) for name in names)
-        suffixes = {match[1] or "" for match in matches if match}
-        found += [(method, suffix) for suffix in sorted(suffixes, key=lambda suffix: int(suffix[1:] or 1))]
-    return found
+@dataclass(frozen=True)
+class Line:
+    """One image: what it is called, whether it shows the concept (None: nobody looked), and name -> a number per step."""
+
+    label: str
+    shows: bool | None
+    trace: dict[str, list[float | None]]
 
 
-def trace(results: Results, theme: Theme = LIGHT) -> Figure:
-    """For each method that adapts: the weight (left) and the posterior (right) of every image over the steps.
+@dataclass(frozen=True)
+class _Row:
+    """Panels side by side.
+
+    Attributes:
+        key, title: of the method.
+        names: of the numbers, one per panel.
+        levels: sigma / alpha at every step; None where it is not known.
+        lines: one per image.
+    """
+
+    key: str
+    title: str
+    names: tuple[str, ...]
+    levels: list[float | None]
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class TraceDrawing(Drawing):
+    """For each method that shows numbers of its own: a panel per number, with a line per image over the steps.
 
     A thin line is an image, a bold one the median of its group: images that show the concept in the end, and the
-    others. The weight is drawn linearly below 1 and logarithmically above.
+    others. A number that reaches above 3 is drawn linearly below 1 and logarithmically above. The axes of a panel have the
+    label ``"<method name>/<trace name>"``.
 
     Args:
-        results: what ``compare`` found.
-        theme: colours.
-
-    Returns:
-        The figure; the axes of a panel have the label ``"<method name>/<trace name>"``.
+        names: what is drawn; () for every number but the lengths, whose names end in "norm".
     """
-    rows = traced(results)
-    if not rows:
-        return sentence(NOTHING, theme)
+
+    names: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "trace"
+    title: ClassVar[str] = "What the guidance did on the way"
+    meaning: ClassVar[str] = (
+        "What each method that adapts showed over the sampling steps, one line per image: weight of the push and posterior of "
+        "the concept, where it has them."
+    )
+    place: ClassVar[int] = 60
+
+    def __post_init__(self) -> None:
+        texts("names", self.names, "names of a trace")
+
+    def explained(self, results: Results) -> str:
+        return "Methods that adapt their push to each image, step by step. At the end of a line is the finished image."
+
+    def nothing(self, results: Results) -> str | None:
+        return None if self._rows(results) else NOTHING
+
+    def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
+        return _drawn(self._rows(results), theme)
+
+    def of_run(self, trace: Trace, theme: Theme = LIGHT) -> Figure:
+        """The trace of one run, see :attr:`~steerclear.core.records.Trace.names`.
+
+        Raises:
+            UnknownName: no step showed a number of this name.
+        """
+        for name in self.names:
+            if name not in trace.names:
+                raise UnknownName("measurement in this trace", name, trace.names)
+        tables = {name: trace.table(name) for name in trace.names}
+        images = range(len(trace.evaluations))
+        lines = [
+            Line(f"image {image}", None, {name: table[:, image].tolist() for name, table in tables.items()})
+            for image in images
+        ]
+        return self.of_lines([None if math.isnan(level) else level for level in trace.levels], lines, theme)
+
+    def of_lines(self, levels: list[float | None], lines: list[Line], theme: Theme = LIGHT) -> Figure:
+        """Images that were made in one way; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
+        rows = list(_split(_Row("run", "", (), levels, lines), self.names, ()))
+        return _drawn(rows, theme) if rows else sentence(NOTHING, theme)
+
+    def _rows(self, results: Results) -> list[_Row]:
+        rows: list[_Row] = []
+        for method in results.methods:
+            lines = [Line(f"image {one.seed}", shows_concept(results, one), one.trace) for one in method.images]
+            whole = _Row(method.name, method.label, (), method.noise_levels, lines)
+            rows += _split(whole, self.names, method.negative_prompts)
+        return rows
+
+
+def _split(row: _Row, wanted: Sequence[str], negatives: Sequence[str]) -> Iterator[_Row]:
+    """A method's rows: those of the first negative prompt, of the second ("weight_2"), ...; at most so many panels each."""
+    found = dict.fromkeys(name for line in row.lines for name, values in line.trace.items() if values)
+    names = [name for name in found if (name in wanted if wanted else not _base(name).endswith(LENGTH))]
+    order = list(TITLES)
+    for index in sorted({_index(name) for name in names}):
+        own = [name for name in names if _index(name) == index]
+        own.sort(key=lambda name: order.index(_base(name)) if _base(name) in order else len(order))
+        away = index <= len(negatives) and any(_base(name) in TITLES for name in own)
+        title = f"{row.title}, away from “{negatives[index - 1]}”" if away else row.title
+        for start in range(0, len(own), ACROSS):
+            yield replace(row, title=title, names=tuple(own[start : start + ACROSS]))
+
+
+def _base(name: str) -> str:
+    """A name without the number of its negative prompt.
+
+    >>> _base("weight_2"), _base("push_norm")
+    ('weight', 'push_norm')
+    """
+    return re.sub(r"_\d+$", "", name)
+
+
+def _index(name: str) -> int:
+    """Which negative prompt a name belongs to, from 1."""
+    match = re.search(r"_(\d+)$", name)
+    return int(match[1]) if match else 1
+
+
+def _drawn(rows: Sequence[_Row], theme: Theme) -> Figure:
     height = 0.65 + len(rows) * (PANEL_HEIGHT + 0.95) + 0.1
     figure = blank(10, height, theme)
-    for index, (method, suffix) in enumerate(rows):
+    for index, row in enumerate(rows):
         top = 1 - (0.65 + index * (PANEL_HEIGHT + 0.95)) / height
-        _write_title(figure, method, suffix, top, theme)
-        for place, name in enumerate((f"weight{suffix}", f"posterior{suffix}")):
+        title = wrapped(row.title, 95, 1)
+        text(figure, 0.012, top, title, fontsize=10, fontweight="bold", va="top", color=theme.ink)
+        for place, name in enumerate(row.names):
             box = (0.065 + 0.49 * place, top - (0.42 + PANEL_HEIGHT) / height, 0.425, PANEL_HEIGHT / height)
-            axes = figure.add_axes(box, label=f"{method.name}/{name}")
-            _draw_panel(axes, results, method, name, theme)
+            axes = figure.add_axes(box, label=f"{row.key}/{name}")
+            _draw_panel(axes, row, name, theme)
             if index == len(rows) - 1:
                 axes.set_xlabel("step, and below it the noise level sigma / alpha", fontsize=8.5, color=theme.muted)
-    _draw_legend(figure, results, [method for method, _ in rows], theme, 1 - 0.3 / height)
+    _draw_legend(figure, {line.shows for row in rows for line in row.lines}, theme, 1 - 0.3 / height)
     return figure
 
 
-def _write_title(figure: Figure, method: MethodResult, suffix: str, y: float, theme: Theme) -> None:
-    which = int(suffix[1:] or 1) - 1
-    negative = f", away from “{method.negative_prompts[which]}”" if which < len(method.negative_prompts) else ""
-    text(
-        figure,
-        0.012,
-        y,
-        wrapped(method.label + negative, 95, 1),
-        fontsize=10,
-        fontweight="bold",
-        va="top",
-        color=theme.ink,
-    )
-
-
-def _line(image: ImageResult, name: str, steps: int) -> np.ndarray:
+def _numbers(line: Line, name: str, steps: int) -> np.ndarray:
     """One number per step; gaps, as NaN, where the trace shows none."""
-    values = [math.nan if value is None else value for value in image.trace.get(name, [])]
+    values = [math.nan if value is None else value for value in line.trace.get(name, [])]
     return np.array((values + [math.nan] * steps)[:steps], dtype=float)
 
 
-def _draw_panel(axes: Axes, results: Results, method: MethodResult, name: str, theme: Theme) -> None:
+def _draw_panel(axes: Axes, row: _Row, name: str, theme: Theme) -> None:
     quiet(axes, theme, sides=("bottom", "left"))
-    steps = len(method.noise_levels) or max((len(image.trace.get(name, [])) for image in method.images), default=1)
+    steps = len(row.levels) or max((len(line.trace.get(name, [])) for line in row.lines), default=1)
     across = np.arange(1, steps + 1)
     colors = {True: theme.concept, False: theme.other, None: theme.muted}
     for group, _ in GROUPS:
-        images = [image for image in method.images if image.trace.get(name) and shows_concept(results, image) is group]
-        lines = np.array([_line(image, name, steps) for image in images]).reshape(-1, steps)
-        for image, line in zip(images, lines, strict=True):
-            axes.plot(across, line, color=colors[group], linewidth=0.8, alpha=0.4, gid=f"image {image.seed}")
-        somewhere = ~np.isnan(lines).all(0) if len(lines) else np.zeros(steps, dtype=bool)
+        drawn = [line for line in row.lines if line.trace.get(name) and line.shows is group]
+        values = np.array([_numbers(line, name, steps) for line in drawn]).reshape(-1, steps)
+        for line, numbers in zip(drawn, values, strict=True):
+            axes.plot(across, numbers, color=colors[group], linewidth=0.8, alpha=0.4, gid=line.label)
+        somewhere = ~np.isnan(values).all(0) if len(values) else np.zeros(steps, dtype=bool)
         if somewhere.any():
             median = np.full(steps, math.nan)
-            median[somewhere] = np.nanmedian(lines[:, somewhere], axis=0)
+            median[somewhere] = np.nanmedian(values[:, somewhere], axis=0)
             axes.plot(across, median, color=colors[group], linewidth=2.6, zorder=5, gid="median")
     axes.set_xlim(0.5, max(steps, 2) + 0.5)
     axes.grid(axis="y", color=theme.faint, linewidth=0.6)
     axes.set_axisbelow(True)
-    _label_steps(axes, method.noise_levels, steps)
-    if name.startswith("posterior"):
+    _label_steps(axes, row.levels, steps)
+    shown = TITLES.get(_base(name), name.replace("_", " "))
+    axes.set_title(shown, fontsize=8.5, color=theme.muted, loc="left", pad=5, parse_math=False)
+    if _base(name) == "posterior":
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-        axes.set_title("posterior p(concept | image so far)", fontsize=8.5, color=theme.muted, loc="left", pad=5)
     else:
-        _scale_weights(
-            axes, [value for image in method.images for value in image.trace.get(name, []) if value is not None]
-        )
-        axes.set_title("weight of the push", fontsize=8.5, color=theme.muted, loc="left", pad=5)
+        _scale(axes, [value for line in row.lines for value in line.trace.get(name, []) if value is not None])
 
 
-def _scale_weights(axes: Axes, values: Sequence[float]) -> None:
-    """From 0, with room for the largest; linear where all is small."""
+def _scale(axes: Axes, values: Sequence[float]) -> None:
+    """From 0, with room for the largest in size; linear where all is small."""
     finite = [value for value in values if math.isfinite(value)]
     highest, lowest = max([*finite, 1.0]), min([*finite, 0.0])
-    if highest <= 3:
-        axes.set_ylim(lowest - 0.03 * highest, highest * 1.05)
+    if max(highest, -lowest) <= 3:
+        room = 0.03 * max(highest, -lowest)
+        axes.set_ylim(lowest - room, highest + 0.05 * highest)
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         return
     axes.set_yscale("symlog", linthresh=1, linscale=0.8)
-    axes.set_ylim(lowest - 0.04, highest * 1.25)
-    decades = [10.0**power for power in range(math.ceil(math.log10(highest)) + 1)]
-    axes.yaxis.set_major_locator(FixedLocator([0, *decades]))
+    axes.set_ylim(lowest * 1.25 - 0.04, highest * 1.25)
+    decades = [10.0**power for power in range(math.ceil(math.log10(max(highest, -lowest))) + 1)]
+    below = [-decade for decade in decades if -decade >= lowest * 1.25]
+    axes.yaxis.set_major_locator(FixedLocator([*below, 0, *decades]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
@@ -153,8 +249,7 @@ def _short(level: float | None) -> str:
     return f"{level:.1f}" if level >= 1 else f"{level:.1g}"
 
 
-def _draw_legend(figure: Figure, results: Results, methods: list[MethodResult], theme: Theme, y: float) -> None:
-    present = {shows_concept(results, image) for method in methods for image in method.images}
+def _draw_legend(figure: Figure, present: set[bool | None], theme: Theme, y: float) -> None:
     colors = {True: theme.concept, False: theme.other, None: theme.muted}
     handles = [
         Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present

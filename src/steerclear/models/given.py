@@ -1,0 +1,143 @@
+"""A pipeline that somebody has loaded already, as a :class:`~steerclear.models.loading.Model`."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..bridges.families import family_of
+from ..core.errors import UnsupportedModel
+from ..core.network import Network
+from ..networks.other_network import OtherNetwork
+from ..networks.shared.copies import OFFLOADING, plain
+from ..networks.shared.naming import as_networks, named, network_text, parse_network
+from . import shipped
+from .files import DIGEST_LENGTH, PIPELINE_INDEX
+from .loading import Model, check_kind
+from .networks import LoadedNetwork, NetworkSource
+
+NOT_CONTENT = ("transformers_version", "dtype", "torch_dtype")
+"""Settings of a network that do not say what it computes; those that begin with "_" do not either."""
+
+ADAPTER_STATE = ("active_adapters", "scaling", "disable_adapters", "merged_adapters")
+"""What peft's layers keep beside their weights."""
+
+
+Given = Module | Network | str
+"""A network as people hand it over: a torch module, a kind of network, or a kind as text ("noised:0.1")."""
+
+
+def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Given] | None = None) -> Model:
+    """A model of somebody's own pipeline, wherever its networks are. Nothing is written into the pipeline.
+
+    Args:
+        pipe: a diffusers pipeline that needs no image. The model has a copy that shares its networks, and has a scheduler
+            and a progress bar of its own.
+        weak, networks: the networks beside its own, by name; ``weak`` is the one called "weak". None for none.
+
+    Returns:
+        The model. Its name is where the pipeline was loaded from, or its class; its digest is a hash of all weights and
+        settings in memory, adapters included; its folder is None where it was not loaded from one.
+
+    Raises:
+        UnsupportedModel: not a pipeline that can be steered, one that starts from an image, or one without its weights.
+        InvalidSetting, UnknownName: a kind of network, or a setting of one, that does not exist.
+    """
+    family = family_of(pipe)
+    name, folder = _origin(pipe)
+    check_kind(name, pipe)
+    own = getattr(pipe, family.network)
+    kinds = {key: parse_network(one) if isinstance(one, str) else one for key, one in named(weak, networks).items()}
+    beside = {}
+    for key, kind in as_networks(None, kinds).items():
+        kind.check(pipe, own)
+        beside[key] = LoadedNetwork(kind, _source(kind))
+    return Model(
+        name=name, folder=folder, pipe=_beside(pipe), digest=pipeline_digest(pipe), networks=beside,
+        device=str(getattr(pipe, "_execution_device", pipe.device)),
+    )  # fmt: skip
+
+
+def _source(kind: Network) -> NetworkSource:
+    if not isinstance(kind, OtherNetwork):
+        return NetworkSource(network_text(kind))
+    return NetworkSource(type(plain(kind.network)).__name__, _hexdigest(_said("weak", kind.network)))
+
+
+def pipeline_digest(pipe: Any) -> str:
+    """A short hash of what a pipeline computes: class, settings, vocabularies and weights, but not its scheduler.
+
+    Raises:
+        UnsupportedModel: weights that are not in memory.
+    """
+    return _hexdigest(_contents(pipe))
+
+
+def _origin(pipe: Any) -> tuple[str, Path | None]:
+    """What the pipeline is called, and the folder that it was loaded from."""
+    origin = str(pipe.config.get("_name_or_path") or "")
+    folder = Path(origin) if origin and (Path(origin) / PIPELINE_INDEX).is_file() else None
+    ours = [name for name, place in shipped().items() if folder is not None and place == folder]
+    return (ours[0] if ours else origin or type(pipe).__name__), folder
+
+
+def _beside(pipe: Any) -> Any:
+    """The same pipeline with a scheduler and a progress bar of its own: a run changes both."""
+    beside = copy.copy(pipe)
+    beside.scheduler = copy.deepcopy(pipe.scheduler)
+    beside.set_progress_bar_config(disable=True)
+    return beside
+
+
+def _hexdigest(contents: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in contents:
+        digest.update(part)
+    return digest.hexdigest()[:DIGEST_LENGTH]
+
+
+def _contents(pipe: Any) -> Iterator[bytes]:
+    yield _settings(
+        type(pipe).__name__, {name: one for name, one in pipe.config.items() if name not in pipe.components}
+    )
+    for name, part in sorted(pipe.components.items()):
+        if isinstance(part, Module):
+            yield from _said(name, part)
+        elif hasattr(part, "get_vocab"):
+            yield _settings(name, part.get_vocab())
+
+
+def _said(name: str, network: Module) -> Iterator[bytes]:
+    """A network's class, settings, adapters and tensors."""
+    network = plain(network)
+    config = getattr(network, "config", {})
+    config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    yield _settings(f"{name} {type(network).__name__}", config)
+    for path, module in network.named_modules():
+        waiting = getattr(getattr(module, OFFLOADING, None), "weights_map", None) or {}
+        if hasattr(module, "scaling") and hasattr(module, "active_adapters"):
+            yield repr([path, *(getattr(module, one, None) for one in ADAPTER_STATE)]).encode()
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            held = waiting[key] if tensor.is_meta and key in waiting else tensor
+            if held.is_meta:
+                raise UnsupportedModel(
+                    f"the weights {path}.{key} of the pipeline's {name} are not in memory, so nothing says which they are; "
+                    f"load the pipeline again, or give its name"
+                )
+            yield f"{path}.{key} {held.dtype} {tuple(held.shape)}".encode()
+            yield _bytes(held)
+
+
+def _settings(name: str, config: dict[str, Any]) -> bytes:
+    kept = {key: one for key, one in config.items() if not key.startswith("_") and key not in NOT_CONTENT}
+    return json.dumps([name, kept], sort_keys=True, default=str).encode()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

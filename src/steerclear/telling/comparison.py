@@ -1,0 +1,252 @@
+"""A comparison in Python, as a notebook and a terminal show it.
+
+comparison = steerclear.compare(pipe, "portrait photo of a man", negative_prompt="mustache", seeds=range(16))
+comparison.report("out/man")
+"""
+
+import inspect
+import io
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..core.errors import InvalidSetting, MissingPackage
+from ..core.laboratory import Laboratory
+from ..models.given import Given, given_model
+from ..models.loading import Model, load_model
+from ..networks.shared.naming import named
+from ..study.recipe import parse_seeds
+from ..study.results import Results
+from ..study.run import run
+from ..study.study import comparison, model_asked
+from .place import Place
+from .progress import progress_bars, show_methods
+from .report import data_uri, rendered, write_figures, write_report
+from .summary import question, summary
+from .table import header, rows, terminal_tables, truth_row
+
+TEMPLATE = "comparison.html.j2"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """What a comparison found. A notebook shows its table and its images, a terminal its table.
+
+    Attributes:
+        results: everything that was measured, as in ``results.json``.
+        place: where the images are.
+    """
+
+    results: Results
+    place: Place
+
+    @property
+    def folder(self) -> Path:
+        """Where the images and ``results.json`` are; a temporary folder is there as long as this object."""
+        return self.place.path
+
+    def figure(self, name: str, *, dark: bool = False, **settings: Any) -> Any:
+        """One of the figures as matplotlib's, as ``comparison.figure("grid", columns=4)``.
+
+        Args:
+            name: "grid", "shift", "trace", or of a figure of somebody else's.
+            dark: for a dark page.
+            settings: of the figure.
+
+        Raises:
+            UnknownName: there is no such figure or setting.
+            InvalidSetting: a setting out of range.
+        """
+        from .figures.base import DARK, LIGHT, find_drawing
+
+        return find_drawing(name).with_settings(settings).figure(self.results, self.folder, DARK if dark else LIGHT)
+
+    def report(self, folder: Path | str | None = None) -> Path:
+        """Write the page and its figures; returns the path of ``report.html``.
+
+        Args:
+            folder: where the run is saved, see :meth:`save`; None for where it is.
+        """
+        folder = self.folder if folder is None else self.save(folder)
+        write_figures(self.results, folder)
+        return write_report(self.results, folder)
+
+    def save(self, folder: Path | str) -> Path:
+        """Copy the images and ``results.json`` into a folder; returns it. Asking again with this folder makes no image twice.
+
+        Raises:
+            FolderConflict: the folder holds something else.
+        """
+        return self.place.copied(folder)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per method as plain values: its name and label, what it was given, and the measurements.
+
+        A measurement ``m`` has the keys ``m``, ``m_low`` and ``m_high`` (its 95 % interval) and ``m_truth``; None where
+        there is none.
+        """
+        table = []
+        for method in self.results.methods:
+            row: dict[str, Any] = {
+                "method": method.name, "label": method.label, "prompt": method.prompt,
+                "negative_prompt": list(method.negative_prompts),
+            }  # fmt: skip
+            for column in self.results.columns:
+                found = method.measurements.get(column.name)
+                for key in ("value", "low", "high", "truth"):
+                    name = column.name if key == "value" else f"{column.name}_{key}"
+                    row[name] = None if found is None else getattr(found, key)
+            table.append(row)
+        return table
+
+    def to_pandas(self) -> Any:
+        """The :meth:`rows` as a table of pandas, indexed by method.
+
+        Raises:
+            MissingPackage: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingPackage("to_pandas()", "pandas") from error
+        return pandas.DataFrame(self.rows()).set_index("method")
+
+    def __repr__(self) -> str:
+        console = Console(file=io.StringIO(), emoji=False)
+        with console.capture() as captured:
+            console.print(*terminal_tables(self.results, width=console.width), sep="\n\n")
+        return "\n".join([question(self.results), "", captured.get().rstrip(), "", *summary(self.results)])
+
+    def _repr_html_(self) -> str:
+        from .figures.base import LIGHT, png
+        from .figures.grid import Grid
+
+        grid = png(Grid().figure(self.results, self.folder, LIGHT))
+        return rendered(
+            TEMPLATE, question=question(self.results), answer=summary(self.results), header=header(self.results),
+            rows=rows(self.results), truth=None if self.results.target is None else truth_row(self.results),
+            grid=data_uri(grid, "image/png"), meaning=Grid.meaning,
+        )  # fmt: skip
+
+
+def compare(
+    model: Any,
+    prompt: str,
+    negative_prompt: str | Iterable[str] = (),
+    *,
+    seeds: Iterable[int] | str = range(64),
+    num_inference_steps: int = 30,
+    guidance_scale: float = 3.0,
+    auto_scale: float = 2.0,
+    methods: Iterable[str] | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    weak: Given | None = None,
+    networks: Mapping[str, Given] | None = None,
+    judge: Laboratory | str | None = None,
+    folder: Path | str | None = None,
+    batch_size: int = 16,
+    progress: bool | None = None,
+) -> Comparison:
+    """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
+
+    Image k is a function of seed k alone. Nothing stays behind on a pipeline.
+
+    Args:
+        model: a diffusers pipeline, wherever its networks are; or a model's name, folder or hub id; or what ``load_model`` gave.
+        prompt: what the images should show.
+        negative_prompt: what they should not show; several texts are several concepts.
+        seeds: one per image, the same for every method; whole numbers in [0, 2**32), or as text ("0-63").
+        num_inference_steps: steps of the sampler, in [1, 1000].
+        guidance_scale: of classifier-free guidance and of the negative prompt; 1 is off.
+        auto_scale: of autoguidance; 1 is off.
+        methods: names of methods or guidances; None for the standard ones that this model can have.
+        height, width: of every image, in pixels; None for the model's own.
+        weak, networks: for methods that ask other networks, by name; ``weak`` is the one called "weak". See ``steer``.
+        judge: who says what the images show: a laboratory, its name, or "none"; None for the first that can.
+        folder: where the run is kept: asking again makes only the images that are missing. None for a temporary folder.
+        batch_size: images in one forward.
+        progress: whether progress bars are shown; None for in terminals and notebooks.
+
+    Raises:
+        InvalidSetting, UnknownName, PromptError: an argument of another kind, out of range, or that there is not.
+        UnsupportedModel: a model that cannot be steered, or compared in words.
+        FolderConflict: the folder holds another run.
+        NotFiniteError: a network gave NaN; images that were made before stay in the folder.
+
+    Warns:
+        SteerclearWarning: what was asked for has no effect; says why.
+    """
+    asked = dict(locals())
+    place = Place(folder)
+    loaded = as_model(model, weak, networks)
+    with progress_bars(progress) as bars:
+        return Comparison(_measured(loaded, asked, place.path, *show_methods(bars)), place)
+
+
+def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: Any, on_progress: Any) -> Results:
+    """Ask the study's question with the arguments of :func:`compare`."""
+    methods = asked["methods"]
+    judge = asked["judge"]
+    wanted = comparison(
+        asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]), asked["num_inference_steps"],
+        asked["guidance_scale"], asked["auto_scale"], None if methods is None else as_names(methods), asked["height"],
+        asked["width"], judge=judge if isinstance(judge, str) else None, model=model_asked(model),
+    )  # fmt: skip
+    return run(
+        wanted, folder, model=model, judge=None if isinstance(judge, str) else judge, batch_size=asked["batch_size"],
+        command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | None = None) -> Model:
+    """What a call of Python names: a pipeline, a name, or a model that is loaded.
+
+    Raises:
+        InvalidSetting: networks beside a loaded model, which has its own.
+    """
+    given = named(weak, networks)
+    if isinstance(model, Model):
+        if given:
+            raise InvalidSetting("networks", list(given), "left out beside a loaded model", "give them to load_model")
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        return given_model(model, networks=given)
+    if all(isinstance(one, (str, os.PathLike)) for one in given.values()):
+        return load_model(model, networks=given)
+    return given_model(load_model(model).pipe, networks=given)
+
+
+def as_negatives(negative_prompt: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The negative prompts, one or several, as a tuple."""
+    if negative_prompt is None:
+        return ()
+    return (negative_prompt,) if isinstance(negative_prompt, str) else as_names(negative_prompt)
+
+
+def as_seeds(seeds: Any) -> Any:
+    """Seeds as a tuple; what they may be is checked with the question."""
+    if isinstance(seeds, str):
+        return parse_seeds(seeds)
+    return tuple(seeds) if isinstance(seeds, Iterable) else seeds
+
+
+def as_names(names: Any) -> Any:
+    """Names as a tuple; what they may be is checked with the question."""
+    return tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, Mapping)) else names
+
+
+def _call(asked: Mapping[str, Any], function: Any) -> str:
+    """The call that asks the same again, with what differs from the defaults."""
+    parameters = inspect.signature(function).parameters
+    model = asked["model"]
+    given = [repr(model) if isinstance(model, str) else "pipe"]
+    for name, value in asked.items():
+        if name not in ("model", "folder", "progress") and value != parameters[name].default:
+            text = repr(value) if isinstance(value, (str, int, float, list, tuple, range)) else "..."
+            given.append(text if name == "prompt" else f"{name}={text}")
+    return f"steerclear.{function.__name__}({', '.join(given)})"

@@ -1,0 +1,156 @@
+"""``steerclear.generate(pipe, prompt, ...)``: images in Python, with their seeds, files and traces."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from ..bridges.diffusers.asking import takes_classes
+from ..core.errors import InvalidSetting
+from ..core.guidance import Guidance
+from ..models.given import Given
+from ..study.folders import run_folder
+from ..study.gallery import Picture
+from ..study.generate import check_recipe, warn_of_idle_networks
+from ..study.generate import generate as make
+from ..study.guidance_settings import build_guidance
+from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method
+from ..study.recipe import Recipe, checked_prompt, format_seeds
+from ..study.run import recipe_of
+from .comparison import as_model, as_negatives, as_seeds
+from .place import Place
+from .progress import progress_bars
+from .report import data_uri, rendered
+
+TEMPLATE = "images.html.j2"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """Images of one recipe: a sequence of them, in the order of the seeds. A notebook shows them.
+
+    Attributes:
+        recipe: everything that made them, but for the seeds.
+        pictures: each image with its seed, its file, its trace, and what it cost.
+        place: where the files are.
+    """
+
+    recipe: Recipe
+    pictures: tuple[Picture, ...]
+    place: Place
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Image:
+        return self.pictures[index].open()
+
+    def __iter__(self) -> Iterator[Image]:
+        for picture in self.pictures:  # a generator of its own keeps the temporary folder while it runs
+            yield picture.open()
+
+    @property
+    def seeds(self) -> list[int]:
+        return [picture.seed for picture in self.pictures]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The PNGs, each with its recipe inside; those in a temporary folder are there as long as this object."""
+        return [picture.path for picture in self.pictures]
+
+    @property
+    def traces(self) -> list[dict[str, list[float | None]]]:
+        """Of each image: name -> the guidance's number at every step (None where it showed none)."""
+        return [picture.trace for picture in self.pictures]
+
+    def figure(self, *names: str) -> Any:
+        """The traces drawn, as :meth:`~steerclear.core.records.Trace.figure` does."""
+        from .figures.trace import Line, TraceDrawing
+
+        lines = [Line(f"image {picture.seed}", None, picture.trace) for picture in self.pictures]
+        return TraceDrawing(names).of_lines(self.pictures[0].levels, lines)
+
+    def save(self, folder: Path | str) -> Path:
+        """Copy the images into a folder; returns it.
+
+        Raises:
+            FolderConflict: the folder holds something else.
+        """
+        return self.place.copied(folder)
+
+    def __repr__(self) -> str:
+        cost = sum(picture.evaluations for picture in self.pictures) / len(self.pictures)
+        return (
+            f"Images({len(self)} of {self.recipe.prompt!r}, seeds {format_seeds(self.seeds)}, "
+            f"{self.recipe.built_guidance().name}, {cost:g} evaluations per image)"
+        )
+
+    def _repr_html_(self) -> str:
+        shown = [(picture.seed, data_uri(picture.path.read_bytes(), "image/png")) for picture in self.pictures]
+        return rendered(TEMPLATE, text=repr(self), images=shown)
+
+
+def generate(
+    model: Any,
+    prompt: str,
+    negative_prompt: str | Iterable[str] = (),
+    *,
+    guidance: Guidance | str | None = None,
+    seeds: Iterable[int] | str = range(8),
+    num_inference_steps: int = 30,
+    height: int | None = None,
+    width: int | None = None,
+    weak: Given | None = None,
+    networks: Mapping[str, Given] | None = None,
+    folder: Path | str | None = None,
+    batch_size: int = 16,
+    progress: bool | None = None,
+) -> Images:
+    """Make images of one prompt under one guidance. Image k is a function of seed k alone; nothing stays behind on a pipeline.
+
+    Args:
+        model, prompt, negative_prompt, seeds, num_inference_steps, height, width, weak, networks, folder, batch_size, progress: see
+            :func:`~steerclear.telling.comparison.compare`.
+        guidance: a guidance of the shelf, or its name; None for classifier-free guidance, and with a negative prompt for the
+            dynamic negative.
+
+    Raises:
+        InvalidSetting, UnknownName, PromptError: an argument of another kind, out of range, or that there is not.
+        UnsupportedModel: a model that cannot be steered, or lacks a weak network that the guidance asks for.
+        FolderConflict: the folder holds another run.
+        NotFiniteError: a network gave NaN; images that were made before stay in the folder.
+
+    Warns:
+        SteerclearWarning: what was asked for has no effect; says why.
+    """
+    place = Place(folder)
+    loaded = as_model(model, weak, networks)
+    negatives = as_negatives(negative_prompt)
+    if not isinstance(negatives, tuple):
+        raise InvalidSetting("negative_prompt", negative_prompt, "a text, or several")
+    negatives = tuple(checked_prompt("negative prompt", text) for text in negatives)
+    built = _guidance(guidance, bool(negatives), takes_classes(loaded.pipe))
+    method = Method(built.name, built.name, checked_prompt("prompt", prompt), negatives, built)
+    recipe = recipe_of(loaded, method, num_inference_steps, height, width)
+    check_recipe(loaded, recipe)
+    warn_of_idle_networks(loaded, [recipe])
+    asked = {"command": "generate"} | recipe.asked()
+    with run_folder(place.path, asked, "folder", recipes={"": recipe}), progress_bars(progress) as bars:
+        task = bars.add_task("images", total=None)
+        pictures = make(
+            loaded, recipe, as_seeds(seeds), place.path, batch_size=batch_size,
+            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )  # fmt: skip
+    return Images(recipe, tuple(pictures), place)
+
+
+def _guidance(guidance: Guidance | str | None, negative: bool, classes: bool) -> Guidance:
+    if isinstance(guidance, Guidance):
+        return guidance
+    if guidance is None:
+        guidance = WITH_NEGATIVE[-1 if classes else 0] if negative else WITHOUT_NEGATIVE
+    if not isinstance(guidance, str):
+        raise InvalidSetting("guidance", guidance, "a guidance or its name")
+    return build_guidance(guidance)

@@ -1,0 +1,35 @@
+"""Where the files of a run are that was asked for in Python: in a folder, or in one that goes with the result."""
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from ..core.settings import folder_path, read_object
+from ..study.folders import LOCK, RUN_FILE, run_folder
+
+
+class Place:
+    """A run's folder.
+
+    Args:
+        folder: where it is; None for a temporary one, which is removed when nobody has this object any more.
+    """
+
+    def __init__(self, folder: Path | str | None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="steerclear-")) if folder is None else folder_path("folder", folder)
+        if folder is None:
+            weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def copied(self, folder: Path | str) -> Path:
+        """Copy the run into another folder, which may hold a part of the same run; returns that folder.
+
+        Raises:
+            FolderConflict: the folder holds something else.
+        """
+        target = folder_path("folder", folder)
+        if target.resolve() != self.path.resolve():
+            settings = read_object(self.path / RUN_FILE, "the settings of a run")
+            with run_folder(target, settings, "folder"):
+                shutil.copytree(self.path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK))
+        return target
