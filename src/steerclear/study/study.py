@@ -18,7 +18,6 @@ from ..core.seeds import checked_seeds
 from ..core.settings import finite, whole
 from ..core.values import parse_object
 from ..models import loading
-from ..models.files import WEAK_FOLDER
 from .measure import NO_JUDGE
 from .methods import FOLDER_NAME, TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
@@ -56,15 +55,6 @@ class ModelAsked:
             self.name, networks=dict(self.networks), loras=self.loras, device=self.device, dtype=self.dtype,
             offload=self.offload, scheduler=self.scheduler,
         )  # fmt: skip
-
-
-def model_asked(model: loading.Model) -> ModelAsked:
-    """What a loaded model would be asked for by name; its scheduler and LoRAs are in the recipes."""
-    return ModelAsked(
-        model.name,
-        tuple((name, found.source.source) for name, found in model.networks.items() if found.source.source != WEAK_FOLDER),
-        dtype=str(model.pipe.dtype).removeprefix("torch."), device=model.device, offload=model.offload,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

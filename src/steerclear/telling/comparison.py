@@ -22,7 +22,7 @@ from ..networks.shared.naming import named
 from ..study.recipe import parse_seeds
 from ..study.results import Results
 from ..study.run import run
-from ..study.study import comparison, model_asked
+from ..study.study import ModelAsked, comparison
 from .place import Place
 from .progress import progress_bars, show_methods
 from .report import data_uri, rendered, write_figures, write_report
@@ -164,10 +164,10 @@ def compare(
         num_inference_steps: steps of the sampler, in [1, 1000].
         guidance_scale: of classifier-free guidance and of the negative prompt; 1 is off.
         auto_scale: of autoguidance; 1 is off.
-        methods: names of methods or guidances; None for the standard ones that this model can have.
+        methods: names of methods or guidances, with settings as "cfg:guidance_scale=5"; None for the standard ones.
         height, width: of every image, in pixels; None for the model's own.
         weak, networks: for methods that ask other networks, by name; ``weak`` is the one called "weak". See ``steer``.
-        judge: who says what the images show: a laboratory, its name, or "none"; None for the first that can.
+        judge: a laboratory or its name, "none", or None for the first one that can judge these images.
         folder: where the run is kept: asking again makes only the images that are missing. None for a temporary folder.
         batch_size: images in one forward.
         progress: whether progress bars are shown; None for in terminals and notebooks.
@@ -189,18 +189,24 @@ def compare(
 
 
 def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: Any, on_progress: Any) -> Results:
-    """Ask the study's question with the arguments of :func:`compare`."""
-    methods = asked["methods"]
-    judge = asked["judge"]
-    wanted = comparison(
-        asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]), asked["num_inference_steps"],
-        asked["guidance_scale"], asked["auto_scale"], None if methods is None else as_names(methods), asked["height"],
-        asked["width"], judge=judge if isinstance(judge, str) else None, model=model_asked(model),
+    """Run the study of the arguments of :func:`compare`."""
+    methods, judge = asked["methods"], asked["judge"]
+    study = comparison(
+        asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]),
+        methods=None if methods is None else as_names(methods), model=asked_model(model),
+        judge=None if isinstance(judge, Laboratory) else judge,
+        **{name: asked[name] for name in ("num_inference_steps", "guidance_scale", "auto_scale", "height", "width")},
     )  # fmt: skip
     return run(
-        wanted, folder, model=model, judge=None if isinstance(judge, str) else judge, batch_size=asked["batch_size"],
-        command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
+        study, folder, model=model, judge=judge if isinstance(judge, Laboratory) else None,
+        batch_size=asked["batch_size"], command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
     )  # fmt: skip
+
+
+def asked_model(model: Model) -> ModelAsked:
+    """What a study says of a model that is loaded."""
+    sources = tuple((name, beside.source.source) for name, beside in model.networks.items())
+    return ModelAsked(model.name, sources, device=model.device, offload=model.offload)
 
 
 def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | None = None) -> Model:

@@ -11,17 +11,15 @@ from ..bridges.diffusers.asking import takes_classes
 from ..core.errors import InvalidSetting
 from ..core.guidance import Guidance
 from ..models.given import Given
-from ..study.folders import run_folder
 from ..study.gallery import Picture
-from ..study.generate import check_recipe, warn_of_idle_networks
-from ..study.generate import generate as make
 from ..study.guidance_settings import build_guidance
 from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method
-from ..study.recipe import Recipe, checked_prompt, format_seeds
-from ..study.run import recipe_of
-from .comparison import as_model, as_negatives, as_seeds
+from ..study.recipe import Recipe, format_seeds
+from ..study.run import images_of
+from ..study.study import Study, checked_negatives
+from .comparison import as_model, as_negatives, as_seeds, asked_model
 from .place import Place
-from .progress import progress_bars
+from .progress import progress_bars, show_methods
 from .report import data_uri, rendered
 
 TEMPLATE = "images.html.j2"
@@ -127,22 +125,17 @@ def generate(
     """
     place = Place(folder)
     loaded = as_model(model, weak, networks)
-    negatives = as_negatives(negative_prompt)
-    if not isinstance(negatives, tuple):
-        raise InvalidSetting("negative_prompt", negative_prompt, "a text, or several")
-    negatives = tuple(checked_prompt("negative prompt", text) for text in negatives)
+    negatives = checked_negatives(as_negatives(negative_prompt))
     built = _guidance(guidance, bool(negatives), takes_classes(loaded.pipe))
-    method = Method(built.name, built.name, checked_prompt("prompt", prompt), negatives, built)
-    recipe = recipe_of(loaded, method, num_inference_steps, height, width)
-    check_recipe(loaded, recipe)
-    warn_of_idle_networks(loaded, [recipe])
-    asked = {"command": "generate"} | recipe.asked()
-    with run_folder(place.path, asked, "folder", recipes={"": recipe}), progress_bars(progress) as bars:
-        task = bars.add_task("images", total=None)
-        pictures = make(
-            loaded, recipe, as_seeds(seeds), place.path, batch_size=batch_size,
-            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
-        )  # fmt: skip
+    method = Method(built.name, built.name, prompt, negatives, built)
+    study = Study(
+        prompt, negatives, (method,), as_seeds(seeds), num_inference_steps, height, width, model=asked_model(loaded)
+    )
+    with progress_bars(progress) as bars:
+        on_method, on_progress = show_methods(bars)
+        recipe, pictures = images_of(
+            study, place.path, model=loaded, batch_size=batch_size, on_method=on_method, on_progress=on_progress
+        )
     return Images(recipe, tuple(pictures), place)
 
 
