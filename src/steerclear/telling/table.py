@@ -221,7 +221,7 @@ def off_truth(measurement: Measurement | None) -> bool:
 
 
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
-    """Rich tables: the concepts, scores and costs; then every other attribute's rate, where any was counted.
+    """Rich tables: the concepts, scores and costs; then what is held against its truth, as every other rate.
 
     Args:
         results: what to show; prompts and labels are taken as plain text.
@@ -229,7 +229,7 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
             in a further table.
     """
     narrow = width < ROOMY
-    others = attribute_columns(results)
+    others = [column for column in results.columns if column.role == "rate" or column.better == "truth"]
     first = [column for column in results.columns if column not in others]
     groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
     return [_terminal_table(results, columns, narrow) for columns in groups]
