@@ -91,7 +91,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
             return USER_ERROR
         if not type(error).__module__.startswith(("click", "typer")):
             raise
-        message = getattr(error, "format_message", lambda: str(error))()
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
         if message:  # nothing is wrong where there were no arguments: the help is printed
             console.print(f"steerclear: {shortened(message)}", style="bold", markup=False)
         return USER_ERROR

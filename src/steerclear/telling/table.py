@@ -158,7 +158,7 @@ def legend(results: Results) -> str:
     >>> legend(Results.model_construct(columns=[], methods=[]))
     'In brackets: 95 % intervals.'
     """
-    found = [better(results, column) for column in results.columns]
+    found = [column.better for column in results.columns]
     arrows = [f"{arrow} {DIRECTIONS[way]}" for way, arrow in ARROWS.items() if way in found]
     return f"{', '.join(arrows)}{'. ' if arrows else ''}In brackets: 95 % intervals."
 

@@ -23,7 +23,8 @@ from ..options import (
 )  # fmt: skip
 from ..streams import print_json
 
-SHARED = {"model": ModelName, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
+Model = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
+SHARED = {"model": Model, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
 """Options that other commands have too."""
 
 Folder = Annotated[
