@@ -288,8 +288,8 @@ def sampled(**changed: Any) -> Any:
     [
         ({"guidance": None}, "guidance is None, but must be a guidance"),
         ({"denoiser": None}, "denoiser is None, but must be a denoiser"),
-        ({"scheduler": None}, "scheduler is None, but must be a scheduler of diffusers"),
-        ({"scheduler": "ddim"}, "scheduler is 'ddim', but must be a scheduler of diffusers"),
+        ({"scheduler": None}, "scheduler is None, but must be a diffusers scheduler"),
+        ({"scheduler": "ddim"}, "scheduler is 'ddim', but must be a diffusers scheduler"),
         ({"seeds": []}, r"seeds is \(\), but must be at least one"),
         ({"seeds": 5}, "seeds is 5, but must be a sequence of whole numbers"),
         ({"seeds": [0.5]}, "a seed is 0.5, but must be a whole number"),

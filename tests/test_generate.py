@@ -418,7 +418,7 @@ def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
 
 def test_a_scheduler_whose_noise_is_nobodys_is_refused(tmp_path: Path) -> None:
     network = Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm-sde"), "digest")
-    with pytest.raises(UnsupportedModel, match="DPMSolverSDEScheduler draws the noise of its steps from no generator"):
+    with pytest.raises(UnsupportedModel, match="DPMSolverSDEScheduler takes no generator for the noise of its steps"):
         generate(network, recipe(network), [0], tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -20,7 +20,7 @@ import tiny
 from steerclear.cli.app import main
 from steerclear.core import shelf
 from steerclear.core.errors import InvalidSetting, UnfitFeatures, UnsupportedModel
-from steerclear.core.laboratory import Asked, Measurement, laboratories
+from steerclear.core.laboratory import Asked, Laboratory, Measurement
 from steerclear.core.metric import FeatureMetric, metrics
 from steerclear.laboratories.classifier import Classifier
 from steerclear.laboratories.portraits import PortraitJudge, Portraits
@@ -110,7 +110,7 @@ def test_the_first_laboratory_that_does_not_refuse_judges_any_pipeline(
     assert nobody.refusal is not None
     assert "portraits: this model ships no attribute classifier" in nobody.refusal
     strangers("laboratories", "red_pixels")
-    assert list(laboratories()) == ["classifier", "portraits", "red-pixels"]
+    assert list(Laboratory.known()) == ["classifier", "portraits", "red-pixels"]
     assert find_judge(None, load_model("portraits"), asked).laboratory == Portraits()
     study = comparison(
         "a man", ("red",), (3, 4), 2, methods=("unguided", "negative"), model=ModelAsked(str(random_model))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from steerclear.core import shelf
-from steerclear.core import testbed as contract
 from steerclear.core.denoiser import Branch, Point
 from steerclear.core.errors import InvalidSetting
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
@@ -24,9 +23,9 @@ STANDARD_ERRORS = 4.0
 LEVELS = [(0.9, math.sqrt(1 - 0.81)), (1.0, 1.5), (0.4, 0.6)]
 
 
-@pytest.fixture(scope="module", params=contract.testbeds())
+@pytest.fixture(scope="module", params=Testbed.known())
 def testbed(request) -> Testbed:
-    return contract.testbeds()[request.param]()
+    return Testbed.known()[request.param]()
 
 
 def near(values: Tensor, expected: float) -> None:
@@ -42,7 +41,7 @@ def noisy(testbed: Testbed, alpha: float, sigma: float) -> tuple[Tensor, Tensor]
 
 
 def test_the_shelf() -> None:
-    assert {name: entry.__name__ for name, entry in contract.testbeds().items()} == {
+    assert {name: entry.__name__ for name, entry in Testbed.known().items()} == {
         "scattered": "Scattered",
         "spiral": "Spiral",
     }
@@ -115,7 +114,7 @@ def test_a_new_testbed_is_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "entry_points", lambda group: points if group == "steerclear.testbeds" else [])
     shelf.entries.cache_clear()
     try:
-        assert contract.testbeds()["narrow"]().prior == pytest.approx(0.3)
+        assert Testbed.known()["narrow"]().prior == pytest.approx(0.3)
     finally:
         monkeypatch.undo()
         shelf.entries.cache_clear()

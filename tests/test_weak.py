@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
-from steerclear.core.network import Forward, Network, network_kinds
+from steerclear.core.network import Forward, Network
 from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -501,16 +501,16 @@ def fused(network):
 
 # laws of all kinds
 
-KINDS = sorted(network_kinds())
+KINDS = sorted(Network.known())
 SECOND_WEIGHTS = (NoisedWeights, QuantizedWeights)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_what_it_costs_and_gives_an_example(kind):
-    assert network_kinds()[kind].memory
-    assert network_kinds()[kind].time
+    assert Network.known()[kind].memory
+    assert Network.known()[kind].time
     network, weak = prepared(kind, "sd")
-    assert type(weak) is network_kinds()[kind]
+    assert type(weak) is Network.known()[kind]
     assert float((weak_prediction(weak, network, "sd") - prediction(network, "sd")).abs().max()) > 1e-5
 
 
@@ -521,7 +521,7 @@ def prepared(kind, name):
         network.set_adapters(["style"])
     else:
         network = fresh(name)
-    examples = network_kinds()[kind].examples(network)
+    examples = Network.known()[kind].examples(network)
     if not examples:
         pytest.skip(f"{kind} cannot be made of this network")
     return network, examples[0]
@@ -918,7 +918,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
 
 def test_the_page_says_what_each_kind_costs():
     page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
-    for name, kind in network_kinds().items():
+    for name, kind in Network.known().items():
         typed = f"`{name}`" if kind is not OtherNetwork else ""
         assert f"| `{kind.__name__}` | {typed} | {kind.memory} | {kind.time} |".replace("|  |", "| |") in page
 

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnsupportedModel, shown
-from ..core.network import network_kinds
+from ..core.network import Network
 from ..networks.other_network import OtherNetwork
 from ..networks.shared.naming import WEAK, called, is_kind, network_text, parse_network, to_give
 from .files import (
@@ -131,7 +131,7 @@ def _folder(name: str, source: str | None, model: Path | None, part: str) -> Pat
     if not os.path.isdir(source):
         if not is_hub_id(source):
             raise UnsupportedModel(
-                f"{called(name)} {shown(source)} is no folder, no hub id and no kind ({', '.join(network_kinds())}); give a "
+                f"{called(name)} {shown(source)} is no folder, no hub id and no kind ({', '.join(Network.known())}); give a "
                 f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
                 f"earlier snapshot."
             )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.errors import UnsupportedModel
 from ..core.evidence import Circumstances
-from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, laboratories
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement
 from ..core.parsing import parse_part
 from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
@@ -77,7 +77,7 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
 
 def _ready() -> list[Laboratory]:
     """The laboratories of the shelf that need no settings, in its order."""
-    fields = {kind: kind.parameters().values() for kind in laboratories().values()}
+    fields = {kind: kind.parameters().values() for kind in Laboratory.known().values()}
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 

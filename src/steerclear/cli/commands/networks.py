@@ -10,10 +10,10 @@ from ..streams import print_json
 
 def command(format: Output = Format.TEXT) -> None:
     """The kinds of weak networks for --weak: what each is, its cost and its settings."""
-    from ...core.network import network_kinds
+    from ...core.network import Network
     from ...telling.guidance_docs import documentation
 
-    kinds = {name: (documentation(kind), kind) for name, kind in network_kinds().items()}
+    kinds = {name: (documentation(kind), kind) for name, kind in Network.known().items()}
     if format is Format.JSON:
         rows = [
             {

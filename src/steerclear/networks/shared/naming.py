@@ -7,7 +7,7 @@ from torch.nn import Module
 
 from ...core.denoiser import MAIN, Branch
 from ...core.errors import GivenTwice, InvalidSetting, in_words_of
-from ...core.network import Network, network_kinds
+from ...core.network import Network
 from ...core.parsing import is_part, parse_part, part_text
 from ..other_network import OtherNetwork
 
@@ -57,7 +57,7 @@ def _as_network(name: str, network: Any) -> Network:
         return network
     if isinstance(network, Module):
         return OtherNetwork(network)
-    kinds = ", ".join(kind.__name__ for kind in network_kinds().values())
+    kinds = ", ".join(kind.__name__ for kind in Network.known().values())
     what = name if name == WEAK else f"networks[{name!r}]"
     raise InvalidSetting(what, network, f"a network (a torch module) or one of {kinds}")
 
