@@ -249,7 +249,7 @@ def compared(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[s
 def test_images_of_another_size_are_made_and_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = compared(["--methods", "unguided", "--height", "128", "--width", "96"], tmp_path / "o", capsys)
     assert [column.name for column in found.columns] == ["moved", "evaluations"]
-    assert any("sees images of 64 x 64 alone" in note for note in found.notes)
+    assert any("sees only images of 64 x 64" in note for note in found.notes)
 
 
 def test_a_method_without_its_negative_keeps_its_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,10 +297,7 @@ def test_one_image_is_measured_as_far_as_one_can_be(tmp_path: Path, capsys: pyte
     assert any("'tie'" in note for note in found.notes)
     assert "frechet" not in found.methods[0].measurements
     assert [method.measurements["moved"].low for method in found.methods] == [None, None]
-    assert (
-        "Fewer than 8 images say nothing of their spread: only rates, precision and recall have intervals."
-        in found.notes
-    )
+    assert "With fewer than 8 images, only rates, precision and recall have intervals." in found.notes
 
 
 def test_another_dtype_or_scale_is_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

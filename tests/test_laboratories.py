@@ -124,7 +124,7 @@ def test_a_named_judge_that_refuses_is_an_error(random_model: Path, tmp_path: Pa
     model = load_model(random_model)
     with pytest.raises(UnsupportedModel, match=r"the laboratory portraits cannot judge images of the model .*ships no"):
         find_judge("portraits", model, Asked(MAN))
-    with pytest.raises(UnsupportedModel, match="sees images of 64 x 64 alone; leave out height and width"):
+    with pytest.raises(UnsupportedModel, match="sees only images of 64 x 64; leave out height and width"):
         find_judge(Portraits(), load_model("portraits"), Asked(MAN, (), 128, None))
     assert main(["compare", MAN, "--judge", "portrait", "--outdir", str(tmp_path / "o")]) == 2
     assert not (tmp_path / "o").exists()

@@ -63,7 +63,7 @@ def test_image_k_of_a_batch_is_image_k_alone(guidance: Guidance) -> None:
 @pytest.mark.parametrize("guidance", [*(cls() for cls in guidances().values()), *COMPOSED], ids=str)
 def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path) -> None:
     if "OracleEvidence" in str(guidance):
-        with pytest.raises(ValueError, match="an oracle belongs to its testbed alone"):
+        with pytest.raises(ValueError, match="an oracle exists only with its testbed"):
             guidance.to_config()
         return
     path = guidance.save_pretrained(tmp_path / "guider")

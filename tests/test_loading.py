@@ -643,7 +643,7 @@ def test_files_in_other_forms_are_whole_too(folders: Any, tmp_path: Path) -> Non
     [
         (None, "classifier.safetensors cannot be read ("),
         (b"nothing of the kind", "classifier.safetensors cannot be read ("),
-        ({"conv_in.weight": torch.zeros(2, 3)}, "is not the portraits' own: the shape of its feature_scale is missing, but must be ()"),
+        ({"conv_in.weight": torch.zeros(2, 3)}, "is not that of portraits: the shape of its feature_scale is missing, but must be ()"),
         ({**PortraitClassifier().state_dict(), "head.bias": torch.zeros(5)}, "the shape of its head.bias is (5,), but must be (23,); copy the model again."),
         ({**PortraitClassifier().state_dict(), "other": torch.zeros(1)}, "the shape of its other is (1,), but must be missing; copy the model again."),
     ],

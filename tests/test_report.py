@@ -476,7 +476,7 @@ def test_documentation_is_exact() -> None:
         'D = D_inner where int(start N) <= i < int(stop N), else D_prompt     (by="fraction")',
         'D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")',
     ]
-    assert doc.cost == "the inner guidance's inside, 1 evaluation a step outside"
+    assert doc.cost == "the inner guidance's inside, 1 evaluation per step outside"
     assert doc.parameters[0].default == "ClassifierFreeGuidance(guidance_scale=3, guidance_rescale=0)"
     assert doc.parameters[1] == (
         "start",

@@ -126,9 +126,8 @@ class _Evaluation:
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
         self.elsewhere = 0
-        self.count: Tensor = (
-            torch.zeros(len(point.sample), device=point.sample.device) if within is None else within.count
-        )
+        none = torch.zeros(len(point.sample), device=point.sample.device)
+        self.count: Tensor = none if within is None else within.count
 
     def step(self) -> Step:
         return Step(self.point, self.denoiser.prediction_type, self.negatives, self.ask, self.moved)
@@ -181,9 +180,5 @@ class _Evaluation:
         if not bad.any():
             return  # only the sum overflowed
         images = (bad.nonzero()[:, 0] if rows is None else rows[bad]).tolist()
-        raise NotFiniteError(
-            what,
-            f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
-            f"{', '.join(self.own.asked)})",
-            remedy(),
-        )
+        shown = f"images {images} of the batch; branches evaluated: {', '.join(self.own.asked)}"
+        raise NotFiniteError(what, f"at step {self.point.index + 1} of {self.point.total} ({shown})", remedy())

@@ -214,7 +214,7 @@ def find_guidance(name: str) -> type[Guidance]:
 
 
 def switched_off(guidance: Guidance) -> Guidance:
-    """The same guidance with every scale off, inside of wrappers too: the plain conditional prediction."""
+    """The same guidance with every scale off, inside wrappers too: the plain conditional prediction."""
     off: dict[str, Any] = {name: value for name, value in OFF.items() if name in guidance.parameters()}
     inner = getattr(guidance, "inner", None)
     if isinstance(inner, Guidance):

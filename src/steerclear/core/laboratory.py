@@ -26,7 +26,7 @@ class Measurement(Frozen):
 
     Attributes:
         value: the estimate.
-        low, high: 95 % interval; None where there is none, as of fewer than eight images.
+        low, high: 95 % interval; None without one, as for fewer than eight images.
         interval: how the interval was made, or None.
         truth: what a perfect answer to the question would give, where known.
         uncorrected: the number before the expected contribution of chance was subtracted; None where nothing was.
@@ -53,7 +53,7 @@ class Column(Frozen):
         role: "concept": how often something shows that the negative prompts name; "rate": how often something else shows;
             "score": a statistic of the set; "cost": what it took.
         better: which way is good ("truth": nearer to it); None for a number that only describes.
-        side_effect: whether it measures how far everything but the concept moved. A summary quotes the first such column.
+        side_effect: whether it measures how far everything but the concept moved. A summary quotes the first that was measured.
     """
 
     name: str

@@ -12,6 +12,7 @@ from .denoiser import Point, numbered
 from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
+from .schedulers import ANOTHER_SCHEDULER
 from .settings import Configurable, finite
 from .shapes import Prediction
 from .shelf import find
@@ -70,8 +71,8 @@ class Step:
     def _known(self, level: float) -> float:
         if math.isnan(level):
             raise UnsupportedModel(
-                "the guidance asks for the noise level of a step, and this scheduler does not say it; use another "
-                "scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs none"
+                "the guidance asks for the noise level of a step, which this scheduler does not give; "
+                f"{ANOTHER_SCHEDULER}, or a guidance that needs none"
             )
         return level
 
@@ -138,8 +139,8 @@ class Step:
             raise InvalidSetting("shapes of denoised and noise", shapes, f"{tuple(self.sample.shape)}, as the sample's")
         if self.move is None or self.point.levels is None:
             raise UnsupportedModel(
-                "the guidance looks at a noise level of its own choosing, and this sampler does not say which timestep that is; "
-                "use another scheduler, such as DPMSolverMultistepScheduler"
+                "the guidance asks for predictions at another noise level, whose timestep this sampler does not give; "
+                f"{ANOTHER_SCHEDULER}"
             )
         alpha, sigma, timestep = self.point.levels(noise_to_signal)
         sample = (alpha * wide(denoised) + sigma * wide(noise)).to(self.sample.dtype)

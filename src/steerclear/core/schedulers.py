@@ -68,27 +68,17 @@ def preconditions(scheduler: Any) -> bool:
     return hasattr(scheduler, "precondition_outputs") or hasattr(scheduler, "get_scalings")
 
 
-def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """(alpha, sigma) with x_t = alpha * x_0 + sigma * noise, in the scheduler's own scaling of x_t.
-
-    Args:
-        scheduler: a diffusers scheduler after ``set_timesteps``.
-        timestep: of the next step.
-
-    Raises:
-        UnsupportedModel: the noise level cannot be read; see :func:`unreadable`.
-    """
-    reason = unreadable(scheduler)
-    if reason is not None:
-        raise UnsupportedModel(f"{reason}; {ANOTHER_SCHEDULER}")
-    return _noise_level(scheduler, timestep)
-
-
 def _has_sigmas(scheduler: Any) -> bool:
     return getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index")
 
 
-def _noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
+def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """(alpha, sigma) with x_t = alpha * x_0 + sigma * noise, in the scheduler's own scaling of x_t.
+
+    Args:
+        scheduler: a diffusers scheduler after ``set_timesteps``; readable, see :func:`unreadable`.
+        timestep: of the next step.
+    """
     if _has_sigmas(scheduler):
         return _from_sigma(scheduler, _current_sigma(scheduler, timestep))
     alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
@@ -96,7 +86,7 @@ def _noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
 
 
 def next_noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """(alpha, sigma) after the next step of a readable scheduler; arguments as :func:`noise_level`.
+    """(alpha, sigma) after the next step; arguments as :func:`noise_level`.
 
     After the last step it is (1, 0), except for schedulers that stop at timestep 0: DDIM and PNDM with
     ``set_alpha_to_one=False``, DPM-Solver, DEIS and SA-Solver with ``final_sigmas_type="sigma_min"``, and TCD. It is NaN if
@@ -195,7 +185,7 @@ def point(
     told = level_of if timestep is None else timestep
     if unreadable(scheduler) is not None:
         return Point(sample, math.nan, math.nan, told, index, total, is_substep(scheduler))
-    here, following = _noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
+    here, following = noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
     levels = partial(level_at, scheduler)
     return Point(sample, *here, told, index, total, is_substep(scheduler), *following, levels)
 
@@ -244,8 +234,8 @@ def altered_denoised(scheduler: Any) -> str | None:
     ``clip_sample``, ``clip_denoised`` and ``thresholding`` cut it to the range of pixels after the guidance. That is right
     for networks of pixels, and wrong for latents, which reach far beyond.
     """
-    own = own_settings(scheduler)
-    found = [f"{name}=True" for name in ("thresholding", "clip_sample", "clip_denoised") if own.get(name)]
+    names = ("thresholding", "clip_sample", "clip_denoised")
+    found = [f"{name}=True" for name in names if own_setting(scheduler, name)]
     keeps_it = _is_named(scheduler, UNCLIPPED_NAMES) or getattr(scheduler, "predict_x0", True) is False
     if not found or keeps_it:
         return None
@@ -255,18 +245,8 @@ def altered_denoised(scheduler: Any) -> str | None:
     )
 
 
-def own_settings(scheduler: Any) -> dict[str, Any]:
-    """The settings that a scheduler's class takes; ``from_config`` keeps others, of other schedulers, without effect."""
-    config = getattr(scheduler, "config", None)
-    if not hasattr(scheduler, "from_config"):
-        return dict(vars(config)) if config is not None else {}
-    kind: Any = type(scheduler)
-    taken = _settings_of(kind)
-    return {name: value for name, value in scheduler.config.items() if name in taken}
-
-
 def own_setting(scheduler: Any, name: str, otherwise: Any = None) -> Any:
-    """One of :func:`own_settings`; faster."""
+    """A setting that a scheduler's class takes; ``from_config`` keeps others, of other schedulers, without effect."""
     if not hasattr(scheduler, "from_config"):
         return getattr(getattr(scheduler, "config", None), name, otherwise)
     kind: Any = type(scheduler)
@@ -375,8 +355,7 @@ def is_stochastic(scheduler: Any) -> bool:
 
     DDIM counts as deterministic: it is stochastic only with ``eta`` above 0, an argument of the pipeline.
     """
-    settings = own_settings(scheduler)
-    if str(settings.get("algorithm_type", "")).startswith("sde") or settings.get("stochastic_sampling", False):
+    if str(own_setting(scheduler, "algorithm_type")).startswith("sde") or own_setting(scheduler, "stochastic_sampling"):
         return True
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)
 

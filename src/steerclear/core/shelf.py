@@ -56,8 +56,8 @@ def find(shelf: str, base: type[Any], name: str) -> Any:
     """The entry of this name or class name.
 
     Raises:
-        UnknownName: there is none; the message names the nearest. It calls an entry by the base's class attribute ``kind``,
-            or else by the shelf's name in the singular.
+        UnknownName: no entry has the name; the message names the nearest. It calls an entry by the base's class attribute
+            ``kind``, or else by the shelf's name in the singular.
     """
     known = entries(shelf, base)  # type: ignore[arg-type]  # classes are hashable
     by_class = {member.__name__: member for member in known.values()}
