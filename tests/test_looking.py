@@ -170,7 +170,7 @@ def test_an_exact_world_is_exact_elsewhere(name: str) -> None:
 def test_points_that_cannot_be() -> None:
     step = Step(Point(torch.zeros(2, 3), 0.6, 0.8, 500, 0, 4), "epsilon", 0, lambda names, rows: [])
     x = torch.zeros(2, 3)
-    with pytest.raises(UnsupportedModel, match="does not say which timestep that is; use another scheduler"):
+    with pytest.raises(UnsupportedModel, match="whose timestep this sampler does not give; use another scheduler"):
         step.at(x, x, 0.5)
     with pytest.raises(InvalidSetting, match=r"shapes of denoised and noise .* must be \(2, 3\), as the sample's"):
         step.at(x[:1], x, 0.5)

@@ -66,8 +66,6 @@ class PublishedEvidence(TrackingEvidence):
         probabilities("highest", self.highest)
         if self.lowest >= self.highest:
             raise InvalidSetting("lowest", self.lowest, f"below highest ({self.highest:g})")
-        if self.start not in ("prior", "nearer"):
-            raise InvalidSetting("start", self.start, "prior or nearer")
 
     def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         return self.unmoved(step) if self.start == "prior" else self.nearer_log_odds(step, positive, concept)

@@ -81,8 +81,6 @@ class DynamicNegativeGuidance(Guidance):
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
         finite_each("negative_scale", self.negative_scale, low=0)
-        if self.concept not in ("conjunction", "negative"):
-            raise InvalidSetting("concept", self.concept, "conjunction or negative")
         if not isinstance(self.evidence, Evidence):
             example = in_words_of("TransitionEvidence()", "transition")
             raise InvalidSetting("evidence", self.evidence, f"an evidence, such as {example}")

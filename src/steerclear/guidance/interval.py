@@ -58,8 +58,6 @@ class IntervalGuidance(Wrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance")
-        if self.by not in ("fraction", "sigma"):
-            raise InvalidSetting("by", self.by, "fraction or sigma")
         highest = 1.0 if self.by == "fraction" else math.inf
         finite("start", self.start, low=0, high=highest)
         finite("stop", self.stop, low=0, high=highest)

@@ -6,8 +6,6 @@ from torch import Tensor
 from ..core.errors import UnfitFeatures
 from .estimates import LEVEL, Rate
 
-__all__ = ["Rate", "rate"]
-
 
 def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     """The share of images that show something, with the score interval of Wilson (1927, JASA 22, 209-212).
