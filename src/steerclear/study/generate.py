@@ -165,7 +165,8 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     networks = {name: model.networks[name].network for name in networks_of(guidance, len(recipe.negative_prompts))}
     judge = default_judge(model, Asked(recipe.prompt, recipe.negative_prompts, recipe.height, recipe.width))
     negatives = negative_arguments(model.pipe, recipe.negative_prompts)
-    return steer(model.pipe, guidance, networks=networks, judge=judge, files=model.folder, **negatives)
+    folder = model.folder if model.folder and model.folder.is_dir() else None
+    return steer(model.pipe, guidance, networks=networks, judge=judge, files=folder, **negatives)
 
 
 @failures_of_libraries()
