@@ -343,7 +343,7 @@ def test_an_image_that_the_classifier_is_unsure_of_is_told(results: Results, fol
     assert [one.get("class") for one in drawn] == ["unsure", None]
     assert " ".join(unsure_notes(unsure.methods)) == (
         "The classifier is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
-        "They count as what is likelier; look at them."
+        "Each counts as the likelier answer; look at them."
     )
     assert unsure_notes(results.methods) == []
 

@@ -1,4 +1,4 @@
-"""Who judges a study's images, what is known of a run before it, and statistics that no judge is needed for."""
+"""The judge of a study's images, what is known before a run, and statistics that need no judge."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
@@ -16,7 +16,7 @@ from ..metrics.estimates import mean_estimate
 from .gallery import Picture
 
 NO_JUDGE = "none"
-"""The judge of a study whose images are not judged."""
+"""The name that asks for no judge."""
 
 MOVED = Column(
     name="moved", label="moved", percent=True, role="score", better="lower",
@@ -33,11 +33,11 @@ UNKNOWN = (
 
 @dataclass(frozen=True)
 class Judging:
-    """Who judges the images.
+    """The judge of the images.
 
     Attributes:
-        laboratory, judge: None where nobody does.
-        refusal: why not, in a sentence; None where somebody does.
+        laboratory, judge: None without one.
+        refusal: why there is none, in a sentence; None with one.
     """
 
     laboratory: Laboratory | None
@@ -46,15 +46,15 @@ class Judging:
 
 
 def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> Judging:
-    """The judge that was asked for.
+    """The judge asked for.
 
     Args:
-        wanted: a laboratory, or its name; "none"; or None for the first on the shelf that does not refuse.
-        model, asked: what it judges.
+        wanted: a laboratory, or its name; "none"; or None for the first on the shelf that can judge these images.
+        model, asked: the model and the question.
 
     Raises:
         UnknownName: no such laboratory.
-        UnsupportedModel: the one that was named refuses, or what it needs is damaged.
+        UnsupportedModel: the named laboratory cannot judge these images, or its files are damaged.
     """
     if wanted == NO_JUDGE:
         return Judging(None, None, f"No judge was asked for, so {UNKNOWN}")
@@ -76,13 +76,13 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
 
 
 def _ready() -> list[Laboratory]:
-    """The laboratories of the shelf that need no settings, in its order."""
+    """The laboratories on the shelf whose settings all have defaults, in its order."""
     fields = {kind: kind.parameters().values() for kind in laboratories().values()}
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 
 def circumstances(model: Judged, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known of a run with these prompts: how often the model shows each negative, where a laboratory knows."""
+    """What is known before a run: the share of images that show each negative, if a laboratory knows it."""
     priors = [_prior(model, prompt, negative) for negative in negatives]
     if all(prior is None for prior in priors):
         return Circumstances()
@@ -101,6 +101,6 @@ def pixels(pictures: Sequence[Picture]) -> Tensor:
 
 
 def pixel_change(images: Tensor, reference: Tensor) -> Measurement:
-    """Mean absolute difference to other images of the same seeds, as a fraction of the full range; Student's interval."""
+    """Mean absolute pixel difference to other images of the same seeds, in [0, 1], with Student's interval."""
     each = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
     return mean_estimate(each).measured("jackknife")
