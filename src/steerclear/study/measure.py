@@ -77,9 +77,10 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
 
 
 class DefaultJudge(Judge):
-    """The judge of the first laboratory that does not refuse, made when it is first asked: an evidence may look through it.
+    """The judge that an evidence may look through, made at first use.
 
-    It is not the judge that a study names, so that who measures images does not change them.
+    It is that of the first laboratory that can judge the images, not the one that a study names: measuring images must not
+    change them.
     """
 
     def __init__(self, laboratory: Laboratory, model: Judged, asked: Asked) -> None:
@@ -100,7 +101,7 @@ class DefaultJudge(Judge):
 
 
 def default_judge(model: Judged, asked: Asked) -> Judge | None:
-    """What an evidence may look through; None where no laboratory can judge such images."""
+    """See :class:`DefaultJudge`; None if no laboratory can judge these images."""
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
     return next((DefaultJudge(laboratory, model, asked) for laboratory in fitting), None)
 
