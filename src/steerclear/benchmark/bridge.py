@@ -1,6 +1,6 @@
-"""What steering costs on networks of the sizes that people have: time, memory, and what is left behind.
+"""The cost of steering on networks of realistic sizes: time, memory, and leftovers.
 
-Everything is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both do the same.
+All is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both give the same.
 """
 
 import statistics
@@ -26,18 +26,18 @@ REQUIRED = {"millions": 20, "medium_time": 1.03, "large_time": 1.02, "large_memo
 
 @dataclass(frozen=True)
 class Bridge(Experiment):
-    """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
-    what is left behind. Needs 8 GiB of memory.
+    """Time, memory and leftovers of steering networks with random weights, one of them of Stable Diffusion 1.5's size.
+    Needs 8 GiB of memory.
 
     Args:
-        pairs: alternating pairs of runs of the large network; of the medium one, whose times scatter more, five times as many.
-        memory_runs: fresh processes for the memory of each way.
-        device: where the networks work.
+        pairs: alternating pairs of runs of the large network; five times as many of the medium one, whose times vary more.
+        memory_runs: fresh processes for the memory, with and without steering.
+        device: where the networks run.
     """
 
     name = "bridge"
-    medium: ClassVar[Size] = MEDIUM  # several steps of it are timed, and what they leave behind
-    large: ClassVar[Size] = STABLE_DIFFUSION  # one step is timed on a CPU, 20 on an accelerator
+    medium: ClassVar[Size] = MEDIUM  # time of several steps, and leftovers
+    large: ClassVar[Size] = STABLE_DIFFUSION  # time of one step on a CPU, 20 on an accelerator
 
     pairs: int = 9
     memory_runs: int = 3
@@ -50,7 +50,7 @@ class Bridge(Experiment):
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
         device = self.device
         steps = LARGE_STEPS if usable(device).type == "cpu" else LARGE_STEPS_ACCELERATED
-        # first, while this process needs little of the memory itself
+        # first, while this process itself needs little memory
         peaks = _peaks(self.large, steps, self.memory_runs, device, on_stage("memory, in fresh processes"))
         claims = [
             *_medium(self.medium, MEDIUM_PAIRS * self.pairs, device, on_stage("time of a medium network")),
@@ -109,7 +109,7 @@ def _described(size: Size, steps: int) -> str:
 def _peaks(
     size: Size, steps: int, runs: int, device: str, on_progress: Callable[[int, int], None]
 ) -> dict[bool, list[int]]:
-    """Peak memory of fresh processes: without and with steering."""
+    """Peak memory of fresh processes, in bytes, without (False) and with steering (True)."""
     peaks: dict[bool, list[int]] = {False: [], True: []}
     for run in range(2 * runs):
         steered = bool(run % 2)

@@ -1,4 +1,4 @@
-"""What the guidance did on the way: every number that it showed, per image and step."""
+"""What the guidance did while sampling: every number of its trace, per image and step."""
 
 import math
 import re
@@ -25,22 +25,22 @@ ACROSS = 2
 """Panels side by side."""
 
 TITLES = {"weight": "weight of the push", "posterior": "posterior p(concept | image so far)"}
-"""Numbers that have a name of their own; they stand first. Others are named as in the trace."""
+"""Numbers that come first, with their titles; others are named as in the trace."""
 
 LENGTH = "norm"
-"""What the names of lengths end in; a length is drawn where it is asked for."""
+"""Ending of the names of lengths, which are drawn only if named."""
 
 NOTHING = "No method shows numbers of its own while it samples, so there is no trace to draw."
 GROUPS = (
     (True, "the finished image shows the concept"),
     (False, "the finished image does not show it"),
-    (None, "an image (nobody looked)"),
+    (None, "an image (not judged)"),
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One image: what it is called, whether it shows the concept (None: nobody looked), and name -> a number per step."""
+    """One image: label, whether it shows the concept (None: not judged), and name -> a number per step."""
 
     label: str
     shows: bool | None
@@ -54,7 +54,7 @@ class _Row:
     Attributes:
         key, title: of the method.
         names: of the numbers, one per panel.
-        levels: sigma / alpha at every step; None where it is not known.
+        levels: sigma / alpha per step; None where unknown.
         lines: one per image.
     """
 
@@ -67,14 +67,14 @@ class _Row:
 
 @dataclass(frozen=True)
 class TraceDrawing(Drawing):
-    """For each method that shows numbers of its own: a panel per number, with a line per image over the steps.
+    """For each method with a trace: one panel per number, with one line per image over the steps.
 
-    A thin line is an image, a bold one the median of its group: images that show the concept in the end, and the
-    others. A number that reaches above 3 is drawn linearly below 1 and logarithmically above. The axes of a panel have the
-    label ``"<method name>/<trace name>"``.
+    Thin lines are images, bold ones the medians of two groups: images that show the concept in the end, and the others. A
+    number that exceeds 3 is drawn linearly below 1 and logarithmically above. The axes of a panel have the label
+    ``"<method name>/<trace name>"``.
 
     Args:
-        names: what is drawn; () for every number but the lengths, whose names end in "norm".
+        names: the numbers to draw; () for all except lengths, whose names end in "norm".
     """
 
     names: tuple[str, ...] = ()
@@ -100,11 +100,7 @@ class TraceDrawing(Drawing):
         return _drawn(self._rows(results), theme)
 
     def of_run(self, trace: Trace, theme: Theme = LIGHT) -> Figure:
-        """The trace of one run, see :attr:`~steerclear.core.records.Trace.names`.
-
-        Raises:
-            UnknownName: no step showed a number of this name.
-        """
+        """The trace of one run; UnknownName if no step has a number of this name."""
         for name in self.names:
             if name not in trace.names:
                 raise UnknownName("measurement in this trace", name, trace.names)
@@ -117,7 +113,7 @@ class TraceDrawing(Drawing):
         return self.of_lines([None if math.isnan(level) else level for level in trace.levels], lines, theme)
 
     def of_lines(self, levels: list[float | None], lines: list[Line], theme: Theme = LIGHT) -> Figure:
-        """Images that were made in one way; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
+        """Images of one method; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
         rows = list(_split(_Row("run", "", (), levels, lines), self.names, ()))
         return _drawn(rows, theme) if rows else sentence(NOTHING, theme)
 
@@ -131,7 +127,7 @@ class TraceDrawing(Drawing):
 
 
 def _split(row: _Row, wanted: Sequence[str], negatives: Sequence[str]) -> Iterator[_Row]:
-    """A method's rows: those of the first negative prompt, of the second ("weight_2"), ...; at most so many panels each."""
+    """A method's rows, each of at most :data:`ACROSS` panels: for the first negative prompt, the second ("weight_2"), ..."""
     found = dict.fromkeys(name for line in row.lines for name, values in line.trace.items() if values)
     names = [name for name in found if (name in wanted if wanted else not _base(name).endswith(LENGTH))]
     order = list(TITLES)
@@ -145,7 +141,7 @@ def _split(row: _Row, wanted: Sequence[str], negatives: Sequence[str]) -> Iterat
 
 
 def _base(name: str) -> str:
-    """A name without the number of its negative prompt.
+    """The name without the number of its negative prompt.
 
     >>> _base("weight_2"), _base("push_norm")
     ('weight', 'push_norm')
@@ -177,7 +173,7 @@ def _drawn(rows: Sequence[_Row], theme: Theme) -> Figure:
 
 
 def _numbers(line: Line, name: str, steps: int) -> np.ndarray:
-    """One number per step; gaps, as NaN, where the trace shows none."""
+    """One number per step; NaN at steps without one."""
     values = [math.nan if value is None else value for value in line.trace.get(name, [])]
     return np.array((values + [math.nan] * steps)[:steps], dtype=float)
 
@@ -211,7 +207,7 @@ def _draw_panel(axes: Axes, row: _Row, name: str, theme: Theme) -> None:
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """From 0, with room for the largest in size; linear where all is small."""
+    """Axis from 0 to the largest values; logarithmic above 1 if they exceed 3 in size."""
     finite = [value for value in values if math.isfinite(value)]
     highest, lowest = max([*finite, 1.0]), min([*finite, 0.0])
     if max(highest, -lowest) <= 3:
@@ -229,7 +225,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _label_steps(axes: Axes, levels: Sequence[float | None], steps: int) -> None:
-    """About six ticks; below each step the noise level that it starts from, where the scheduler says it at all."""
+    """About six ticks; below each step the noise level at which it starts, if the scheduler reports it."""
     ticks = sorted({round(1 + part * (steps - 1) / 5) for part in range(6)})
     known = len(levels) if any(level is not None for level in levels) else 0
     labels = [f"{tick}\n{_short(levels[tick - 1])}" if tick <= known else str(tick) for tick in ticks]
