@@ -44,6 +44,11 @@ class Claim(BaseModel):
     bound: str
     met: bool
 
+    @property
+    def interval(self) -> str:
+        """The interval in brackets, or ""."""
+        return "" if self.low is None else f"[{self.low:.4g}, {self.high:.4g}]"
+
 
 class Benchmark(BaseModel):
     """Claims, and what they were measured on.

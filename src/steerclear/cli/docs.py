@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import steerclear
 
-from ..benchmark.claims import Benchmark, Claim
+from ..benchmark.claims import Benchmark
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.laboratory import Laboratory
@@ -161,7 +161,7 @@ def _measured(folder: Path) -> str:
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
-            f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
+            f"| {claim.claim} | {claim.value:.4g} | {claim.interval} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
             for claim in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
@@ -175,10 +175,6 @@ def _measured(folder: Path) -> str:
             table,
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _interval(claim: Claim) -> str:
-    return "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
 
 
 def main(folder: Path) -> None:

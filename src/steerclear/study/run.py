@@ -37,16 +37,10 @@ Started = Callable[[Method, int, int], None]
 
 
 def run(
-    study: Study,
-    folder: Path | str,
-    *,
-    model: Model | None = None,
-    judge: Laboratory | None = None,
-    batch_size: int = 16,
-    command: str = "",
-    on_method: Started | None = None,
+    study: Study, folder: Path | str, *, model: Model | None = None, judge: Laboratory | None = None,
+    batch_size: int = 16, command: str = "", on_method: Started | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Results:
+) -> Results:  # fmt: skip
     """Make the missing images, measure all of them, write ``study.json`` and ``results.json``.
 
     A folder with other seeds or methods of the same question is extended; ``results.json`` describes this call only.

@@ -91,21 +91,11 @@ class Images:
 
 
 def generate(
-    model: Any,
-    prompt: str,
-    negative_prompt: str | Iterable[str] = (),
-    *,
-    guidance: Guidance | str | None = None,
-    seeds: Iterable[int] | str = range(8),
-    num_inference_steps: int = 30,
-    height: int | None = None,
-    width: int | None = None,
-    weak: Given | None = None,
-    networks: Mapping[str, Given] | None = None,
-    folder: Path | str | None = None,
-    batch_size: int = 16,
-    progress: bool | None = None,
-) -> Images:
+    model: Any, prompt: str, negative_prompt: str | Iterable[str] = (), *, guidance: Guidance | str | None = None,
+    seeds: Iterable[int] | str = range(8), num_inference_steps: int = 30, height: int | None = None,
+    width: int | None = None, weak: Given | None = None, networks: Mapping[str, Given] | None = None,
+    folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
+) -> Images:  # fmt: skip
     """Make images of one prompt under one guidance. Image k depends only on seed k; the pipeline is left unchanged.
 
     Args:

@@ -82,6 +82,5 @@ def _print(result: Any, format: Format) -> None:
         return
     table = Table("claim", "figure", "interval", "bound", "met")
     for claim in result.claims:
-        interval = "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
-        table.add_row(claim.claim, f"{claim.value:.4g}", interval, claim.bound, "yes" if claim.met else "NO")
+        table.add_row(claim.claim, f"{claim.value:.4g}", claim.interval, claim.bound, "yes" if claim.met else "NO")
     Console().print(table)

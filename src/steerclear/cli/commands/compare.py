@@ -20,33 +20,16 @@ Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: wit
 
 
 def command(
-    prompt: options.Prompt = None,
-    negative_prompts: options.Negatives = None,
-    recipe: options.Again = None,
-    model: options.ModelName = None,
-    config: options.Config = None,
-    weak: options.WeakName = None,
-    networks: options.Networks = None,
-    loras: options.Loras = None,
-    outdir: options.Outdir = None,
-    seeds: options.ManySeeds = None,
-    num_inference_steps: options.OptionalSteps = None,
-    guidance_scale: Scale = None,
-    auto_scale: AutoScale = None,
-    methods: Methods = None,
-    judge: JudgeName = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    scheduler: options.SchedulerName = None,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = None,
-    offload: options.Offload = "none",
-    quick: Quick = False,
-    format: options.Output = options.Format.TEXT,
-    quiet: options.Quiet = False,
+    prompt: options.Prompt = None, negative_prompts: options.Negatives = None, recipe: options.Again = None,
+    model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
+    networks: options.Networks = None, loras: options.Loras = None, outdir: options.Outdir = None,
+    seeds: options.ManySeeds = None, num_inference_steps: options.OptionalSteps = None, guidance_scale: Scale = None,
+    auto_scale: AutoScale = None, methods: Methods = None, judge: JudgeName = None, height: options.Height = None,
+    width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,
+    device: options.Device = "cpu", dtype: options.Dtype = None, offload: options.Offload = "none",
+    quick: Quick = False, format: options.Output = options.Format.TEXT, quiet: options.Quiet = False,
     open: options.Open = False,
-) -> None:
+) -> None:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds.
 
     Writes report.html, its figures, results.json and every image into the folder.

@@ -5,31 +5,15 @@ from ..tables import print_images
 
 
 def command(
-    prompt: options.Prompt = None,
-    negative_prompts: options.Negatives = None,
-    source: options.From = None,
-    guidance: options.Guidance = None,
-    guidance_scale: options.GuidanceScale = None,
-    set: options.Settings = None,
-    model: options.ModelName = None,
-    config: options.Config = None,
-    weak: options.WeakName = None,
-    networks: options.Networks = None,
-    loras: options.Loras = None,
-    seeds: options.SomeSeeds = None,
-    num_inference_steps: options.OptionalSteps = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    scheduler: options.SchedulerName = None,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = None,
-    offload: options.Offload = "none",
-    outdir: options.Outdir = None,
-    format: options.Output = options.Format.TEXT,
-    quiet: options.Quiet = False,
-    open: options.Open = False,
-) -> None:
+    prompt: options.Prompt = None, negative_prompts: options.Negatives = None, source: options.From = None,
+    guidance: options.Guidance = None, guidance_scale: options.GuidanceScale = None, set: options.Settings = None,
+    model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
+    networks: options.Networks = None, loras: options.Loras = None, seeds: options.SomeSeeds = None,
+    num_inference_steps: options.OptionalSteps = None, height: options.Height = None, width: options.Width = None,
+    scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16, device: options.Device = "cpu",
+    dtype: options.Dtype = None, offload: options.Offload = "none", outdir: options.Outdir = None,
+    format: options.Output = options.Format.TEXT, quiet: options.Quiet = False, open: options.Open = False,
+) -> None:  # fmt: skip
     """Make images and a sheet of them (sheet.png); running again makes only the missing ones."""
     given = dict(locals(), networks=options.typed_networks(weak, networks))
     from ...study.again import read_image

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ...core.settings import Configurable
 from ...core.shelf import entries, find
@@ -127,6 +128,14 @@ def quiet(axes: Axes, theme: Theme, *, sides: tuple[str, ...] = ("bottom",)) -> 
         spine.set_visible(side in sides)
         spine.set_color(theme.faint)
     axes.tick_params(colors=theme.muted, labelsize=8, length=3, width=0.6, labelcolor=theme.muted)
+
+
+def legend(figure: Figure, handles: list[Line2D], theme: Theme, y: float) -> None:
+    """A legend in one row at the left; ``y`` is its middle as a fraction of the figure's height."""
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
+        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
+    )  # fmt: skip
 
 
 def sentence(words: str, theme: Theme) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from ...core.laboratory import Column
 from ...study.results import MethodResult, Results
 from ..table import attribute_columns, concept_columns, off_truth, truth, truth_text
-from .base import LIGHT, Drawing, Theme, blank, quiet, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, legend, quiet, text, wrapped
 
 PANELS_PER_BAND = 7
 """Panels side by side; further ones go below, with the labels again."""
@@ -118,7 +118,4 @@ def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> No
     ]
     if with_truth:
         handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
-        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
-    )  # fmt: skip
+    legend(figure, handles, theme, y)

@@ -18,7 +18,7 @@ from ...core.records import Trace
 from ...core.settings import texts
 from ...study.results import Results
 from ..table import shows_concept
-from .base import LIGHT, Drawing, Theme, blank, quiet, sentence, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, legend, quiet, sentence, text, wrapped
 
 PANEL_HEIGHT = 1.7
 ACROSS = 2
@@ -251,7 +251,4 @@ def _draw_legend(figure: Figure, present: set[bool | None], theme: Theme, y: flo
         Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present
     ]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, label="thin: an image; bold: the group's median"))
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
-        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
-    )  # fmt: skip
+    legend(figure, handles, theme, y)
