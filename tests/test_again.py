@@ -246,7 +246,7 @@ def test_what_is_refused(
     [
         ("/etc/hostname", "an image of results.json is '/etc/hostname', but must be a file in its folder."),
         ("images/../../x.png", "an image of results.json is 'images/../../x.png', but must be a file in its folder."),
-        ("images/none.png", "an image of results.json is 'images/none.png', but must be there and a whole image; run the same comparison in this folder to make it again."),
+        ("images/none.png", "an image of results.json is 'images/none.png', but must be an image that exists and is undamaged; run the same comparison in this folder to make it again."),
     ],
 )  # fmt: skip
 def test_a_page_has_images_of_its_folder_alone(file: str, sentence: str, made: Path, tmp_path: Path, run: Run) -> None:

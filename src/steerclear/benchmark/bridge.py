@@ -6,6 +6,7 @@ All is measured with plain classifier-free guidance, which the pipeline can do b
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,9 +66,8 @@ class Bridge(Experiment):
 
 def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
     pipe = random_pipeline(size, device)
-    ratio = time_ratio(
-        lambda: plain_run(pipe, MEDIUM_STEPS), lambda: steered_run(pipe, MEDIUM_STEPS), pairs, device, on_progress
-    )
+    runs = partial(plain_run, pipe, MEDIUM_STEPS), partial(steered_run, pipe, MEDIUM_STEPS)
+    ratio = time_ratio(*runs, pairs, device, on_progress)
 
     def watched(look: Callable[[], None]) -> None:
         def at_the_end(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +92,9 @@ def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int
 
 def _large(size: Size, steps: int, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
     pipe = random_pipeline(size, device)
-    ratio = time_ratio(lambda: plain_run(pipe, steps), lambda: steered_run(pipe, steps), pairs, device, on_progress)
-    difference = (plain_run(pipe, steps) - steered_run(pipe, steps)).abs().max()
+    plain, steered = partial(plain_run, pipe, steps), partial(steered_run, pipe, steps)
+    ratio = time_ratio(plain, steered, pairs, device, on_progress)
+    difference = (plain() - steered()).abs().max()
     return [
         at_most(f"{_described(size, steps)}, {parameters(pipe) / 1e6:.1f} M parameters: {clock(device)} of steer with CFG "
                 f"over the plain pipeline, median of {pairs} pairs", REQUIRED["large_time"], ratio),

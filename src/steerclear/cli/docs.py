@@ -61,12 +61,9 @@ def pages(folder: Path) -> dict[str, str]:
     """File name -> text of every generated page of a docs folder, which holds the measured ``benchmarks/*.json``."""
     return {
         "results.schema.json": json.dumps(Results.model_json_schema(), indent=1) + "\n",
-        "command-line.md": _command_line(),
-        "measured.md": _measured(folder / "benchmarks"),
-        "api.md": _api(),
-        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES},
-        **_with_files(folder),
-    }
+        "command-line.md": _command_line(), "measured.md": _measured(folder / "benchmarks"), "api.md": _api(),
+        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES}, **_with_files(folder),
+    }  # fmt: skip
 
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
@@ -105,9 +102,8 @@ def _entry(cls: type[Configurable]) -> list[str]:
         parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
     facts = {fact: getattr(cls, fact, None) for fact in FACTS}
     parts += [f"{fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
-    laws = "\n".join(
-        re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
-    )
+    told = cls.laws() if hasattr(cls, "laws") else ()
+    laws = "\n".join(re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in told)
     return [*parts, f"What it promises, each measured by the tests:\n\n{laws}"] if laws else parts
 
 

@@ -16,9 +16,7 @@ SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")
 """Treated like Ctrl-C where they exist: Windows has no SIGHUP, others no SIGBREAK."""
 
 STOPPED = "steerclear: stopped."
-STOPPED_AND_KEPT = (
-    "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
-)
+STOPPED_AND_KEPT = f"{STOPPED[:-1]}; what was done is kept. Run the same command to go on (training: with --resume)."
 
 
 class Stopped(BaseException):

@@ -147,7 +147,9 @@ def check_images(results: Results, folder: Path) -> None:
                 opened.load()
         except UNREADABLE as error:
             remedy = "run the same comparison in this folder to make it again"
-            raise InvalidSetting("an image of results.json", image.file, "there and a whole image", remedy) from error
+            raise InvalidSetting(
+                "an image of results.json", image.file, "an image that exists and is undamaged", remedy
+            ) from error
 
 
 def _typed(asked: dict[str, Any]) -> dict[str, Any]:

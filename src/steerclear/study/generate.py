@@ -186,7 +186,7 @@ def _make(
                 if not np.isfinite(decoded).all():
                     raise NotFiniteError(
                         "the image that the autoencoder decoded", f"for seed {seed}",
-                        "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
+                        "Try float32 instead of a half precision; if it is float32, the autoencoder's weights are damaged.",
                     )  # fmt: skip
                 image = model.pipe.numpy_to_pil(decoded)[0]
                 picture = _picture(seed, picture_path(folder, seed), run.trace, row)

@@ -70,9 +70,8 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
     laboratory = parse_part(wanted, Laboratory) if isinstance(wanted, str) else wanted
     refusal = laboratory.refuses(model, asked)
     if refusal is not None:
-        raise UnsupportedModel(
-            f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}: {refusal}"
-        )
+        what = f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}"
+        raise UnsupportedModel(f"{what}: {refusal}")
     return Judging(laboratory, laboratory.judge(model, asked))
 
 

@@ -70,7 +70,7 @@ def run(
     model = study.model.load() if model is None else model
     check_model(model)
     judging = _judging(study, model, judge)
-    methods = [method for method in study.methods if not (method.optional and _lacks_network(model, method))]
+    methods = [method for method in study.methods if not method.optional or _networks(method) <= model.networks.keys()]
     recipes = _checked_recipes(model, study, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
@@ -98,7 +98,7 @@ def images_of(
         The recipe, and the images in the order of the seeds.
     """
     if len(study.methods) != 1:
-        raise InvalidSetting("methods", [method.name for method in study.methods], "one alone")
+        raise InvalidSetting("methods", [method.name for method in study.methods], "exactly one")
     folder, model = folder_path("folder", folder), study.model.load() if model is None else model
     recipe = _checked_recipes(model, study, study.methods)[study.methods[0].name]
     with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
@@ -145,8 +145,8 @@ def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
     return find_judge(study.judge if judge is None else judge, model, asked)
 
 
-def _lacks_network(model: Model, method: Method) -> bool:
-    return not model.networks.keys() >= {*networks_of(method.guidance, len(method.negative_prompts))}
+def _networks(method: Method) -> set[str]:
+    return {*networks_of(method.guidance, len(method.negative_prompts))}
 
 
 def recipe_of(
@@ -163,7 +163,7 @@ def recipe_of(
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
-    asked = networks_of(method.guidance, len(method.negative_prompts))
+    asked = _networks(method)
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
         **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),

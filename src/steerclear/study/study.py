@@ -132,7 +132,7 @@ class Study:
             if isinstance(cause := wrong.get("ctx", {}).get("error"), SteerclearError):
                 raise cause from error
             where = ".".join(map(str, wrong["loc"])) or "all of it"
-            raise InvalidSetting("the content of a study", where, f"as {STUDY_FILE} has it: {wrong['msg']}") from error
+            raise InvalidSetting("the content of a study", where, f"valid in {STUDY_FILE}: {wrong['msg']}") from error
         except ValueError as error:
             if isinstance(error, SteerclearError):
                 raise

@@ -133,24 +133,12 @@ class Comparison:
 
 
 def compare(
-    model: Any,
-    prompt: str,
-    negative_prompt: str | Iterable[str] = (),
-    *,
-    seeds: Iterable[int] | str = range(64),
-    num_inference_steps: int = 30,
-    guidance_scale: float = 3.0,
-    auto_scale: float = 2.0,
-    methods: Iterable[str] | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    weak: Given | None = None,
-    networks: Mapping[str, Given] | None = None,
-    judge: Laboratory | str | None = None,
-    folder: Path | str | None = None,
-    batch_size: int = 16,
-    progress: bool | None = None,
-) -> Comparison:
+    model: Any, prompt: str, negative_prompt: str | Iterable[str] = (), *, seeds: Iterable[int] | str = range(64),
+    num_inference_steps: int = 30, guidance_scale: float = 3.0, auto_scale: float = 2.0,
+    methods: Iterable[str] | None = None, height: int | None = None, width: int | None = None,
+    weak: Given | None = None, networks: Mapping[str, Given] | None = None, judge: Laboratory | str | None = None,
+    folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
+) -> Comparison:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
 
     Image k depends only on seed k. The pipeline is left unchanged.

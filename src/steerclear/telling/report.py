@@ -152,9 +152,7 @@ def equation_lines(equation: str) -> list[str]:
     >>> equation_lines("D = D_prompt         at scale 1")
     ['D = D_prompt   at scale 1']
     """
-    return [
-        line[: len(line) - len(line.lstrip())] + re.sub(" {4,}", "   ", line.strip()) for line in equation.splitlines()
-    ]
+    return [re.sub(r"(?<=\S) {4,}", "   ", line.rstrip()) for line in equation.splitlines()]
 
 
 def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:

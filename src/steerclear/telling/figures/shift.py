@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ class Shift(Drawing):
 
     def nothing(self, results: Results) -> str | None:
         measured = results.methods and (concept_columns(results) or attribute_columns(results))
-        return None if measured else "No rates were measured: nothing looked at what these images show."
+        return None if measured else "No rates were measured: no judge looked at these images."
 
     def explained(self, results: Results) -> str:
         if results.target is None:
@@ -109,13 +109,11 @@ def _write_methods(figure: Figure, axes: Axes, methods: list[MethodResult], them
 
 def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> None:
     if with_truth:
-        dots = {"95 % interval covers the truth": theme.other, "95 % interval leaves out the truth": theme.concept}
+        dots = {"95 % interval covers the truth": theme.other, "95 % interval excludes the truth": theme.concept}
     else:
         dots = {"rate with its 95 % interval": theme.muted}
-    handles = [
-        Line2D([], [], color=color, marker="o", linewidth=2, markersize=5.5, label=label)
-        for label, color in dots.items()
-    ]
+    style: dict[str, Any] = {"marker": "o", "linewidth": 2, "markersize": 5.5}
+    handles = [Line2D([], [], color=color, label=label, **style) for label, color in dots.items()]
     if with_truth:
         handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
     legend(figure, handles, theme, y)

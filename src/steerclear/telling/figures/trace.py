@@ -30,7 +30,7 @@ TITLES = {"weight": "weight of the push", "posterior": "posterior p(concept | im
 LENGTH = "norm"
 """Ending of the names of lengths, which are drawn only if named."""
 
-NOTHING = "No method shows numbers of its own while it samples, so there is no trace to draw."
+NOTHING = "No method reports numbers while it samples, so there is no trace to draw."
 GROUPS = (
     (True, "the finished image shows the concept"),
     (False, "the finished image does not show it"),
@@ -82,8 +82,8 @@ class TraceDrawing(Drawing):
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "What the guidance did on the way"
     meaning: ClassVar[str] = (
-        "What each method that adapts showed over the sampling steps, one line per image: weight of the push and posterior of "
-        "the concept, where it has them."
+        "The trace of each method that adapts, one line per image over the sampling steps: weight of the push, posterior of the "
+        "concept, and other numbers."
     )
     place: ClassVar[int] = 60
 
@@ -105,11 +105,8 @@ class TraceDrawing(Drawing):
             if name not in trace.names:
                 raise UnknownName("measurement in this trace", name, trace.names)
         tables = {name: trace.table(name) for name in trace.names}
-        images = range(len(trace.evaluations))
-        lines = [
-            Line(f"image {image}", None, {name: table[:, image].tolist() for name, table in tables.items()})
-            for image in images
-        ]
+        traces = [{name: table[:, k].tolist() for name, table in tables.items()} for k in range(len(trace.evaluations))]
+        lines = [Line(f"image {k}", None, one) for k, one in enumerate(traces)]
         return self.of_lines([None if math.isnan(level) else level for level in trace.levels], lines, theme)
 
     def of_lines(self, levels: list[float | None], lines: list[Line], theme: Theme = LIGHT) -> Figure:
@@ -172,6 +169,10 @@ def _drawn(rows: Sequence[_Row], theme: Theme) -> Figure:
     return figure
 
 
+def _color(theme: Theme, group: bool | None) -> str:
+    return theme.muted if group is None else theme.concept if group else theme.other
+
+
 def _numbers(line: Line, name: str, steps: int) -> np.ndarray:
     """One number per step; NaN at steps without one."""
     values = [math.nan if value is None else value for value in line.trace.get(name, [])]
@@ -182,17 +183,16 @@ def _draw_panel(axes: Axes, row: _Row, name: str, theme: Theme) -> None:
     quiet(axes, theme, sides=("bottom", "left"))
     steps = len(row.levels) or max((len(line.trace.get(name, [])) for line in row.lines), default=1)
     across = np.arange(1, steps + 1)
-    colors = {True: theme.concept, False: theme.other, None: theme.muted}
     for group, _ in GROUPS:
         drawn = [line for line in row.lines if line.trace.get(name) and line.shows is group]
         values = np.array([_numbers(line, name, steps) for line in drawn]).reshape(-1, steps)
         for line, numbers in zip(drawn, values, strict=True):
-            axes.plot(across, numbers, color=colors[group], linewidth=0.8, alpha=0.4, gid=line.label)
+            axes.plot(across, numbers, color=_color(theme, group), linewidth=0.8, alpha=0.4, gid=line.label)
         somewhere = ~np.isnan(values).all(0) if len(values) else np.zeros(steps, dtype=bool)
         if somewhere.any():
             median = np.full(steps, math.nan)
             median[somewhere] = np.nanmedian(values[:, somewhere], axis=0)
-            axes.plot(across, median, color=colors[group], linewidth=2.6, zorder=5, gid="median")
+            axes.plot(across, median, color=_color(theme, group), linewidth=2.6, zorder=5, gid="median")
     axes.set_xlim(0.5, max(steps, 2) + 0.5)
     axes.grid(axis="y", color=theme.faint, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -246,9 +246,7 @@ def _short(level: float | None) -> str:
 
 
 def _draw_legend(figure: Figure, present: set[bool | None], theme: Theme, y: float) -> None:
-    colors = {True: theme.concept, False: theme.other, None: theme.muted}
-    handles = [
-        Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present
-    ]
+    shown = [(_color(theme, group), label) for group, label in GROUPS if group in present]
+    handles = [Line2D([], [], color=color, linewidth=2.6, label=label) for color, label in shown]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, label="thin: an image; bold: the group's median"))
     legend(figure, handles, theme, y)
