@@ -16,7 +16,7 @@ from ..models.networks import NetworkSource
 from ..networks.shared.naming import called
 from .commands import given_networks, lora_texts
 from .gallery import UNREADABLE, read_settings
-from .methods import TAKE_SCALE, method_texts, standard_methods
+from .methods import SCALES, TAKE_SCALE, method_texts, standard_methods
 from .recipe import Recipe, parse_seeds
 from .results import RESULTS_FILE, Results
 from .study import STUDY_FILE, Study
@@ -103,8 +103,7 @@ def read_run(path: Path) -> Before:
     asked = _typed(asked)
     if (folder / STUDY_FILE).is_file():
         study = Study.from_json((folder / STUDY_FILE).read_text(encoding="utf-8"))
-        scales = {"guidance_scale": 3.0, "auto_scale": 2.0} | _scales(results)
-        standard = standard_methods(study.prompt, study.negative_prompts, **scales)
+        standard = standard_methods(study.prompt, study.negative_prompts, **(SCALES | _scales(results)))
         asked |= {name: getattr(study.model, name) for name in LOADING[1:]}
         asked |= {
             "model": study.model.name, "networks": dict(study.model.networks), "judge": study.judge,

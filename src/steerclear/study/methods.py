@@ -31,6 +31,8 @@ TAKE_SCALE = {
     "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
 }
 """Scale -> the standard methods that have it."""
+SCALES = {"guidance_scale": 3.0, "auto_scale": 2.0}
+"""Default scales of a comparison."""
 
 FOLDER_NAME = re.compile(r"\w[\w.+-]{0,79}", re.ASCII)
 """Allowed names of a method, which name a folder."""

@@ -13,7 +13,7 @@ from ..models.loading import Model
 from .again import Before
 from .folders import default_folder, refuse_early
 from .guidance_settings import build_guidance, first_that_takes, with_scale
-from .methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
+from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
 from .study import ModelAsked, Study, checked_negatives, comparison
@@ -22,9 +22,7 @@ DEFAULTS: Mapping[str, Any] = {
     "model": "portraits", "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
     "negative_prompts": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
 }  # fmt: skip
-COMPARED: Mapping[str, Any] = {
-    "seeds": "0-63", "guidance_scale": 3.0, "auto_scale": 2.0, "methods": None, "judge": None,
-}  # fmt: skip
+COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **SCALES}
 QUICK: Mapping[str, Any] = {"seeds": "0-15", "num_inference_steps": 15}
 """Defaults: of ``generate``; of ``compare`` where they differ; and of its ``--quick``."""
 
@@ -135,7 +133,7 @@ def asked_to_compare(
         FolderConflict: the folder holds something else.
     """
     asked = _asked({**DEFAULTS, **COMPARED}, before, options, QUICK if quick else {})
-    methods, scales = asked["methods"], {name: asked[name] for name in ("guidance_scale", "auto_scale")}
+    methods, scales = asked["methods"], {name: asked[name] for name in SCALES}
     study = comparison(
         _prompt(asked, "--recipe"), tuple(asked["negative_prompts"]), _seeds(asked), asked["num_inference_steps"], **scales,
         methods=split_methods(methods) if isinstance(methods, str) else methods, height=asked["height"],

@@ -19,7 +19,7 @@ from ..core.settings import finite, whole
 from ..core.values import parse_object
 from ..models import loading
 from .measure import NO_JUDGE
-from .methods import FOLDER_NAME, TAKE_SCALE, Method, chosen_methods, standard_methods
+from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
 STUDY_FILE = "study.json"
@@ -227,7 +227,7 @@ def _checked_methods(methods: object) -> tuple[Method, ...]:
 
 
 def _warn_of_idle_scales(scales: dict[str, float], names: tuple[str, ...] | None) -> None:
-    for name, default in (("guidance_scale", 3.0), ("auto_scale", 2.0)):
+    for name, default in SCALES.items():
         takers = TAKE_SCALE[name]
         if scales[name] != default and names is not None and not {one.partition(":")[0] for one in names} & {*takers}:
             warnings.warn(
