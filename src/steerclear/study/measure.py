@@ -27,7 +27,7 @@ COST = Column(
     name="evaluations", label="network calls", role="cost", better="lower", meaning="network evaluations per image"
 )
 UNKNOWN = (
-    "nothing says whether the concept is gone or what else changed: only how far the pixels moved and what it cost. "
+    "only how far the pixels moved and what it cost is measured, not whether the concept is gone or what else changed. "
     "Look at the images."
 )
 

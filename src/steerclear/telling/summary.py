@@ -46,11 +46,13 @@ def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
 def summary(results: Results) -> list[str]:
     """The results in about two sentences: which methods removed the concept, and what else they changed."""
     if not results.methods or not results.negative_prompts:
-        return ["There is no negative prompt, so nothing was to be removed; the table says what each method changed."]
+        return [
+            "There is no negative prompt, so there was nothing to remove; the table shows what each method changed."
+        ]
     concepts = concept_columns(results)
     if not concepts:
         negatives = " or ".join(map(quoted, results.negative_prompts))
-        return [f"Nothing here can see {negatives}, so how often it shows was not measured: look at the images."]
+        return [f"No judge recognizes {negatives}, so how often it shows was not measured: look at the images."]
     sentences = []
     for concept in concepts:
         sentence, removers = _removal(results, concept)
@@ -94,7 +96,7 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
         if len(fewer) > 1:
             sentence += f"; {_against(fewer[0], fewer[1:], concept)}"
     else:
-        sentence = f"{shown}, and with no other method can fewer be claimed: the intervals overlap"
+        sentence = f"{shown}, and no other method can be claimed to be lower: the intervals overlap"
     if more:
         sentence += f"; it shows clearly more often with {listed([_named(one, concept) for one in more])}"
     return sentence + ".", fewer
@@ -136,4 +138,4 @@ def _side_effect(results: Results, removers: list[MethodResult]) -> str | None:
     known = truth(results, column)
     if known is None:
         return sentence
-    return f"{sentence.removesuffix('.')}; a perfect answer would have {truth_text(known, column.percent)}."
+    return f"{sentence.removesuffix('.')}; a perfect method would have {truth_text(known, column.percent)}."
