@@ -117,7 +117,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", " "], "the prompt is empty (' '); say in a few words what the image shall show."),
+        (["compare", " "], "the prompt is empty (' '); say in a few words what the image should show."),
         (["compare", MAN, "--negative-prompt", ""], "the negative prompt is empty ('');"),
         (["compare", MAN + " very" * 90], "these words are cut off: 'very very"),
         (["compare", MAN, "--methods", "cgf"], "there is no method 'cgf'; did you mean 'cfg'?"),
@@ -129,7 +129,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
         ),
         (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
         (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
-        (["compare", MAN, "--seeds", "3-1"], "must be a range that runs upwards"),
+        (["compare", MAN, "--seeds", "3-1"], "must be an increasing range"),
         (["generate", MAN, "--guidance", "negativ"], "there is no guidance 'negativ'; did you mean 'negative'?"),
         (["generate", MAN, "--set", "guidance_scal=3"], "did you mean 'guidance_scale'?"),
         (["guidance", "show", "auto"], "there is no guidance 'auto'; did you mean 'autoguidance'?"),

@@ -1,6 +1,6 @@
-"""Writes the generated pages of docs/: one per shelf, the command line, the measured claims, the public names, the schema.
+"""Write the generated pages of docs/: one per shelf, the command line, the measured claims, the public names, the schema.
 
-Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are what this writes.
+Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are up to date.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import steerclear
 
-from ..benchmark.claims import Benchmark, Claim
+from ..benchmark.claims import Benchmark
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.laboratory import Laboratory
@@ -35,8 +35,8 @@ class Shelf(NamedTuple):
 
     Attributes:
         page: its file, and its heading in lower case.
-        shelf, base: where the entries are, and what they derive from.
-        told: what they are, in one sentence.
+        shelf, base: of the entries.
+        told: what an entry is, in one sentence.
     """
 
     page: str
@@ -48,33 +48,30 @@ class Shelf(NamedTuple):
 SHELVES = (
     Shelf("guidances", "guidance", Guidance, "A guidance turns several predictions of the network into one."),
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
-    Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
+    Shelf("networks", "networks", Network, "Further networks that a guidance may use beside the pipeline's own, by name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
-    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
+    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that the claims of a guidance can be checked exactly."),
 )  # fmt: skip
 
 FACTS = ("title", "label", "meaning", "cost", "memory", "time", "paper")
-"""Class attributes that a page shows, where a contract has them."""
+"""Class attributes that a page shows."""
 
 
 def pages(folder: Path) -> dict[str, str]:
     """File name -> text of every generated page of a docs folder, which holds the measured ``benchmarks/*.json``."""
     return {
         "results.schema.json": json.dumps(Results.model_json_schema(), indent=1) + "\n",
-        "command-line.md": _command_line(),
-        "measured.md": _measured(folder / "benchmarks"),
-        "api.md": _api(),
-        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES},
-        **_with_files(folder),
-    }
+        "command-line.md": _command_line(), "measured.md": _measured(folder / "benchmarks"), "api.md": _api(),
+        **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES}, **_with_files(folder),
+    }  # fmt: skip
 
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
-"""A block of a page that shows a file of the repository."""
+"""A block of a page that contains a file of the repository."""
 
 
 def _with_files(folder: Path) -> dict[str, str]:
-    """Pages that show whole files, with the files as they are now; a block stays as it is where its file is missing."""
+    """Pages with blocks of files, updated; a block whose file is missing is kept."""
 
     def block(found: re.Match) -> str:
         file = folder.parent / found[1]
@@ -93,7 +90,7 @@ def _shelf_page(shelf: Shelf) -> str:
 
 
 def _entry(cls: type[Configurable]) -> list[str]:
-    """What an entry says about itself, as the paragraphs of its section."""
+    """The paragraphs of an entry's section."""
     page = documentation(cls)
     home = "steerclear" if cls.__name__ in steerclear.__all__ else cls.__module__
     parts = [f"`{home}.{cls.__name__}`: {page.summary}"]
@@ -105,9 +102,8 @@ def _entry(cls: type[Configurable]) -> list[str]:
         parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
     facts = {fact: getattr(cls, fact, None) for fact in FACTS}
     parts += [f"{fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
-    laws = "\n".join(
-        re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
-    )
+    told = cls.laws() if hasattr(cls, "laws") else ()
+    laws = "\n".join(re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in told)
     return [*parts, f"What it promises, each measured by the tests:\n\n{laws}"] if laws else parts
 
 
@@ -116,7 +112,7 @@ def _cell(text: str) -> str:
 
 
 def _api() -> str:
-    """The public names, for the site: mkdocstrings puts each name's documentation in its place."""
+    """The public names, for mkdocstrings."""
     parts = ["# Python", f"{MADE} Every public name of `steerclear`."]
     for name in steerclear.__all__:
         member = getattr(steerclear, name)
@@ -127,7 +123,7 @@ def _api() -> str:
 
 
 def _command_line() -> str:
-    """Options of every command, from the program itself (plain text: the terminal's boxes depend on its width)."""
+    """The options of every command, read from the program."""
     parts = ["# The command line", MADE]
     waiting = [("steerclear", get_command(app))]
     while waiting:
@@ -147,21 +143,21 @@ def _command_line() -> str:
 
 
 def benchmark_files(folder: Path) -> list[Path]:
-    """What was measured, and behind it what was measured again with other seeds (not the settings beside images)."""
+    """Measured results, each followed by its repetition with other seeds."""
     found = [*folder.glob("*.json"), *folder.glob("again/*.json")]
     return sorted(found, key=lambda path: (path.stem, len(path.parts)))
 
 
 def _measured(folder: Path) -> str:
     told = (
-        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; of what was measured again, with "
-        "`--seeds` and `--outdir docs/benchmarks/again`. A claim that is not met stays as such."
+        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; repetitions have other `--seeds` and "
+        "`--outdir docs/benchmarks/again`. Claims that are not met are shown as such."
     )
     parts = ["# Measured", f"{MADE} {told}"]
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
-            f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
+            f"| {claim.claim} | {claim.value:.4g} | {claim.interval} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
             for claim in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
@@ -175,10 +171,6 @@ def _measured(folder: Path) -> str:
             table,
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _interval(claim: Claim) -> str:
-    return "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
 
 
 def main(folder: Path) -> None:

@@ -74,15 +74,15 @@ def name_and_settings(text: str, what: str) -> tuple[str, str]:
     return name or text.strip(), settings
 
 
-def changed_by(part: Configurable, settings: str) -> Any:
-    """A part with some settings replaced as typed; errors as :func:`parse_part`.
+def changed_by(part: Configurable, settings: str, assignments: Sequence[str] = ()) -> Any:
+    """A part with some of its settings replaced by what is typed; assignments and errors as :func:`parse_part`.
 
     >>> from steerclear.core.guidance import Guidance
     >>> changed_by(parse_part("cfg:4", Guidance), "guidance_rescale=0.7")
     ClassifierFreeGuidance(guidance_scale=4.0, guidance_rescale=0.7)
     """
     own = {name: getattr(part, name) for name in part.parameters()}
-    return _built(type(part), own, _tree(_pairs(type(part), settings)))
+    return _built(type(part), own, _tree([*_pairs(type(part), settings), *assignments]))
 
 
 def _pairs(cls: type[Configurable], settings: str) -> list[str]:
