@@ -4,7 +4,7 @@
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,6 +23,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from steerclear.bridges import families
 
 TEXT_WIDTH = 16
 LONGEST_PROMPT = 77
@@ -324,7 +326,8 @@ def flux_parts(distilled: bool) -> Callable[[int | None], dict[str, Any]]:
 
     def parts(channels: int | None) -> dict[str, Any]:
         torch.manual_seed(3)
-        network = diffusers.FluxTransformer2DModel(**FLUX_NETWORK, guidance_embeds=distilled).eval()
+        wide = {} if channels is None else {"in_channels": channels, "out_channels": FLUX_NETWORK["in_channels"]}
+        network = diffusers.FluxTransformer2DModel(**{**FLUX_NETWORK, **wide}, guidance_embeds=distilled).eval()
         return {
             "vae": autoencoder(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
             "text_encoder": text_encoder(),
@@ -420,6 +423,7 @@ def _plain(prefix: str, wide: int | None, text2img: str = "Pipeline") -> dict[st
 
 _FLUX_VARIANTS = {
     **_plain("Flux", None),
+    "fill": Variant("FluxFillPipeline", 48, call={"image": picture(), "mask_image": mask()}),
     "controlnet": Variant("FluxControlNetPipeline", None, 1, {"control_image": picture("blue")}),
     "controlnet-end": Variant(
         "FluxControlNetPipeline", None, 1, {"control_image": picture("blue"), "control_guidance_end": 0.5}
@@ -507,7 +511,19 @@ FAMILIES: dict[str, Kind] = {
         _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
     ),
 }  # fmt: skip
-"""Every family that can be steered: name -> how a tiny one is built and called."""
+"""Every family that can be steered: name -> how a tiny one is built and called. A new one is tested from here alone."""
+
+
+WITH_TEXT = tuple(name for name, kind in FAMILIES.items() if kind.negative)
+
+
+def one_of_each(kinds: Mapping[str, Kind] = FAMILIES) -> dict[str, str]:
+    """Name of each of steerclear's families -> the first tiny one of it."""
+    found: dict[str, str] = {}
+    for name, kind in reversed(kinds.items()):
+        classes = {variant.pipeline for variant in kind.variants.values()}
+        found |= {family.name: name for family in families.FAMILIES if classes.intersection(family.pipelines)}
+    return dict(reversed(found.items()))
 
 
 def controlnet(name: str, variant: str, seed: int = 6) -> Any:
@@ -572,5 +588,11 @@ def network_of(pipe: Any) -> torch.nn.Module:
 
 
 def parameters(pipe: Any) -> set[str]:
-    """What a pipeline's call takes."""
-    return set(inspect.signature(type(pipe).__call__).parameters)
+    """What the call of a pipeline, or of a class of pipelines, takes."""
+    return set(inspect.signature((pipe if inspect.isclass(pipe) else type(pipe)).__call__).parameters)
+
+
+def default(pipe: Any, name: str) -> Any:
+    """Of an argument of a pipeline's call; None where there is none."""
+    argument = inspect.signature(type(pipe).__call__).parameters.get(name)
+    return argument and argument.default
