@@ -35,13 +35,13 @@ class Negatives:
         """Which branch the unconditional part of the pipeline's own batch is."""
         return "negative" if self.from_call else "empty"
 
-    def check_there_is(self, index: int, condition: str, setting: str) -> None:
-        """Raises :class:`PromptError` when a branch speaks of a negative that was not given."""
+    def check_there_is(self, index: int, condition: str, setting: str, function: str = "steer") -> None:
+        """Raises :class:`PromptError` when a branch speaks of a negative that was not given to a function's setting."""
         if index >= len(self):
             there = "is 1 negative" if len(self) == 1 else f"are {len(self)} negatives"
             raise PromptError(
                 f"the guidance asks for the branch {condition!r}, but there {there}; give "
-                f"{in_words_of(f'{setting} to steer', '--negative-prompt')}"
+                f"{in_words_of(f'{setting} to {function}', '--negative-prompt')}"
             )
 
     def all_texts(self) -> list[str]:

@@ -88,19 +88,3 @@ class Attached:
         """Leave all of them."""
         self.runners.clear()
         self.stack.close()
-
-
-def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
-    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
-
-    >>> import torch
-    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
-    (5, 3)
-    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
-    ((5, 6), (0, 1))
-    """
-    if isinstance(generator, (list, tuple)) and len(generator) == images:
-        return tuple(own.initial_seed() for own in generator)
-    only = generator[0] if isinstance(generator, (list, tuple)) else generator
-    first = 0 if only is None else only.initial_seed()
-    return tuple(first + image for image in range(images))

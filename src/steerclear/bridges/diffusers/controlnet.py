@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.denoiser import Point
 from ..branches import Inputs, NetworkCall, Source, map_tensors, spans
 from ..families import POSITIVE
 
@@ -30,9 +31,9 @@ class ControlNetCall:
         """In guess mode a ControlNet acts on the prompt's prediction alone."""
         return bool(self.call.argument("guess_mode"))
 
-    def at(self, sample: Tensor, timestep: float) -> "ControlNetCall":
-        """The same at another point; see :meth:`NetworkCall.at`. It has not run there yet: :meth:`again` does."""
-        return replace(self, call=self.call.at(sample, timestep))
+    def at(self, point: Point, scheduler: Any, timestep_scale: float) -> "ControlNetCall":
+        """See :meth:`NetworkCall.at`. It has not run there yet: :meth:`again` does."""
+        return replace(self, call=self.call.at(point, scheduler, timestep_scale))
 
     def followed(self, network: NetworkCall, paths: Sequence[str]) -> frozenset[str]:
         """Which of the network's text arguments the ControlNet has too, and not as zeros or something of its own."""

@@ -61,12 +61,14 @@ class Labels:
 
     Args:
         pipe: the pipeline.
-        family: which of the network's arguments holds the class.
+        family: of the pipeline.
+        argument: of the network, which holds the class.
         negatives: the negative classes.
     """
 
     pipe: Any
     family: Family
+    argument: str
     negatives: Negatives
 
     def inputs(self, condition: str, call: NetworkCall) -> Inputs:
@@ -84,11 +86,9 @@ class Labels:
                     'DynamicNegativeGuidance(concept="negative")', "--guidance dynamic-negative --set concept=negative"
                 )
             )
-        label = null_class(self.pipe, self.family) if kind == "empty" else self._negative(condition, index)
-        assert self.family.class_labels is not None
-        own = call.argument(self.family.class_labels)
-        return {self.family.class_labels: torch.full_like(own[: call.batch_size], label)}
-
-    def _negative(self, condition: str, index: int) -> int:
-        self.negatives.check_there_is(index, condition, "negative_class_labels")
-        return self.negatives.labels[index]
+        if kind == "empty":
+            label = null_class(self.pipe, self.family)
+        else:
+            self.negatives.check_there_is(index, condition, "negative_class_labels")
+            label = self.negatives.labels[index]
+        return {self.argument: torch.full_like(call.argument(self.argument)[: call.batch_size], label)}

@@ -25,8 +25,10 @@ from ..negatives import Negatives, check_complete, check_readable, chosen, given
 from ..networks import Attached, check_given, of_idle, of_unasked
 from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
-from .call import PipelineCall, Run, Steering, current, handler
+from .call import PipelineCall, current, handler
+from .evaluation import Run, Steered, Steering
 from .labels import class_numbers
+from .texts import Encoding
 
 _steered: dict[int, Steering] = {}
 """id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
@@ -187,10 +189,10 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
         encode = functools.partial(original, self)
         encoded = encode(*args, **kwargs)
         inside = current.get()
-        if inside is not None and inside.pipe is self:
+        if inside is not None and inside.steered.pipe is self:
             given = dict(signature.bind(self, *args, **kwargs).arguments)
             del given["self"]
-            inside.texts.remember(encode, {**given, **given.pop("kwargs", {})}, encoded)
+            inside.steered.texts.remember(Encoding(encode, {**given, **given.pop("kwargs", {})}, encoded))
         return encoded
 
     return encode_prompt
@@ -205,15 +207,16 @@ def _steered_call(
     negatives = _negatives_of_call(pipe, steering, arguments)
     check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
-    call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
+    steered = Steered(pipe, steering, negatives, arguments)
+    call = PipelineCall(steered, _rescaled(steering.guidance, arguments))
     with ExitStack() as stack:
         # the scheduler and the networks of this moment: they may have been replaced since the block began
         stack.enter_context(
             replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {type(pipe).__name__}")
         )
-        stack.enter_context(routed_call(call.network, handler))
-        if call.controlnet is not None:
-            stack.enter_context(routed_call(call.controlnet, handler))
+        stack.enter_context(routed_call(steered.network, handler))
+        if steered.controlnet is not None:
+            stack.enter_context(routed_call(steered.controlnet, handler))
         token = current.set(call)
         stack.callback(current.reset, token)
         return original()
@@ -248,7 +251,7 @@ def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
 
     def call_of(scheduler: Any) -> PipelineCall | None:
         call = current.get()
-        return call if call is not None and call.pipe.scheduler is scheduler else None
+        return call if call is not None and call.scheduler is scheduler else None
 
     @functools.wraps(original.step)
     def step(self: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:

@@ -9,9 +9,7 @@ from diffusers.modular_pipelines.modular_pipeline import BlockState
 from torch import Tensor
 
 from ...core.errors import UnsupportedModel
-
-Encoded = Mapping[str, Tensor]
-"""Name of a value of the pipeline's state, for the prompt ("prompt_embeds"), -> what another text has in its place."""
+from ..branches import Inputs, is_prompt
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,13 @@ class Fields:
         """Whether the pipeline prepared an unconditional or negative prompt."""
         return all(field.negative is not None for field in self.fields.values() if field.positive is not None)
 
-    def under(self, condition: str, encoded: Encoded | None) -> Any:
-        """What the loop shall run under a condition, with other texts or with the pipeline's own.
+    def under(self, condition: str, encoded: Inputs | None) -> Any:
+        """What the loop is to run under a condition.
 
-        A conjunction is a prompt, and has what else belongs to the prompt (sizes, image embeddings).
+        Args:
+            condition: a conjunction is a prompt, and has what else belongs to the prompt (sizes, image embeddings).
+            encoded: another text's values, by the names that the pipeline's state has for the prompt ("prompt_embeds");
+                None for the pipeline's own.
 
         Raises:
             UnsupportedModel: the other text is of another length.
@@ -76,11 +77,6 @@ class Fields:
             else:
                 values[key] = field.positive if as_prompt or field.negative is None else field.negative
         return BlockState(**values)
-
-
-def is_prompt(condition: str) -> bool:
-    """Whether a condition is conditional: says what shall be there."""
-    return condition == "positive" or condition.startswith("conjunction")
 
 
 def _like(own: Any, other: Tensor, condition: str) -> Tensor:

@@ -21,11 +21,12 @@ from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...networks.other_network import OtherNetwork
 from ...networks.shared.naming import as_networks, named
+from ..branches import is_prompt
 from ..effects import of_latents, of_negatives, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
 from ..networks import check_given, of_unasked
 from ..surroundings import check_looking
-from .conditions import Conditions, Fields, is_prompt
+from .conditions import Conditions, Fields
 from .running import Loop, running_loop
 from .steps import GuiderRun
 from .texts import check_text

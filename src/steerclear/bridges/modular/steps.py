@@ -20,18 +20,17 @@ from ...core.guidance import Guidance, conditions_of, networks_of
 from ...core.laboratory import Judge
 from ...core.network import Forward, Network
 from ...core.records import Trace
-from ...core.schedulers import input_scale, point, prediction_type
+from ...core.schedulers import point, prediction_type
 from ...guidance.unguided import Unguided
-from ..branches import NetworkCall, map_tensors
-from ..diffusers.call import network_kind, positional_names
+from ..branches import NetworkCall, is_prompt, map_tensors, positional_names
 from ..families import FAMILIES, POSITIVE
 from ..negatives import Negatives
-from ..networks import Attached, of_idle, seeds_of_images
+from ..networks import Attached, of_idle
 from ..surroundings import surroundings_of
 from ..takeover import routed_call
-from .conditions import Fields, is_prompt
+from .conditions import Fields
 from .running import Loop
-from .texts import Texts
+from .texts import StateTexts
 
 CONTROLS = frozenset(name for family in FAMILIES for name in family.controls)
 """What a ControlNet gives the network, which belongs to the sampler's own point."""
@@ -82,11 +81,10 @@ class GuiderRun:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
         self.negatives, self.trace = negatives, trace
-        self.texts = Texts(loop, negatives)
-        self.seeds = seeds_of_images(loop.state.get("generator"), len(loop.block.latents))
-        size = loop.state.get("height"), loop.state.get("width")
-        prompt = loop.state.get("prompt")
-        surroundings = surroundings_of(self.pipe, prompt, negatives, self.seeds, size, judge=judge, files=files)
+        self.texts = StateTexts(loop, negatives)
+        images = len(loop.block.latents)
+        surroundings = surroundings_of(self.pipe, loop.state.get, images, negatives, judge=judge, files=files)
+        self.seeds = surroundings.seeds
         self.engine = GuidedDenoiser(self, guidance, surroundings, trace)
         self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
@@ -175,7 +173,7 @@ class GuiderRun:
         own = self.negatives.unconditional
         if condition == "positive" or (condition == own and fields.has_negative):
             return fields.under(condition, None)
-        return fields.under(condition, self.texts.encoded(condition))
+        return fields.under(condition, self.texts.inputs(condition))
 
     def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
         """Before the loop calls its network: put another one in its place, or pick the images, where that is asked for.
@@ -204,7 +202,7 @@ class GuiderRun:
         def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.release()
             if point.elsewhere:
-                args, kwargs = self._moved(original, positional_names(network_kind(network)), args, kwargs, point)
+                args, kwargs = self._moved(original, positional_names(network), args, kwargs, point)
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
             if other is None:
                 return original(*args, **kwargs)
@@ -233,8 +231,7 @@ class GuiderRun:
                 f"the guidance looks at another noise level, and the network of {type(self.pipe).__name__} is told a time "
                 f"of its own or has a ControlNet; use steerclear.steer on a pipeline that is not modular"
             )
-        assert isinstance(point.timestep, float)
-        moved = call.at(input_scale(self.scheduler, point.alpha, point.sigma) * point.sample, point.timestep / unit)
+        moved = call.at(point, self.scheduler, unit)
         return moved.args, dict(moved.kwargs)
 
     def release(self) -> None:
