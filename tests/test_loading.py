@@ -334,7 +334,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--lora", "style.safetensors:nan"], "the scale of --lora style.safetensors is nan, but must be a finite number."),
         (["--lora", ""], "--lora is '', but must be a file, a folder or a hub id"),
         (["--weak", ""], "--weak is '', but must be a folder, a hub id or a kind of network; leave it out for the model's own."),
-        (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is no folder, no hub id and no kind ("),
+        (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is not a folder, a hub id or a kind ("),
         (["--weak", "noised:strenth=1"], "there is no parameter of noised 'strenth'; did you mean 'strength'?"),
         (["--weak", "without-lora"], "the pipeline's network has no LoRA"),
         (["--weak", "empty"], "the weak network 'empty' cannot be loaded: empty has no config.json, so it holds no network."),
@@ -418,7 +418,7 @@ def test_weak_networks_and_negatives_that_do_nothing_new_are_said_once(
         said = printed(capsys)
         assert said.count(f"warning: the weak network has no effect: {reason}, so autoguidance has nothing") == 1
         assert "give one that is worse, such as --weak noised:0.1" in said
-        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each pushes by itself") == 1
+        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each adds its own push") == 1
 
 
 def test_python_speaks_python(folders: Any) -> None:

@@ -24,7 +24,7 @@ class Source:
 
     Args:
         part: which part of the pipeline's batch.
-        conditions: the arguments that hold the prompt or class, to put in place of that part's own; of all images.
+        conditions: arguments that replace that part's own prompt or class; of all images.
         controls: what a ControlNet gives for these conditions; of the images that are needed.
     """
 
@@ -116,10 +116,10 @@ class NetworkCall:
     def inputs(
         self, sources: Sequence[Source], rows: Tensor | None, span: slice
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments that run the branches one after another in one batch.
+        """Arguments that run the branches (one source each) in one batch.
 
         Args:
-            sources: one per branch.
+            sources: of the branches, in order.
             rows: the images that are needed, ``[n]``; None for all.
             span: which rows of the joined batch.
         """

@@ -64,12 +64,12 @@ def _folder(pipe: Any, files: str | Path | None) -> Path | None:
 
 
 def decoder(pipe: Any, size: tuple[int | None, int | None], max_batch: int | None) -> Callable[[Tensor], Tensor]:
-    """Latents -> float images in [0, 1], by the pipeline's own autoencoder, scaled as the pipeline does.
+    """Latents -> float images in [0, 1], by the pipeline's own autoencoder and its scaling.
 
     Args:
         pipe: has a ``vae``.
         size: height and width of the images, which packed latents (Flux) do not say; None for the pipeline's own.
-        max_batch: how many images are decoded at once; None for all.
+        max_batch: see :func:`surroundings_of`.
     """
 
     def decode(denoised: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class About:
     Attributes:
         name: for ``--model``.
         pipeline: diffusers' class.
-        parameters: of all its networks but the weak one and the classifier.
+        parameters: the number of weights of its networks, without the weak one and the classifier.
         abilities: what it has, in sentences.
     """
 

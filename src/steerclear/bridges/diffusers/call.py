@@ -91,7 +91,7 @@ class PipelineCall:
         return output
 
     def on_network(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the guidance; its prediction goes back in all parts, on which the pipeline's own is the identity."""
+        """Run the guidance. Its prediction goes back in all parts, so that the pipeline's own guidance changes nothing."""
         steered = self.steered
         call = NetworkCall(network, steered.names, args, kwargs, steered.parts, steered.family.shared)
         if isinstance(self.now, Answered):
@@ -125,7 +125,7 @@ class PipelineCall:
         self.now = Moved()
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
-        """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`): inside of :meth:`on_network` only."""
+        """See :class:`~steerclear.core.denoiser.Denoiser`; within :meth:`on_network` only."""
         assert isinstance(self.now, Asking)
         return self.now.predict(point, branches, rows)
 

@@ -170,7 +170,7 @@ class Asking:
         if own is not None:
             controls = self._controls(control, own, own == POSITIVE, {}, rows, True) if elsewhere else {}
             return Source(call.parts.index(own), controls=controls)
-        # a conjunction is a prompt, and has what else belongs to the prompt's part; the others have the other's
+        # a conjunction has what else belongs to the prompt's part, such as sizes; the others have the other part's
         conditional = is_prompt(branch.condition)
         part = UNCONDITIONAL if UNCONDITIONAL in call.parts and not conditional else POSITIVE
         conditions = self.steered.inputs(branch.condition, call)

@@ -27,14 +27,11 @@ class Encoding:
 
 
 class PipelineTexts(Texts):
-    """The texts of one pipeline call.
-
-    They are encoded with the arguments that the pipeline used (device, LoRA scale, layers to skip), so that a prompt
-    given here is encoded bit by bit as one given to the pipeline.
+    """The texts of one pipeline call, encoded with the arguments that the pipeline used (device, LoRA scale, layers to
+    skip): bit-identical to a prompt given to the pipeline.
 
     Args:
-        pipe: the pipeline.
-        family: which of the network's arguments come from the prompt.
+        pipe, family: the pipeline.
         negatives: the negative prompts.
         call: the arguments of the pipeline's call.
     """

@@ -35,10 +35,7 @@ class Fields:
 
     @classmethod
     def of_values(cls, data: Mapping[str, Any], block: Any) -> "Fields":
-        """From values, or pairs of values for prompt and negative prompt (SDXL, SD 3).
-
-        Where they come from is not said, but they are the very objects that the loop's state has.
-        """
+        """From values, or pairs of values for prompt and negative prompt (SDXL, SD 3): the objects of the loop's state."""
 
         def name(value: Any) -> str | None:
             return next((known for known, held in vars(block).items() if held is value and value is not None), None)
@@ -90,9 +87,9 @@ def _like(own: Any, other: Tensor, condition: str) -> Tensor:
 
 
 class Conditions(list[Any]):
-    """A list that grows while the loop goes through it: which condition comes next depends on what the last one gave.
+    """A list that grows while the loop goes through it, so that the result of one condition decides the next one.
 
-    This is how a guidance runs just the branches that it asks for, in a loop that knows nothing of it.
+    This is how a guidance runs only the branches that it asks for, in a loop that does not know of it.
     """
 
     def __init__(self, source: Iterator[Any]) -> None:

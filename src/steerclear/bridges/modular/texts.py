@@ -16,12 +16,9 @@ TOKENIZERS = ("tokenizer_3", "tokenizer_2", "tokenizer")
 
 
 def check_text(loop: Loop, text: str) -> None:
-    """A text encoder reads a limited number of tokens; what lies beyond would be dropped without a word.
+    """See :func:`~steerclear.bridges.negatives.check_readable`.
 
-    Where there are several, the last one reads the most: the T5 of SD 3, up to the call's ``max_sequence_length``.
-
-    Raises:
-        PromptError: words would be cut off; names them.
+    Of several text encoders the last one reads the most: the T5 of SD 3, up to the call's ``max_sequence_length``.
     """
     name = next((name for name in TOKENIZERS if getattr(loop.pipe, name, None) is not None), None)
     if name is None:
@@ -48,8 +45,8 @@ class StateTexts(Texts):
     def check_encodes(self, condition: str) -> None:
         if self.told("prompt") is None:
             raise PromptError(
-                f"the guidance asks for the branch {condition!r}, and the prompt was given as embeddings, so there is no text "
-                f"encoder block that could encode it; give the prompt as text to a pipeline with its text encoder"
+                f"the guidance asks for the branch {condition!r}, and the prompt was given as embeddings, so no text encoder "
+                f"block ran that could encode it; give the prompt as text to a pipeline with its text encoder"
             )
 
     def check_text(self, text: str) -> None:
