@@ -18,9 +18,9 @@ from steerclear.cli.app import main
 from steerclear.core.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.laboratories.portrait_classifier import PortraitClassifier, read
 from steerclear.models import shipped
-from steerclear.models.files import located, write_sums
+from steerclear.models.files import file_digest, located, write_sums
 from steerclear.models.loading import load_model
-from steerclear.models.loras import LoRA, file_digest
+from steerclear.models.loras import LoRA
 from steerclear.study.gallery import read_settings
 from steerclear.study.results import Results
 
@@ -356,7 +356,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--height", "17"], "height is 17, but must be a multiple of 8 for a StableDiffusionPipeline."),
         (["--width", "18"], "width is 18, but must be a multiple of 8 for a StableDiffusionPipeline."),
         (["--guidance", "autoguidance"], "autoguidance asks for the weak network, and none is given; give --weak another network of the same shape"),
-        (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so there can be no weak network beside it"),
+        (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so it cannot be copied for another network"),
         (["--offload", "sequential"], "offload is 'sequential', but must be 'none', 'model' or 'group' on the cpu"),
     ],
 )  # fmt: skip

@@ -398,7 +398,7 @@ def test_a_context_that_is_not_narrower_says_so_once():
         found = [tensor(run(weak_call(network, "sd"))) for _ in range(2)]
     assert len(warned) == 1
     assert str(warned[0].message) == (
-        "the weak network has no effect: the text has 77 tokens, and with tokens=77 all of them are seen; take fewer"
+        "a narrow context has no effect: the text has 77 tokens, and with tokens=77 all of them are seen; take fewer"
     )
     assert torch.equal(found[0], prediction(network, "sd"))
 

@@ -1,4 +1,4 @@
-"""What a pipeline gives to guidances and evidences that look: its prompts, its decoder, its folder."""
+"""What a pipeline gives to guidances and evidences: its prompts, its seeds, its decoder, its folder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +15,9 @@ from .negatives import Negatives
 
 
 def surroundings_of(
-    pipe: Any,
-    told: Callable[[str], Any],
-    images: int,
-    negatives: Negatives,
-    *,
-    judge: Judge | None,
-    files: str | Path | None,
-    max_batch: int | None = None,
-) -> Surroundings:
+    pipe: Any, told: Callable[[str], Any], images: int, negatives: Negatives, *, judge: Judge | None,
+    files: str | Path | None, max_batch: int | None = None,
+) -> Surroundings:  # fmt: skip
     """Of one run.
 
     Args:

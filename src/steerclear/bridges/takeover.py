@@ -120,14 +120,7 @@ def routed_call(module: Any, router: Router) -> Iterator[None]:
     finally:
         with _lock:
             route.routers.remove(router)
-            if not route.routers:
-                _put_back(attributes, route)
-
-
-def _put_back(attributes: dict[str, Any], route: _RoutedCall) -> None:
-    if attributes.get(_MODULE_CALL) is not route:
-        return  # somebody compiled the module in the meantime, which stays
-    if route.before is None:
-        del attributes[_MODULE_CALL]
-    else:
-        attributes[_MODULE_CALL] = route.before
+            if not route.routers and attributes.get(_MODULE_CALL) is route:  # else somebody compiled it, which stays
+                del attributes[_MODULE_CALL]
+                if route.before is not None:
+                    attributes[_MODULE_CALL] = route.before

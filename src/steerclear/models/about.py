@@ -17,8 +17,7 @@ class About:
     """One model.
 
     Attributes:
-        name: for ``--model``.
-        pipeline: diffusers' class.
+        name, pipeline: for ``--model``, and diffusers' class.
         parameters: the number of weights of its networks, without the weak one and the classifier.
         abilities: what it has, in sentences.
     """

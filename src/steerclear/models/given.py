@@ -70,7 +70,7 @@ def _source(kind: Network) -> NetworkSource:
 
 
 def pipeline_digest(pipe: Any) -> str:
-    """A short hash of what a pipeline computes: class, settings, vocabularies and weights, but not its scheduler.
+    """A short hash of a pipeline's class, settings, vocabularies and weights, without its scheduler.
 
     Raises:
         UnsupportedModel: weights that are not in memory.

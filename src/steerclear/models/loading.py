@@ -59,17 +59,11 @@ class Model:
 
 
 def load_model(
-    name: str | os.PathLike[str],
-    *,
-    weak: str | os.PathLike[str] | None = None,
-    networks: Mapping[str, str | os.PathLike[str]] | None = None,
-    loras: Sequence[str] = (),
-    device: str = "cpu",
-    dtype: str = "float32",
-    offload: str = "none",
-    scheduler: str | None = None,
+    name: str | os.PathLike[str], *, weak: str | os.PathLike[str] | None = None,
+    networks: Mapping[str, str | os.PathLike[str]] | None = None, loras: Sequence[str] = (), device: str = "cpu",
+    dtype: str = "float32", offload: str = "none", scheduler: str | None = None,
     config: str | os.PathLike[str] | None = None,
-) -> Model:
+) -> Model:  # fmt: skip
     """Load a text-to-image pipeline, its LoRAs, and the networks that run beside its own.
 
     Args:
@@ -274,14 +268,9 @@ def _scheduler(name: str, current: Any) -> Any:
 
 
 def asked_to_load(
-    name: str,
-    weak: str | None,
-    loras: Sequence[str],
-    scheduler: str | None,
-    dtype: str,
-    networks: Mapping[str, str] | None = None,
-    config: str | None = None,
-) -> dict[str, Any]:
+    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str,
+    networks: Mapping[str, str] | None = None, config: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The arguments of :func:`load_model` as plain values, the same for names that are written in two ways.
 
     Raises:

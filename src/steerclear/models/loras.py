@@ -18,13 +18,7 @@ USUAL_NAME = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA that was added to a model.
-
-    Attributes:
-        name: as the user gave it, without its scale.
-        scale: its strength; 1 is the full change, 0 none.
-        digest: hash of its file.
-    """
+    """A LoRA that was added to a model: its name as given, its scale (1 is the full change, 0 none), its file's hash."""
 
     name: str
     scale: float

@@ -26,12 +26,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What a network beside a pipeline's own is.
-
-    Attributes:
-        source: its folder or hub id as given, or its kind in one form for all ways to type it.
-        digest: what its files are; None for a kind, which is made from the model itself.
-    """
+    """A folder or hub id as given with the hash of its files, or a kind of network in one form for all ways to type it."""
 
     source: str
     digest: str | None = None
@@ -39,12 +34,7 @@ class NetworkSource:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network beside a pipeline's own, ready to be given to ``steer``.
-
-    Attributes:
-        network: a torch module, or a kind of network.
-        source: what it is.
-    """
+    """A network beside a pipeline's own, a torch module or a kind, ready to be given to ``steer``; and its source."""
 
     network: Any
     source: NetworkSource

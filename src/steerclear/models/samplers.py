@@ -14,13 +14,7 @@ from .files import SCHEDULER_CONFIG, read_json
 
 @dataclass(frozen=True)
 class Sampler:
-    """A scheduler and its short names.
-
-    Attributes:
-        names: short names; case, blanks and punctuation are ignored.
-        scheduler: name of diffusers' class.
-        settings: settings that the name implies; all others are the model's.
-    """
+    """Short names (without case, blanks, punctuation), diffusers' class, and the settings that the names imply."""
 
     names: tuple[str, ...]
     scheduler: str

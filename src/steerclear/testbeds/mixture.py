@@ -137,9 +137,8 @@ class Mixture:
         cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
         chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        noise = torch.stack(
-            [torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators]
-        )
+        size = self.dimension
+        noise = torch.stack([torch.randn(size, generator=generator, dtype=torch.float64) for generator in generators])
         component = torch.searchsorted(cumulative, chance).clamp(max=len(cumulative) - 1)
         scaled = noise * self.variances[component].sqrt()
         if self.axes is not None:
@@ -152,11 +151,8 @@ class Mixture:
         mean = weights @ self.means
         apart = self.means - mean
         between = torch.einsum("k,kd,ke->de", weights, apart, apart)
-        axes = (
-            torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1)
-            if self.axes is None
-            else self.axes
-        )
+        plain = torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1)
+        axes = plain if self.axes is None else self.axes
         within = torch.einsum("k,kde,ke,kfe->df", weights, axes, self.variances, axes)
         return mean, between + within
 
@@ -214,9 +210,8 @@ class MixtureWorld:
         shares = self.membership.double()
         inside = shares.shape == self.full.log_weights.shape and bool(((shares >= 0) & (shares <= 1)).all())
         if not inside or not (shares > 0).any() or not (shares < 1).any():
-            raise InvalidSetting(
-                "membership", shares.tolist(), "one number from 0 to 1 per component, not all 0 and not all 1"
-            )
+            allowed = "one number from 0 to 1 per component, not all 0 and not all 1"
+            raise InvalidSetting("membership", shares.tolist(), allowed)
         object.__setattr__(self, "membership", shares)
         object.__setattr__(self, "concept", self.full.reweighted(shares))
         object.__setattr__(self, "target", self.full.reweighted(1 - shares))
@@ -297,9 +292,9 @@ class MixtureDenoiser:
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The exact posterior mean in the space of the prediction type, in the sample's dtype."""
-        sample = point.sample
         alpha: Level = point.alpha
         sigma: Level = point.sigma
+        sample = point.sample
         if rows is not None:
             sample, alpha, sigma = sample[rows], _of_rows(alpha, rows), _of_rows(sigma, rows)
         return [self._predict(self.mixture(branch), sample, alpha, sigma).to(sample.dtype) for branch in branches]

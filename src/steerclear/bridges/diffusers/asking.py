@@ -83,15 +83,9 @@ def _class_number(pipe: Any, text: str) -> int:
 
 
 def call_arguments(
-    pipe: Any,
-    prompt: str,
-    generators: Sequence[torch.Generator],
-    *,
-    num_inference_steps: int,
-    height: int | None,
-    width: int | None,
-    on_step: OnStep,
-) -> dict[str, Any]:
+    pipe: Any, prompt: str, generators: Sequence[torch.Generator], *, num_inference_steps: int, height: int | None,
+    width: int | None, on_step: OnStep,
+) -> dict[str, Any]:  # fmt: skip
     """Keyword arguments of a pipeline's call for several images of one prompt, as numbers in [0, 1] (not yet pixels).
 
     Args:

@@ -23,7 +23,7 @@ from .evaluation import Asking, Steered
 
 
 class NotBegun:
-    """The pipeline has not called its network yet, so how many images there are is not known."""
+    """The pipeline has not called its network yet, so the number of images is not known."""
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,7 @@ class Asking:
 
     Args:
         steered: the pipeline.
-        call: of the network, as the pipeline made it.
-        control: how the ControlNet ran before it; None where there is none.
+        call, control: of the network and of the ControlNet (None where there is none), as the pipeline made them.
         seeds: one per image.
         index: how many evaluations were made before.
     """

@@ -39,17 +39,11 @@ CALLER, ENTERED = 3, 4
 
 @contextmanager
 def steer(
-    pipe: Any,
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | Network | None = None,
-    *,
-    networks: Mapping[str, torch.nn.Module | Network] | None = None,
-    negative_class_labels: int | str | Sequence[int | str] | None = None,
-    max_batch: int | None = None,
-    judge: Judge | None = None,
-    files: str | Path | None = None,
-) -> Iterator[Run]:
+    pipe: Any, guidance: Guidance, negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | Network | None = None, *, networks: Mapping[str, torch.nn.Module | Network] | None = None,
+    negative_class_labels: int | str | Sequence[int | str] | None = None, max_batch: int | None = None,
+    judge: Judge | None = None, files: str | Path | None = None,
+) -> Iterator[Run]:  # fmt: skip
     """Steer every call of a pipeline inside the block; afterwards the pipeline is as it was.
 
     The guidance replaces the pipeline's own: the scale of the call (``true_cfg_scale`` on Flux) has no effect; its
@@ -100,13 +94,9 @@ def steer(
 
 
 def _checked(
-    pipe: Any,
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None,
-    networks: Mapping[str, Network],
-    negative_class_labels: int | str | Sequence[int | str] | None,
-    max_batch: int | None,
-) -> Steering:
+    pipe: Any, guidance: Guidance, negative_prompt: str | Sequence[str] | None, networks: Mapping[str, Network],
+    negative_class_labels: int | str | Sequence[int | str] | None, max_batch: int | None,
+) -> Steering:  # fmt: skip
     """Refuse what cannot work, and warn of what has no effect, before anything is changed."""
     if not isinstance(guidance, Guidance):
         raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")

@@ -13,13 +13,7 @@ from ..texts import PROMPTS, Texts, Wordings
 
 @dataclass(frozen=True)
 class Encoding:
-    """One call of ``encode_prompt`` by the pipeline.
-
-    Args:
-        encode: the method.
-        arguments: which it was given.
-        encoded: what it returned.
-    """
+    """One call of ``encode_prompt`` by the pipeline: the method, its arguments, what it returned."""
 
     encode: Callable[..., tuple[Any, ...]]
     arguments: Mapping[str, Any]

@@ -17,9 +17,8 @@ class Field:
     """One input of the network, as the loop hands it to a guider.
 
     Attributes:
-        name: what the pipeline's state calls it, for the prompt; None when it is not from there.
-        positive: its value for the prompt.
-        negative: its value for the unconditional or negative prompt; None when the pipeline prepared none.
+        name: in the pipeline's state, for the prompt; None when it is not from there.
+        positive, negative: its value for the prompt, and for the unconditional or negative prompt (None: not prepared).
     """
 
     name: str | None

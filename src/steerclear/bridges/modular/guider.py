@@ -50,16 +50,11 @@ class Guider(BaseGuidance):
 
     @register_to_config
     def __init__(
-        self,
-        *,
-        guidance: Guidance | Mapping[str, Any],
-        negative_prompt: str | Sequence[str] | None = None,
+        self, *, guidance: Guidance | Mapping[str, Any], negative_prompt: str | Sequence[str] | None = None,
         weak: torch.nn.Module | Network | Mapping[str, Any] | None = None,
-        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None,
-        start: float = 0.0,
-        stop: float = 1.0,
-        enabled: bool = True,
-    ) -> None:
+        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None, start: float = 0.0,
+        stop: float = 1.0, enabled: bool = True,
+    ) -> None:  # fmt: skip
         for name, share in (("start", start), ("stop", stop)):
             finite(name, share, low=0, high=1)
         if start > stop:
@@ -280,17 +275,11 @@ def _warn(message: str) -> None:
 
 
 def guider(
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | Network | None = None,
-    *,
-    networks: Mapping[str, torch.nn.Module | Network] | None = None,
-    start: float = 0.0,
-    stop: float = 1.0,
-    enabled: bool = True,
-    judge: Judge | None = None,
+    guidance: Guidance, negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | Network | None = None, *, networks: Mapping[str, torch.nn.Module | Network] | None = None,
+    start: float = 0.0, stop: float = 1.0, enabled: bool = True, judge: Judge | None = None,
     files: str | Path | None = None,
-) -> Guider:
+) -> Guider:  # fmt: skip
     """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
 
     It takes the scheduler, the noisy sample and the prompt from the pipeline that runs it, runs only the branches that the

@@ -16,13 +16,8 @@ from diffusers.modular_pipelines.modular_pipeline import BlockState, ModularPipe
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop that a guider is called from.
-
-    Attributes:
-        pipe: the modular pipeline.
-        state: all inputs and intermediate values of this run, such as the prompt.
-        block: what the blocks of the loop share; has the noisy sample as ``latents``.
-    """
+    """The loop that a guider is called from: the modular pipeline, its state (all inputs and intermediate values of the
+    run), and the state that the blocks of the loop share (the noisy sample is its ``latents``)."""
 
     pipe: Any
     state: Any
