@@ -339,7 +339,9 @@ def test_lists_of_prompts_and_embeddings(pipe):
     assert torch.equal(steered(pipe, CFG, prompt=prompts, **settings)[0], expected)
 
     embedded, _ = pipe.encode_prompt(prompts, "cpu", 1, False)
-    with pytest.warns(SteerclearWarning, match="the empty prompt is encoded by the pipeline.* give negative_prompt_embeds"):
+    with pytest.warns(
+        SteerclearWarning, match="the empty prompt is encoded by the pipeline.* give negative_prompt_embeds"
+    ):
         assert torch.equal(steered(pipe, CFG, prompt=None, prompt_embeds=embedded, **settings)[0], expected)
 
     negatives = ["beard", "wheel"]

@@ -129,11 +129,8 @@ def _scales(
 ) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
-        its = (
-            f"has {own}; set it there"
-            if hasattr(_innermost(guidance), "guidance_scale")
-            else "takes its place, and has no guidance_scale"
-        )
+        has_scale = hasattr(_innermost(guidance), "guidance_scale")
+        its = f"has {own}; set it there" if has_scale else "takes its place, and has no guidance_scale"
         yield (
             f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
             f"{guidance.name} {its}"
