@@ -35,7 +35,7 @@ class Negatives:
         return "negative" if self.from_call else "empty"
 
     def check_there_is(self, index: int, condition: str, setting: str, function: str = "steer") -> None:
-        """Raises :class:`PromptError` when a branch speaks of a negative that was not given to a function's setting."""
+        """Raises :class:`PromptError` when a branch asks for a negative that was not given, by this setting of this function."""
         if index >= len(self):
             there = "is 1 negative" if len(self) == 1 else f"are {len(self)} negatives"
             raise PromptError(

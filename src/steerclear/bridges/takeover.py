@@ -1,7 +1,7 @@
 """Replacing an object's methods and a module's call, reversibly.
 
-Nothing here is global: objects are changed one by one and put back as they were, whatever happens in between.
-Copies and pickles of a changed object are plain, and so are objects made by its class.
+Nothing here is global: single objects are changed, and restored even after an error. Copies and pickles of a changed
+object are plain, and so are objects made by its class.
 """
 
 import threading
@@ -82,7 +82,7 @@ def _subclass(original: type, methods: Methods) -> type:
 
 
 class _RoutedCall:
-    """What a module's call goes through while somebody steers it; the routers decide who handles it."""
+    """Stands in for a module's call while it is steered; the routers decide who handles it."""
 
     def __init__(self, module: Any, before: Callable[..., Any] | None) -> None:
         self.module, self.before = module, before

@@ -1,4 +1,4 @@
-"""A pipeline that somebody has loaded already, as a :class:`~steerclear.models.loading.Model`."""
+"""A pipeline that is loaded already, as a :class:`~steerclear.models.loading.Model`."""
 
 import copy
 import hashlib
@@ -29,7 +29,7 @@ ADAPTER_STATE = ("active_adapters", "scaling", "disable_adapters", "merged_adapt
 """What peft's layers keep beside their weights."""
 
 Given = Module | Network | str
-"""A network as people hand it over: a torch module, a kind of network, or a kind as text ("noised:0.1")."""
+"""A torch module, a kind of network, or a kind as text ("noised:0.1")."""
 
 
 def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Given] | None = None) -> Model:

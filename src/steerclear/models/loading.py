@@ -29,7 +29,7 @@ IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
 
 WORD_START = "▁"
-"""What T5's tokenizers write for a space; alone it is no word."""
+"""T5's tokenizers write this for a space; alone it is not a word."""
 
 
 @dataclass(frozen=True)

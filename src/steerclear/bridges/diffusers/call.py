@@ -80,7 +80,7 @@ class PipelineCall:
             self.now = replace(self.now, unscaled=unscaled)
 
     def on_controlnet(self, network: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the ControlNet as ever, and remember how."""
+        """Run the ControlNet unchanged, and remember how."""
         output = network(*args, **kwargs)
         names, family = positional_names(self.steered.controlnet), self.steered.family
         call = NetworkCall(network, names, args, kwargs, self.steered.parts, family.shared)
