@@ -192,6 +192,7 @@ class Kind:
     """One family of pipelines.
 
     Args:
+        title: for readers of tables.
         parts: builds what is common to its variants; gets the number of the network's input channels, or None.
         scheduler: what it has unless told otherwise.
         variants: name of a variant -> its class in diffusers, and what is special about it.
@@ -201,6 +202,7 @@ class Kind:
         batch: whether the call takes ``num_images_per_prompt`` and a callback.
     """
 
+    title: str
     parts: Callable[[int | None], dict[str, Any]]
     scheduler: str
     variants: dict[str, "Variant"]
@@ -450,16 +452,19 @@ _PIXART = {**_SIZE, "use_resolution_binning": False, "clean_caption": False}
 
 FAMILIES: dict[str, Kind] = {
     "sd": Kind(
+        "SD 1, 2",
         _stable_diffusion_parts,
         "ddim",
         {**_plain("StableDiffusion", 9), **_with_control("sd", "StableDiffusion")},
     ),
     "sdxl": Kind(
+        "SDXL",
         _xl_parts,
         "euler",
         {**_plain("StableDiffusionXL", 9), **_with_control("sdxl", "StableDiffusionXL")},
     ),
     "sd3": Kind(
+        "SD 3",
         _sd3_parts,
         "flow-euler",
         {
@@ -492,6 +497,7 @@ FAMILIES: dict[str, Kind] = {
         call={"max_sequence_length": 32},
     ),
     "flux": Kind(
+        "Flux",
         flux_parts(False),
         "flow-euler",
         _FLUX_VARIANTS,
@@ -499,16 +505,17 @@ FAMILIES: dict[str, Kind] = {
         call={**_SIZE, "max_sequence_length": 32},
     ),
     "flux-distilled": Kind(
+        "Flux distilled",
         flux_parts(True),
         "flow-euler",
         _FLUX_VARIANTS,
         scale="true_cfg_scale",
         call={**_SIZE, "max_sequence_length": 32},
     ),
-    "pixart": Kind(pixart_parts(True), "dpm++", {"text2img": Variant("PixArtAlphaPipeline")}, call=_PIXART),
-    "pixart-sigma": Kind(pixart_parts(False), "dpm++", {"text2img": Variant("PixArtSigmaPipeline")}, call=_PIXART),
+    "pixart": Kind("PixArt-α", pixart_parts(True), "dpm++", {"text2img": Variant("PixArtAlphaPipeline")}, call=_PIXART),
+    "pixart-sigma": Kind("PixArt-Σ", pixart_parts(False), "dpm++", {"text2img": Variant("PixArtSigmaPipeline")}, call=_PIXART),
     "dit": Kind(
-        _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
+        "DiT", _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
     ),
 }  # fmt: skip
 """Every family that can be steered: name -> how a tiny one is built and called. A new one is tested from here alone."""
