@@ -128,7 +128,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
             "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'? Available for this model: ",
         ),
         (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
-        (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
+        (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is not a folder"),
         (["compare", MAN, "--seeds", "3-1"], "must be an increasing range"),
         (["generate", MAN, "--guidance", "negativ"], "there is no guidance 'negativ'; did you mean 'negative'?"),
         (["generate", MAN, "--set", "guidance_scal=3"], "did you mean 'guidance_scale'?"),
@@ -164,7 +164,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 def test_a_model_without_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
-    assert "has no model_index.json, so it is no diffusers pipeline" in " ".join(capsys.readouterr().err.split())
+    assert "has no model_index.json, so it is not a diffusers pipeline" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "model_index.json").write_text((shipped()["portraits"] / "model_index.json").read_text())
     assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
     assert "lacks scheduler, text_encoder, tokenizer, unet, vae" in " ".join(capsys.readouterr().err.split())

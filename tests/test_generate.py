@@ -29,7 +29,8 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.models.loading import Model, folder_digest
+from steerclear.models.files import folder_digest
+from steerclear.models.loading import Model
 from steerclear.study import gallery
 from steerclear.study.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
 from steerclear.study.gallery import find_picture, picture_path, read_settings

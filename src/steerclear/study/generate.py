@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..bridges.diffusers.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
-from ..bridges.diffusers.call import Run
+from ..bridges.diffusers.evaluation import Run
 from ..bridges.diffusers.steer import steer
 from ..bridges.networks import check_given
 from ..core.engine import check_noise_level

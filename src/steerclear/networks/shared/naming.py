@@ -1,4 +1,4 @@
-"""Networks from what people type, hand over or have stored; and the names that they have in a run."""
+"""Networks from text or Python values, and their names in a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +44,7 @@ def named(weak: Any, networks: Any) -> dict[str, Any]:
 
 
 def as_networks(weak: Any, networks: Any) -> dict[str, Network]:
-    """What ``steer(..., weak=..., networks=...)`` was given, by name: a torch module is another network.
+    """:func:`named`, with torch modules as :class:`OtherNetwork`.
 
     Raises:
         InvalidSetting: neither a module nor a kind of network; or see :func:`named`.
@@ -72,7 +72,7 @@ def called(name: str) -> str:
 
 
 def to_give(name: str, function: str, typed: str = "") -> str:
-    """How a network is given under a name to a function of Python, or on the command line with what is typed there.
+    """How to give a network under a name, to a Python function or (as ``typed``) on the command line.
 
     >>> to_give("weak", "steer"), to_give("perturbed", "steer")
     ('steer(..., weak=...)', "steer(..., networks={'perturbed': ...})")
