@@ -10,22 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer
 from typer.main import get_command
 
 import steerclear
 
-from ..benchmark.claims import Benchmark, Claim
+from ..benchmark.claims import Benchmark, Claim, Experiment
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.laboratory import Laboratory
+from ..core.metric import Metric
 from ..core.network import Network
 from ..core.settings import Configurable
 from ..core.shelf import entries
 from ..core.testbed import Testbed
 from ..study.gallery import write_text
 from ..study.results import Results
+from ..telling.figures.base import Drawing
+from ..telling.glossary import GLOSSARY
 from ..telling.guidance_docs import documentation
-from .app import app
+from .commands import add_commands
 
 MADE = "Written by `make docs`; do not edit."
 
@@ -50,10 +54,13 @@ SHELVES = (
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
     Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
+    Shelf("metrics", "metrics", Metric, "A metric is one number about a set of images: a column of every comparison whose laboratory knows what it needs."),
+    Shelf("figures", "telling.figures", Drawing, "A figure draws what `results.json` holds, as `NAME.png` beside the report; in Python `comparison.figure(NAME)`."),
+    Shelf("benchmarks", "benchmark", Experiment, "A benchmark measures claims, each against its bound: `steerclear benchmark NAME`. [What was measured](measured.md) has the results."),
     Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
 )  # fmt: skip
 
-FACTS = ("title", "label", "meaning", "cost", "memory", "time", "paper")
+FACTS = ("title", "label", "meaning", "better", "cost", "memory", "time", "paper")
 """Class attributes that a page shows, where a contract has them."""
 
 
@@ -64,6 +71,7 @@ def pages(folder: Path) -> dict[str, str]:
         "command-line.md": _command_line(),
         "measured.md": _measured(folder / "benchmarks"),
         "api.md": _api(),
+        "glossary.md": _glossary(),
         **{f"{shelf.page}.md": _shelf_page(shelf) for shelf in SHELVES},
         **_with_files(folder),
     }
@@ -74,14 +82,18 @@ FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
 
 
 def _with_files(folder: Path) -> dict[str, str]:
-    """Pages that show whole files, with the files as they are now; a block stays as it is where its file is missing."""
+    """Pages that show whole files, with the files as they are now."""
 
     def block(found: re.Match) -> str:
-        file = folder.parent / found[1]
-        return f"<!-- file: {found[1]} -->\n```python\n{file.read_text()}```\n" if file.exists() else found[0]
+        return f"<!-- file: {found[1]} -->\n```python\n{(folder.parent / found[1]).read_text()}```\n"
 
     texts = {page.name: page.read_text() for page in folder.glob("*.md")}
     return {name: FILE.sub(block, text) for name, text in texts.items() if FILE.search(text)}
+
+
+def _glossary() -> str:
+    words = "\n".join(f"| {word} | {meaning} |" for word, meaning in GLOSSARY.items())
+    return f"# Glossary\n\n{MADE} The words of this project, as its commands explain them.\n\n| word | meaning |\n| --- | --- |\n{words}\n"
 
 
 def _shelf_page(shelf: Shelf) -> str:
@@ -129,7 +141,9 @@ def _api() -> str:
 def _command_line() -> str:
     """Options of every command, from the program itself (plain text: the terminal's boxes depend on its width)."""
     parts = ["# The command line", MADE]
-    waiting = [("steerclear", get_command(app))]
+    program = typer.Typer()
+    add_commands(program)
+    waiting = [("steerclear", get_command(program))]
     while waiting:
         name, command = waiting.pop(0)
         if hasattr(command, "commands"):
