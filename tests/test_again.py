@@ -21,11 +21,11 @@ from steerclear.models.loading import load_model
 from steerclear.models.samplers import scheduler_by_name, scheduler_text
 from steerclear.study.again import read_image, read_results, read_run
 from steerclear.study.commands import changed_guidance, generate_command, settings_of
-from steerclear.study.compare import recipe_of
 from steerclear.study.gallery import Picture, read_settings
 from steerclear.study.guidance_settings import build_guidance
-from steerclear.study.methods import Method, standard_methods
+from steerclear.study.methods import standard_methods
 from steerclear.study.request import request
+from steerclear.study.run import recipe_of
 from steerclear.telling.glossary import GLOSSARY, explained
 from steerclear.telling.sheet import MOST, sheet
 from steerclear.telling.sizes import CELL
@@ -93,15 +93,21 @@ def test_the_command_of_each_method_is_its_recipe(made: Path) -> None:
             given["guidance_scale"],
             given["set"] or [],
         )
-        assert asked.seeds == (3, 1)
-        now = Method("", "", asked.prompt, asked.negative_prompts, asked.guidance)
-        assert recipe_of(model, now, asked.num_inference_steps).digest() == method.recipe_digest
+        assert asked.study.seeds == (3, 1)
+        assert (
+            recipe_of(model, asked.study.methods[0], asked.study.num_inference_steps).digest() == method.recipe_digest
+        )
         scheduler, settings = scheduler_by_name(given["scheduler"], load_model("portraits").pipe.scheduler)
         made_again = getattr(__import__("diffusers"), scheduler).from_config(
             load_model("portraits").pipe.scheduler.config, **settings
         )
         assert scheduler_text(made_again, shipped()["portraits"]) == results.scheduler
-        assert (given["model"], given["weak"], given["lora"] or None, given["dtype"]) == ("portraits", None, None, None)
+        assert (given["model"], given["network"] or None, given["lora"] or None, given["dtype"]) == (
+            "portraits",
+            None,
+            None,
+            None,
+        )
     assert (
         generate_command(results, results.methods[0].model_copy(update={"guidance": {"_class_name": "Gone"}})) is None
     )
@@ -151,9 +157,10 @@ def test_options_replace_what_the_image_says(made: Path) -> None:
     before = read_image(made / "images/dynamic-negative/00001.png")
     options = {"num_inference_steps": 9, "negative_prompts": ["a hat"], "scheduler": "ddim"}
     asked = request(options, None, 1.5, ["negative_scale=2"], before)
-    assert (asked.prompt, asked.negative_prompts, asked.num_inference_steps, asked.seeds) == (MAN, ("a hat",), 9, (1,))
+    study = asked.study
+    assert (study.prompt, study.negative_prompts, study.num_inference_steps, study.seeds) == (MAN, ("a hat",), 9, (1,))
     assert (asked.guidance.guidance_scale, asked.guidance.negative_scale) == (1.5, 2.0)  # type: ignore[attr-defined]
-    assert asked.loading["scheduler"] == "ddim"
+    assert study.model.scheduler == "ddim"
     notes = asked.notes(load_model("portraits"))
     assert len(notes) == 1
     assert notes[0].startswith("note: the guidance keeps its prior of 0.")
@@ -339,7 +346,7 @@ def test_a_guidance_of_an_image_is_what_it_was(made: Path) -> None:
     assert said is not None
     assert before.guidance == Guidance.from_config(said["recipe"]["guidance"])
     assert before.asked["seeds"] == (1,)
-    assert before.asked["weak"] is None  # the model's own goes without saying
+    assert before.asked["networks"] == {}  # the model's own goes without saying
 
 
 def test_a_scheduler_is_read_as_recipes_write_it() -> None:

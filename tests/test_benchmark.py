@@ -24,7 +24,7 @@ from steerclear.benchmark.overhead import Overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
 from steerclear.benchmark.tracking import selectivity
 from steerclear.cli.app import main
-from steerclear.cli.benchmark import _commands as benchmark_commands
+from steerclear.cli.commands.benchmark import _commands as benchmark_commands
 from steerclear.core import shelf
 from steerclear.core.errors import InvalidSetting
 from steerclear.core.laboratory import Measurement

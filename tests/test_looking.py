@@ -173,7 +173,7 @@ def test_points_that_cannot_be() -> None:
     with pytest.raises(UnsupportedModel, match="does not say which timestep that is; use another scheduler"):
         step.at(x, x, 0.5)
     with pytest.raises(InvalidSetting, match=r"shapes of denoised and noise .* must be \(2, 3\), as the sample's"):
-        step.at(x[:1], x, 0.5)
+        step.at(x[:1], x[:1], 0.5)
     for level in (0.0, math.inf, math.nan):
         with pytest.raises(InvalidSetting, match="noise_to_signal"):
             step.at(x, x, level)

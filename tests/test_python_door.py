@@ -30,6 +30,7 @@ from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.models import loading
 from steerclear.models.given import given_model, pipeline_digest
 from steerclear.models.loading import Model
+from steerclear.models.networks import NetworkSource
 from steerclear.networks.dropped_layers import DroppedLayers
 from steerclear.study.results import Results
 from steerclear.telling.comparison import Comparison
@@ -139,7 +140,7 @@ def test_nothing_stays_on_the_pipeline() -> None:
 
 def test_a_pipeline_without_files_is_named_after_its_class(tiny_comparison: Comparison) -> None:
     results = tiny_comparison.results
-    assert (results.model, results.device, results.weak) == ("StableDiffusionPipeline", "cpu", None)
+    assert (results.model, results.device, results.networks) == ("StableDiffusionPipeline", "cpu", {})
     assert results.scheduler == (
         'DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", beta_end=0.012, beta_schedule="scaled_linear", '
         "beta_start=0.00085, steps_offset=1)"
@@ -193,16 +194,18 @@ def test_weights_that_are_not_in_memory_are_refused() -> None:
 
 
 def test_a_weak_network_is_named(pipe: Any) -> None:
-    assert given_model(pipe, "dropped-layers:mid_block").weak_name == "dropped-layers:layers=mid_block"
-    other = given_model(pipe, tiny.unet(seed=9))
-    assert (other.weak_name, len(other.weak_digest)) == ("UNet2DConditionModel", 16)
-    assert given_model(pipe, tiny.unet(seed=10)).weak_digest != other.weak_digest
+    kinds = given_model(pipe, "dropped-layers:mid_block", {"perturbed": DroppedLayers(("mid_block",))}).networks
+    source = NetworkSource("dropped-layers:layers=mid_block")
+    assert {name: one.source for name, one in kinds.items()} == {"weak": source, "perturbed": source}
+    other, another = (given_model(pipe, tiny.unet(seed=seed)).networks["weak"].source for seed in (9, 10))
+    assert (other.source, len(other.digest)) == ("UNet2DConditionModel", 16)
+    assert other.digest != another.digest
 
 
 def test_autoguidance_joins_where_there_is_a_weak_network(pipe: Any) -> None:
     found = steerclear.compare(pipe, "a man", weak=DroppedLayers(("mid_block",)), **FEW).results
     assert [method.name for method in found.methods] == ["unguided", "cfg", "autoguidance"]
-    assert found.weak == "dropped-layers:layers=mid_block"
+    assert found.networks == {"weak": NetworkSource("dropped-layers:layers=mid_block")}
 
 
 # the folder

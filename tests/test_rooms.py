@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import steerclear
-from rooms import FLOORS, LAZY, MOST_ROOMS, OUTSIDE, Module, circles, floor_of, modules, violations
+from rooms import FLOORS, LAZY, MOST_ROOMS, OUTSIDE, Module, circles, floor_of, functions, modules, violations
 
 ROOT = Path(steerclear.__file__).parent
+LONGEST_FUNCTION = 60
 
 
 def test_no_arrow_runs_up() -> None:
@@ -70,6 +71,15 @@ def test_a_circle_is_found() -> None:
 def test_a_room_on_no_floor_is_refused() -> None:
     with pytest.raises(LookupError, match="attic"):
         floor_of("attic")
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    found = {
+        ".".join((*module, name)): lines
+        for module, source in modules(ROOT).items()
+        for name, lines in functions(source)
+    }
+    assert {name: lines for name, lines in found.items() if lines > LONGEST_FUNCTION} == {}
 
 
 def loaded_by(statement: str) -> set[str]:

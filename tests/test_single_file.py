@@ -52,7 +52,7 @@ def test_its_images_are_those_of_the_folder(
 def test_what_it_is(portraits: Path, tmp_path: Path) -> None:
     """Weights and configuration decide the digest; a folder's own weak network is not the file's."""
     one = load_model(portraits, config="portraits")
-    assert (one.name, one.config, one.weak, one.weak_name) == (str(portraits), "portraits", None, None)
+    assert (one.name, one.config, one.networks) == (str(portraits), "portraits", {})
     for key, weight in load_model("portraits").pipe.unet.state_dict().items():
         torch.testing.assert_close(one.pipe.unet.state_dict()[key], weight, rtol=0, atol=0)
     weights = load_file(portraits)

@@ -1,13 +1,26 @@
 """A study is data: hashable, JSON in and out, and the same guidance may appear in it with several settings."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
+from torch import Tensor
 
 import tiny
 from steerclear.cli.app import main
-from steerclear.core.errors import GivenTwice, InvalidSetting, PromptError, SteerclearError, UnknownName
+from steerclear.core import shelf
+from steerclear.core.errors import (
+    GivenTwice,
+    InvalidSetting,
+    PromptError,
+    SteerclearError,
+    UnknownName,
+)  # fmt: skip
+from steerclear.core.evidence import Belief, Evidence, Surroundings
+from steerclear.core.records import State, Step
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models import shipped
@@ -225,3 +238,84 @@ def test_the_images_of_one_method_go_into_the_folder_itself(tmp_path: Path) -> N
 
 def test_the_shipped_model_has_its_name() -> None:
     assert ModelAsked().load().folder == shipped()["portraits"]
+
+
+@dataclass(frozen=True)
+class Judged(Evidence):
+    """Looks at the decoded preview through the judge that a study passes on, and remembers what it saw."""
+
+    name: ClassVar[str] = "judged"
+    paper: ClassVar[str] = "a test"
+    seen: ClassVar[list[float]] = []
+
+    def begin(self, surroundings: Surroundings) -> State:
+        return _Looks(surroundings)
+
+    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+        assert isinstance(state, _Looks)
+        images = (state.surroundings.decode(step.denoised(positive)) * 255).round().byte()
+        sure = state.surroundings.judge.see(images).probabilities["mustache"].double().clamp(1e-6, 1 - 1e-6)
+        Judged.seen.append(float(sure[0]))
+        return Belief(sure.logit(), state)
+
+
+@dataclass(frozen=True)
+class _Looks(State):
+    surroundings: Surroundings
+
+
+def test_an_evidence_of_a_study_looks_through_the_shelfs_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("judged")
+    monkeypatch.setattr(Judged, "__module__", "judged")
+    module.Judged = Judged  # type: ignore[attr-defined]
+    points = [SimpleNamespace(load=lambda: module)]
+    monkeypatch.setattr(shelf, "entry_points", lambda group: points if group == "steerclear.evidence" else [])
+    shelf.entries.cache_clear()
+    try:
+        study = comparison(
+            "portrait photo of a man", ["mustache"], [1], 4, judge="none", methods=["dynamic-negative:evidence=judged"]
+        )
+        found = run(study, tmp_path)
+    finally:
+        monkeypatch.undo()
+        shelf.entries.cache_clear()
+    (image,) = found.methods[0].images
+    assert len(Judged.seen) == 4
+    assert image.trace["posterior"] == pytest.approx(Judged.seen, rel=1e-5)
+    assert found.judge is None  # nobody judges the finished images
+
+
+def test_a_comparison_with_settings_is_asked_again_from_its_folder(tmp_path: Path) -> None:
+    methods = "cfg,dynamic-negative:negative_scale=2,dynamic-negative:negative_scale=0.5"
+    first, second = tmp_path / "first", tmp_path / "second"
+    few = ["--seeds", "3", "--steps", "2", "-q"]
+    asked = ["a man", "--negative-prompt", "hat", "--guidance-scale", "2", "--methods", methods]
+    assert main(["compare", *asked, *few, "--outdir", str(first)]) == 0
+    assert main(["compare", "--recipe", str(first), "--outdir", str(second), "-q"]) == 0
+    before, now = (Study.from_json((folder / "study.json").read_text()) for folder in (first, second))
+    assert now == before
+    assert [method.label for method in now.methods] == [
+        "classifier-free guidance", "dynamic negative (negative_scale 2)", "dynamic negative (negative_scale 0.5)",
+    ]  # fmt: skip
+
+
+def test_a_network_that_nothing_asks_for_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["compare", "a man", "--methods", "cfg", "--seeds", "0", "--steps", "1", "--outdir", str(tmp_path), "-q"]
+    assert main([*asked, "--network", "perturbed=noised:0.1"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the perturbed network 'noised:strength=0.1' has no effect: no guidance of this run asks for it" in said
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["perturbed"], "--network is 'perturbed', but must be NAME=SOURCE"),
+        (["=noised"], "--network is '=noised', but must be NAME=SOURCE"),
+        (["a=noised", "a=quantized"], "the a network is given twice"),
+        (["main=noised"], "the name of a network is 'main', but must be"),
+    ],
+)
+def test_networks_that_cannot_be(texts: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [word for text in texts for word in ("--network", text)]
+    assert main(["generate", "a man", *options]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())

@@ -122,12 +122,17 @@ def read_run(path: Path) -> Before:
         "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
         "methods": tuple(method.name for method in results.methods), **_scales(results),
     }  # fmt: skip
+    asked = _typed(asked)
     if (folder / STUDY_FILE).is_file():
         study = Study.from_json((folder / STUDY_FILE).read_text(encoding="utf-8"))
         scales = {"guidance_scale": 3.0, "auto_scale": 2.0} | _scales(results)
         standard = standard_methods(study.prompt, study.negative_prompts, **scales)
-        asked |= {"methods": method_texts(study.methods, standard), "judge": study.judge}
-    return Before(path, _typed(asked), None, _digests(results.model_digest, results.networks, results.loras))
+        asked |= {name: getattr(study.model, name) for name in LOADING[1:]}
+        asked |= {
+            "model": study.model.name, "networks": dict(study.model.networks), "judge": study.judge,
+            "methods": method_texts(study.methods, standard),
+        }  # fmt: skip
+    return Before(path, asked, None, _digests(results.model_digest, results.networks, results.loras))
 
 
 def read_results(path: Path) -> Results:

@@ -23,6 +23,7 @@ from ..core.errors import (
     lacks_memory,
 )
 from ..core.guidance import networks_of
+from ..core.laboratory import Asked
 from ..core.prompts import conjunction
 from ..core.records import Trace
 from ..core.schedulers import check_steps
@@ -33,6 +34,7 @@ from ..models.files import WEAK_FOLDER
 from ..models.loading import Model
 from ..networks.shared.naming import WEAK, called
 from .gallery import Picture, missing_seeds, picture_path, write_picture
+from .measure import default_judge
 from .recipe import Recipe
 
 OnProgress = Callable[[int, int], None]
@@ -161,7 +163,9 @@ def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
 def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     guidance = recipe.built_guidance()
     networks = {name: model.networks[name].network for name in networks_of(guidance, len(recipe.negative_prompts))}
-    return steer(model.pipe, guidance, networks=networks, **negative_arguments(model.pipe, recipe.negative_prompts))
+    judge = default_judge(model, Asked(recipe.prompt, recipe.negative_prompts, recipe.height, recipe.width))
+    negatives = negative_arguments(model.pipe, recipe.negative_prompts)
+    return steer(model.pipe, guidance, networks=networks, judge=judge, files=model.folder, **negatives)
 
 
 @failures_of_libraries()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..core.errors import UnsupportedModel
 from ..core.evidence import Circumstances
-from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, laboratories
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen, laboratories
 from ..core.parsing import parse_part
 from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
@@ -73,6 +74,35 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
             f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}: {refusal}"
         )
     return Judging(laboratory, laboratory.judge(model, asked))
+
+
+class DefaultJudge(Judge):
+    """The judge of the first laboratory that does not refuse, made when it is first asked: an evidence may look through it.
+
+    It is not the judge that a study names, so that who measures images does not change them.
+    """
+
+    def __init__(self, laboratory: Laboratory, model: Judged, asked: Asked) -> None:
+        self._laboratory, self._model, self._asked = laboratory, model, asked
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return self._laboratory.judge(self._model, self._asked)
+
+    def columns(self) -> list[Column]:
+        return self._judge.columns()
+
+    def see(self, images: Tensor) -> Seen:
+        return self._judge.see(images)
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        return self._judge.measure(seen)
+
+
+def default_judge(model: Judged, asked: Asked) -> Judge | None:
+    """What an evidence may look through; None where no laboratory can judge such images."""
+    fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
+    return next((DefaultJudge(laboratory, model, asked) for laboratory in fitting), None)
 
 
 def _ready() -> list[Laboratory]:

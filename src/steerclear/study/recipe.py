@@ -87,7 +87,7 @@ class Recipe(BaseModel):
         """A short hash of what was asked for: equal digests and seeds make equal images (to rounding, on another device).
 
         >>> Recipe(model="m", model_digest="d", prompt="p", guidance={}, scheduler="s").digest()
-        'bedfec2120011317'
+        'a8f51dd6380c0b94'
         """
         plain = json.dumps(self.asked(), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:HASH_LENGTH]
