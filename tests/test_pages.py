@@ -86,7 +86,7 @@ def test_python_blocks_print_what_the_page_says(code: str, printed: str) -> None
 def commands(text: str) -> Iterator[str]:
     """Lines to type: of shell blocks, of indented blocks, and in backticks."""
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
-        yield from block.splitlines()
+        yield from re.sub(r"\\\n *", "", block).splitlines()
     outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     yield from re.findall(r"^ {4}((?:\.venv/bin/)?(?:steerclear|make) .*)$", outside, re.MULTILINE)
     yield from re.findall(r"`((?:steerclear|make) [^`\n]+)`", outside)

@@ -30,6 +30,7 @@ from ..telling.figures.base import Drawing
 from ..telling.glossary import GLOSSARY
 from ..telling.guidance_docs import documentation
 from .commands import add_commands
+from .commands.benchmark import SHARED
 
 MADE = "Written by `make docs`; do not edit."
 
@@ -60,8 +61,11 @@ SHELVES = (
     Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
 )  # fmt: skip
 
-FACTS = ("title", "label", "meaning", "better", "cost", "memory", "time", "paper")
+FACTS = ("title", "meaning", "better", "cost", "memory", "time", "paper")
 """Class attributes that a page shows, where a contract has them."""
+
+MEANINGS = {name: option.__metadata__[0].help for name, option in SHARED.items()}
+"""Of settings that are options of several commands, and whose classes do not explain them again."""
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -112,11 +116,12 @@ def _entry(cls: type[Configurable]) -> list[str]:
     if page.equation:
         parts.append(f"```text\n{page.equation}\n```")
     if page.parameters:
-        rows = [f"| {_cell(f'`{one.name}`')} | {_cell(f'`{one.default}`' if one.default else '')} | {_cell(one.meaning)} |"
+        rows = [f"| {_cell(f'`{one.name}`')} | {_cell(f'`{one.default}`' if one.default else '')} | {_cell(one.meaning or MEANINGS.get(one.name, ''))} |"
                 for one in page.parameters]  # fmt: skip
         parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
     facts = {fact: getattr(cls, fact, None) for fact in FACTS}
-    parts += [f"{fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
+    told = [f"- {fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
+    parts += ["\n".join(told).replace("Better: truth.", "Better: nearer to the truth.")] if told else []
     laws = "\n".join(
         re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
     )
