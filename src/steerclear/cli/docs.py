@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,18 +37,12 @@ MADE = "Written by `make docs`; do not edit."
 
 
 class Shelf(NamedTuple):
-    """A page with one section per entry of a shelf.
+    """A page with one section per entry of a shelf."""
 
-    Attributes:
-        page: its file, and its heading in lower case.
-        shelf, base: where the entries are, and what they derive from.
-        told: what they are, in one sentence.
-    """
-
-    page: str
+    page: str  # its file, and its heading in lower case
     shelf: str
-    base: Any
-    told: str
+    base: Any  # what the entries derive from
+    told: str  # what they are, in one sentence
 
 
 SHELVES = (
@@ -64,7 +59,7 @@ SHELVES = (
 FACTS = ("title", "meaning", "better", "cost", "memory", "time", "paper")
 """Class attributes that a page shows, where a contract has them."""
 
-MEANINGS = {name: option.__metadata__[0].help for name, option in SHARED.items()}
+MEANINGS = {name: option.__metadata__[0].help for name, option in SHARED.items()}  # type: ignore[attr-defined]
 """Of settings that are options of several commands, and whose classes do not explain them again."""
 
 
@@ -95,9 +90,15 @@ def _with_files(folder: Path) -> dict[str, str]:
     return {name: FILE.sub(block, text) for name, text in texts.items() if FILE.search(text)}
 
 
+def _table(columns: str, rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; ``columns`` are its headings, separated by blanks."""
+    lines = [columns.split(), ["---"] * len(columns.split()), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _glossary() -> str:
-    words = "\n".join(f"| {word} | {meaning} |" for word, meaning in GLOSSARY.items())
-    return f"# Glossary\n\n{MADE} The words of this project, as its commands explain them.\n\n| word | meaning |\n| --- | --- |\n{words}\n"
+    told = f"{MADE} The words of this project, as its commands explain them."
+    return f"# Glossary\n\n{told}\n\n{_table('word meaning', GLOSSARY.items())}\n"
 
 
 def _shelf_page(shelf: Shelf) -> str:
@@ -116,16 +117,15 @@ def _entry(cls: type[Configurable]) -> list[str]:
     if page.equation:
         parts.append(f"```text\n{page.equation}\n```")
     if page.parameters:
-        rows = [f"| {_cell(f'`{one.name}`')} | {_cell(f'`{one.default}`' if one.default else '')} | {_cell(one.meaning or MEANINGS.get(one.name, ''))} |"
-                for one in page.parameters]  # fmt: skip
-        parts.append("\n".join(["| parameter | default | meaning |", "| --- | --- | --- |", *rows]))
+        rows = ((f"`{one.name}`", f"`{one.default}`" if one.default else "", one.meaning or MEANINGS.get(one.name, ""))
+                for one in page.parameters)  # fmt: skip
+        parts.append(_table("parameter default meaning", (map(_cell, row) for row in rows)))
     facts = {fact: getattr(cls, fact, None) for fact in FACTS}
     told = [f"- {fact.capitalize()}: {text.rstrip('.')}." for fact, text in facts.items() if isinstance(text, str)]
     parts += ["\n".join(told).replace("Better: truth.", "Better: nearer to the truth.")] if told else []
-    laws = "\n".join(
-        re.sub(r"^- (.*?=.*?): ", r"- `\1`: ", f"- {law}") for law in (cls.laws() if hasattr(cls, "laws") else ())
-    )
-    return [*parts, f"What it promises, each measured by the tests:\n\n{laws}"] if laws else parts
+    laws = [re.sub(r"^(.*?=.*?): ", r"`\1`: ", str(law)) for law in (cls.laws() if hasattr(cls, "laws") else ())]
+    promised = "\n".join(f"- {law}" for law in laws)
+    return [*parts, f"What it promises, each measured by the tests:\n\n{promised}"] if laws else parts
 
 
 def _cell(text: str) -> str:
@@ -158,10 +158,9 @@ def _command_line() -> str:
         for parameter in command.params:
             shown = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
             default = "" if parameter.default in (None, ()) or parameter.required else f"`{parameter.default}`"
-            rows.append(f"| `{shown}` | {default} | {getattr(parameter, 'help', None) or ''} |")
+            rows.append((f"`{shown}`", default, getattr(parameter, "help", None) or ""))
         text = (command.help or "").replace("\n\n", "\n").strip()
-        table = "\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows])
-        parts += [f"## {name}", text, table]
+        parts += [f"## {name}", text, _table("option default meaning", rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,18 +179,17 @@ def _measured(folder: Path) -> str:
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
-            f"| {claim.claim} | {claim.value:.4g} | {_interval(claim)} | {claim.bound} | {'yes' if claim.met else '**no**'} |"
-            for claim in found.claims
+            (one.claim, f"{one.value:.4g}", _interval(one), one.bound, "yes" if one.met else "**no**")
+            for one in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
         if found.weak_digest:
             model += f" with the weak network `{found.weak_digest}`"
         made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
-        table = "\n".join(["| claim | figure | interval | bound | met |", "| --- | --- | --- | --- | --- |", *rows])
         parts += [
             f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else ", again"),
             f"{made}, seeds {found.seeds}, steerclear {found.steerclear_version}. Intervals are 95 %.",
-            table,
+            _table("claim figure interval bound met", rows),
         ]
     return "\n\n".join(parts) + "\n"
 
