@@ -2,23 +2,24 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 import steerclear
 from steerclear.core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from steerclear.metrics.rates import rate
 
 
 class BrightnessJudge(Judge):
-    def columns(self) -> list[Column]:
-        return [Column(name="bright", label="bright", meaning="share of images above middle gray", percent=True)]
+    def columns(self) -> list[Column]:  # role "concept": what a negative prompt names; "rate": anything else
+        meaning = "share of images whose mean is above 0.66"
+        return [Column(name="bright", label="bright", meaning=meaning, percent=True, role="rate")]
 
     def see(self, images: torch.Tensor) -> Seen:
         probability = images.double().mean((1, 2, 3)) / 255  # your classifier: uint8 images -> one number per image
-        return Seen({"bright": (probability > 0.5).int()}, {"bright": probability})
+        return Seen({"bright": (probability > 0.66).long()}, {"bright": probability})
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
-        return {"bright": Measurement(value=float(seen.shown["bright"].double().mean()))}
+        return {"bright": rate(seen.shown["bright"]).measured()}  # with its 95 % interval
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,8 @@ class Brightness(Laboratory):
         return BrightnessJudge()
 
 
-model, prompt = steerclear.load_model("portraits"), "portrait photo of a man"
-made = steerclear.generate(model, prompt, seeds=range(4), num_inference_steps=4)
-judge = Brightness().judge(model, Asked(prompt))
-seen = judge.see(torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in made]))
-print("brightness:", [round(float(one), 3) for one in seen.probabilities["bright"]])
-print("bright:", judge.measure(seen)["bright"].value)
+comparison = steerclear.compare(
+    "portraits", "portrait photo of a man", "mustache", methods=["cfg", "negative"], judge=Brightness(), seeds=range(4), num_inference_steps=4
+)  # fmt: skip
+for row in comparison.rows():
+    print(f"{row['label']}: {row['bright']:.0%} bright [{row['bright_low']:.0%}, {row['bright_high']:.0%}]")

@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -21,6 +22,30 @@ def pytest_collection_finish() -> None:
     """Let the collector pass over the objects of the imported libraries, which it would look through again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def announce(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Announces an importable module on a shelf, as the entry point of an installed package does: shelf, name, module."""
+    from steerclear.cli import commands
+    from steerclear.cli.commands.benchmark import _commands
+    from steerclear.core import shelf
+
+    points: list[EntryPoint] = []
+
+    def clear() -> None:
+        shelf.entries.cache_clear()
+        _commands.cache_clear()
+
+    def add(room: str, name: str, module: str) -> None:
+        points.append(EntryPoint(name, module, f"steerclear.{room}"))
+        clear()
+
+    for reader in (shelf, commands):
+        monkeypatch.setattr(reader, "entry_points", lambda group: [one for one in points if one.group == group])
+    yield add
+    monkeypatch.undo()
+    clear()
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ class Doubling(Experiment):
 def test_one_class_is_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(experiments()) == ["autoguidance", "bridge", "overhead", "shipped", "tracking"]
+    assert {*experiments()} >= {"autoguidance", "bridge", "overhead", "shipped", "tracking"}
     point = SimpleNamespace(load=lambda: sys.modules[__name__])
     monkeypatch.setattr(shelf, "entry_points", lambda group: [point] if group == "steerclear.benchmark" else [])
     for cached in (shelf.entries, benchmark_commands):

@@ -103,17 +103,22 @@ def test_a_strangers_laboratory_judges_the_shipped_model(
 def test_the_first_laboratory_that_does_not_refuse_judges_any_pipeline(
     strangers: Callable[[str, str], None], random_model: Path, tmp_path: Path
 ) -> None:
-    asked = Asked(MAN, ("red",))
+    asked = Asked(MAN, ("unheard of",))  # a word that the built-in laboratories know nothing of
     model = load_model(random_model)
     nobody = find_judge(None, model, asked)
     assert (nobody.laboratory, nobody.judge) == (None, None)
     assert nobody.refusal is not None
     assert "portraits: this model ships no attribute classifier" in nobody.refusal
     strangers("laboratories", "red_pixels")
-    assert list(Laboratory.known()) == ["classifier", "portraits", "red-pixels"]
+    assert {*Laboratory.known()} >= {"classifier", "portraits", "red-pixels"}
     assert find_judge(None, load_model("portraits"), asked).laboratory == Portraits()
     study = comparison(
-        "a man", ("red",), (3, 4), 2, methods=("unguided", "negative"), model=ModelAsked(str(random_model))
+        "a man",
+        asked.negative_prompts,
+        (3, 4),
+        2,
+        methods=("unguided", "negative"),
+        model=ModelAsked(str(random_model)),
     )
     found = run(study, tmp_path)  # loads the model by its name
     assert found.judge == {"_class_name": "RedPixels", "threshold": 0.5}
@@ -212,16 +217,20 @@ class MeanNorm(FeatureMetric):
         return mean_estimate(features.norm(dim=1)).measured("jackknife")
 
 
+FEWEST = {"collateral_shift": 1, "frechet": 48, "precision": 4, "recall": 4, "diversity": 2}
+
+
 def test_the_columns_of_the_built_in_metrics() -> None:
-    assert [metric.name for metric in metrics()] == ["collateral_shift", "frechet", "precision", "recall", "diversity"]
-    assert [metric.fewest for metric in metrics()] == [1, 48, 4, 4, 2]
+    ours = {metric.name: metric.fewest for metric in metrics() if metric.name in FEWEST}
+    assert list(ours.items()) == list(FEWEST.items())  # in the order of their columns
 
 
 def test_a_strangers_metric_is_a_column(strangers: Callable[[str, str], None]) -> None:
     strangers("metrics", __name__)
     judge = PortraitJudge(shipped()["portraits"], MAN, "mustache")
-    assert [column.name for column in judge.columns()][-2:] == ["diversity", "mean_norm"]
-    assert (judge.columns()[-1].role, judge.columns()[-1].better) == ("score", "truth")
+    columns = {column.name: column for column in judge.columns()}
+    assert [name for name in columns if name in ("diversity", "mean_norm")] == ["diversity", "mean_norm"]
+    assert (columns["mean_norm"].role, columns["mean_norm"].better) == ("score", "truth")
     for count in (2, 3):
         images, _ = true_portraits(MAN, range(count), without="mustache")
         seen = judge.see(images)

@@ -25,8 +25,6 @@ TODAY = [page for page in PAGES if page.name != "CHANGELOG.md" and page.parent.n
 """Pages about the program as it is; the others tell what was."""
 
 PYTHON = re.compile(r"(<!-- file: \S+ -->\n)?```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
-LATER = ("cli/commands/__init__.py", "core/metric.py", "core/typed.py", "study/study.py")
-"""Contracts that the house page announces."""
 PLACEHOLDER = re.compile(r"[A-Z_]+|\.\.\.|…|NAME=.*")
 
 
@@ -88,7 +86,7 @@ def test_python_blocks_print_what_the_page_says(code: str, printed: str) -> None
 def commands(text: str) -> Iterator[str]:
     """Lines to type: of shell blocks, of indented blocks, and in backticks."""
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
-        yield from block.splitlines()
+        yield from re.sub(r"\\\n *", "", block).splitlines()
     outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     yield from re.findall(r"^ {4}((?:\.venv/bin/)?(?:steerclear|make) .*)$", outside, re.MULTILINE)
     yield from re.findall(r"`((?:steerclear|make) [^`\n]+)`", outside)
@@ -120,9 +118,16 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 @named(TODAY)
 def test_files_that_a_page_names_exist(page: Path) -> None:
     for name in re.findall(r"`((?:[\w.]+/)+[\w*]+\.py)`", page.read_text()):
-        if "NAME" not in name and name not in LATER:
+        if "NAME" not in name:
             places = (ROOT, ROOT / "src", ROOT / "src/steerclear")
             assert any(list(place.glob(name)) for place in places), name
+
+
+def test_pages_show_whole_files_as_they_are() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        named_files = re.findall(r"<!-- file: (\S+) -->", page.read_text())
+        shown = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```\n", page.read_text(), re.DOTALL)
+        assert shown == [(name, (ROOT / name).read_text()) for name in named_files], page.name
 
 
 @pytest.mark.parametrize("line", ["steerclear compare 'a man' --negative 'x'", "steerclear draw", "make everything"])

@@ -21,7 +21,7 @@ from steerclear.core.shelf import entries
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.study.notes import unsure_notes
 from steerclear.study.results import Results
-from steerclear.telling.figures.base import SHELF
+from steerclear.telling.figures.base import SHELF, drawings
 from steerclear.telling.guidance_docs import documentation
 from steerclear.telling.report import parts, write_figures, write_report
 from steerclear.telling.summary import question, summary
@@ -325,7 +325,8 @@ def test_every_image_is_described(results: Results, page: str) -> None:
     assert all(described)
     assert "unguided, seed 0, shows the concept" in described
     assert "negative prompt, seed 0, does not show the concept" in described
-    assert len(described) == 7 * 8 + 2
+    shown = [drawing for drawing in drawings() if drawing.on_page]
+    assert len(described) == 7 * 8 + len(shown)
     headings = [attributes for tag, attributes in Reader(page).elements if tag == "th"]
     assert all(attributes.get("scope") in ("col", "row") for attributes in headings)
 
@@ -374,7 +375,8 @@ def test_photographs_do_not_make_the_page_huge(results: Results, tmp_path: Path)
 
 def test_figures_are_written_beside_the_page(results: Results, tmp_path: Path, folder: Path) -> None:
     paths = write_figures(results, folder)
-    assert [path.name for path in paths] == ["grid.png", "shift.png", "trace.png"]
+    assert [path.name for path in paths] == [f"{drawing.name}.png" for drawing in drawings()]
+    assert {"grid.png", "shift.png", "trace.png"} <= {path.name for path in paths}
     for path in paths:
         with Image.open(path) as opened:
             assert min(opened.size) > 400
@@ -395,14 +397,15 @@ def test_a_strangers_figure_is_written_and_stands_on_the_page(
         bars = skeleton_figure.Evaluations().figure(few, folder).axes[0].patches
     finally:
         entries.cache_clear()
-    assert [path.name for path in paths] == ["grid.png", "shift.png", "trace.png", "evaluations.png"]
+    assert [path.name for path in paths][:3] == ["grid.png", "shift.png", "trace.png"]
+    assert "evaluations.png" in [path.name for path in paths]
     headings = re.findall("<h2>(.*)</h2>", page)
-    assert headings[:5] == [
+    assert headings[:4] == [
         "The images", "What it removed, and what else it changed", "All measurements", "What the guidance did on the way",
-        "What it cost",
     ]  # fmt: skip
+    assert "What it cost" in headings
     alts = [attributes["alt"] for tag, attributes in Reader(page).elements if tag == "img"]
-    assert alts[-1] == "Network evaluations per image, a bar per method."
+    assert "Network evaluations per image, a bar per method." in alts
     assert [bar.get_height() for bar in bars] == [60.0, 60.0, 60.0]
     assert reason == "There are no methods, so nothing was evaluated."
 

@@ -1,30 +1,101 @@
 """The files in docs/add-your-own.md work as they stand: each is announced as a stranger's package would announce it."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+import typer
 from diffusers import DDIMScheduler
 
-import skeleton_evidence
-from steerclear.core import shelf
+import steerclear
+from steerclear.cli.app import main
+from steerclear.cli.commands import add_commands
+from steerclear.cli.docs import SHELVES, pages
 from steerclear.core.evidence import Evidence
+from steerclear.core.guidance import Guidance
+from steerclear.core.laboratory import Asked
+from steerclear.core.metric import Compared, metrics
+from steerclear.core.parsing import parse_part
 from steerclear.core.sampling import sample
+from steerclear.core.shelf import find
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.telling.guidance_docs import documentation
 from steerclear.testbeds.spiral import Spiral
 
+ROOT = Path(__file__).parents[1]
+Announce = Callable[[str, str, str], None]
 
-def test_an_evidence_in_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(load=lambda: skeleton_evidence)
-    monkeypatch.setattr(shelf, "entry_points", lambda group: [point] if group == "steerclear.evidence" else [])
-    shelf.entries.cache_clear()
-    try:
-        evidence = shelf.find("evidence", Evidence, "shorter-noise")(prior=0.3)
-    finally:
-        monkeypatch.undo()
-        shelf.entries.cache_clear()
+SKELETONS = {
+    "guidance": ("limited", "guidances.md", "## limited"),
+    "evidence": ("shorter-noise", "evidences.md", "## shorter-noise"),
+    "networks": ("faint-sample", "networks.md", "## faint-sample"),
+    "laboratories": ("red-pixels", "laboratories.md", "## red-pixels"),
+    "metrics": ("spread", "metrics.md", "## spread"),
+    "testbeds": ("two-points", "testbeds.md", "## two-points"),
+    "telling.figures": ("evaluations", "figures.md", "## evaluations"),
+    "benchmark": ("draws", "benchmarks.md", "## draws"),
+    "cli.commands": ("count", "command-line.md", "## steerclear count"),
+}
+"""Shelf -> an entry of it that is not ours, its generated page, its section there."""
+
+
+def module_of(room: str) -> str:
+    """The file in tests/ with the skeleton of a shelf."""
+    kind = {"networks": "network", "laboratories": "laboratory", "metrics": "metric", "testbeds": "testbed"}
+    return f"skeleton_{kind.get(room, room.rpartition('.')[2].removesuffix('s'))}"
+
+
+def test_every_shelf_has_a_skeleton_and_the_documents_show_it() -> None:
+    assert {*SKELETONS} == {shelf.shelf for shelf in SHELVES} | {"cli.commands"}
+    shown = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    costs = (ROOT / "CONTRIBUTING.md").read_text()
+    for room in SKELETONS:
+        assert f"<!-- file: tests/{module_of(room)}.py -->" in shown
+        assert f"| `{room.replace('.', '/')}/NAME.py` |" in costs
+
+
+@pytest.mark.parametrize("room", SKELETONS)
+def test_an_announced_file_has_its_section_in_the_documents(room: str, announce: Announce) -> None:
+    name, page, heading = SKELETONS[room]
+    before = pages(ROOT / "docs")
+    announce(room, name, module_of(room))
+    after = pages(ROOT / "docs")
+    assert f"\n{heading}\n" in after[page]
+    assert f"\n{heading}\n" not in before[page]
+    others = {"api.md", page, "command-line.md" if room == "benchmark" else page}
+    assert {name for name in after if after[name] != before[name]} <= others
+
+
+@pytest.mark.parametrize(
+    ("room", "command"),
+    [("guidance", "guidance list"), ("networks", "networks"), ("benchmark", "benchmark --help")],
+)
+def test_an_announced_file_is_listed_by_the_command_line(
+    room: str, command: str, announce: Announce, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = SKELETONS[room][0]
+    announce(room, name, module_of(room))
+    assert main(command.split()) == 0
+    assert re.search(rf"^[ │]*{name}\b", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_public_names_are_discovered(announce: Announce) -> None:
+    before = steerclear.__all__
+    for room in ("guidance", "evidence", "networks", "laboratories", "testbeds"):
+        announce(room, SKELETONS[room][0], module_of(room))
+    assert sorted({*steerclear.__all__} - {*before}) == [
+        "FaintSample", "LimitedGuidance", "RedPixels", "ShorterNoiseEvidence", "TwoPoints",
+    ]  # fmt: skip
+    assert steerclear.LimitedGuidance(2.0).limit == 10.0
+
+
+def test_an_evidence_in_one_file(announce: Announce) -> None:
+    announce("evidence", "shorter-noise", "skeleton_evidence")
+    evidence = find("evidence", Evidence, "shorter-noise")(prior=0.3)
+    typed = parse_part("dynamic-negative", Guidance, ["evidence=shorter-noise", "evidence.prior=0.3"])
+    assert typed.evidence == evidence
     assert documentation(type(evidence)).equation.startswith("L = log(p / (1 - p)) + clip(")
 
     testbed, guidance = Spiral(), DynamicNegativeGuidance(1.0, evidence=evidence)
@@ -40,9 +111,7 @@ def test_an_evidence_in_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_laboratory_in_one_file() -> None:
-    pytest.importorskip("steerclear.core.metric")
     from skeleton_laboratory import RedPixels
-    from steerclear.core.laboratory import Asked
 
     laboratory, asked = RedPixels(), Asked("a street", ("red",))
     assert laboratory.refuses(None, asked) is None
@@ -57,19 +126,25 @@ def test_a_laboratory_in_one_file() -> None:
     assert [column.name for column in judge.columns()] == ["red"]
 
 
-def test_a_metric_in_one_file() -> None:
-    pytest.importorskip("steerclear.core.metric")
+def test_a_metric_in_one_file(announce: Announce) -> None:
     from skeleton_metric import Spread
-    from steerclear.core.metric import Compared
 
     features, true = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     found = Spread().measure(Compared(features, true, true, {}, {}))
     assert (found.value, found.truth) == (12.5, 1.0)
     assert (Spread.column().name, Spread.column().better) == ("spread", "truth")
+    announce("metrics", "spread", "skeleton_metric")
+    assert Spread() in metrics()
+
+
+def test_a_testbed_in_one_file() -> None:
+    from skeleton_testbed import TwoPoints
+
+    assert TwoPoints().prior == 0.25  # test_testbeds.py holds it to the laws of all testbeds
+    assert TwoPoints().shape == (1,)
 
 
 def test_a_benchmark_in_one_file(tmp_path: Path) -> None:
-    pytest.importorskip("steerclear.core.metric")
     from skeleton_benchmark import Draws
 
     found = Draws(images=4000).run(tmp_path)
@@ -78,12 +153,9 @@ def test_a_benchmark_in_one_file(tmp_path: Path) -> None:
     assert type(found).model_validate_json((tmp_path / "draws.json").read_text()) == found
 
 
-def test_a_command_in_one_file(capsys: pytest.CaptureFixture) -> None:
-    import typer
-
-    import skeleton_command
-
-    app = typer.Typer()
-    app.command("count")(skeleton_command.command)
-    app(["--negative-prompt", "mustache, hat,"], standalone_mode=False)
+def test_a_command_in_one_file(announce: Announce, capsys: pytest.CaptureFixture[str]) -> None:
+    announce("cli.commands", "count", "skeleton_command")
+    program = typer.Typer()
+    add_commands(program)
+    program(["count", "--negative-prompt", "mustache, hat,"], standalone_mode=False)
     assert capsys.readouterr().out == "2\n"

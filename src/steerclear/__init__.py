@@ -5,7 +5,8 @@
         images = pipe("portrait photo of a man").images
     run.trace  # weight and posterior of every image at every step
 
-Names are loaded when they are first used, so that importing steerclear is light.
+Names are loaded when they are first used, so that importing steerclear is light. Classes of the shelves (guidances, evidences,
+networks, laboratories, testbeds) are discovered, those of installed packages too.
 """
 
 import importlib
@@ -18,18 +19,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.1.0"
 
 _HOMES = {
-    "guidance.auto": ("AutoGuidance",),
     "core.guidance": ("Guidance", "guidances"),
-    "guidance.classifier_free": ("ClassifierFreeGuidance",),
-    "guidance.dynamic_negative": ("DynamicNegativeGuidance",),
-    "guidance.interval": ("IntervalGuidance",),
-    "guidance.negative_prompt": ("NegativePromptGuidance",),
-    "guidance.rescaled": ("RescaledGuidance",),
-    "guidance.unguided": ("Unguided",),
-    "evidence.constant": ("ConstantEvidence",),
-    "evidence.oracle": ("OracleEvidence",),
-    "evidence.published": ("PublishedEvidence",),
-    "evidence.transition": ("TransitionEvidence",),
     "core.evidence": ("Belief", "Circumstances", "Evidence", "Surroundings"),
     "core.records": ("Guided", "State", "Step", "Trace"),
     "core.sampling": ("sample",),
@@ -37,28 +27,43 @@ _HOMES = {
     "bridges.modular.guider": ("Guider", "guider"),
     "models.loading": ("load_model",),
     "core.network": ("Network",),
-    "networks.dropout": ("SeededDropout",),
-    "networks.dropped_layers": ("DroppedLayers",),
-    "networks.narrow_context": ("NarrowContext",),
-    "networks.noised_weights": ("NoisedWeights",),
-    "networks.other_network": ("OtherNetwork",),
-    "networks.quantized_weights": ("QuantizedWeights",),
-    "networks.with_lora": ("WithLora",),
-    "networks.without_lora": ("WithoutLora",),
     "telling.comparison": ("compare",),
     "telling.images": ("generate",),
     "core.errors": ("SteerclearError", "SteerclearWarning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]
+_CONTRACTS = {
+    "guidance": ("core.guidance", "Guidance"),
+    "evidence": ("core.evidence", "Evidence"),
+    "networks": ("core.network", "Network"),
+    "laboratories": ("core.laboratory", "Laboratory"),
+    "testbeds": ("core.testbed", "Testbed"),
+}
+"""Shelf -> module and name of its contract. Each entry of these shelves is a public name."""
+
+
+def _load(home: str, name: str) -> Any:
+    return getattr(importlib.import_module(f".{home}", __name__), name)
+
+
+def _classes(shelf: str) -> dict[str, Any]:
+    """Every entry of a shelf by the name of its class."""
+    found = _load("core.shelf", "entries")(shelf, _load(*_CONTRACTS[shelf]))
+    return {entry.__name__: entry for entry in found.values()}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'steerclear' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    if name in _HOME_OF:
+        return _load(_HOME_OF[name], name)
+    if name == "__all__":
+        return ["__version__", *sorted({*_HOME_OF}.union(*map(_classes, _CONTRACTS)))]
+    if name[0].isupper():  # a class of a shelf; other names load nothing
+        for shelf in _CONTRACTS:
+            if name in (classes := _classes(shelf)):
+                return classes[name]
+    raise AttributeError(f"module 'steerclear' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __getattr__("__all__")

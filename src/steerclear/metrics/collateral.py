@@ -210,7 +210,7 @@ def collateral_shift(
 
 @dataclass(frozen=True)
 class Collateral(Metric):
-    """How far everything but the concept moved: the corrected :func:`collateral_shift`."""
+    """How far everything but the concept moved, less what chance adds."""
 
     name = "collateral_shift"
     label = "collateral shift"

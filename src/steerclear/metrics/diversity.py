@@ -114,7 +114,7 @@ def vendi_score(features: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Diversity(FeatureMetric):
-    """How far apart the images lie: :func:`mean_pairwise_distance`."""
+    """How far apart the images lie."""
 
     name = label = "diversity"
     meaning = "mean distance of two images in feature space"

@@ -120,7 +120,7 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
 
 @dataclass(frozen=True)
 class Frechet(FeatureMetric):
-    """The Fréchet distance to true images, bias removed: :func:`frechet_estimate`."""
+    """The Fréchet distance to true images, with the bias of few images removed."""
 
     name = "frechet"
     label = "Fréchet distance"

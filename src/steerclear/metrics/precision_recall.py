@@ -94,7 +94,7 @@ class _Within(FeatureMetric):
 
 @dataclass(frozen=True)
 class Precision(_Within):
-    """The share of images that look true, see :func:`precision_recall`."""
+    """The share of images that lie among true images."""
 
     name = label = "precision"
     meaning = "share of images that lie among true images of the target"
@@ -105,7 +105,7 @@ class Precision(_Within):
 
 @dataclass(frozen=True)
 class Recall(_Within):
-    """The share of true images that the images cover, see :func:`precision_recall`."""
+    """The share of true images that lie among the images."""
 
     name = label = "recall"
     meaning = "share of true images of the target that lie among the images"
