@@ -179,7 +179,7 @@ def _measured(folder: Path) -> str:
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
-            (one.claim, f"{one.value:.4g}", _interval(one), one.bound, "yes" if one.met else "**no**")
+            (one.claim, f"{one.value:.4g}", one.interval, one.bound, "yes" if one.met else "**no**")
             for one in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
