@@ -18,14 +18,12 @@ from torch import Tensor
 
 import steerclear
 import tiny
+from steerclear.bridges.families import family_of
 from steerclear.core.errors import SteerclearWarning
 
 SCALE, STEPS = 3.0, 2
 BEGIN, END = "<!-- features: begin -->\n", "<!-- features: end -->\n"
-TITLES = {
-    "sd": "SD 1, 2", "sdxl": "SDXL", "sd3": "SD 3", "flux": "Flux", "flux-distilled": "Flux distilled",
-    "pixart": "PixArt-α", "pixart-sigma": "PixArt-Σ", "dit": "DiT",
-}  # fmt: skip
+TITLES = {name: kind.title for name, kind in tiny.FAMILIES.items()}
 ABSENT = "–"
 
 
@@ -49,7 +47,7 @@ class Feature:
 def call(pipe: Any, name: str, variant: str = "", **arguments: Any) -> Tensor:
     """Final latents (pixels of a DiT, which gives nothing else) of one call, one generator an image."""
     given = {**tiny.call_arguments(name, variant), "num_inference_steps": STEPS, **arguments}
-    if name == "dit":
+    if name not in tiny.WITH_TEXT:
         return torch.tensor(pipe(class_labels=[3, 5], generator=torch.manual_seed(0), output_type="np", **given).images)
     images = given.get("num_images_per_prompt", 1) * (2 if isinstance(given.get("prompt"), list) else 1)
     given.setdefault("prompt", "a man")
@@ -72,7 +70,11 @@ def steered(pipe: Any, guidance: Any, **settings: Any) -> Any:
 
 
 def negatives(name: str, count: int = 1) -> dict[str, Any]:
-    return {"negative_class_labels": [7, 5][:count]} if name == "dit" else {"negative_prompt": ["hat", "beard"][:count]}
+    return (
+        {"negative_class_labels": [7, 5][:count]}
+        if name not in tiny.WITH_TEXT
+        else {"negative_prompt": ["hat", "beard"][:count]}
+    )
 
 
 def verdict(ours: Tensor, theirs: Tensor) -> str:
@@ -106,7 +108,7 @@ def several(name: str) -> str:
 
 def embeddings(name: str) -> str:
     """The prompt as embeddings gives what it gives as text."""
-    if name == "dit":
+    if name not in tiny.WITH_TEXT:
         raise Absent
     pipe = tiny.family(name)
     with torch.no_grad():
@@ -129,8 +131,8 @@ def _embedded(pipe: Any, name: str) -> dict[str, Tensor]:
     if name.startswith("flux"):
         prompt, pooled, _ = pipe.encode_prompt("a man", None, **length)
         return {"prompt_embeds": prompt, "pooled_prompt_embeds": pooled}
-    prompt, mask, _, _ = pipe.encode_prompt("a man", do_classifier_free_guidance=False)
-    return {"prompt_embeds": prompt, "prompt_attention_mask": mask}
+    encoded = pipe.encode_prompt("a man", do_classifier_free_guidance=False)
+    return {text.ready_made: encoded[text.positive] for text in family_of(pipe).texts}
 
 
 def branches(name: str, guidance: Any, expected: int, **settings: Any) -> str:
@@ -148,7 +150,7 @@ def weak(name: str) -> str:
 
 
 def conjunction(name: str) -> str:
-    if name == "dit":
+    if name not in tiny.WITH_TEXT:
         raise Absent
     guidance = steerclear.DynamicNegativeGuidance(guidance_scale=SCALE, concept="conjunction")
     return branches(name, guidance, 3, **negatives(name))
@@ -231,7 +233,7 @@ def cell(title: str, name: str) -> str:
     """What one cell says."""
     feature = next(feature for feature in FEATURES if feature.title == title)
     try:
-        with torch.no_grad() if name == "dit" else nullcontext():
+        with torch.no_grad() if name not in tiny.WITH_TEXT else nullcontext():
             return feature.cell(name)
     except Absent:
         return ABSENT

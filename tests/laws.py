@@ -64,12 +64,24 @@ def untold(index: int) -> Point:
     return replace(point(index=index), alpha=math.nan, sigma=math.nan)
 
 
+class EveryNetwork(dict[str, float]):
+    """A factor for any name that a guidance may ask for, so that a new one is held to the laws as it is."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> float:
+        return 1.5 + 0.125 * len(name)
+
+
 def denoiser(prediction_type: str = "epsilon") -> MixtureDenoiser:
     """The negatives are mixtures of their own, so that no two branches agree."""
     elsewhere = torch.stack([WORLD.full.means[0] * 1.5, -WORLD.full.means[1]])
     negatives = tuple(Mixture.isotropic([1.0, 2.0], means, 0.7) for means in (elsewhere, -0.5 * elsewhere))
     conjunctions = (WORLD.concept, Mixture.isotropic([1.0], WORLD.concept.means[:1], 0.5))
-    return MixtureDenoiser(WORLD, prediction_type, negatives=negatives, conjunctions=conjunctions)
+    return MixtureDenoiser(
+        WORLD, prediction_type, negatives=negatives, conjunctions=conjunctions, networks=EveryNetwork(weak=2.0)
+    )
 
 
 def negatives_of(*guidances: Guidance) -> int:

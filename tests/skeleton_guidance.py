@@ -31,7 +31,7 @@ class LimitedGuidance(Guidance):
 
     name: ClassVar[str] = "limited"
     paper: ClassVar[str] = "title, authors, year, arXiv number"
-    cost: ClassVar[str] = "2 evaluations a step"
+    cost: ClassVar[str] = "2 evaluations per step"
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)

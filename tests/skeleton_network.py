@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from steerclear.core.guidance import Guidance
-from steerclear.core.laws import Law
+from steerclear.core.laws import Law, Linear, Runs
 from steerclear.core.network import Forward, Network, Runner
 from steerclear.core.records import Guided, State, Step
 from steerclear.core.settings import finite
@@ -65,4 +65,5 @@ class TwoNetworks(Guidance):
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
-        return ()
+        weights = (("positive", 1.75), ("weak:positive", -0.5), ("perturbed:positive", -0.25))
+        return (Linear(cls(), weights), Runs(cls()))

@@ -16,13 +16,14 @@ from steerclear.cli import options
 from steerclear.cli.app import app, main
 from steerclear.core.errors import InvalidSetting, UnknownName
 from steerclear.core.guidance import Guidance, guidances
+from steerclear.core.parsing import changed_by, part_text
 from steerclear.models import shipped
 from steerclear.models.loading import load_model
 from steerclear.models.samplers import scheduler_by_name, scheduler_text
 from steerclear.study.again import read_image, read_results, read_run
-from steerclear.study.commands import changed_guidance, generate_command, settings_of
+from steerclear.study.commands import generate_command
 from steerclear.study.gallery import Picture, read_settings
-from steerclear.study.guidance_settings import build_guidance
+from steerclear.study.guidance_settings import build_guidance, with_scale
 from steerclear.study.methods import standard_methods
 from steerclear.study.request import request
 from steerclear.study.run import recipe_of
@@ -81,17 +82,9 @@ def test_the_command_of_each_method_is_its_recipe(made: Path) -> None:
     model = load_model("portraits", scheduler="dpm++ 2m karras")
     for method in results.methods:
         given = options_of(generate_command(results, method) or "")
-        names = {
-            "prompt": "prompt",
-            "negative_prompts": "negative_prompt",
-            "num_inference_steps": "steps",
-            "seeds": "seeds",
-        }
+        names = ("prompt", "negative_prompts", "num_inference_steps", "seeds")
         asked = request(
-            {name: given[option] for name, option in names.items()},
-            given["guidance"],
-            given["guidance_scale"],
-            given["set"] or [],
+            {name: given[name] for name in names}, given["guidance"], given["guidance_scale"], given["set"] or []
         )
         assert asked.study.seeds == (3, 1)
         assert (
@@ -102,7 +95,7 @@ def test_the_command_of_each_method_is_its_recipe(made: Path) -> None:
             load_model("portraits").pipe.scheduler.config, **settings
         )
         assert scheduler_text(made_again, shipped()["portraits"]) == results.scheduler
-        assert (given["model"], given["network"] or None, given["lora"] or None, given["dtype"]) == (
+        assert (given["model"], given["networks"] or None, given["loras"] or None, given["dtype"]) == (
             "portraits",
             None,
             None,
@@ -122,15 +115,14 @@ def test_settings_are_written_as_they_are_read() -> None:
         build_guidance("autoguidance", None, ["inner=dynamic-negative(evidence=constant(posterior=0.3))"]),
     ]  # fmt: skip
     for guidance in built:
-        pairs = [f"{name}={text}" for name, text in settings_of(guidance).items()]
-        assert build_guidance(guidance.name, None, pairs) == guidance
+        assert build_guidance(part_text(guidance)) == guidance
 
 
 def test_some_settings_are_replaced_and_the_others_kept() -> None:
     before = build_guidance("dynamic-negative", 2.0, ["negative_scale=3", "evidence.prior=0.2"])
-    now = changed_guidance(before, 4.0, ["evidence.prior=0.4"])
+    now = changed_by(before, "", with_scale(4.0, ["evidence.prior=0.4"]))
     assert now == build_guidance("dynamic-negative", 4.0, ["negative_scale=3", "evidence.prior=0.4"])
-    assert changed_guidance(before, None, []) == before
+    assert changed_by(before, "", with_scale(None, [])) == before
 
 
 def test_an_image_makes_itself_again_and_others(made: Path, tmp_path: Path, run: Run) -> None:
@@ -254,7 +246,7 @@ def test_what_is_refused(
     [
         ("/etc/hostname", "an image of results.json is '/etc/hostname', but must be a file in its folder."),
         ("images/../../x.png", "an image of results.json is 'images/../../x.png', but must be a file in its folder."),
-        ("images/none.png", "an image of results.json is 'images/none.png', but must be there and a whole image; run the same comparison in this folder to make it again."),
+        ("images/none.png", "an image of results.json is 'images/none.png', but must be an image that exists and is undamaged; run the same comparison in this folder to make it again."),
     ],
 )  # fmt: skip
 def test_a_page_has_images_of_its_folder_alone(file: str, sentence: str, made: Path, tmp_path: Path, run: Run) -> None:

@@ -29,7 +29,7 @@ SURROGATE = "mustache \udcff"
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm++-sde"), "digest")
+    return Model("tiny", None, tiny.stable_diffusion("dpm++-sde"), "digest")
 
 
 def recipe(model: Model) -> Recipe:
@@ -44,7 +44,7 @@ def recipe(model: Model) -> Recipe:
         ({"prompt": ["a man"]}, r"the prompt is \['a man'\], but must be a text."),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": SURROGATE}, "has a lone surrogate, which is not a character; leave it out."),
-        ({"negative_prompts": "mustache"}, "negative_prompts is 'mustache', but must be a tuple of texts; one alone has a comma"),
+        ({"negative_prompts": "mustache"}, "negative_prompts is 'mustache', but must be a tuple of texts; a single one needs a comma"),
         ({"negative_prompts": (5,)}, "the negative prompt is 5, but must be a text."),
         ({"negative_prompts": None}, "negative_prompts is None, but must be a tuple of texts"),
         ({"negative_prompts": (SURROGATE,)}, "has a lone surrogate, which is not a character; leave it out."),
@@ -288,8 +288,8 @@ def sampled(**changed: Any) -> Any:
     [
         ({"guidance": None}, "guidance is None, but must be a guidance"),
         ({"denoiser": None}, "denoiser is None, but must be a denoiser"),
-        ({"scheduler": None}, "scheduler is None, but must be a scheduler of diffusers"),
-        ({"scheduler": "ddim"}, "scheduler is 'ddim', but must be a scheduler of diffusers"),
+        ({"scheduler": None}, "scheduler is None, but must be a diffusers scheduler"),
+        ({"scheduler": "ddim"}, "scheduler is 'ddim', but must be a diffusers scheduler"),
         ({"seeds": []}, r"seeds is \(\), but must be at least one"),
         ({"seeds": 5}, "seeds is 5, but must be a sequence of whole numbers"),
         ({"seeds": [0.5]}, "a seed is 0.5, but must be a whole number"),

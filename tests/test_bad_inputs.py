@@ -20,7 +20,7 @@ from steerclear.cli.app import main
 from steerclear.core.errors import InvalidSetting, NotFiniteError, SteerclearError, SteerclearWarning, UnsupportedModel
 from steerclear.core.evidence import Evidence
 from steerclear.core.guidance import guidances
-from steerclear.core.network import network_kinds
+from steerclear.core.network import Network
 from steerclear.core.shelf import entries
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.models import loading, shipped
@@ -88,11 +88,11 @@ def test_whatever_follows_set_ends_in_a_sentence(setting: str, capsys: pytest.Ca
         ends_in_a_sentence(["generate", "a man", "--guidance", name, "--set", setting], capsys)
 
 
-@pytest.mark.parametrize("name", sorted(network_kinds()))
+@pytest.mark.parametrize("name", sorted(Network.known()))
 def test_whatever_a_weak_network_is_given_is_read_or_refused(name: str) -> None:
     from steerclear.networks.shared.naming import parse_network
 
-    for parameter in network_kinds()[name].parameters():
+    for parameter in Network.known()[name].parameters():
         for text in TYPED:
             try:
                 parse_network(f"{name}:{parameter}={text}")

@@ -338,8 +338,8 @@ def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("kind", "family", "sentence"),
     [
-        (["shipped"], "sd", "has no classifier.safetensors, which sees what its portraits show"),
-        (["overhead"], "dit", "is a DiTPipeline, which takes classes, and what is timed is a prompt"),
+        (["shipped"], "sd", "has no classifier.safetensors, which recognizes what portraits show"),
+        (["overhead"], "dit", "is a DiTPipeline, which takes classes, but this benchmark needs a prompt"),
         (["bridge", "--device", "gpu"], None, "device is 'gpu', but must be one that torch can use here"),
     ],
 )

@@ -118,7 +118,7 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["compare", " "], "the prompt is empty (' '); say in a few words what the image shall show."),
+        (["compare", " "], "the prompt is empty (' '); say in a few words what the image should show."),
         (["compare", MAN, "--negative-prompt", ""], "the negative prompt is empty ('');"),
         (["compare", MAN + " very" * 90], "these words are cut off: 'very very"),
         (["compare", MAN, "--methods", "cgf"], "there is no method 'cgf'; did you mean 'cfg'?"),
@@ -129,8 +129,8 @@ def test_another_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture
             "there is no scheduler 'DDIMSchedular'; did you mean 'DDIMScheduler'? Available for this model: ",
         ),
         (["compare", MAN, "--dtype", "float8"], "there is no dtype 'float8'"),
-        (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is no folder"),
-        (["compare", MAN, "--seeds", "3-1"], "must be a range that runs upwards"),
+        (["compare", MAN, "--weak", "nowhere"], "the weak network 'nowhere' is not a folder"),
+        (["compare", MAN, "--seeds", "3-1"], "must be an increasing range"),
         (["generate", MAN, "--guidance", "negativ"], "there is no guidance 'negativ'; did you mean 'negative'?"),
         (["generate", MAN, "--set", "guidance_scal=3"], "did you mean 'guidance_scale'?"),
         (["guidance", "show", "auto"], "there is no guidance 'auto'; did you mean 'autoguidance'?"),
@@ -165,7 +165,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 def test_a_model_without_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
-    assert "has no model_index.json, so it is no diffusers pipeline" in " ".join(capsys.readouterr().err.split())
+    assert "has no model_index.json, so it is not a diffusers pipeline" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "model_index.json").write_text((shipped()["portraits"] / "model_index.json").read_text())
     assert main(["compare", MAN, "--model", str(tmp_path)]) == 2
     assert "lacks scheduler, text_encoder, tokenizer, unet, vae" in " ".join(capsys.readouterr().err.split())
@@ -251,7 +251,7 @@ def compared(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[s
 def test_images_of_another_size_are_made_and_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = compared(["--methods", "unguided", "--height", "128", "--width", "96"], tmp_path / "o", capsys)
     assert [column.name for column in found.columns] == ["moved", "evaluations"]
-    assert any("sees images of 64 x 64 alone" in note for note in found.notes)
+    assert any("sees only images of 64 x 64" in note for note in found.notes)
 
 
 def test_a_method_without_its_negative_keeps_its_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,10 +299,7 @@ def test_one_image_is_measured_as_far_as_one_can_be(tmp_path: Path, capsys: pyte
     assert any("'tie'" in note for note in found.notes)
     assert "frechet" not in found.methods[0].measurements
     assert [method.measurements["moved"].low for method in found.methods] == [None, None]
-    assert (
-        "Fewer than 8 images say nothing of their spread: only rates, precision and recall have intervals."
-        in found.notes
-    )
+    assert "With fewer than 8 images, only rates, precision and recall have intervals." in found.notes
 
 
 def test_another_dtype_or_scale_is_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import steerclear
 from steerclear.cli.app import main
 from steerclear.core.errors import InvalidSetting, NotEnoughMemory, UnsupportedModel, lacks_memory, shortened
 from steerclear.models.files import unloadable
-from steerclear.study.notes import repeat_command
+from steerclear.study.commands import repeat_command
 from steerclear.study.results import Results
 
 MAN = "portrait photo of a man"
@@ -260,7 +260,7 @@ LONG = "very " * 20_000
     [
         (["compare", MAN + " " + LONG], "steerclear: the prompt is longer than the ", "Shorten it, or put what matters first."),
         (["generate", MAN, "--guidance", "negative", "--negative-prompt", LONG], "steerclear: the negative prompt is longer than the", "put what matters first."),
-        (["compare", " " * 100_000], "steerclear: the prompt is empty (' ", "say in a few words what the image shall show."),
+        (["compare", " " * 100_000], "steerclear: the prompt is empty (' ", "say in a few words what the image should show."),
         (["compare", MAN, "--methods", LONG], "steerclear: there is no method 'very very", "rescaled, unguided."),
         (["compare", MAN, "--model", LONG], "steerclear: there is no model folder or shipped model 'very", "Available: portraits."),
         (["compare", MAN, "--weak", LONG], "steerclear: the weak network 'very ", "snapshot."),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steerclear.bridges.diffusers.call import Run
+from steerclear.bridges.diffusers.evaluation import Run
 from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting, NotFiniteError, UnknownName

@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from steerclear.core.engine import check_noise_level
 from steerclear.core.errors import UnsupportedModel
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
 from steerclear.core.schedulers import (
@@ -28,6 +29,7 @@ from steerclear.core.schedulers import (
     steps_begun,
     unreadable,
 )
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 
 MEAN, DEVIATION, STEPS, SHAPE = 0.7, 0.8, 8, (2, 4, 5, 5)
 
@@ -226,8 +228,8 @@ def test_the_reasons(kind, settings, reason):
         scheduler.set_timesteps(4)
     assert unreadable(scheduler) == reason
     with pytest.raises(UnsupportedModel) as raised:
-        noise_level(scheduler, 0)
-    assert str(raised.value) == f"{reason}; use another scheduler, such as DPMSolverMultistepScheduler"
+        check_noise_level(DynamicNegativeGuidance(), scheduler)
+    assert f"{reason}; use another scheduler, such as DPMSolverMultistepScheduler" in str(raised.value)
 
 
 def test_settings_that_another_scheduler_left_behind_mean_nothing():

@@ -7,6 +7,7 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mutants import Mutant
 from skeleton_network import FaintSample
 from steerclear.bridges.diffusers.asking import check_prompt
 from steerclear.bridges.diffusers.steer import steer
+from steerclear.bridges.families import FAMILIES
 from steerclear.core.errors import InvalidSetting, PromptError, SteerclearWarning, UnknownName, UnsupportedModel
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -59,7 +61,7 @@ class Case:
         rescale = {"guidance_rescale": self.rescale} if self.rescale else {}
         if kind.scale not in tiny.parameters(pipe):
             return rescale
-        absent = "" if self.family.startswith(("flux", "pixart")) else None
+        absent = "" if kind.scale == "true_cfg_scale" else tiny.default(pipe, "negative_prompt")
         negative = {"negative_prompt": absent if self.negative is None else self.negative} if kind.negative else {}
         return {kind.scale: SCALE, **negative, **rescale}
 
@@ -71,8 +73,9 @@ def variants():
 
 
 def has_own_guidance(name: str, variant: str) -> bool:
-    """Two of Flux's ControlNet pipelines have none at all."""
-    return not (name.startswith("flux") and variant in ("controlnet-img2img", "controlnet-inpaint"))
+    """Two of Flux's ControlNet pipelines and the one that fills have none at all."""
+    kind = tiny.FAMILIES[name]
+    return kind.scale in tiny.parameters(getattr(diffusers, kind.variants[variant].pipeline))
 
 
 def several_images(name: str, variant: str) -> int:
@@ -80,10 +83,12 @@ def several_images(name: str, variant: str) -> int:
     return 1 if (name, variant) == ("sd3", "img2img") else 2
 
 
+EACH = tuple(tiny.one_of_each().values())
+READING = tuple(name for name in EACH if name in tiny.WITH_TEXT)
 GUIDED = [pair for pair in variants() if has_own_guidance(*pair)]
 CASES = [
     *(Case(*pair) for pair in GUIDED),
-    *(Case(*pair, images=several_images(*pair), negative="beard") for pair in GUIDED if pair[0] != "dit"),
+    *(Case(*pair, images=several_images(*pair), negative="beard") for pair in GUIDED if pair[0] in tiny.WITH_TEXT),
     *(Case("sdxl", "text2img", name) for name in ("ddim", "ddpm", "dpm++-sde", "heun", "unipc", "kdpm2-ancestral")),
     *(Case("sdxl", "img2img", name, negative="beard") for name in ("dpm++-karras", "lms")),
     Case("sd3", "text2img", "flow-heun"),
@@ -109,6 +114,22 @@ def test_plain_guidance_is_bit_identical_to_the_pipelines_own(case):
     assert set(run.trace.branches) == {("empty" if case.negative is None else "negative", "positive")}
 
 
+def without_tiny(kinds):
+    """Pipelines that steerclear declares and that no tiny one stands for: its families, and the classes."""
+    there = {variant.pipeline for kind in kinds.values() for variant in kind.variants.values()}
+    lacking = [family.name for family in FAMILIES if family.name not in tiny.one_of_each(kinds)]
+    return lacking, [name for family in FAMILIES for name in family.pipelines if name not in there]
+
+
+def test_every_declared_pipeline_has_a_tiny_one():
+    assert without_tiny(tiny.FAMILIES) == ([], [])
+
+
+def test_a_family_without_a_tiny_pipeline_is_noticed():
+    without = {name: kind for name, kind in tiny.FAMILIES.items() if not name.startswith("pixart")}
+    assert without_tiny(without) == (["PixArt"], ["PixArtAlphaPipeline", "PixArtSigmaPipeline"])
+
+
 def test_the_table_covers_what_it_should():
     assert len(CASES) >= 60
     assert {(case.family, case.variant) for case in CASES} == set(GUIDED)
@@ -117,7 +138,7 @@ def test_the_table_covers_what_it_should():
 
 @quiet
 @pytest.mark.parametrize(
-    "pair", [pair for pair in GUIDED if "controlnet" not in pair[1] and pair[0] != "dit"], ids="-".join
+    "pair", [pair for pair in GUIDED if "controlnet" not in pair[1] and pair[0] in tiny.WITH_TEXT], ids="-".join
 )
 def test_it_does_not_matter_who_is_given_the_negative_prompt(pair):
     """Nor whether the pipeline guides by itself: what it does not encode is encoded in the same way."""
@@ -342,7 +363,7 @@ def test_two_networks_by_hand(name, allowed):
 
 
 @quiet
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize("name", READING)
 def test_a_conjunction_by_hand(name):
     from steerclear.evidence.constant import ConstantEvidence
 
@@ -372,9 +393,9 @@ def test_an_interval_of_half_of_the_steps_runs_one_and_a_half_branches_a_step(na
 def test_image_k_of_a_batch_is_image_k_alone(name):
     pair = (name, next(iter(tiny.FAMILIES[name].variants)))
     pipe = tiny.family(*pair)
-    given = {"negative_class_labels": 7} if name == "dit" else {"negative_prompt": "beard"}
+    given = {"negative_prompt": "beard"} if name in tiny.WITH_TEXT else {"negative_class_labels": 7}
     batch, run = steered(*pair, pipe, THREE_BRANCHES, steer_settings={**given, "max_batch": 2}, images=3)
-    alone = {"class_labels": [7]} if name == "dit" else {}
+    alone = {} if name in tiny.WITH_TEXT else {"class_labels": [7]}
     one, run_alone = steered(*pair, pipe, THREE_BRANCHES, steer_settings=given, seeds=(2,), **alone)
     assert float((batch[-1][2:] - one[-1]).abs().max()) <= 1e-4
     norms = run.trace.table("guidance_norm")
@@ -465,11 +486,11 @@ FEATURES = {
     "lora": (with_lora, ("sd", "sdxl", "sd3", "flux")),
     "ip-adapter": (with_picture, ("sd", "sdxl")),
     "attention-slicing": (with_slices, ("sd", "sdxl")),
-    "model-offload": (with_model_offload, ("sd", "sdxl", "sd3", "flux", "pixart")),
+    "model-offload": (with_model_offload, READING),
     "sequential-offload": (with_sequential_offload, ("sd", "sd3")),
-    "group-offload": (with_group_offload, ("sd", "sdxl", "sd3", "flux", "pixart")),
-    "layerwise-casting": (with_casting, ("sd", "sdxl", "sd3", "flux", "pixart")),
-    "bfloat16": (in_half_precision, ("sd", "sdxl", "sd3", "flux", "pixart", "dit")),
+    "group-offload": (with_group_offload, READING),
+    "layerwise-casting": (with_casting, READING),
+    "bfloat16": (in_half_precision, EACH),
     "torch-compile": (compiled, ("flux",)),
 }
 """What people put on their pipelines -> how, and the families that have it."""
@@ -490,16 +511,15 @@ def test_features_of_pipelines_do_not_disturb(feature, name):
     assert equal(trajectory(*pair, pipe, **arguments), expected)  # and all is as before
     if feature in ("lora", "ip-adapter", "layerwise-casting", "bfloat16"):
         assert furthest([each.float() for each in expected], plain) > 1e-3
-    _, run = steered(
-        *pair, pipe, THREE_BRANCHES if name != "dit" else CFG, "beard" if name != "dit" else None, **further
-    )
-    assert run.evaluations.tolist() == [(2.0 if name == "dit" else 3.0) * STEPS]
+    reads = name in tiny.WITH_TEXT
+    _, run = steered(*pair, pipe, THREE_BRANCHES if reads else CFG, "beard" if reads else None, **further)
+    assert run.evaluations.tolist() == [(3.0 if reads else 2.0) * STEPS]
 
 
 @pytest.mark.slow
 @quiet
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize("name", READING)
 def test_compiled_networks(name, backend):
     pair = (name, next(iter(tiny.FAMILIES[name].variants)))
     pipe = tiny.family(*pair)
@@ -600,7 +620,7 @@ def test_distilled_networks_keep_the_scale_that_they_are_told():
     assert furthest(*ends) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize("name", READING)
 def test_prompts_that_cannot_be_read_are_refused_before_anything_runs(name):
     pipe = tiny.family(name)
     network = tiny.network_of(pipe)
@@ -620,7 +640,7 @@ def test_prompts_that_cannot_be_read_are_refused_before_anything_runs(name):
 
 
 @quiet
-@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart"])
+@pytest.mark.parametrize("name", READING)
 @pytest.mark.parametrize(
     ("negative", "match"),
     [

@@ -29,7 +29,8 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.models.loading import Model, folder_digest
+from steerclear.models.files import folder_digest
+from steerclear.models.loading import Model
 from steerclear.study import gallery
 from steerclear.study.folders import LOCK, RUN_FILE, claim_folder, default_folder, only_process, run_folder
 from steerclear.study.gallery import find_picture, picture_path, read_settings
@@ -44,7 +45,7 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm++-sde"), "digest")
+    return Model("tiny", None, tiny.stable_diffusion("dpm++-sde"), "digest")
 
 
 def recipe(
@@ -417,8 +418,8 @@ def test_the_trace_is_json_without_nan(model: Model, tmp_path: Path) -> None:
 
 
 def test_a_scheduler_whose_noise_is_nobodys_is_refused(tmp_path: Path) -> None:
-    network = Model("tiny", Path("nowhere"), tiny.stable_diffusion("dpm-sde"), "digest")
-    with pytest.raises(UnsupportedModel, match="DPMSolverSDEScheduler draws the noise of its steps from no generator"):
+    network = Model("tiny", None, tiny.stable_diffusion("dpm-sde"), "digest")
+    with pytest.raises(UnsupportedModel, match="DPMSolverSDEScheduler takes no generator for the noise of its steps"):
         generate(network, recipe(network), [0], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -432,9 +433,7 @@ def test_a_conjunction_that_is_too_long_is_refused_before_any_image(model: Model
 
 def test_pure_noise_is_null_in_the_settings(tmp_path: Path) -> None:
     """At zero terminal signal sigma / alpha is infinite, which JSON cannot say."""
-    network = Model(
-        "tiny", Path("nowhere"), tiny.stable_diffusion("ddim-zero-snr", prediction_type="v_prediction"), "d"
-    )
+    network = Model("tiny", None, tiny.stable_diffusion("ddim-zero-snr", prediction_type="v_prediction"), "d")
     picture = generate(network, recipe(network), [0], tmp_path)[0]
     assert picture.levels[0] is None
     assert all(level is not None for level in picture.levels[1:])

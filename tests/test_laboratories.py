@@ -20,7 +20,7 @@ import tiny
 from steerclear.cli.app import main
 from steerclear.core import shelf
 from steerclear.core.errors import InvalidSetting, UnfitFeatures, UnsupportedModel
-from steerclear.core.laboratory import Asked, Measurement, laboratories
+from steerclear.core.laboratory import Asked, Laboratory, Measurement
 from steerclear.core.metric import FeatureMetric, metrics
 from steerclear.laboratories.classifier import Classifier
 from steerclear.laboratories.portraits import PortraitJudge, Portraits
@@ -97,7 +97,7 @@ def test_a_strangers_laboratory_judges_the_shipped_model(
         assert [one.recipe_digest for one in again.methods] == [one.recipe_digest for one in found.methods]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images/*/*.png")} == before
     assert [column.name for column in again.columns] == ["moved", "evaluations"]
-    assert any(note.startswith("No judge was asked for, so nothing says whether") for note in again.notes)
+    assert any(note.startswith("No judge was asked for, so only how far") for note in again.notes)
 
 
 def test_the_first_laboratory_that_does_not_refuse_judges_any_pipeline(
@@ -110,7 +110,7 @@ def test_the_first_laboratory_that_does_not_refuse_judges_any_pipeline(
     assert nobody.refusal is not None
     assert "portraits: this model ships no attribute classifier" in nobody.refusal
     strangers("laboratories", "red_pixels")
-    assert {*laboratories()} >= {"classifier", "portraits", "red-pixels"}
+    assert {*Laboratory.known()} >= {"classifier", "portraits", "red-pixels"}
     assert find_judge(None, load_model("portraits"), asked).laboratory == Portraits()
     study = comparison(
         "a man",
@@ -129,7 +129,7 @@ def test_a_named_judge_that_refuses_is_an_error(random_model: Path, tmp_path: Pa
     model = load_model(random_model)
     with pytest.raises(UnsupportedModel, match=r"the laboratory portraits cannot judge images of the model .*ships no"):
         find_judge("portraits", model, Asked(MAN))
-    with pytest.raises(UnsupportedModel, match="sees images of 64 x 64 alone; leave out height and width"):
+    with pytest.raises(UnsupportedModel, match="sees only images of 64 x 64; leave out height and width"):
         find_judge(Portraits(), load_model("portraits"), Asked(MAN, (), 128, None))
     assert main(["compare", MAN, "--judge", "portrait", "--outdir", str(tmp_path / "o")]) == 2
     assert not (tmp_path / "o").exists()

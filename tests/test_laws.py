@@ -11,6 +11,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 import laws
 import skeleton_guidance
+import skeleton_network
 from steerclear.core import guidance as base
 from steerclear.core import laws as claims
 from steerclear.core.denoiser import Point, numbered
@@ -49,12 +50,12 @@ COMPOSED = [
 ]
 
 
-@pytest.mark.parametrize("law", [law for cls in SHELF for law in cls.laws()], ids=str)
+@pytest.mark.parametrize("law", [law for cls in (*SHELF, skeleton_network.TwoNetworks) for law in cls.laws()], ids=str)
 def test_every_law_of_every_guidance(law: claims.Law) -> None:
     laws.CHECKS[type(law)](law)
 
 
-@pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED], ids=str)
+@pytest.mark.parametrize("guidance", [*(cls() for cls in SHELF), *COMPOSED, skeleton_network.TwoNetworks()], ids=str)
 def test_image_k_of_a_batch_is_image_k_alone(guidance: Guidance) -> None:
     laws.check_per_image(guidance)
     laws.check_no_hidden_state(guidance)
@@ -63,7 +64,7 @@ def test_image_k_of_a_batch_is_image_k_alone(guidance: Guidance) -> None:
 @pytest.mark.parametrize("guidance", [*(cls() for cls in guidances().values()), *COMPOSED], ids=str)
 def test_a_guidance_comes_back_from_its_file(guidance: Guidance, tmp_path: Path) -> None:
     if "OracleEvidence" in str(guidance):
-        with pytest.raises(ValueError, match="an oracle belongs to its testbed alone"):
+        with pytest.raises(ValueError, match="an oracle exists only with its testbed"):
             guidance.to_config()
         return
     path = guidance.save_pretrained(tmp_path / "guider")

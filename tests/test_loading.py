@@ -18,9 +18,9 @@ from steerclear.cli.app import main
 from steerclear.core.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.laboratories.portrait_classifier import PortraitClassifier, read
 from steerclear.models import shipped
-from steerclear.models.files import located, write_sums
+from steerclear.models.files import file_digest, located, write_sums
 from steerclear.models.loading import load_model
-from steerclear.models.loras import LoRA, file_digest
+from steerclear.models.loras import LoRA
 from steerclear.study.gallery import read_settings
 from steerclear.study.results import Results
 
@@ -334,7 +334,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--lora", "style.safetensors:nan"], "the scale of --lora style.safetensors is nan, but must be a finite number."),
         (["--lora", ""], "--lora is '', but must be a file, a folder or a hub id"),
         (["--weak", ""], "--weak is '', but must be a folder, a hub id or a kind of network; leave it out for the model's own."),
-        (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is no folder, no hub id and no kind ("),
+        (["--weak", "noisd:strength=1"], "the weak network 'noisd:strength=1' is not a folder, a hub id or a kind ("),
         (["--weak", "noised:strenth=1"], "there is no parameter of noised 'strenth'; did you mean 'strength'?"),
         (["--weak", "without-lora"], "the pipeline's network has no LoRA"),
         (["--weak", "empty"], "the weak network 'empty' cannot be loaded: empty has no config.json, so it holds no network."),
@@ -356,7 +356,7 @@ def test_a_comparison_that_is_refused_claims_no_folder(
         (["--height", "17"], "height is 17, but must be a multiple of 8 for a StableDiffusionPipeline."),
         (["--width", "18"], "width is 18, but must be a multiple of 8 for a StableDiffusionPipeline."),
         (["--guidance", "autoguidance"], "autoguidance asks for the weak network, and none is given; give --weak another network of the same shape"),
-        (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so there can be no weak network beside it"),
+        (["--guidance", "autoguidance", "--weak", "noised:strength=0.1", "--offload", "group"], "so it cannot be copied for another network"),
         (["--offload", "sequential"], "offload is 'sequential', but must be 'none', 'model' or 'group' on the cpu"),
     ],
 )  # fmt: skip
@@ -418,7 +418,7 @@ def test_weak_networks_and_negatives_that_do_nothing_new_are_said_once(
         said = printed(capsys)
         assert said.count(f"warning: the weak network has no effect: {reason}, so autoguidance has nothing") == 1
         assert "give one that is worse, such as --weak noised:0.1" in said
-        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each pushes by itself") == 1
+        assert said.count("warning: the negative prompt 'hat' is given 2 times, and each adds its own push") == 1
 
 
 def test_python_speaks_python(folders: Any) -> None:
@@ -481,9 +481,7 @@ def test_a_family_without_loras_says_so(folders: Any, tmp_path: Path, capsys: py
 
 def test_comparing_classes_is_refused(folders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "hen", "--model", str(folders("dit")), "--outdir", str(tmp_path / "o")]) == 2
-    assert "is a DiTPipeline, which takes classes, and what is compared are ways of saying no in words" in printed(
-        capsys
-    )
+    assert "is a DiTPipeline, which takes classes, but compare needs a model that takes prompts" in printed(capsys)
 
 
 @pytest.mark.parametrize(
@@ -643,7 +641,7 @@ def test_files_in_other_forms_are_whole_too(folders: Any, tmp_path: Path) -> Non
     [
         (None, "classifier.safetensors cannot be read ("),
         (b"nothing of the kind", "classifier.safetensors cannot be read ("),
-        ({"conv_in.weight": torch.zeros(2, 3)}, "is not the portraits' own: the shape of its feature_scale is missing, but must be ()"),
+        ({"conv_in.weight": torch.zeros(2, 3)}, "is not that of portraits: the shape of its feature_scale is missing, but must be ()"),
         ({**PortraitClassifier().state_dict(), "head.bias": torch.zeros(5)}, "the shape of its head.bias is (5,), but must be (23,); copy the model again."),
         ({**PortraitClassifier().state_dict(), "other": torch.zeros(1)}, "the shape of its other is (1,), but must be missing; copy the model again."),
     ],

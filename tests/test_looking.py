@@ -170,7 +170,7 @@ def test_an_exact_world_is_exact_elsewhere(name: str) -> None:
 def test_points_that_cannot_be() -> None:
     step = Step(Point(torch.zeros(2, 3), 0.6, 0.8, 500, 0, 4), "epsilon", 0, lambda names, rows: [])
     x = torch.zeros(2, 3)
-    with pytest.raises(UnsupportedModel, match="does not say which timestep that is; use another scheduler"):
+    with pytest.raises(UnsupportedModel, match="whose timestep this sampler does not give; use another scheduler"):
         step.at(x, x, 0.5)
     with pytest.raises(InvalidSetting, match=r"shapes of denoised and noise .* must be \(2, 3\), as the sample's"):
         step.at(x[:1], x[:1], 0.5)
@@ -250,7 +250,7 @@ def test_what_is_not_a_judge_or_not_a_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "C:\\b", "C:b", "\\b", "", "."])
 def test_a_file_never_leaves_its_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidSetting, match="the path of a file inside of the model's folder"):
+    with pytest.raises(InvalidSetting, match="the path of a file inside the model's folder"):
         Surroundings(1, folder=tmp_path).file(name)
 
 
@@ -274,7 +274,7 @@ def test_noise_is_the_images_own() -> None:
     start = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(8))
     others = [together[0], Surroundings(1, seeds=(8,)).noise(step(3, 1))[0], start]
     assert all(abs(float((together[1] * other).mean())) < 0.25 for other in others)
-    with pytest.raises(UnsupportedModel, match="the images' seeds are not known"):
+    with pytest.raises(UnsupportedModel, match="the images' seeds are unknown"):
         Surroundings(3).noise(step(0, 3))
     with pytest.raises(UnsupportedModel, match="nothing here decodes them"):
         Surroundings(3).decode(torch.zeros(3, 2))

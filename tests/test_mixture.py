@@ -161,8 +161,16 @@ def test_branches_show_what_they_say() -> None:
     assert torch.equal(weak.variances, 2 * world.full.variances)
     with pytest.raises(ValueError, match="condition is 'negative_2', but must be one of 1 negatives of this world"):
         plain.mixture(Branch.parse("negative_2"))
-    with pytest.raises(ValueError, match="network is 'other', but must be main or weak"):
+    with pytest.raises(ValueError, match="network is 'other', but must be one of main, weak"):
         plain.mixture(Branch.parse("other:positive"))
+
+
+def test_any_named_network_has_its_own_width() -> None:
+    world = Spiral().world
+    network = MixtureDenoiser(world, networks={"weak": 2.0, "perturbed": 3.0})
+    perturbed = network.mixture(Branch.parse("perturbed:negative"))
+    assert torch.equal(perturbed.variances, 3 * world.concept.variances)
+    assert torch.equal(perturbed.means, world.concept.means)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from skeleton_network import FaintSample, TwoNetworks
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core import shelf
 from steerclear.core.errors import GivenTwice, SteerclearWarning, UnsupportedModel, on_command_line
-from steerclear.core.network import Network, network_kinds
+from steerclear.core.network import Network
 from steerclear.core.shelf import entries
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.models.loading import load_model
@@ -147,7 +147,7 @@ def a_strangers_kind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("a_strangers_kind")
 def test_a_strangers_kind_is_typed_stored_and_run_as_ours_are() -> None:
-    assert network_kinds()["faint-sample"] is FaintSample
+    assert Network.known()["faint-sample"] is FaintSample
     assert parse_network("faint-sample:0.25") == FaintSample(0.25)
     assert Network.from_config(FaintSample(0.25).to_config()) == FaintSample(0.25)
     pipe = tiny.stable_diffusion("ddim")

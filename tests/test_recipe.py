@@ -30,7 +30,7 @@ def test_seeds_come_back_from_their_text(seeds: list[int]) -> None:
     [
         ("", "seeds is '', but must be like 0-63 or 1,5,9; seeds are whole numbers of at least 0."),
         ("-3", "seeds is '-3', but must be like 0-63 or 1,5,9; seeds are whole numbers of at least 0."),
-        ("5-3", "seeds is '5-3', but must be a range that runs upwards, like 0-63."),
+        ("5-3", "seeds is '5-3', but must be an increasing range, like 0-63."),
         ("1,1", "the seed 1 is given twice; give it once."),
         (
             "4294967296",

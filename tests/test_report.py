@@ -165,7 +165,7 @@ def test_the_answer_to_the_sample(results: Results) -> None:
         "Of these, the lowest collateral shift measured is that of "
         "“autoguidance + dynamic negative” (4.8 % [4.1, 5.5]); "
         "it is clearly below “negative prompt” (19 % [16, 22]) and cannot be told apart from "
-        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect answer would have 0 %."
+        "“dynamic negative guidance” (5.2 % [4.4, 6.0]); a perfect method would have 0 %."
     )
 
 
@@ -173,7 +173,7 @@ def test_overlap_is_told_as_overlap(results: Results) -> None:
     (only,) = summary(told(results, mustache=[share(0.5, 0.3, 0.7), share(0.1, 0.0, 0.3)]))
     assert only == (
         "“mustache” shows in 50 % [30, 70] of the unguided images, "
-        "and with no other method can fewer be claimed: the intervals overlap."
+        "and no other method can be claimed to be lower: the intervals overlap."
     )
 
 
@@ -195,7 +195,7 @@ def test_a_few_images_are_told_without_a_claim(results: Results) -> None:
     )
     first, second = summary(found)
     assert first == (
-        "“mustache” shows in 100 % [21, 100] of the unguided images, and with no other method can fewer be claimed: the "
+        "“mustache” shows in 100 % [21, 100] of the unguided images, and no other method can be claimed to be lower: the "
         "intervals overlap."
     )
     assert second == (
@@ -211,7 +211,7 @@ def test_more_is_told_as_more(results: Results) -> None:
 def test_without_a_classifier_nothing_is_claimed(results: Results) -> None:
     blind = told(results, evaluations=[Measurement(value=30.0), Measurement(value=60.0)])
     assert summary(blind) == [
-        "Nothing here can see “mustache”, so how often it shows was not measured: look at the images."
+        "No judge recognizes “mustache”, so how often it shows was not measured: look at the images."
     ]
     assert summary(results.model_copy(update={"negative_prompts": []}))[0].startswith("There is no negative prompt")
 
@@ -344,7 +344,7 @@ def test_an_image_that_the_classifier_is_unsure_of_is_told(results: Results, fol
     assert [one.get("class") for one in drawn] == ["unsure", None]
     assert " ".join(unsure_notes(unsure.methods)) == (
         "The classifier is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
-        "They count as what is likelier; look at them."
+        "Each counts as the likelier answer; look at them."
     )
     assert unsure_notes(results.methods) == []
 
@@ -479,7 +479,7 @@ def test_documentation_is_exact() -> None:
         'D = D_inner where int(start N) <= i < int(stop N), else D_prompt     (by="fraction")',
         'D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")',
     ]
-    assert doc.cost == "the inner guidance's inside, 1 evaluation a step outside"
+    assert doc.cost == "the inner guidance's inside, 1 evaluation per step outside"
     assert doc.parameters[0].default == "ClassifierFreeGuidance(guidance_scale=3, guidance_rescale=0)"
     assert doc.parameters[1] == (
         "start",

@@ -15,7 +15,7 @@ import torch
 from steerclear.core.errors import GivenTwice, InvalidSetting, SteerclearError, UnknownName, on_command_line
 from steerclear.core.evidence import Evidence
 from steerclear.core.guidance import Guidance, guidances
-from steerclear.core.network import Network, network_kinds
+from steerclear.core.network import Network
 from steerclear.core.parsing import parse_part, part_text, read_setting, split_methods
 from steerclear.core.settings import MOST_NESTED, Configurable
 from steerclear.core.shelf import entries
@@ -66,7 +66,7 @@ def test_the_default_that_is_printed_for_an_evidence_can_be_typed_back(cls, para
     same(build_guidance("dynamic-negative", None, typed).evidence, cls())
 
 
-@pytest.mark.parametrize(("cls", "parameter"), parameters(network_kinds()))
+@pytest.mark.parametrize(("cls", "parameter"), parameters(Network.known()))
 def test_the_default_of_a_weak_network_can_be_typed_back(cls, parameter) -> None:
     required = {"adapter": "style"} if cls.name == "with-lora" else {}
     typed = ",".join(f"{key}={value}" for key, value in {**required, parameter.name: parameter.default}.items())
@@ -401,7 +401,7 @@ def test_another_type_is_refused(build, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [*guidances().values(), *EVIDENCES.values(), *network_kinds().values()], ids=lambda cls: cls.name
+    "cls", [*guidances().values(), *EVIDENCES.values(), *Network.known().values()], ids=lambda cls: cls.name
 )
 def test_no_value_of_another_type_is_anything_but_refused_by_a_sentence(cls: type[Configurable]) -> None:
     """Whatever a setting is given, the class is built with it, or raises one of our errors."""

@@ -76,8 +76,8 @@ def test_without_a_configuration_the_hub_is_asked(portraits: Path, run: Callable
 @pytest.mark.parametrize(
     ("model", "config", "sentence"),
     [
-        ("old.ckpt", "portraits", "steerclear: the model 'old.ckpt' is no .safetensors file. Other formats can run code when they are opened, so steerclear does not read them; get its .safetensors form."),
-        ("owner/model/old.bin", None, "steerclear: the model 'owner/model/old.bin' is no .safetensors file. Other"),
+        ("old.ckpt", "portraits", "steerclear: the model 'old.ckpt' is not a .safetensors file. Other formats can run code when they are opened, so steerclear does not read them; get its .safetensors form."),
+        ("owner/model/old.bin", None, "steerclear: the model 'owner/model/old.bin' is not a .safetensors file. Other"),
         ("none.safetensors", None, "steerclear: there is no model file 'none.safetensors' here; give the path of a .safetensors file, or a file on the hub like owner/model/file.safetensors."),
         ("https://huggingface.co/owner/model/blob/main/a.safetensors", None, "steerclear: the model 'owner/model/a.safetensors' is found neither locally nor on the hub ("),
         ("portraits", "portraits", "steerclear: --config is 'portraits', but must be given with a single .safetensors file; the model 'portraits' is a folder with a configuration of its own; leave it out."),

@@ -269,7 +269,7 @@ def test_a_scheduler_that_clips_latents_is_told_of(name):
     assert torch.equal(expected, plain) != clips
     said = (
         f"{type(pipe.scheduler).__name__} has clip_sample=True, so each of its steps cuts the denoised prediction to the range "
-        f"of pixels after the guidance, and the samples of this model are latents, which reach further: its images are "
+        f"of pixels after the guidance, and the samples of this model are latents, whose range is wider: its images are "
         f"spoiled, and so is what a dynamic guidance tracks; make the scheduler again with these set to False, as "
         f"from_config(scheduler.config, clip_sample=False)"
     )
@@ -339,7 +339,9 @@ def test_lists_of_prompts_and_embeddings(pipe):
     assert torch.equal(steered(pipe, CFG, prompt=prompts, **settings)[0], expected)
 
     embedded, _ = pipe.encode_prompt(prompts, "cpu", 1, False)
-    with pytest.warns(SteerclearWarning, match="the pipeline's own empty prompt.* give negative_prompt_embeds"):
+    with pytest.warns(
+        SteerclearWarning, match="the empty prompt is encoded by the pipeline.* give negative_prompt_embeds"
+    ):
         assert torch.equal(steered(pipe, CFG, prompt=None, prompt_embeds=embedded, **settings)[0], expected)
 
     negatives = ["beard", "wheel"]
@@ -1070,7 +1072,7 @@ def test_a_negative_that_is_given_twice_is_said(pipe, negatives, times):
         with steer(pipe, DynamicNegativeGuidance(3.0), negatives):
             pass
     expected = (
-        "the negative prompt 'hat' is given 2 times, and each pushes by itself, so the push away from it is too strong; give "
+        "the negative prompt 'hat' is given 2 times, and each adds its own push, so the push away from it is too strong; give "
         "it once"
     )
     assert [str(one.message) for one in said] == [expected] * times

@@ -225,7 +225,7 @@ def test_what_needs_a_network_that_there_is_not_is_left_out_or_refused(tmp_path:
 
 
 def test_the_images_of_one_method_go_into_the_folder_itself(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match="but must be one alone"):
+    with pytest.raises(InvalidSetting, match="but must be exactly one"):
         images_of(asked(), tmp_path / "several")
     begun: list[tuple[str, int, int]] = []
     study = asked(methods=["cfg"], seeds=(4, 3))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from skeleton_testbed import TwoPoints
-from steerclear.core import testbed as contract
 from steerclear.core.denoiser import Branch, Point
 from steerclear.core.errors import InvalidSetting
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
@@ -20,7 +19,7 @@ STANDARD_ERRORS = 4.0
 LEVELS = [(0.9, math.sqrt(1 - 0.81)), (1.0, 1.5), (0.4, 0.6)]
 
 
-@pytest.fixture(scope="module", params=[*contract.testbeds().values(), TwoPoints], ids=lambda cls: cls.name)
+@pytest.fixture(scope="module", params=[*Testbed.known().values(), TwoPoints], ids=lambda cls: cls.name)
 def testbed(request) -> Testbed:
     return request.param()
 
@@ -38,7 +37,7 @@ def noisy(testbed: Testbed, alpha: float, sigma: float) -> tuple[Tensor, Tensor]
 
 
 def test_the_shelf() -> None:
-    found = {name: entry.__name__ for name, entry in contract.testbeds().items()}
+    found = {name: entry.__name__ for name, entry in Testbed.known().items()}
     assert found.items() >= {"scattered": "Scattered", "spiral": "Spiral"}.items()
 
 
@@ -95,4 +94,4 @@ def test_settings_of_scattered_are_checked(settings: dict, message: str) -> None
 
 def test_a_new_testbed_is_one_file(announce: Callable[[str, str, str], None]) -> None:
     announce("testbeds", "two-points", "skeleton_testbed")
-    assert contract.testbeds()["two-points"] is TwoPoints
+    assert Testbed.known()["two-points"] is TwoPoints

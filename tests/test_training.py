@@ -534,12 +534,12 @@ def test_what_is_in_the_way_is_said_with_a_remedy(tmp_path: Path) -> None:
     )
     file.touch()
     folder.mkdir()
-    wants_folder = f"{str(file)!r} is in the way: a folder is needed there, and it is a file; {remedy}"
+    wants_folder = f"{str(file)!r} is a file, but a folder is needed there; {remedy}"
     assert said(lambda: file.mkdir(exist_ok=True)) == wants_folder
     assert said(lambda: (file / "images/cfg").mkdir(parents=True)) == wants_folder
     assert said(lambda: (file / "run.json").write_text("")) == wants_folder
     assert said(lambda: folder.replace(file)) == wants_folder
-    wants_file = f"{str(folder)!r} is in the way: a file is needed there, and it is a folder; {remedy}"
+    wants_file = f"{str(folder)!r} is a folder, but a file is needed there; {remedy}"
     assert said(lambda: folder.write_text("")) == wants_file
     assert said(lambda: file.replace(folder)) == wants_file
     assert said(folder.mkdir) == f"File exists {str(folder)!r}."

@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 import tiny
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, on_command_line
-from steerclear.core.network import Forward, Network, network_kinds
+from steerclear.core.network import Forward, Network
 from steerclear.core.seeds import mixed
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -34,8 +34,8 @@ from steerclear.networks.without_lora import WithoutLora
 
 SEEDS = (7, 3, 11, 5)
 TEXTS = ["a red hat", "a blue car", "a hen", "a"]
-FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart", "dit")
-WITH_TEXT = tuple(name for name in FAMILIES if name != "dit")
+FAMILIES = tuple(tiny.one_of_each().values())
+WITH_TEXT = tuple(name for name in FAMILIES if name in tiny.WITH_TEXT)
 WITH_ADAPTERS = ("sd", "sdxl", "sd3", "flux")  # diffusers gives the other networks no adapters
 
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # two adapters are meant
@@ -63,7 +63,7 @@ def captured(name):
     network = tiny.network_of(pipe)
     handle = network.register_forward_pre_hook(see, with_kwargs=True)
     settings = {**tiny.call_arguments(name), "num_inference_steps": 2, "output_type": "latent"}
-    if name == "dit":
+    if name not in WITH_TEXT:
         settings.pop("output_type")
         pipe([3, 5, 7, 3], guidance_scale=1.0, **settings)
     else:
@@ -398,7 +398,7 @@ def test_a_context_that_is_not_narrower_says_so_once():
         found = [tensor(run(weak_call(network, "sd"))) for _ in range(2)]
     assert len(warned) == 1
     assert str(warned[0].message) == (
-        "the weak network has no effect: the text has 77 tokens, and with tokens=77 all of them are seen; take fewer"
+        "a narrow context has no effect: the text has 77 tokens, and with tokens=77 all of them are seen; take fewer"
     )
     assert torch.equal(found[0], prediction(network, "sd"))
 
@@ -501,16 +501,16 @@ def fused(network):
 
 # laws of all kinds
 
-KINDS = sorted(network_kinds())
+KINDS = sorted(Network.known())
 SECOND_WEIGHTS = (NoisedWeights, QuantizedWeights)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_what_it_costs_and_gives_an_example(kind):
-    assert network_kinds()[kind].memory
-    assert network_kinds()[kind].time
+    assert Network.known()[kind].memory
+    assert Network.known()[kind].time
     network, weak = prepared(kind, "sd")
-    assert type(weak) is network_kinds()[kind]
+    assert type(weak) is Network.known()[kind]
     assert float((weak_prediction(weak, network, "sd") - prediction(network, "sd")).abs().max()) > 1e-5
 
 
@@ -521,7 +521,7 @@ def prepared(kind, name):
         network.set_adapters(["style"])
     else:
         network = fresh(name)
-    examples = network_kinds()[kind].examples(network)
+    examples = Network.known()[kind].examples(network)
     if not examples:
         pytest.skip(f"{kind} cannot be made of this network")
     return network, examples[0]
@@ -914,13 +914,6 @@ def test_what_does_not_fit_is_refused_before_anything_runs():
 
 
 # the page
-
-
-def test_the_page_says_what_each_kind_costs():
-    page = (Path(__file__).parents[1] / "docs" / "weak-networks.md").read_text()
-    for name, kind in network_kinds().items():
-        typed = f"`{name}`" if kind is not OtherNetwork else ""
-        assert f"| `{kind.__name__}` | {typed} | {kind.memory} | {kind.time} |".replace("|  |", "| |") in page
 
 
 def test_the_second_weights_of_stable_diffusion_are_as_large_as_the_page_says():

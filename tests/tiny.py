@@ -4,7 +4,7 @@
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,6 +23,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from steerclear.bridges import families
 
 TEXT_WIDTH = 16
 LONGEST_PROMPT = 77
@@ -190,6 +192,7 @@ class Kind:
     """One family of pipelines.
 
     Args:
+        title: for readers of tables.
         parts: builds what is common to its variants; gets the number of the network's input channels, or None.
         scheduler: what it has unless told otherwise.
         variants: name of a variant -> its class in diffusers, and what is special about it.
@@ -199,6 +202,7 @@ class Kind:
         batch: whether the call takes ``num_images_per_prompt`` and a callback.
     """
 
+    title: str
     parts: Callable[[int | None], dict[str, Any]]
     scheduler: str
     variants: dict[str, "Variant"]
@@ -324,7 +328,8 @@ def flux_parts(distilled: bool) -> Callable[[int | None], dict[str, Any]]:
 
     def parts(channels: int | None) -> dict[str, Any]:
         torch.manual_seed(3)
-        network = diffusers.FluxTransformer2DModel(**FLUX_NETWORK, guidance_embeds=distilled).eval()
+        wide = {} if channels is None else {"in_channels": channels, "out_channels": FLUX_NETWORK["in_channels"]}
+        network = diffusers.FluxTransformer2DModel(**{**FLUX_NETWORK, **wide}, guidance_embeds=distilled).eval()
         return {
             "vae": autoencoder(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
             "text_encoder": text_encoder(),
@@ -420,6 +425,7 @@ def _plain(prefix: str, wide: int | None, text2img: str = "Pipeline") -> dict[st
 
 _FLUX_VARIANTS = {
     **_plain("Flux", None),
+    "fill": Variant("FluxFillPipeline", 48, call={"image": picture(), "mask_image": mask()}),
     "controlnet": Variant("FluxControlNetPipeline", None, 1, {"control_image": picture("blue")}),
     "controlnet-end": Variant(
         "FluxControlNetPipeline", None, 1, {"control_image": picture("blue"), "control_guidance_end": 0.5}
@@ -446,16 +452,19 @@ _PIXART = {**_SIZE, "use_resolution_binning": False, "clean_caption": False}
 
 FAMILIES: dict[str, Kind] = {
     "sd": Kind(
+        "SD 1, 2",
         _stable_diffusion_parts,
         "ddim",
         {**_plain("StableDiffusion", 9), **_with_control("sd", "StableDiffusion")},
     ),
     "sdxl": Kind(
+        "SDXL",
         _xl_parts,
         "euler",
         {**_plain("StableDiffusionXL", 9), **_with_control("sdxl", "StableDiffusionXL")},
     ),
     "sd3": Kind(
+        "SD 3",
         _sd3_parts,
         "flow-euler",
         {
@@ -488,6 +497,7 @@ FAMILIES: dict[str, Kind] = {
         call={"max_sequence_length": 32},
     ),
     "flux": Kind(
+        "Flux",
         flux_parts(False),
         "flow-euler",
         _FLUX_VARIANTS,
@@ -495,19 +505,32 @@ FAMILIES: dict[str, Kind] = {
         call={**_SIZE, "max_sequence_length": 32},
     ),
     "flux-distilled": Kind(
+        "Flux distilled",
         flux_parts(True),
         "flow-euler",
         _FLUX_VARIANTS,
         scale="true_cfg_scale",
         call={**_SIZE, "max_sequence_length": 32},
     ),
-    "pixart": Kind(pixart_parts(True), "dpm++", {"text2img": Variant("PixArtAlphaPipeline")}, call=_PIXART),
-    "pixart-sigma": Kind(pixart_parts(False), "dpm++", {"text2img": Variant("PixArtSigmaPipeline")}, call=_PIXART),
+    "pixart": Kind("PixArt-α", pixart_parts(True), "dpm++", {"text2img": Variant("PixArtAlphaPipeline")}, call=_PIXART),
+    "pixart-sigma": Kind("PixArt-Σ", pixart_parts(False), "dpm++", {"text2img": Variant("PixArtSigmaPipeline")}, call=_PIXART),
     "dit": Kind(
-        _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
+        "DiT", _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
     ),
 }  # fmt: skip
-"""Every family that can be steered: name -> how a tiny one is built and called."""
+"""Every family that can be steered: name -> how a tiny one is built and called. A new one is tested from here alone."""
+
+
+WITH_TEXT = tuple(name for name, kind in FAMILIES.items() if kind.negative)
+
+
+def one_of_each(kinds: Mapping[str, Kind] = FAMILIES) -> dict[str, str]:
+    """Name of each of steerclear's families -> the first tiny one of it."""
+    found: dict[str, str] = {}
+    for name, kind in reversed(kinds.items()):
+        classes = {variant.pipeline for variant in kind.variants.values()}
+        found |= {family.name: name for family in families.FAMILIES if classes.intersection(family.pipelines)}
+    return dict(reversed(found.items()))
 
 
 def controlnet(name: str, variant: str, seed: int = 6) -> Any:
@@ -572,5 +595,11 @@ def network_of(pipe: Any) -> torch.nn.Module:
 
 
 def parameters(pipe: Any) -> set[str]:
-    """What a pipeline's call takes."""
-    return set(inspect.signature(type(pipe).__call__).parameters)
+    """What the call of a pipeline, or of a class of pipelines, takes."""
+    return set(inspect.signature((pipe if inspect.isclass(pipe) else type(pipe)).__call__).parameters)
+
+
+def default(pipe: Any, name: str) -> Any:
+    """Of an argument of a pipeline's call; None where there is none."""
+    argument = inspect.signature(type(pipe).__call__).parameters.get(name)
+    return argument and argument.default

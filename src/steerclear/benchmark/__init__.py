@@ -1,9 +1,9 @@
-"""The figures that the docs quote, each measured against a bound: an :class:`~steerclear.benchmark.claims.Experiment` is a command.
+"""The figures that the docs quote, measured against bounds: an :class:`~steerclear.benchmark.claims.Experiment` is a command.
 
-claims.py    what a benchmark promises; a figure and its bound
-timing.py    two ways of doing one thing, in turns: how much longer one takes
-memory.py    what a process needed at its peak, and what something leaves behind
-networks.py  pipelines with random weights, of any size, built without a file
-one_run.py   one image, with and without steering; in a process of its own to see its memory
-portraits.py images of several methods, measured against the exact truth
+claims.py     the contract of a benchmark; a figure and its bound
+timing.py     the ratio of the times of two actions
+memory.py     the peak memory of a process, and what an action leaves behind
+networks.py   pipelines with random weights, of any size, built without files
+one_run.py    one image, with and without steering; in its own process to measure its memory
+portraits.py  images of several methods, measured against the exact truth
 """

@@ -1,4 +1,4 @@
-"""What autoguidance with the weak network that ships does to precision, recall and Fréchet distance."""
+"""The effect of autoguidance with the shipped weak network on precision, recall and Fréchet distance."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,17 @@ SCALES = (1.1, 1.25, 1.5)
 
 @dataclass(frozen=True)
 class Autoguidance(PortraitExperiment):
-    """Autoguidance with the weak network that ships, against no guidance, at the best of several scales: that of the least
-    Fréchet distance."""
+    """Autoguidance with the shipped weak network, against no guidance, at the scale with the least Fréchet distance."""
 
     name = "autoguidance"
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        guided = [
-            Method(f"auto-{scale:g}", f"autoguidance {scale:g}", MAN, (), AutoGuidance(scale)) for scale in SCALES
-        ]
-        study = self.study([Method("unguided", "unguided", MAN, (), Unguided()), *guided])
+        plain = Method("unguided", "unguided", MAN, (), Unguided())
+        guided = [Method(f"auto-{one:g}", f"autoguidance {one:g}", MAN, (), AutoGuidance(one)) for one in SCALES]
+        study = self.study([plain, *guided])
         model = study.model.load()
         if WEAK not in model.networks:
-            raise UnsupportedModel(
-                f"the model {model.name!r} has no weak network to guide away from; measure a shipped model"
-            )
+            raise UnsupportedModel(f"the model {model.name!r} has no weak network; measure a shipped model")
         found = self.measured(model, study, [MAN], folder, on_stage)
         return self.benchmark(model, _against_unguided(found), weak_digest=model.networks[WEAK].source.digest)
 

@@ -1,11 +1,12 @@
-"""What steering costs on networks of the sizes that people have: time, memory, and what is left behind.
+"""The cost of steering on networks of realistic sizes: time, memory, and leftovers.
 
-Everything is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both do the same.
+All is measured with plain classifier-free guidance, which the pipeline can do by itself, so that both give the same.
 """
 
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,18 +27,18 @@ REQUIRED = {"millions": 20, "medium_time": 1.03, "large_time": 1.02, "large_memo
 
 @dataclass(frozen=True)
 class Bridge(Experiment):
-    """What steering costs on networks with random weights, one of them of Stable Diffusion 1.5's size: time, memory, and
-    what is left behind. Needs 8 GiB of memory.
+    """Time, memory and leftovers of steering networks with random weights, one of them of Stable Diffusion 1.5's size.
+    Needs 8 GiB of memory.
 
     Args:
-        pairs: alternating pairs of runs of the large network; of the medium one, whose times scatter more, five times as many.
-        memory_runs: fresh processes for the memory of each way.
-        device: where the networks work.
+        pairs: alternating pairs of runs of the large network; five times as many of the medium one, whose times vary more.
+        memory_runs: fresh processes for the memory, with and without steering.
+        device: where the networks run.
     """
 
     name = "bridge"
-    medium: ClassVar[Size] = MEDIUM  # several steps of it are timed, and what they leave behind
-    large: ClassVar[Size] = STABLE_DIFFUSION  # one step is timed on a CPU, 20 on an accelerator
+    medium: ClassVar[Size] = MEDIUM  # time of several steps, and leftovers
+    large: ClassVar[Size] = STABLE_DIFFUSION  # time of one step on a CPU, 20 on an accelerator
 
     pairs: int = 9
     memory_runs: int = 3
@@ -50,7 +51,7 @@ class Bridge(Experiment):
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
         device = self.device
         steps = LARGE_STEPS if usable(device).type == "cpu" else LARGE_STEPS_ACCELERATED
-        # first, while this process needs little of the memory itself
+        # first, while this process itself needs little memory
         peaks = _peaks(self.large, steps, self.memory_runs, device, on_stage("memory, in fresh processes"))
         claims = [
             *_medium(self.medium, MEDIUM_PAIRS * self.pairs, device, on_stage("time of a medium network")),
@@ -65,9 +66,8 @@ class Bridge(Experiment):
 
 def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
     pipe = random_pipeline(size, device)
-    ratio = time_ratio(
-        lambda: plain_run(pipe, MEDIUM_STEPS), lambda: steered_run(pipe, MEDIUM_STEPS), pairs, device, on_progress
-    )
+    runs = partial(plain_run, pipe, MEDIUM_STEPS), partial(steered_run, pipe, MEDIUM_STEPS)
+    ratio = time_ratio(*runs, pairs, device, on_progress)
 
     def watched(look: Callable[[], None]) -> None:
         def at_the_end(pipe: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +92,9 @@ def _medium(size: Size, pairs: int, device: str, on_progress: Callable[[int, int
 
 def _large(size: Size, steps: int, pairs: int, device: str, on_progress: Callable[[int, int], None]) -> list[Claim]:
     pipe = random_pipeline(size, device)
-    ratio = time_ratio(lambda: plain_run(pipe, steps), lambda: steered_run(pipe, steps), pairs, device, on_progress)
-    difference = (plain_run(pipe, steps) - steered_run(pipe, steps)).abs().max()
+    plain, steered = partial(plain_run, pipe, steps), partial(steered_run, pipe, steps)
+    ratio = time_ratio(plain, steered, pairs, device, on_progress)
+    difference = (plain() - steered()).abs().max()
     return [
         at_most(f"{_described(size, steps)}, {parameters(pipe) / 1e6:.1f} M parameters: {clock(device)} of steer with CFG "
                 f"over the plain pipeline, median of {pairs} pairs", REQUIRED["large_time"], ratio),
@@ -109,7 +110,7 @@ def _described(size: Size, steps: int) -> str:
 def _peaks(
     size: Size, steps: int, runs: int, device: str, on_progress: Callable[[int, int], None]
 ) -> dict[bool, list[int]]:
-    """Peak memory of fresh processes: without and with steering."""
+    """Peak memory of fresh processes, in bytes, without (False) and with steering (True)."""
     peaks: dict[bool, list[int]] = {False: [], True: []}
     for run in range(2 * runs):
         steered = bool(run % 2)

@@ -1,4 +1,4 @@
-"""What a benchmark promises; a figure and the bound that it is held to; what was measured, as data."""
+"""The contract of a benchmark; figures, their bounds and what they were measured on, as data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from ..study.gallery import write_text
 OnProgress = Callable[[int, int], None]
 """Called with (done, in all)."""
 OnStage = Callable[[str], OnProgress]
-"""Called with a stage's name as it begins; what it returns is called as the stage goes on."""
+"""Called with a stage's name when it begins; returns what is called during the stage."""
 
 
 def unseen(stage: str) -> OnProgress:
-    """For whom nobody watches."""
+    """An :data:`OnStage` that shows nothing."""
     return lambda done, total: None
 
 
@@ -30,9 +30,9 @@ class Claim(BaseModel):
 
     Attributes:
         claim: in words.
-        value, low, high: the figure and its 95 % interval (None where it has none).
-        bound: what it is held to, as "<= 0.06".
-        met: whether the value keeps the bound.
+        value, low, high: the figure and its 95 % interval (None without one).
+        bound: such as "<= 0.06".
+        met: whether the value satisfies the bound.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,16 +44,20 @@ class Claim(BaseModel):
     bound: str
     met: bool
 
+    @property
+    def interval(self) -> str:
+        """The interval in brackets, or ""."""
+        return "" if self.low is None else f"[{self.low:.4g}, {self.high:.4g}]"
+
 
 class Benchmark(BaseModel):
     """Claims, and what they were measured on.
 
     Attributes:
         steerclear_version: of the program.
-        model: a model's name, or in words what was built for the purpose.
-        model_digest: what its files are; None without files.
-        weak_digest: what the files of its weak network are; None where none was asked.
-        scheduler, num_inference_steps, seeds: of every run that does not say otherwise.
+        model: a model's name, or a description of one built for the benchmark.
+        model_digest, weak_digest: of its files and of its weak network's; None without files, or if unused.
+        scheduler, num_inference_steps, seeds: of every run, unless a claim says otherwise.
         claims: the figures.
     """
 
@@ -69,20 +73,19 @@ class Benchmark(BaseModel):
     claims: list[Claim]
 
     def save(self, path: Path) -> None:
-        """Write it as JSON; the folder is made if it is missing."""
+        """Write it as JSON, and its folder if missing."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, self.model_dump_json(indent=1) + "\n")
 
 
 @dataclass(frozen=True)
 class Experiment(Configurable, ABC):
-    """The contract: a frozen dataclass; one in a file of the shelf ``benchmark`` is a command ``steerclear benchmark NAME``.
+    """The contract of a benchmark: a frozen dataclass on the shelf ``benchmark`` is a command ``steerclear benchmark NAME``.
 
-    Its fields are the command's options, the docstring's first paragraph is its help, and what ``Args:`` says of a field is
-    the help of the option.
+    Its fields are the options, with help from the docstring: the first paragraph for the command, ``Args:`` for the options.
 
     Class attributes:
-        name: on the command line, and of the JSON file that is written.
+        name: of the command and of the JSON file.
     """
 
     shelf: ClassVar[str] = "benchmark"
@@ -91,23 +94,18 @@ class Experiment(Configurable, ABC):
 
     @abstractmethod
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """All claims.
-
-        Args:
-            folder: for images and the like; running again goes on.
-            on_stage: see :data:`OnStage`.
-        """
+        """Measure all claims; ``folder`` is for images and the like, and running again continues in it."""
 
     def run(self, folder: Path, on_stage: OnStage = unseen) -> Benchmark:
-        """All claims, written to ``<name>.json`` in the folder."""
+        """Measure all claims and write ``<name>.json`` into the folder."""
         found = self.measure(folder, on_stage)
         found.save(folder / f"{self.name}.json")
         return found
 
 
 def experiments() -> dict[str, type[Experiment]]:
-    """All benchmarks there are, by their name on the command line."""
-    return entries("benchmark", Experiment)
+    """All benchmarks by name."""
+    return entries(Experiment.shelf, Experiment)
 
 
 def at_least(claim: str, bound: float, measured: Measurement | float) -> Claim:
@@ -121,7 +119,5 @@ def at_most(claim: str, bound: float, measured: Measurement | float) -> Claim:
 
 
 def _claim(claim: str, measured: Measurement | float, bound: str, keeps: Callable[[float], bool]) -> Claim:
-    if isinstance(measured, Measurement):
-        return Claim(claim=claim, value=measured.value, low=measured.low, high=measured.high, bound=bound,
-                     met=keeps(measured.value))  # fmt: skip
-    return Claim(claim=claim, value=measured, bound=bound, met=keeps(measured))
+    one = measured if isinstance(measured, Measurement) else Measurement(value=measured)
+    return Claim(claim=claim, value=one.value, low=one.low, high=one.high, bound=bound, met=keeps(one.value))

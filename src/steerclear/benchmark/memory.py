@@ -1,4 +1,4 @@
-"""What a process needed at its peak, and what something leaves behind."""
+"""The peak memory of a process, and what an action leaves behind."""
 
 import gc
 import statistics
@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PACKAGE = Path(__file__).parents[1]
-COLLECTIONS = 10
-RUNS = 5
-OURS = PACKAGE.name
+COLLECTIONS, RUNS = 10, 5
+OURS = Path(__file__).parents[1].name
 STATUS = Path("/proc/self/status")
 
 
 def peak_bytes(device: str = "cpu") -> int:
-    """The most memory that this process ever held: in main memory, or on the accelerator that it works on.
+    """Peak memory of this process in bytes: of the accelerator, or main memory as in Linux's /proc/self/status.
 
-    Read from the process's own status, where Linux keeps it; ``getrusage`` would count whoever started the process too.
+    ``getrusage`` would include the process that started this one.
     """
     if torch.device(device).type != "cpu":
         return torch.accelerator.memory.max_memory_allocated()
@@ -32,13 +30,13 @@ def peak_bytes(device: str = "cpu") -> int:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is still there after something that was to leave nothing.
+    """What an action left behind.
 
     Attributes:
-        made: how many objects of steerclear's classes it made.
-        alive: how many of them are still alive.
-        tensor_bytes: how much more tensors hold than before.
-        objects: how many more objects of any kind Python's collector knows of than before, in the median of some runs.
+        made: number of objects of steerclear's classes that it made.
+        alive: number of them still alive.
+        tensor_bytes: increase of the memory held by tensors, in bytes.
+        objects: increase of the number of objects of any kind that Python's garbage collector tracks.
     """
 
     made: int
@@ -48,14 +46,13 @@ class Leftovers:
 
 
 def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
-    """What an action leaves behind, once nobody holds its result.
+    """What an action leaves behind, once its result is dropped.
 
-    It is run once, which is not counted: what that leaves may be made once and kept for all later runs. Of the runs after
-    it the most of each is told that any of them left; but of objects of any kind the median, as those of other threads (a
-    progress bar's) come and go.
+    A first run does not count: it may make what is kept for all later runs. Reports the maximum over :data:`RUNS` further
+    runs; for objects of any kind the median, because other threads (of a progress bar) make and drop some.
 
     Args:
-        action: is given a function to call in its midst, when all that it makes is there (or as often as there is more).
+        action: gets a function to call when all that it makes exists (or several times).
     """
     older = [weakref.ref(tensor) for tensor in _tensors()]
     with _nothing_older():
@@ -71,9 +68,9 @@ def leftovers(action: Callable[[Callable[[], None]], object]) -> Leftovers:
 
 @contextmanager
 def _nothing_older() -> Iterator[None]:
-    """Python's collector knows only of what is made within the block, and has not to look through a whole process."""
+    """A block in which the garbage collector tracks only new objects, so that it is fast."""
     _collect()
-    already = gc.get_freeze_count() > 0  # by somebody else, who may count on it
+    already = gc.get_freeze_count() > 0  # by other code, which may rely on it
     gc.freeze()
     try:
         yield
@@ -86,7 +83,7 @@ def _run(action: Callable[[Callable[[], None]], object], older: list[weakref.ref
     made: list[weakref.ref[Any]] = []
     before, bytes_before = [weakref.ref(thing) for thing in _ours()], _tensor_bytes(older)
 
-    def look() -> None:  # by what still lives: an address may have been another's
+    def look() -> None:  # compares living objects only: an address may have been reused
         known = {id(thing) for reference in (*before, *made) if (thing := reference()) is not None}
         made.extend(weakref.ref(thing) for thing in _ours() if id(thing) not in known)
 
@@ -107,14 +104,14 @@ def _objects() -> int:
 
 
 def _collect() -> None:
-    """Until nothing more comes free: what one collection frees may have held what the next one frees."""
+    """Collect until nothing more is freed: one collection may release what the next one frees."""
     for _ in range(COLLECTIONS):
         if not gc.collect():
             return
 
 
 def _ours() -> list[Any]:
-    """All objects of steerclear's classes to which there can be a weak reference."""
+    """All objects of steerclear's classes that allow weak references."""
     return [
         thing
         for thing in gc.get_objects()
@@ -123,13 +120,13 @@ def _ours() -> list[Any]:
 
 
 def _tensors() -> list[Tensor]:
-    """All with memory. Not subclasses: torch.compile leaves stand-ins behind that have a shape and no memory."""
+    """All tensors with memory, without subclasses: torch.compile leaves some that have a shape but no memory."""
     known = gc.get_objects()
     return [thing for thing in known if type(thing) in (Tensor, torch.nn.Parameter) and not thing.is_meta]
 
 
 def _tensor_bytes(older: list[weakref.ref[Tensor]]) -> int:
-    """Of those that were made since, and of those that are older and may have grown."""
+    """Memory of the tracked tensors, and of older ones, which may have grown."""
     tensors = [*_tensors(), *(tensor for reference in older if (tensor := reference()) is not None)]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

@@ -1,4 +1,4 @@
-"""Stable Diffusion pipelines with random weights, of any size, built without a file."""
+"""Stable Diffusion pipelines with random weights, of any size, built without files."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ LATENT_CHANNELS, VAE_FACTOR = 4, 8
 
 @dataclass(frozen=True)
 class Size:
-    """Of a network like Stable Diffusion's.
+    """The size of a network like Stable Diffusion's.
 
     Attributes:
-        channels: of its four levels.
-        text_width: of the text embeddings that it attends to.
-        latents: height and width; the image is eight times as high and wide.
-        heads: of its attention (diffusers' ``attention_head_dim``, which means their number here).
+        channels: per level.
+        text_width: of the text embeddings.
+        latents: height and width; the image's are eight times these.
+        heads: number of attention heads (diffusers calls it ``attention_head_dim``).
     """
 
     channels: tuple[int, int, int, int]
@@ -35,13 +35,7 @@ STABLE_DIFFUSION = Size((320, 640, 1280, 1280), 768, 64)
 
 
 def random_pipeline(size: Size, device: str = "cpu", seed: int = 0) -> Any:
-    """A pipeline that steers and samples like one of this size; its text encoder and autoencoder are tiny.
-
-    Args:
-        size: of its network.
-        device: where it works.
-        seed: of its weights.
-    """
+    """A pipeline whose network has this size; text encoder and autoencoder are tiny. ``seed`` determines the weights."""
     quiet()
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -75,7 +69,7 @@ def random_pipeline(size: Size, device: str = "cpu", seed: int = 0) -> Any:
 
 
 def network_settings(size: Size) -> dict[str, Any]:
-    """Of its network; everything else is as in Stable Diffusion 1.5, which is what diffusers takes by itself."""
+    """The network's settings; all others are diffusers' defaults, which are Stable Diffusion 1.5's."""
     return {
         "sample_size": size.latents, "block_out_channels": size.channels, "cross_attention_dim": size.text_width,
         "attention_head_dim": size.heads, "norm_num_groups": min(32, size.channels[0]),
@@ -83,5 +77,5 @@ def network_settings(size: Size) -> dict[str, Any]:
 
 
 def parameters(pipe: Any) -> int:
-    """How many numbers its network has."""
+    """The number of the network's parameters."""
     return sum(parameter.numel() for parameter in pipe.unet.parameters())

@@ -1,6 +1,6 @@
-"""One image by plain classifier-free guidance, by the pipeline alone or by steering: both do the same.
+"""One image by plain classifier-free guidance, by the pipeline alone or by steering: both give the same.
 
-``python -m steerclear.benchmark.one_run SETTINGS`` does it in a process of its own and prints the most memory that it held.
+``python -m steerclear.benchmark.one_run SETTINGS`` makes it in its own process and prints the peak memory.
 """
 
 import json
@@ -21,13 +21,13 @@ from .networks import Size, random_pipeline
 PROMPT, SCALE, SEED = "a portrait", 5.0, 0
 
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}
-"""glibc would keep freed memory for later, more or less of it from run to run: here every tensor has pages of its own."""
+"""Every tensor gets its own pages; otherwise glibc keeps freed memory, a different amount in every run."""
 
 OnStepEnd = Callable[..., dict[str, Any]]
 
 
 def plain_run(pipe: Any, steps: int, on_step_end: OnStepEnd | None = None) -> torch.Tensor:
-    """One image's latents under the pipeline's own guidance."""
+    """The latents of one image under the pipeline's own guidance."""
     generator = torch.Generator().manual_seed(SEED)
     return pipe(PROMPT, num_inference_steps=steps, guidance_scale=SCALE, generator=generator, output_type="latent",
                 callback_on_step_end=on_step_end).images  # fmt: skip
@@ -40,7 +40,7 @@ def steered_run(pipe: Any, steps: int, on_step_end: OnStepEnd | None = None) -> 
 
 
 def peak_of_a_fresh_process(size: Size, steps: int, device: str, *, steered: bool) -> int:
-    """The most memory that a process held which did nothing but one run, in bytes."""
+    """Peak memory, in bytes, of a process that does only one run."""
     settings = {"size": asdict(size), "steps": steps, "device": device, "steered": steered}
     command = [sys.executable, "-W", "ignore", "-m", __name__, json.dumps(settings)]
     done = subprocess.run(command, env=os.environ | GIVE_BACK, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Images of several methods on a model of the portraits' world, made or found, and measured against its exact truth."""
+"""Images of several methods on a model of portraits, measured against the exact truth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,10 +32,10 @@ class PortraitExperiment(Experiment):
     """A benchmark of a model of portraits.
 
     Args:
-        model: the pipeline.
-        seeds: of every method, as "0-999".
+        model: a shipped model, a local folder, or a hub id.
+        seeds: of every method, such as "0-999".
         num_inference_steps, batch_size: of every method.
-        device: where the network works.
+        device: where the networks run.
     """
 
     model: str = "portraits"
@@ -62,15 +62,11 @@ class PortraitExperiment(Experiment):
     def measured(
         self, model: Model, study: Study, prompts: Sequence[str], folder: Path, on_stage: OnStage
     ) -> dict[str, dict[str, Measurement]]:
-        """Every measurement, and the rate of every attribute as "rate:NAME", by the name of the method.
+        """Method -> its measurements, and the rate of every attribute as "rate:NAME"; errors as :meth:`images`.
 
         Args:
-            model, study: what makes the images.
-            prompts: whose true portraits a method of the same prompt is held against; methods of others, against the first's.
-            folder, on_stage: see :meth:`images`.
-
-        Raises:
-            UnsupportedModel, InvalidSetting, FolderConflict: see :meth:`images`.
+            model, study, folder, on_stage: see :meth:`images`.
+            prompts: a method is compared with true portraits of its own prompt if that is one of these, else of the first.
         """
         judges = {prompt: PortraitJudge(model.folder or Path(), prompt) for prompt in prompts}
         found: dict[str, dict[str, Measurement]] = {}
@@ -87,19 +83,19 @@ class PortraitExperiment(Experiment):
         """The pixels of each method's images, one method after another.
 
         Args:
-            model, study: what makes them.
-            folder: images go to ``images/<method>``; those that are there are not made again.
-            on_stage: called with a method's label as it begins.
+            model, study: the model and the methods.
+            folder: images go to ``images/<method>``; existing ones are kept.
+            on_stage: called with a method's label when it begins.
 
         Raises:
-            UnsupportedModel: a model without a classifier of portraits, so that nothing can be measured.
+            UnsupportedModel: the model has no classifier of portraits.
             InvalidSetting: too few seeds for a Fréchet distance.
-            FolderConflict: another process is at work in the folder.
+            FolderConflict: another process is using the folder.
         """
         if not has_classifier(model):
             raise UnsupportedModel(
-                f"the model {model.name!r} has no {CLASSIFIER}, which sees what its portraits show; measure a shipped model, or "
-                f"one that steerclear train has made"
+                f"the model {model.name!r} has no {CLASSIFIER}, which recognizes what portraits show; measure a shipped model, or "
+                f"one made by steerclear train"
             )
         if len(study.seeds) < Frechet.fewest:
             remedy = "fewer give no Fréchet distance"
@@ -109,7 +105,7 @@ class PortraitExperiment(Experiment):
 
         def begin(method: Method, place: int, total: int) -> None:
             progress.append(on_stage(method.label))
-            progress[-1](1, 1)  # full when nothing is left to make
+            progress[-1](1, 1)  # full if no image is missing
 
         done: list[str] = []
         with working_folder(folder / "images"), keeping(lambda: done):

@@ -1,4 +1,4 @@
-"""What the shipped model can do: its fidelity, the story of the negative prompt, and its parts."""
+"""The quality of the shipped model: fidelity, the effect of negations in the prompt, and its parts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class Shipped(PortraitExperiment):
-    """The shipped model: fidelity at scale 1, the story of the negative prompt, its parts."""
+    """The shipped model: fidelity at scale 1, effect of "without" and of the negative prompt, its parts."""
 
     name = "shipped"
 
@@ -76,9 +76,9 @@ def _fidelity(found: dict[str, dict[str, Measurement]], images: int) -> list[Cla
 
 
 def largest_distance_by_chance(prompt: str, images: int, draws: int = 200) -> float:
-    """The mean largest distance of an attribute's rate from its truth among so many portraits that are drawn from the truth.
+    """The expected largest error of an attribute's rate among this many true portraits.
 
-    It is above 0 because the rates of any finite number of portraits differ from the truth, and the largest is taken.
+    It is above 0, because rates of finitely many portraits differ from the truth by chance.
     """
     attributes, probability = posterior(prompt)
     drawn = torch.multinomial(probability, draws * images, replacement=True, generator=torch.Generator().manual_seed(0))
@@ -100,31 +100,21 @@ def _story(found: dict[str, dict[str, Measurement]]) -> list[Claim]:
 
 
 def _parts(model: Model, judge: PortraitJudge) -> list[Claim]:
-    """The autoencoder's fidelity and the classifier's accuracy through it, on held-out portraits."""
+    """The autoencoder's fidelity, and the classifier's accuracy on its output, on held-out portraits."""
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT)
     images, attributes = true_portraits("", seeds)
     rebuilt = _through_autoencoder(model.pipe.vae, images)
-    claims = [
-        at_least(
-            "autoencoder: mean peak signal to noise, dB",
-            REQUIRED["psnr"],
-            float(peak_signal_to_noise(images, rebuilt).mean()),
-        )
-    ]
+    signal = float(peak_signal_to_noise(images, rebuilt).mean())
+    claims = [at_least("autoencoder: mean peak signal to noise, dB", REQUIRED["psnr"], signal)]
     read = judge.see(rebuilt).shown
     for name, column in attributes.items():
         rows = attributes["hat"] == 1 if name == "hat_color" else torch.ones_like(column, dtype=torch.bool)
         right = rate((read[name] == column)[rows]).measured()
-        of_whom = ", on hats" if name == "hat_color" else ""
-        claims.append(
-            at_least(f"classifier through the autoencoder: {name} right{of_whom}", REQUIRED["classifier"], right)
-        )
-    men = attributes["man"] == 1
-    right = rate((read[CONCEPT] == attributes[CONCEPT])[men]).measured()
-    claims.append(
-        at_least("classifier through the autoencoder: mustache right, on men", REQUIRED["classifier_mustache"], right)
-    )
-    return claims
+        told = f"classifier through the autoencoder: {name} right{', on hats' * (name == 'hat_color')}"
+        claims.append(at_least(told, REQUIRED["classifier"], right))
+    right = rate((read[CONCEPT] == attributes[CONCEPT])[attributes["man"] == 1]).measured()
+    told = "classifier through the autoencoder: mustache right, on men"
+    return [*claims, at_least(told, REQUIRED["classifier_mustache"], right)]
 
 
 def _through_autoencoder(vae: Any, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Two ways of doing one thing, in turns: how much longer one takes."""
+"""The ratio of the times of two actions, run in turns."""
 
 import statistics
 import time
@@ -14,15 +14,15 @@ Action = Callable[[], object]
 
 
 def clock(device: str) -> str:
-    """What :func:`seconds` reads, in words."""
+    """What :func:`seconds` measures, in words."""
     return "processor time" if torch.device(device).type == "cpu" else "time"
 
 
 def seconds(action: Action, device: str = "cpu") -> float:
     """How long an action takes.
 
-    On the CPU this is the time that the process itself had the processor: equal to the wall's on a machine with nothing
-    else to do, and hardly moved by what else runs there. On an accelerator it is the wall's, until all is done.
+    On the CPU this is the processor time of the process, which other programs hardly change; on an accelerator the wall
+    time until all work is done.
     """
     if torch.device(device).type == "cpu":
         began = time.process_time()
@@ -38,16 +38,10 @@ def seconds(action: Action, device: str = "cpu") -> float:
 def time_ratio(
     plain: Action, other: Action, pairs: int, device: str = "cpu", on_progress: OnProgress | None = None
 ) -> Measurement:
-    """How many times as long the other action takes: the median over pairs, and an interval of at least 95 %.
+    """Time of the other action over that of the plain one: the median over pairs, and an interval of at least 95 %.
 
-    The two are run once before, and then in turns, with the first place changing from pair to pair, so that a machine
-    that becomes slower favours neither.
-
-    Args:
-        plain, other: the actions.
-        pairs: how many of each.
-        device: where they work.
-        on_progress: called with (runs done, runs in all).
+    After one pair that does not count, the order alternates from pair to pair, so that a machine that slows down favours
+    neither action. ``on_progress`` is called with (runs done, runs in all).
     """
     ratios = []
     for pair in range(-1, pairs):
@@ -64,9 +58,9 @@ def time_ratio(
 
 
 def median_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Order statistics that hold the median with a probability of at least 95 %, whatever the distribution.
+    """Order statistics that enclose the median with a probability of at least 95 %, for any distribution.
 
-    How many of n values lie below the median is binomial(n, 1/2); None for fewer than six, which cannot be so sure.
+    The number of the n values below the median is binomial(n, 1/2). None for fewer than six values.
 
     >>> median_interval([9, 1, 2, 3, 4, 5, 6, 7, 8])
     (2, 8)

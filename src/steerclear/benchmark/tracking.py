@@ -1,4 +1,4 @@
-"""Whether the dynamic negative works on a scheduler: what it leaves of the concept, and what else it changes."""
+"""Whether the dynamic negative works with a scheduler: how much of the concept is left, and what else changes."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +19,18 @@ METHODS = ("cfg", "negative", "dynamic-negative")
 SCHEDULERS = (
     "dpm++ 2m sde", "dpm++ 2m", "euler", "euler_a", "unipc", "ddim", "ddpm", "pndm", "lms", "deis", "heun",
 )  # fmt: skip
-"""Those that people use, by the names that they use."""
+"""Popular schedulers, by their popular names."""
 
 LEFT = 0.5
-"""It works where it leaves at most this share of CFG's concept, and no greater a distance than the negative prompt."""
+"""It works if at most this share of CFG's concept is left, and the Fréchet distance is at most the negative prompt's."""
 
 
 @dataclass(frozen=True)
 class Tracking(PortraitExperiment):
-    """Whether the dynamic negative works on each scheduler: against CFG and the negative prompt, with its defaults.
+    """Whether the dynamic negative works with each scheduler, with its defaults, against CFG and the negative prompt.
 
     Args:
-        schedulers: names, separated by commas; default: those that people use.
+        schedulers: names, separated by commas; default: the popular ones.
         guidance_scale: of all three methods; 1 is off.
     """
 
@@ -45,7 +45,7 @@ class Tracking(PortraitExperiment):
         finite("guidance_scale", self.guidance_scale)
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """Images go to ``<scheduler>/images/<method>``; what is found is written anew after each scheduler."""
+        """Images go to ``<scheduler>/images/<method>``; the results are rewritten after each scheduler."""
         names = SCHEDULERS if self.schedulers is None else tuple(name.strip() for name in self.schedulers.split(","))
         standard = standard_methods(MAN, (CONCEPT,), guidance_scale=self.guidance_scale, auto_scale=1.0)
         methods = [method for method in standard if method.name in METHODS]
@@ -90,15 +90,14 @@ def _told(measured: dict[str, Measurement]) -> str:
 
 
 def selectivity(images: torch.Tensor, reference: torch.Tensor, had: torch.Tensor) -> Measurement:
-    """How far images moved that had nothing to remove, as a share of those that had: 0 is best, 1 is blind.
+    """Mean pixel change of images without the concept over that of images with it: 0 is best, 1 is blind.
 
     Args:
         images, reference: uint8, ``[n, 3, height, width]``, of the same seeds.
-        had: whether the reference shows the concept, ``[n]``; some do and some do not.
+        had: whether the reference shows the concept, ``[n]``; both must occur.
 
     Returns:
-        The ratio of the mean pixel changes, with a bootstrap interval over images (resamples without one of the two
-        kinds are left out).
+        The ratio, with a bootstrap interval over images (without resamples that lack one kind).
     """
     change = (images.double() - reference.double()).abs().flatten(1).mean(1)
     counts = bootstrap_counts(len(change))

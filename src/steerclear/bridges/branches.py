@@ -1,13 +1,18 @@
 """From the pipeline's own network call to one that runs the branches a guidance asks for."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.denoiser import Point
 from ..core.errors import UnsupportedModel
+from ..core.schedulers import input_scale
+from ..networks.shared.copies import plain
 
 Inputs = Mapping[str, Tensor]
 """Name of a network's argument -> its value, one row per image. A dot leads into a dictionary or a list."""
@@ -19,7 +24,7 @@ class Source:
 
     Args:
         part: which part of the pipeline's batch.
-        conditions: the arguments that hold the prompt or class, to put in place of that part's own; of all images.
+        conditions: arguments that replace that part's own prompt or class; of all images.
         controls: what a ControlNet gives for these conditions; of the images that are needed.
     """
 
@@ -70,16 +75,19 @@ class NetworkCall:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    def at(self, sample: Tensor, timestep: float) -> "NetworkCall":
+    def at(self, point: Point, scheduler: Any, timestep_scale: float) -> "NetworkCall":
         """The same call at another point, the same for all parts.
 
         Args:
-            sample: the network's input there, ``[batch, ...]``, without what lies behind the latents (a mask and a picture).
-            timestep: in the network's units.
+            point: its sample is without what lies behind the latents (a mask and a picture).
+            scheduler: which says how the network's input is scaled there.
+            timestep_scale: the scheduler's timestep over the one that the network is told.
 
         Raises:
             UnsupportedModel: the network's input is not the sampler's latents.
         """
+        sample = input_scale(scheduler, point.alpha, point.sigma) * point.sample
+        timestep: Any = point.timestep / timestep_scale  # type: ignore[operator]  # a number, by Levels
         own, axis = self.sample, channel_axis(self.sample)
         behind = own.shape[axis] - sample.shape[axis]
         moved = sample.to(own).repeat(len(self.parts), *[1] * (own.ndim - 1))
@@ -93,10 +101,8 @@ class NetworkCall:
             )
         if isinstance(told, Tensor):
             kept = told.dtype if told.is_floating_point() else torch.float32
-            told = torch.full_like(told, timestep, dtype=kept)
-        else:
-            told = timestep
-        changed = {self.names[0]: moved, "timestep": told}
+            timestep = torch.full_like(told, timestep, dtype=kept)
+        changed = {self.names[0]: moved, "timestep": timestep}
         args = tuple(changed.pop(name, value) for name, value in zip(self.names, self.args, strict=False))
         return replace(self, args=args, kwargs={**self.kwargs, **changed})
 
@@ -110,10 +116,10 @@ class NetworkCall:
     def inputs(
         self, sources: Sequence[Source], rows: Tensor | None, span: slice
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments that run the branches one after another in one batch.
+        """Arguments that run the branches (one source each) in one batch.
 
         Args:
-            sources: one per branch.
+            sources: of the branches, in order.
             rows: the images that are needed, ``[n]``; None for all.
             span: which rows of the joined batch.
         """
@@ -137,6 +143,22 @@ class NetworkCall:
     def shapes(self, source: Source, arguments: Sequence[str]) -> tuple[torch.Size, ...]:
         """Of one image's conditions; branches can share a batch where these agree."""
         return tuple(source.conditions.get(path, self.argument(path)).shape[1:] for path in arguments)
+
+
+def is_prompt(condition: str) -> bool:
+    """Whether a condition is conditional: says what is to be there."""
+    return condition == "positive" or condition.startswith("conjunction")
+
+
+def positional_names(network: Any) -> tuple[str, ...]:
+    """Names of the parameters of a network's forward, in order."""
+    kind: Any = type(plain(network))
+    return _positional_names(kind)
+
+
+@cache
+def _positional_names(kind: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
 
 
 def channel_axis(tensor: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Settings of a steered call that have no effect, or another than it seems: one sentence each, with reason and remedy."""
+"""Settings of a steered call that have no effect or a surprising one: one sentence each, with reason and remedy."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ NEGATIVE_SIZES = (
 
 
 def of_negatives(guidance: Guidance, negatives: Negatives) -> Iterator[str]:
-    """A negative that the guidance does not look at, or that is given again."""
+    """A negative that the guidance does not look at, or that is given twice."""
     reason = negative_has_no_effect(guidance, len(negatives)) if len(negatives) else None
     if reason is not None:
         yield f"the negative prompt has no effect: {reason}"
@@ -38,8 +38,8 @@ def of_repeated(negatives: Sequence[Any]) -> Iterator[str]:
     for negative, times in same.items():
         if times > 1:
             yield (
-                f"the negative prompt {shown(negative)} is given {times} times, and each pushes by itself, so the push away "
-                f"from it is too strong; give it once"
+                f"the negative prompt {shown(negative)} is given {times} times, and each adds its own push, so the push "
+                f"away from it is too strong; give it once"
             )
 
 
@@ -49,11 +49,10 @@ def of_call(
     """What is known when the pipeline is called.
 
     Args:
-        pipe: the pipeline.
-        family: of the pipeline.
-        guidance: which takes the place of the pipeline's own.
+        pipe, family: the pipeline.
+        guidance: replaces the pipeline's own.
         negatives: of the block or the call.
-        given: the arguments that the call was given, without those left at their defaults.
+        given: the arguments of the call that were not left at their defaults.
     """
     if negatives.from_call:
         yield from of_negatives(guidance, negatives)
@@ -71,7 +70,7 @@ def of_call(
     if given.get("guidance_rescale") and rescale_of(guidance):
         yield (
             f"guidance_rescale is set twice: {given['guidance_rescale']} in the pipeline's call and "
-            f"{rescale_of(guidance)} on the guidance {guidance.name}, and both are done, one after the other; set one"
+            f"{rescale_of(guidance)} on the guidance {guidance.name}, and both are applied in turn; set one"
         )
     if given.get("skip_guidance_layers") is not None:
         yield (
@@ -79,11 +78,10 @@ def of_call(
             f"though it costs nothing either: the guidance {guidance.name} takes its place; for a push away from a "
             f"network with layers left out use AutoGuidance and steer(..., weak=...)"
         )
-    if _embedded_prompt_without_negative(given, negatives) and scale_of(guidance) != 1:
+    if given.get("prompt_embeds") is not None and not negatives.from_call and scale_of(guidance) != 1:
         yield (
-            "prompt_embeds are given without negative_prompt_embeds, so a branch without the prompt is the pipeline's "
-            "own empty prompt, encoded by the pipeline; if your embeddings were made in another way, give "
-            "negative_prompt_embeds made in the same way"
+            "prompt_embeds are given without negative_prompt_embeds, so the empty prompt is encoded by the pipeline; if "
+            "your embeddings were made in another way, give negative_prompt_embeds made in the same way"
         )
 
 
@@ -92,7 +90,7 @@ def of_latents(scheduler: Any) -> Iterator[str]:
     reason = altered_denoised(scheduler)
     if reason is not None:
         yield (
-            f"{reason}, and the samples of this model are latents, which reach further: its images are spoiled, and so is "
+            f"{reason}, and the samples of this model are latents, whose range is wider: its images are spoiled, and so is "
             f"what a dynamic guidance tracks; make the scheduler again with these set to False, as "
             f"from_config(scheduler.config, clip_sample=False)"
         )
@@ -101,10 +99,6 @@ def of_latents(scheduler: Any) -> Iterator[str]:
 def scale_of(guidance: Guidance) -> float:
     """The classifier-free scale of a guidance, or of the one that it wraps; 1 where there is none."""
     return getattr(_innermost(guidance), "guidance_scale", 1.0)
-
-
-def _has_scale(guidance: Guidance) -> bool:
-    return hasattr(_innermost(guidance), "guidance_scale")
 
 
 def _innermost(guidance: Guidance) -> Guidance:
@@ -119,7 +113,7 @@ def rescale_of(guidance: Guidance) -> float:
 
 
 def _sizes_left_out(pipe: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    """What SDXL tells its network of pictures without the prompt, which it makes under its own guidance only."""
+    """Sizes for the unconditional part of SDXL, which exists only under the pipeline's own guidance."""
     own = [name for name in NEGATIVE_SIZES if given.get(name) is not None]
     if getattr(pipe.config, "requires_aesthetics_score", False) and "negative_aesthetic_score" not in own:
         own.append("negative_aesthetic_score")
@@ -130,16 +124,13 @@ def _sizes_left_out(pipe: Any, given: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _embedded_prompt_without_negative(given: Mapping[str, Any], negatives: Negatives) -> bool:
-    return given.get("prompt_embeds") is not None and not negatives.from_call
-
-
 def _scales(
     family: Family, network: Any, guidance: Guidance, negatives: int, given: Mapping[str, Any]
 ) -> Iterator[str]:
     own, distilled = scale_of(guidance), is_distilled(network)
     if family.scale in given and given[family.scale] != own and not (distilled and family.scale == "guidance_scale"):
-        its = f"has {own}; set it there" if _has_scale(guidance) else "takes its place, and has no guidance_scale"
+        has_scale = hasattr(_innermost(guidance), "guidance_scale")
+        its = f"has {own}; set it there" if has_scale else "takes its place, and has no guidance_scale"
         yield (
             f"{family.scale}={given[family.scale]} of the pipeline's call has no effect under steer: the guidance "
             f"{guidance.name} {its}"
@@ -152,6 +143,6 @@ def _scales(
     if distilled and (own != 1 or networks_of(guidance, negatives)):
         yield (
             f"this network is distilled: it takes the guidance_scale of the pipeline's call as input and answers as if "
-            f"guided already, and {guidance.name} acts on top of that, at the cost of further evaluations; "
+            f"already guided, and {guidance.name} acts on top of that, at the cost of further evaluations; "
             f"{in_words_of('set one of the two scales to 1', 'take --guidance-scale 1')}, unless both are meant"
         )

@@ -1,6 +1,6 @@
 """Kinds of pipelines. A family is data: where its network is, what it is called with, and how text gets into it.
 
-A new family is one declaration in :data:`FAMILIES`, and a tiny pipeline of it in the tests.
+A new family is one declaration in :data:`FAMILIES`, and a tiny pipeline of it in the tests, ``tests/tiny.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +24,7 @@ class TextInput:
         argument: its name; a dot leads into a dictionary, as in ``added_cond_kwargs.text_embeds``.
         positive: where ``encode_prompt`` has it in what it returns, for the prompt.
         negative: the same for the negative prompt; None where the pipeline encodes that in a call of its own.
-        ready_made: the parameter of ``encode_prompt`` that takes it when it is encoded already; the negative's has
-            ``negative_`` before it.
+        ready_made: the parameter of ``encode_prompt`` that takes it encoded; the negative's begins with ``negative_``.
     """
 
     argument: str
@@ -63,16 +62,15 @@ class Family:
         has_unconditional: whether the batch has all of these, or the positive one alone.
         calls_a_step: how often the pipeline may call its network before a step of its scheduler. All calls but the
             first are given what the first was given.
-        sequential: whether the pipeline runs its branches one after another. Then all branches run so, because one
-            batch of two differs in its last bits from two batches of one.
+        sequential: whether the pipeline runs its branches one after another. Then all branches run this way, because
+            one batch of two differs in its last bits from two batches of one.
         scale: the argument of the call that is the scale of its classifier-free guidance.
         timestep_scale: the scheduler's timestep over the one that the network is told.
         shared: the network's arguments that are the same for all images, whatever their length.
         controls: the network's arguments that a ControlNet gives it, in the order of its outputs.
-        control_reads_text: whether the pipeline runs its ControlNet for the unconditional part with that part's text;
-            else that part has the prompt's.
-        readers: tokenizers that read the whole of a prompt, so that it is checked against them; the first group of
-            which the pipeline has all is used.
+        control_reads_text: whether the ControlNet reads the unconditional part's own text there; else the prompt's.
+        readers: tokenizers that read the whole of a prompt, which is checked against them: the first group that the
+            pipeline has completely.
         empty: what the pipeline's call has for a negative prompt that is not given.
     """
 
@@ -100,70 +98,35 @@ class Family:
 
 
 UNET_RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
+PROMPT_EMBEDS = TextInput("encoder_hidden_states", 0, 1, "prompt_embeds")
 
+
+def _pipelines(prefix: str, *forms: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{form}Pipeline" for form in forms)
+
+
+UNET_FORMS = ("", "Img2Img", "Inpaint", "ControlNet", "ControlNetImg2Img", "ControlNetInpaint")
 FAMILIES: tuple[Family, ...] = (
     Family(
-        name="Stable Diffusion",
-        pipelines=(
-            "StableDiffusionPipeline",
-            "StableDiffusionImg2ImgPipeline",
-            "StableDiffusionInpaintPipeline",
-            "StableDiffusionControlNetPipeline",
-            "StableDiffusionControlNetImg2ImgPipeline",
-            "StableDiffusionControlNetInpaintPipeline",
-        ),
-        network="unet",
-        texts=(TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),),
+        "Stable Diffusion", _pipelines("StableDiffusion", *UNET_FORMS), "unet",
+        texts=(PROMPT_EMBEDS,),
         controls=UNET_RESIDUALS,
     ),
     Family(
-        name="Stable Diffusion XL",
-        pipelines=(
-            "StableDiffusionXLPipeline",
-            "StableDiffusionXLImg2ImgPipeline",
-            "StableDiffusionXLInpaintPipeline",
-            "StableDiffusionXLControlNetPipeline",
-            "StableDiffusionXLControlNetImg2ImgPipeline",
-            "StableDiffusionXLControlNetInpaintPipeline",
-        ),
-        network="unet",
-        texts=(
-            TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),
-            TextInput("added_cond_kwargs.text_embeds", 2, 3, "pooled_prompt_embeds"),
-        ),
+        "Stable Diffusion XL", _pipelines("StableDiffusionXL", *UNET_FORMS), "unet",
+        texts=(PROMPT_EMBEDS, TextInput("added_cond_kwargs.text_embeds", 2, 3, "pooled_prompt_embeds")),
         controls=UNET_RESIDUALS,
         readers=(("tokenizer", "tokenizer_2"), ("tokenizer_2",)),
     ),
     Family(
-        name="Stable Diffusion 3",
-        pipelines=(
-            "StableDiffusion3Pipeline",
-            "StableDiffusion3Img2ImgPipeline",
-            "StableDiffusion3InpaintPipeline",
-            "StableDiffusion3ControlNetPipeline",
-            "StableDiffusion3ControlNetInpaintingPipeline",
-        ),
-        network="transformer",
-        texts=(
-            TextInput("encoder_hidden_states", 0, 1, "prompt_embeds"),
-            TextInput("pooled_projections", 2, 3, "pooled_prompt_embeds"),
-        ),
+        "Stable Diffusion 3", _pipelines("StableDiffusion3", *UNET_FORMS[:4], "ControlNetInpainting"), "transformer",
+        texts=(PROMPT_EMBEDS, TextInput("pooled_projections", 2, 3, "pooled_prompt_embeds")),
         calls_a_step=2,  # skip_guidance_layers adds one
         controls=("block_controlnet_hidden_states",),
         readers=(("tokenizer_3",), ("tokenizer", "tokenizer_2")),
     ),
     Family(
-        name="Flux",
-        pipelines=(
-            "FluxPipeline",
-            "FluxImg2ImgPipeline",
-            "FluxInpaintPipeline",
-            "FluxFillPipeline",
-            "FluxControlNetPipeline",
-            "FluxControlNetImg2ImgPipeline",
-            "FluxControlNetInpaintPipeline",
-        ),
-        network="transformer",
+        "Flux", _pipelines("Flux", *UNET_FORMS[:3], "Fill", *UNET_FORMS[3:]), "transformer",
         texts=(
             TextInput("encoder_hidden_states", 0, None, "prompt_embeds"),
             TextInput("pooled_projections", 1, None, "pooled_prompt_embeds"),
@@ -180,9 +143,7 @@ FAMILIES: tuple[Family, ...] = (
         readers=(("tokenizer_2",),),
     ),
     Family(
-        name="PixArt",
-        pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
-        network="transformer",
+        "PixArt", _pipelines("PixArt", "Alpha", "Sigma"), "transformer",
         texts=(
             TextInput("encoder_hidden_states", 0, 2, "prompt_embeds"),
             TextInput("encoder_attention_mask", 1, 3, "prompt_attention_mask"),
@@ -191,14 +152,12 @@ FAMILIES: tuple[Family, ...] = (
         empty="",
     ),
     Family(
-        name="DiT",
-        pipelines=("DiTPipeline",),
-        network="transformer",
+        "DiT", ("DiTPipeline",), "transformer",
         class_labels="class_labels",
         parts=(POSITIVE, UNCONDITIONAL),
         has_unconditional=scale_above_one,
     ),
-)
+)  # fmt: skip
 
 REFUSED: Mapping[str, str] = {
     "PAG": "mixes a guidance of its own (perturbed attention) into every prediction, so no other guidance can be put "
@@ -238,6 +197,6 @@ def prediction_channels(network: Any) -> int:
 
 
 def is_distilled(network: Any) -> bool:
-    """Whether the network has learnt guidance: it is told a scale, and answers as if it had been guided."""
+    """Whether the network has learnt guidance: it takes a scale as input, and answers as if it had been guided."""
     config = network.config
     return bool(getattr(config, "guidance_embeds", False) or getattr(config, "time_cond_proj_dim", None))

@@ -1,4 +1,4 @@
-"""Negative prompts: are they there, given once, and short enough to be read?"""
+"""Negative prompts: are they given, given once, and short enough to be read?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ class Negatives:
     """The negative prompts of one run.
 
     Args:
-        texts: one entry a negative prompt: a text for all images, a tuple with one text for each prompt of the call, or
-            ``EMBEDDED``.
+        texts: one per negative prompt: a text for all images, a tuple with one text per prompt of the call, or ``EMBEDDED``.
         from_call: whether the pipeline's call gave them, so that its unconditional part is the first one.
         labels: in place of texts, for pipelines that have classes.
     """
@@ -35,13 +34,13 @@ class Negatives:
         """Which branch the unconditional part of the pipeline's own batch is."""
         return "negative" if self.from_call else "empty"
 
-    def check_there_is(self, index: int, condition: str, setting: str) -> None:
-        """Raises :class:`PromptError` when a branch speaks of a negative that was not given."""
+    def check_there_is(self, index: int, condition: str, setting: str, function: str = "steer") -> None:
+        """Raises :class:`PromptError` when a branch asks for a negative that was not given, by this setting of this function."""
         if index >= len(self):
             there = "is 1 negative" if len(self) == 1 else f"are {len(self)} negatives"
             raise PromptError(
                 f"the guidance asks for the branch {condition!r}, but there {there}; give "
-                f"{in_words_of(f'{setting} to steer', '--negative-prompt')}"
+                f"{in_words_of(f'{setting} to {function}', '--negative-prompt')}"
             )
 
     def all_texts(self) -> list[str]:
@@ -79,7 +78,7 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
     texts = _texts("negative_prompt", negative_prompt)
     if not texts or not all(text.strip() for text in texts):
         raise PromptError(
-            f"negative_prompt is {shown(negative_prompt)}, and an empty text names no concept; say what shall not be there, "
+            f"negative_prompt is {shown(negative_prompt)}, and an empty text names no concept; name what must not be there, "
             f"or leave negative_prompt out"
         )
     return Negatives(texts)
@@ -88,15 +87,15 @@ def given_to_steer(negative_prompt: str | Sequence[str] | None) -> Negatives:
 def given_to_call(
     negative_prompt: str | Sequence[str] | None, embeddings: Any, prompts: int | None = None
 ) -> Negatives:
-    """The negative prompt of the pipeline's own call. An empty one is none, as it is for diffusers.
+    """The negative prompt of the pipeline's own call. An empty one counts as none, as in diffusers.
 
     Args:
-        negative_prompt: a text for all prompts, or a list of one for each.
+        negative_prompt: a text for all prompts, or a list with one per prompt.
         embeddings: the same, encoded already; None where it is not.
         prompts: how many prompts the call has; None where that is not known.
 
     Raises:
-        PromptError: something that is not a text, or more or fewer texts than prompts.
+        PromptError: not a text, or not as many texts as prompts.
     """
     if embeddings is not None:
         return Negatives((EMBEDDED,), from_call=True)
@@ -107,7 +106,7 @@ def given_to_call(
 
 
 def _texts(name: str, given: Any, prompts: int | None = None) -> tuple[str, ...]:
-    """What an argument has: none, one text, or a list of texts, which are then as many as the prompts."""
+    """None, one text, or a list of texts, one per prompt."""
     if given is None:
         return ()
     if isinstance(given, str):
@@ -121,21 +120,21 @@ def _texts(name: str, given: Any, prompts: int | None = None) -> tuple[str, ...]
     if prompts is not None and len(given) != prompts:
         raise PromptError(
             f"{name} of the pipeline's call has {len(given)} texts, and its prompt has {prompts}; give one text for "
-            f"all, or a list of one for each prompt; a list of several for each image is for steer"
+            f"all, or a list of one for each prompt; a list of several negative prompts per image is for steer"
         )
     return tuple(given)
 
 
 def check_complete(of_call: Negatives, call: Mapping[str, Any], prompts: int | None = None) -> None:
-    """A negative prompt for the second text encoder alone, which diffusers reads or drops as the model has it.
+    """Refuse a negative prompt for the second text encoder alone, which diffusers reads or drops depending on the model.
 
     Args:
         of_call: the negative prompt of the call.
         call: its arguments.
-        prompts: how many prompts the call has; None where that is not known.
+        prompts: see :func:`given_to_call`.
 
     Raises:
-        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``, or is not a text for each prompt.
+        PromptError: ``negative_prompt_2`` or ``_3`` is given without ``negative_prompt``, or is not one text per prompt.
     """
     for further in ("negative_prompt_2", "negative_prompt_3"):
         texts = _texts(further, call.get(further), prompts)
@@ -161,53 +160,40 @@ def chosen(of_steer: Negatives, of_call: Negatives) -> Negatives:
 
 
 def check_readable(pipe: Any, text: str, family: Family | None = None, longest: int | None = None) -> None:
-    """A text encoder reads a limited number of tokens; what lies beyond would be dropped without a word.
+    """Refuse a text that the text encoders do not read whole: the words beyond would be dropped without notice.
 
     Args:
         pipe: the pipeline.
         text: a prompt or negative prompt.
         family: says which tokenizers read the whole of it; None for a pipeline with one.
-        longest: how many tokens the pipeline's call lets them read; None for what they can.
+        longest: how many tokens the pipeline's call lets them read; None for as many as they can.
 
     Raises:
-        PromptError: words would fall off, or the pipeline has no text encoder; names the words.
+        PromptError: words would be cut off (names them), or the pipeline has no text encoder.
     """
     for tokenizer, read in check_encoders(pipe, family, text, longest):
         check_read_whole(pipe, tokenizer, text, read)
 
 
 def check_read_whole(pipe: Any, tokenizer: Any, text: str, longest: int | None, what: str | None = None) -> None:
-    """Raises :class:`PromptError` when a tokenizer of a pipeline does not read the whole of a text; names the words.
-
-    Args:
-        pipe, tokenizer, text: see :func:`check_readable`.
-        longest: how many tokens it reads; None for as many as it can.
-        what: what the text is, for the message.
-    """
+    """See :func:`check_readable`, for one tokenizer of the pipeline; ``what`` is what the text is, for the error."""
     convert = getattr(pipe, "maybe_convert_prompt", None)  # one word of textual inversion may be several tokens
     own = convert and (lambda words: convert(words, tokenizer))
     check_length(tokenizer, what or f"prompt {shown(text)}", text, own, longest)
 
 
 def tokens_read(encoder: Any, longest: int | None) -> int | None:
-    """How many tokens a text encoder reads when the call lets it read ``longest``; None for as many as it can.
-
-    CLIP has a place for each of so many tokens, and reads no more, whatever the call says to T5.
-    """
+    """How many tokens a text encoder reads when the call says ``longest``, which CLIP ignores; None for all it can."""
     return None if "clip" in str(getattr(getattr(encoder, "config", None), "model_type", "")) else longest
 
 
 def check_encoders(
     pipe: Any, family: Family | None = None, text: str | None = None, longest: int | None = None
 ) -> list[tuple[Any, int | None]]:
-    """The tokenizers that read the whole of a prompt, each with how many tokens of it; None for as many as it can.
-
-    Args:
-        pipe, family, longest: see :func:`check_readable`.
-        text: for the error; None where it is not known.
+    """The tokenizers that read the whole of a prompt, each with the number of tokens it reads; None for all it can.
 
     Raises:
-        PromptError: the pipeline has no text encoder, or no tokenizer for it.
+        PromptError: the pipeline has no text encoder, or no tokenizer for it; names ``text`` where it is known.
     """
     groups = (("tokenizer",),) if family is None else family.readers
     for names in groups:

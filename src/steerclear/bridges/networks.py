@@ -15,11 +15,9 @@ def check_given(guidance: Guidance, negatives: int, given: Collection[str], func
     """Refuse a guidance that asks for a network which was not given, before anything runs.
 
     Args:
-        guidance: the guidance.
-        negatives: the number of negative prompts.
+        guidance, negatives: the guidance, and the number of negative prompts.
         given: names of the networks that there are.
-        function: of Python, that takes the networks; for the error.
-        remark: what else the error says.
+        function, remark: for the error: the Python function that takes networks, and a further remark.
 
     Raises:
         UnsupportedModel: names the network, and says how to give it.
@@ -67,14 +65,14 @@ class Attached:
     runners: dict[tuple[str, int], Runner] = field(default_factory=dict)
 
     def has(self, name: str, network: Any) -> bool:
-        """Whether a network of this name is attached to a network of the pipeline already."""
+        """Whether the network of this name runs beside this one of the pipeline's already."""
         return (name, id(network)) in self.runners
 
     def runner(self, name: str, pipe: Any, network: Any) -> Runner:
-        """What runs the network of this name beside one of the pipeline's, which may have several, or replace them.
+        """What runs the network of this name beside one of the pipeline's, of which there may be several.
 
         Raises:
-            UnsupportedModel: there is none of this name.
+            UnsupportedModel: no network has this name.
         """
         if name not in self.networks:
             raise UnsupportedModel(
@@ -88,19 +86,3 @@ class Attached:
         """Leave all of them."""
         self.runners.clear()
         self.stack.close()
-
-
-def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
-    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
-
-    >>> import torch
-    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
-    (5, 3)
-    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
-    ((5, 6), (0, 1))
-    """
-    if isinstance(generator, (list, tuple)) and len(generator) == images:
-        return tuple(own.initial_seed() for own in generator)
-    only = generator[0] if isinstance(generator, (list, tuple)) else generator
-    first = 0 if only is None else only.initial_seed()
-    return tuple(first + image for image in range(images))

@@ -1,4 +1,4 @@
-"""What a pipeline gives to guidances and evidences that look: its prompts, its decoder, its folder."""
+"""What a pipeline gives to guidances and evidences: its prompts, its seeds, its decoder, its folder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,38 +15,30 @@ from .negatives import Negatives
 
 
 def surroundings_of(
-    pipe: Any,
-    prompt: str | Sequence[str] | None,
-    negatives: Negatives,
-    seeds: Sequence[int],
-    size: tuple[int | None, int | None],
-    *,
-    judge: Judge | None,
-    files: str | Path | None,
-    max_batch: int | None = None,
-) -> Surroundings:
+    pipe: Any, told: Callable[[str], Any], images: int, negatives: Negatives, *, judge: Judge | None,
+    files: str | Path | None, max_batch: int | None = None,
+) -> Surroundings:  # fmt: skip
     """Of one run.
 
     Args:
         pipe: the pipeline.
-        prompt: as its call has it; None where it is not a text.
+        told: name -> argument of its call: the prompt, the generators, height and width.
+        images: how many there are.
         negatives: the negative prompts of the run.
-        seeds: one per image.
-        size: height and width of the images in pixels, None for the pipeline's own.
-        judge: who says what an image shows.
-        files: the folder of the calibrated files; None for the one that the pipeline was loaded from.
+        judge, files: see :func:`~steerclear.bridges.diffusers.steer.steer`.
         max_batch: how many images are decoded at once; None for all.
     """
+    prompt, size = told("prompt"), (told("height"), told("width"))
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
 
     def per_image(texts: Sequence[str] | None) -> tuple[str, ...]:
-        return tuple(text for text in texts or () for _ in range(len(seeds) // len(texts or ())))
+        return tuple(text for text in texts or () for _ in range(images // len(texts or ())))
 
     own = [negatives.for_prompts(index, len(prompts) or 1) for index in range(len(negatives.texts))]
     return Surroundings(
-        len(seeds), len(negatives), tuple(seeds), per_image(prompts), tuple(per_image(texts) for texts in own),
+        images, len(negatives), seeds_of_images(told("generator"), images), per_image(prompts),
+        tuple(per_image(texts) for texts in own), given_judge=judge, folder=_folder(pipe, files),
         decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch),
-        given_judge=judge, folder=_folder(pipe, files),
     )  # fmt: skip
 
 
@@ -66,12 +58,12 @@ def _folder(pipe: Any, files: str | Path | None) -> Path | None:
 
 
 def decoder(pipe: Any, size: tuple[int | None, int | None], max_batch: int | None) -> Callable[[Tensor], Tensor]:
-    """Latents -> float images in [0, 1], by the pipeline's own autoencoder, scaled as the pipeline does.
+    """Latents -> float images in [0, 1], by the pipeline's own autoencoder and its scaling.
 
     Args:
         pipe: has a ``vae``.
         size: height and width of the images, which packed latents (Flux) do not say; None for the pipeline's own.
-        max_batch: how many images are decoded at once; None for all.
+        max_batch: see :func:`surroundings_of`.
     """
 
     def decode(denoised: Tensor) -> Tensor:
@@ -110,3 +102,19 @@ def _unscaled(latents: Tensor, config: Any) -> Tensor:
 
     shift = each("latents_mean", config.get("shift_factor") or 0.0)
     return latents * each("latents_std", 1.0) / (config.get("scaling_factor") or 1.0) + shift
+
+
+def seeds_of_images(generator: Any, images: int) -> tuple[int, ...]:
+    """The seed of each image: that of its own generator, or the only generator's and its number in the batch.
+
+    >>> import torch
+    >>> seeds_of_images([torch.Generator().manual_seed(seed) for seed in (5, 3)], 2)
+    (5, 3)
+    >>> seeds_of_images(torch.Generator().manual_seed(5), 2), seeds_of_images(None, 2)
+    ((5, 6), (0, 1))
+    """
+    if isinstance(generator, (list, tuple)) and len(generator) == images:
+        return tuple(own.initial_seed() for own in generator)
+    only = generator[0] if isinstance(generator, (list, tuple)) else generator
+    first = 0 if only is None else only.initial_seed()
+    return tuple(first + image for image in range(images))

@@ -1,7 +1,7 @@
 """Replacing an object's methods and a module's call, reversibly.
 
-Nothing here is global: objects are changed one by one and put back as they were, whatever happens in between.
-Copies and pickles of a changed object are plain, and so are objects made by its class.
+Nothing here is global: single objects are changed, and restored even after an error. Copies and pickles of a changed
+object are plain, and so are objects made by its class.
 """
 
 import threading
@@ -39,8 +39,8 @@ def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[Non
 
     Args:
         instance: any object with an ordinary class.
-        methods: the methods to replace, for the object's class.
-        what: what the object is, for the error.
+        methods: what to replace.
+        what: the object's name in the error.
 
     Raises:
         UnsupportedModel: its methods are replaced already.
@@ -49,7 +49,7 @@ def replaced_methods(instance: Any, methods: Methods, what: str) -> Iterator[Non
         if is_taken_over(instance):
             raise UnsupportedModel(
                 f"{what} is being steered already, and one pipeline takes one guidance at a time; leave the first "
-                f"`with steer(...)` block, or put the guidances into one another, as IntervalGuidance(inner=...) does"
+                f"`with steer(...)` block, or nest the guidances, as IntervalGuidance(inner=...) does"
             )
         original = type(instance)
         # type: ignore, because functions are hashable and typeshed's `cache` does not know
@@ -82,7 +82,7 @@ def _subclass(original: type, methods: Methods) -> type:
 
 
 class _RoutedCall:
-    """What a module's call goes through while somebody steers it; asks the routers who shall handle it."""
+    """Stands in for a module's call while it is steered; the routers decide who handles it."""
 
     def __init__(self, module: Any, before: Callable[..., Any] | None) -> None:
         self.module, self.before = module, before
@@ -106,7 +106,7 @@ def routed_call(module: Any, router: Router) -> Iterator[None]:
 
     Args:
         module: a torch module, compiled or not.
-        router: says whether a call is its own to handle; the first one that does handles it.
+        router: the first one that names a handler wins.
     """
     attributes = vars(module)
     with _lock:
@@ -120,14 +120,7 @@ def routed_call(module: Any, router: Router) -> Iterator[None]:
     finally:
         with _lock:
             route.routers.remove(router)
-            if not route.routers:
-                _put_back(attributes, route)
-
-
-def _put_back(attributes: dict[str, Any], route: _RoutedCall) -> None:
-    if attributes.get(_MODULE_CALL) is not route:
-        return  # somebody compiled the module in the meantime: that is theirs to keep
-    if route.before is None:
-        del attributes[_MODULE_CALL]
-    else:
-        attributes[_MODULE_CALL] = route.before
+            if not route.routers and attributes.get(_MODULE_CALL) is route:  # else somebody compiled it, which stays
+                del attributes[_MODULE_CALL]
+                if route.before is not None:
+                    attributes[_MODULE_CALL] = route.before

@@ -1,4 +1,4 @@
-"""The program: puts the commands together and turns errors into one sentence and exit code 2."""
+"""The program: all commands; errors become one sentence and exit code 2."""
 
 import errno
 import sys
@@ -11,17 +11,8 @@ import typer
 from rich.console import Console
 
 from .. import __version__
-from ..core.errors import (
-    KEPT,
-    NotEnoughMemory,
-    SteerclearError,
-    SteerclearWarning,
-    keeps,
-    lacks_memory,
-    on_command_line,
-    shortened,
-    shown,
-)
+from ..core import errors
+from ..core.errors import NotEnoughMemory, SteerclearError, SteerclearWarning, keeps, lacks_memory, shown
 from .commands import add_commands
 from .stopping import STOPPED, Caught, Commands, Stopped, signals_as_interrupts
 from .streams import showable_streams
@@ -50,17 +41,16 @@ def options(
 
 
 @showable_streams()
-@on_command_line()
+@errors.on_command_line()
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C, 128 and the number of another
-    signal that stopped it."""
+    """Run the program; the exit code is 0, 2 for errors of the user, 130 after Ctrl-C, 128 + n after another signal n."""
     with signals_as_interrupts() as caught:
         try:
             code = _run(arguments, caught)
         except (OSError, SystemExit):
             if caught.number is None:
                 raise
-            code = caught.exit_code  # the terminal is gone, and with it all that would be said there
+            code = caught.exit_code  # the terminal is gone; nothing can be printed there
         return code if caught.number is None else caught.exit_code
 
 
@@ -75,7 +65,7 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
     except SteerclearError as error:
         kept = " What was done is kept." if keeps(error) else ""
         if isinstance(error, NotEnoughMemory):
-            print(f"steerclear: {error}{kept}", file=sys.stderr)  # for the console's own there may be too little
+            print(f"steerclear: {error}{kept}", file=sys.stderr)  # the console may need too much memory
         else:
             console.print(f"steerclear: {error}{kept}", style="bold", markup=False)
         return USER_ERROR
@@ -92,15 +82,14 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         if not type(error).__module__.startswith(("click", "typer")):
             raise
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if message:  # nothing is wrong where there were no arguments: the help is printed
-            console.print(f"steerclear: {shortened(message)}", style="bold", markup=False)
+        if message:  # without arguments there is none: the help was printed
+            console.print(f"steerclear: {errors.shortened(message)}", style="bold", markup=False)
         return USER_ERROR
 
 
 def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callable[..., None]:
-    """Ours as a sentence, once and without the line of code; everybody else's as ever."""
-
-    said: set[str] = set()  # several methods may have the same to say
+    """Our warnings as sentences, each once and without the line of code; all others as usual."""
+    said: set[str] = set()  # several methods may give the same warning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, SteerclearWarning):
@@ -115,9 +104,9 @@ def _shown_in_a_sentence(console: Console, other: Callable[..., None]) -> Callab
 
 
 def _os_sentence(error: OSError) -> str:
-    place = error.filename2 or error.filename  # of a renaming, what it was to become
+    place = error.filename2 or error.filename  # of a renaming, the target
     where = f" {shown(str(place))}" if place else ""
-    kept = f"; {KEPT}" if keeps(error) else ""
+    kept = f"; {errors.KEPT}" if keeps(error) else ""
     if lacks_memory(error):
         return str(NotEnoughMemory())
     if error.errno == errno.ENOSPC:
@@ -133,9 +122,7 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _in_the_way(place: Path | str, needed: str, there: str) -> str:
-    return (
-        f"{str(place)!r} is in the way: a {needed} is needed there, and it is a {there}; move it, or {ANOTHER_FOLDER}."
-    )
+    return f"{str(place)!r} is a {there}, but a {needed} is needed there; move it, or {ANOTHER_FOLDER}."
 
 
 def entry() -> None:

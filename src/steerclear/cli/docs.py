@@ -1,6 +1,6 @@
-"""Writes the generated pages of docs/: one per shelf, the command line, the measured claims, the public names, the schema.
+"""Write the generated pages of docs/: one per shelf, the command line, the measured claims, the public names, the schema.
 
-Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are what this writes.
+Run as ``python -m steerclear.cli.docs docs``; the tests check that the pages in the repository are up to date.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import steerclear
 
-from ..benchmark.claims import Benchmark, Claim, Experiment
+from ..benchmark.claims import Benchmark, Experiment
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.laboratory import Laboratory
@@ -48,12 +48,12 @@ class Shelf(NamedTuple):
 SHELVES = (
     Shelf("guidances", "guidance", Guidance, "A guidance turns several predictions of the network into one."),
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
-    Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
+    Shelf("networks", "networks", Network, "Further networks that a guidance may use beside the pipeline's own, by name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
     Shelf("metrics", "metrics", Metric, "A metric is one number about a set of images: a column of every comparison whose laboratory knows what it needs."),
     Shelf("figures", "telling.figures", Drawing, "A figure draws what `results.json` holds, as `NAME.png` beside the report; in Python `comparison.figure(NAME)`."),
     Shelf("benchmarks", "benchmark", Experiment, "A benchmark measures claims, each against its bound: `steerclear benchmark NAME`. [What was measured](measured.md) has the results."),
-    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
+    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that the claims of a guidance can be checked exactly."),
 )  # fmt: skip
 
 FACTS = ("title", "meaning", "better", "cost", "memory", "time", "paper")
@@ -77,7 +77,7 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```python\n.*?```\n", re.DOTALL)
-"""A block of a page that shows a file of the repository."""
+"""A block of a page that contains a file of the repository."""
 
 
 def _with_files(folder: Path) -> dict[str, str]:
@@ -110,7 +110,7 @@ def _shelf_page(shelf: Shelf) -> str:
 
 
 def _entry(cls: type[Configurable]) -> list[str]:
-    """What an entry says about itself, as the paragraphs of its section."""
+    """The paragraphs of an entry's section."""
     page = documentation(cls)
     home = "steerclear" if cls.__name__ in steerclear.__all__ else cls.__module__
     parts = [f"`{home}.{cls.__name__}`: {page.summary}"]
@@ -133,7 +133,7 @@ def _cell(text: str) -> str:
 
 
 def _api() -> str:
-    """The public names, for the site: mkdocstrings puts each name's documentation in its place."""
+    """The public names, for mkdocstrings."""
     parts = ["# Python", f"{MADE} Every public name of `steerclear`."]
     for name in steerclear.__all__:
         member = getattr(steerclear, name)
@@ -144,7 +144,7 @@ def _api() -> str:
 
 
 def _command_line() -> str:
-    """Options of every command, from the program itself (plain text: the terminal's boxes depend on its width)."""
+    """The options of every command, read from the program."""
     parts = ["# The command line", MADE]
     program = typer.Typer()
     add_commands(program)
@@ -165,21 +165,21 @@ def _command_line() -> str:
 
 
 def benchmark_files(folder: Path) -> list[Path]:
-    """What was measured, and behind it what was measured again with other seeds (not the settings beside images)."""
+    """Measured results, each followed by its repetition with other seeds."""
     found = [*folder.glob("*.json"), *folder.glob("again/*.json")]
     return sorted(found, key=lambda path: (path.stem, len(path.parts)))
 
 
 def _measured(folder: Path) -> str:
     told = (
-        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; of what was measured again, with "
-        "`--seeds` and `--outdir docs/benchmarks/again`. A claim that is not met stays as such."
+        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; repetitions have other `--seeds` and "
+        "`--outdir docs/benchmarks/again`. Claims that are not met are shown as such."
     )
     parts = ["# Measured", f"{MADE} {told}"]
     for path in benchmark_files(folder):
         found = Benchmark.model_validate_json(path.read_text())
         rows = [
-            (one.claim, f"{one.value:.4g}", _interval(one), one.bound, "yes" if one.met else "**no**")
+            (one.claim, f"{one.value:.4g}", one.interval, one.bound, "yes" if one.met else "**no**")
             for one in found.claims
         ]
         model = f"`{found.model}` (`{found.model_digest}`)" if found.model_digest else found.model
@@ -192,10 +192,6 @@ def _measured(folder: Path) -> str:
             _table("claim figure interval bound met", rows),
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _interval(claim: Claim) -> str:
-    return "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
 
 
 def main(folder: Path) -> None:

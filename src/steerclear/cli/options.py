@@ -5,7 +5,7 @@ import sys
 import webbrowser
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,111 +16,13 @@ from ..telling.progress import progress_bars as progress_bars
 from ..telling.progress import show_methods as show_methods
 from ..telling.progress import show_stages as show_stages
 
-Prompt = Annotated[str | None, typer.Argument(help="What the image shows.")]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="A shipped model, a local folder or .safetensors file, or a hub id, a file there or its address.",
-    ),
-]
-Config = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        help="With a single file: a shipped model, folder or hub id whose configuration it has; default: told from its "
-        "weights, and fetched from the hub.",
-    ),
-]
-WeakName = Annotated[
-    str | None,
-    typer.Option(
-        "--weak",
-        help="A folder or hub id of a weak network, or of a pipeline that has one; or a kind like noised:0.1; "
-        "default: the model's own.",
-    ),
-]
-Networks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--network",
-        help="NAME=SOURCE: a network that a guidance asks for by this name; a source as for --weak; may be given again.",
-    ),
-]
-Loras = Annotated[
-    list[str] | None,
-    typer.Option("--lora", help="A safetensors file, a folder or a hub id; FILE:0.8 for a scale; may be given again."),
-]
-Height = Annotated[
-    int | None, typer.Option("--height", help="Of the image in pixels; default: the model's own.", min=8, max=16_384)
-]
-Width = Annotated[
-    int | None, typer.Option("--width", help="Of the image in pixels; default: the model's own.", min=8, max=16_384)
-]
-Negatives = Annotated[
-    list[str] | None, typer.Option("--negative-prompt", help="What the image shall not show; may be given again.")
-]
-Guidance = Annotated[
-    str | None,
-    typer.Option(
-        help="A guidance's name, see: steerclear guidance list; default: cfg, and dynamic-negative with a negative prompt."
-    ),
-]
-GuidanceScale = Annotated[float | None, typer.Option(help="Of the prompt, 1 is off; default: the guidance's own.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be given again.")]
-Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
-Steps = Annotated[int, typer.Option("--steps", "--num-inference-steps", help="Sampler steps.", min=1, max=1000)]
-SomeSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 0-63 or 1,5,9; default: 0-7.")]
-ManySeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 1,5,9; default: 0-63.")]
-OptionalSteps = Annotated[
-    int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default: 30.", min=1, max=1000)
-]
-
 
 def typed_folder(text: str) -> Path:
     """A folder as people type it, see :func:`~steerclear.core.settings.folder_path`."""
     try:
         return folder_path("the folder", text)
-    except InvalidSetting as error:  # of a ValueError only the text would be named
+    except InvalidSetting as error:  # typer would name only the text of a ValueError
         raise typer.BadParameter(str(error)) from error
-
-
-Outdir = Annotated[
-    Path | None,
-    typer.Option(
-        "--outdir",
-        parser=typed_folder,
-        metavar="PATH",
-        help="Folder of this run; running again goes on in it; default: one in out, named after the question.",
-    ),
-]
-From = Annotated[
-    Path | None,
-    typer.Option(
-        "--from", metavar="IMAGE", help="An image of steerclear; its settings and seed stand for what is not given."
-    ),
-]
-Again = Annotated[
-    Path | None,
-    typer.Option(
-        "--recipe",
-        metavar="PATH",
-        help="Ask again what was asked before: results.json, its folder or one of its images; options replace parts of it.",
-    ),
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in one forward.", min=1)]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; default: float32.")]
-Offload = Annotated[
-    str, typer.Option("--offload", help="none, model, sequential or group: what waits in main memory; saves the GPU's.")
-]
-SchedulerName = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        help="Such as euler_a or 'dpm++ 2m karras', or a diffusers scheduler's class name; default: the model's own.",
-    ),
-]
 
 
 class Format(StrEnum):
@@ -130,6 +32,67 @@ class Format(StrEnum):
     JSON = "json"
 
 
+FOLDER: dict[str, Any] = {"parser": typed_folder, "metavar": "PATH"}
+STEPS = ("--steps", "--num-inference-steps")
+SIDE: dict[str, Any] = {"help": "In pixels; default: the model's own.", "min": 8, "max": 16_384}
+
+# What the images are of
+Prompt = Annotated[str | None, typer.Argument(help="What the image should show.")]
+Negatives = Annotated[
+    list[str] | None, typer.Option("--negative-prompt", help="What the image should not show; may be repeated.")
+]
+Guidance = Annotated[str | None, typer.Option(
+    help="A guidance's name, see: steerclear guidance list; default: cfg, and dynamic-negative with a negative prompt."
+)]  # fmt: skip
+GuidanceScale = Annotated[float | None, typer.Option(help="Of the prompt; 1 is off; default: the guidance's own.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be repeated.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
+SomeSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 0-63 or 1,5,9; default: 0-7.")]
+ManySeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 1,5,9; default: 0-63.")]
+Steps = Annotated[int, typer.Option(*STEPS, help="Sampler steps.", min=1, max=1000)]
+OptionalSteps = Annotated[int | None, typer.Option(*STEPS, help="Sampler steps; default: 30.", min=1, max=1000)]
+Height = Annotated[int | None, typer.Option("--height", **SIDE)]
+Width = Annotated[int | None, typer.Option("--width", **SIDE)]
+
+# The model
+ModelName = Annotated[str | None, typer.Option(
+    "--model", help="A shipped model, a local folder or .safetensors file, a hub id, or a file there or its address."
+)]  # fmt: skip
+Config = Annotated[str | None, typer.Option(
+    "--config", help="With a single file: a shipped model, folder or hub id whose configuration it uses; default: guessed from its "
+    "weights, and fetched from the hub.",
+)]  # fmt: skip
+WeakName = Annotated[str | None, typer.Option(
+    "--weak", help="A folder or hub id of a weak network, or of a pipeline that has one; or a kind like noised:0.1; default: the "
+    "model's own.",
+)]  # fmt: skip
+Networks = Annotated[list[str] | None, typer.Option(
+    "--network", help="NAME=SOURCE: a network that a guidance uses under this name; sources as for --weak; may be repeated."
+)]  # fmt: skip
+Loras = Annotated[list[str] | None, typer.Option(
+    "--lora", help="A safetensors file, a folder or a hub id; FILE:0.8 for a scale; may be repeated."
+)]  # fmt: skip
+SchedulerName = Annotated[str | None, typer.Option(
+    "--scheduler",
+    help="Such as euler_a or 'dpm++ 2m karras', or a diffusers scheduler's class name; default: the model's own.",
+)]  # fmt: skip
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; default: float32.")]
+Offload = Annotated[str, typer.Option(
+    "--offload", help="none, model, sequential or group: what waits in main memory, to save the GPU's."
+)]  # fmt: skip
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per forward pass.", min=1)]
+
+# Where it comes from, where it goes, what is printed
+Outdir = Annotated[Path | None, typer.Option(
+    "--outdir", **FOLDER, help="Folder of this run; running again continues it; default: one in out, named after the question."
+)]  # fmt: skip
+From = Annotated[Path | None, typer.Option(
+    "--from", metavar="IMAGE", help="An image made by steerclear; its settings and seed replace the defaults."
+)]  # fmt: skip
+Again = Annotated[Path | None, typer.Option(
+    "--recipe", metavar="PATH", help="Repeat an earlier run: results.json, its folder or one of its images; options replace parts."
+)]  # fmt: skip
 Output = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only the path of what was made (or JSON), warnings and errors.")
@@ -145,7 +108,7 @@ def open_file(path: Path) -> None:
 
 
 def typed_networks(weak: str | None, networks: list[str] | None) -> dict[str, str] | None:
-    """Name -> source of what ``--weak`` and ``--network`` say; None where neither is given.
+    """Name -> source of ``--weak`` and ``--network``; None if neither is given.
 
     Raises:
         InvalidSetting: text without ``=``, or a name that is given twice.

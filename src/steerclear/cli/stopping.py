@@ -1,4 +1,4 @@
-"""What stops a run from outside: Ctrl-C, and the signals that ask a program to end."""
+"""Ctrl-C and other signals that stop a run."""
 
 import signal
 import threading
@@ -13,23 +13,21 @@ from typer.core import TyperGroup
 from ..core.errors import keeps
 
 SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")
-"""Those that end a program as Ctrl-C does, where there are such: Windows has no SIGHUP, others no SIGBREAK."""
+"""Treated like Ctrl-C where they exist: Windows has no SIGHUP, others no SIGBREAK."""
 
 STOPPED = "steerclear: stopped."
-STOPPED_AND_KEPT = (
-    "steerclear: stopped; what was done is kept. Run the same command to go on (training: with --resume)."
-)
+STOPPED_AND_KEPT = f"{STOPPED[:-1]}; what was done is kept. Run the same command to go on (training: with --resume)."
 
 
 class Stopped(BaseException):
-    """A command that was interrupted; ``kept`` says whether something was done and is kept."""
+    """A command was interrupted; ``kept`` says whether results are kept."""
 
     def __init__(self, kept: bool) -> None:
         super().__init__(STOPPED_AND_KEPT if kept else STOPPED)
 
 
 class Commands(TyperGroup):
-    """The commands of the program; typer would turn a KeyboardInterrupt into a number and lose what it says."""
+    """The program's commands; typer alone would turn a KeyboardInterrupt into a number and lose its message."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,22 +38,22 @@ class Commands(TyperGroup):
 
 @dataclass
 class Caught:
-    """Which signal stopped the run; None while none did."""
+    """The signal that stopped the run; None if none did."""
 
     number: int | None = None
 
     @property
     def exit_code(self) -> int:
-        """As shells say it: 128 and the signal's number; without one it was Ctrl-C."""
+        """As in shells: 128 + the signal's number; without one it was Ctrl-C."""
         return 128 + (signal.SIGINT if self.number is None else self.number)
 
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[Caught]:
-    """A block in which SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that all that cleans up after it does.
+    """A block in which :data:`SIGNALS` raise KeyboardInterrupt, as Ctrl-C does, so that the same clean-up runs.
 
-    A signal that is ignored (``nohup``) or has a handler of another library keeps it. Outside of the main thread, where
-    Python sets no handlers, nothing changes.
+    Signals that are ignored (``nohup``) or handled by another library stay so. Outside the main thread, where Python cannot
+    set handlers, nothing changes.
     """
     caught = Caught()
 
@@ -65,8 +63,8 @@ def signals_as_interrupts() -> Iterator[Caught]:
 
     ours: list[int] = []
     if threading.current_thread() is threading.main_thread():
-        there = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        ours = [number for number in there if signal.getsignal(number) is signal.SIG_DFL]
+        known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        ours = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
     try:
         for number in ours:
             signal.signal(number, interrupt)

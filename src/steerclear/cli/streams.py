@@ -1,4 +1,4 @@
-"""Output on any stream: what its encoding lacks is shown in letters that it has, and JSON stays exact."""
+"""Output on any stream: characters that its encoding lacks are replaced for people, and escaped in JSON."""
 
 import codecs
 import sys
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 
 SHOWABLE, ESCAPED = "steerclear.showable", "steerclear.escaped"
-"""Names of the ways of encoding a character that a stream lacks: for people, and within JSON."""
+"""Names of the error handlers for characters that a stream lacks: for people, and within JSON."""
 
 FAILING = ("strict", "surrogateescape", "backslashreplace")
-"""Python's own ways, which stop the program or print codes; any other was asked for with PYTHONIOENCODING."""
+"""Python's own handlers, which fail or print codes; any other was chosen with PYTHONIOENCODING."""
 
 PLAIN = str.maketrans({
     "–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "…": "~", "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'",
     "↓": "v", "↑": "^", "◎": "o", "→": "->", "←": "<-", "×": "x", "·": ".", "•": "*", "±": "+-", "≤": "<=", "≥": ">=",
     "∞": "inf", "⁄": "/", "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
 })  # fmt: skip
-"""One character for one where tables have them, so that columns stay aligned."""
+"""One character for one where tables use them, so that columns stay aligned."""
 
 
 def showable(text: str) -> str:
-    """A text in ASCII: accents fall off, Greek letters are named, what nothing stands for is a question mark.
+    """A text in ASCII: accents are dropped, Greek letters named, unknown characters become question marks.
 
     >>> showable("Fréchet 5.7 ↓, σ²")
     'Frechet 5.7 v, sigma2'
@@ -57,7 +57,7 @@ codecs.register_error(ESCAPED, _escape)
 
 @contextmanager
 def showable_streams() -> Iterator[None]:
-    """Inside, nothing that is printed fails for want of a character; afterwards the streams are as they were."""
+    """A block in which printing never fails for lack of a character."""
     changed = []
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors in FAILING:
@@ -72,6 +72,6 @@ def showable_streams() -> Iterator[None]:
 
 
 def print_json(text: str) -> None:
-    """Print JSON; a character that the stream lacks can only be within a string, where JSON has an escape for it."""
+    """Print JSON; characters that the stream lacks can only be in strings, where they are escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, ESCAPED).decode(encoding))

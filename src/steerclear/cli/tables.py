@@ -1,4 +1,4 @@
-"""What was made, printed: a comparison's tables, what their arrows and words mean, and its answer; where images are."""
+"""Print results: a comparison's tables, their legend and its answer; where images are."""
 
 import json
 from collections.abc import Sequence
@@ -10,22 +10,14 @@ from rich.console import Console
 from .options import Format, open_file
 from .streams import print_json
 
-if TYPE_CHECKING:  # torch behind them would make every command slow, --help too
+if TYPE_CHECKING:  # their torch would make every command slow, even --help
     from ..study.gallery import Picture
     from ..study.recipe import Recipe
     from ..study.results import Results
 
 
 def print_results(results: "Results", page: Path, format: Format, *, quiet: bool, open: bool) -> None:
-    """Print tables, answer, notes and where the page is.
-
-    Args:
-        results: what ``compare`` found.
-        page: where the report is.
-        format: JSON prints the results as they are in ``results.json``.
-        quiet: where the page is, and nothing else.
-        open: open the page in the default viewer.
-    """
+    """Print tables, answer, notes and the path of the page; ``quiet`` prints only the path, JSON ``results.json``."""
     if format is Format.JSON:
         print_json(results.model_dump_json(indent=1))
     elif quiet:
@@ -58,16 +50,7 @@ def _print_tables(results: "Results") -> None:
 def print_images(
     recipe: "Recipe", pictures: Sequence["Picture"], sheet: Path, format: Format, *, quiet: bool, open: bool
 ) -> None:
-    """Print where images are.
-
-    Args:
-        recipe: how they were made.
-        pictures: the images.
-        sheet: all of them side by side, in their folder.
-        format: JSON prints the recipe, and each image's file and trace.
-        quiet: the folder, and nothing else.
-        open: open the sheet in the default viewer.
-    """
+    """Print the folder and the sheet of images; ``quiet`` prints only the folder, JSON the recipe, files and traces."""
     if format is Format.JSON:
         rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))

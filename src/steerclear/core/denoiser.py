@@ -1,12 +1,12 @@
 """Branches, and what a denoiser promises.
 
-A *branch* is one condition under which one network is asked. It is written ``condition`` or ``network:condition``:
+A *branch* is one network under one condition. It is written ``condition`` or ``network:condition``:
 
     positive            the prompt
     empty               the empty prompt (the unconditional prediction)
     negative            the first negative prompt; negative_2, negative_3, ... the others
     conjunction         the prompt and the first negative prompt together; conjunction_2, ...
-    weak:positive       the network that the run calls "weak" under the prompt, and so on
+    weak:positive       the network that the run calls "weak", under the prompt; and so on
 """
 
 import math
@@ -28,7 +28,7 @@ _BRANCH = re.compile(
 
 @dataclass(frozen=True)
 class Branch:
-    """One condition under which one network is asked.
+    """One network under one condition.
 
     >>> Branch.parse("weak:negative_2")
     Branch(network='weak', condition='negative_2')
@@ -45,7 +45,7 @@ class Branch:
 
     @classmethod
     def parse(cls, name: str) -> "Branch":
-        """Raises :class:`InvalidSetting` when the name is no branch."""
+        """Raises :class:`InvalidSetting` if the name is not a branch."""
         match = _BRANCH.fullmatch(name)
         if match is None:
             raise InvalidSetting("branch", name, "positive, empty, negative or conjunction (with _2, _3, ...), "
@@ -72,7 +72,7 @@ def numbered(condition: str, index: int) -> str:
 
 
 def kind_and_index(condition: str) -> tuple[str, int]:
-    """What :func:`numbered` joined.
+    """The inverse of :func:`numbered`.
 
     >>> kind_and_index("negative"), kind_and_index("conjunction_2"), kind_and_index("empty")
     (('negative', 0), ('conjunction', 1), ('empty', 0))
@@ -91,19 +91,18 @@ class Point:
 
     Args:
         sample: x_t, ``[batch, ...]``, in the sampler's own scaling: x_t = alpha * x_0 + sigma * noise.
-        alpha, sigma: the noise level, the same for all images of the batch; NaN where the scheduler does not say
+        alpha, sigma: the noise level, the same for all images of the batch; NaN if unknown
             (:func:`steerclear.core.schedulers.unreadable`).
-        timestep: what the network is told of it.
-        index: how many steps were made, from 0: steps as ``num_inference_steps`` counts them. Samplers that evaluate more
-            than once per step have several points with the same index.
-        total: how many steps there will be.
+        timestep: the network's argument for that level.
+        index: index of the step, from 0, as ``num_inference_steps`` counts steps. Samplers that evaluate more than once per
+            step have several points with the same index.
+        total: number of steps.
         substep: True at a point that is not kept, such as Heun's second evaluation.
         next_alpha, next_sigma: the noise level that the sampler's step goes to, in the same scaling: 1 and 0 after the last
-            step; NaN where it is not known.
-        levels: sigma / alpha -> (alpha, sigma, timestep) of any level, in the sampler's scaling and units; None where it is
-            not known.
-        elsewhere: 0 at the sampler's own point, k at the k-th that a guidance has chosen within a step (``Step.at``), where
-            the timestep is in the sampler's units, and not yet in the network's.
+            step; NaN if unknown.
+        levels: sigma / alpha -> (alpha, sigma, timestep) of any level, in the sampler's scaling and units; None if unknown.
+        elsewhere: 0 at the sampler's own point, k at the k-th that a guidance chose within a step (``Step.at``), where the
+            timestep is in the sampler's units, not yet in the network's.
     """
 
     sample: Tensor
@@ -120,7 +119,7 @@ class Point:
 
 
 class Denoiser(Protocol):
-    """Anything that predicts under conditions: a pipeline being steered, or an exact world, which says ``exact = True``."""
+    """Anything that predicts under conditions: a steered pipeline, or an exact world, which has ``exact = True``."""
 
     @property
     def prediction_type(self) -> str:
@@ -128,14 +127,11 @@ class Denoiser(Protocol):
         ...
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
-        """One prediction a branch, in one forward where shapes allow.
+        """One prediction per branch, ``[batch or n, ...]``, in one forward where shapes allow.
 
         Args:
-            point: where the sampler stands, or one that a guidance has chosen (``elsewhere`` above 0).
-            branches: what to evaluate, in the order in which a batched forward shall have them.
-            rows: image indices, ``[n]``; None for all of the batch.
-
-        Returns:
-            A tensor ``[batch or n, ...]`` for each branch.
+            point: where the sampler stands, or a point that a guidance chose (``elsewhere`` above 0).
+            branches: in the order in which a batched forward has them.
+            rows: image indices, ``[n]``; None for the whole batch.
         """
         ...

@@ -1,4 +1,4 @@
-"""Joins a denoiser and a guidance: runs, caches and skips branches, keeps the state and the trace."""
+"""A denoiser under a guidance: runs, caches and skips branches, keeps the state and the trace."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,11 +22,7 @@ GUIDANCE_NORM = "guidance_norm"
 
 
 def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
-    """Refuse a scheduler that does not say its noise level to a guidance that needs it, before anything runs.
-
-    Raises:
-        UnsupportedModel: says what the scheduler lacks.
-    """
+    """Raises :class:`UnsupportedModel` if a guidance needs the noise level and the scheduler does not give it."""
     reason = unreadable(scheduler) if guidance.needs_noise_level() else None
     if reason is not None:
         raise UnsupportedModel(
@@ -36,14 +32,7 @@ def check_noise_level(guidance: Guidance, scheduler: Any) -> None:
 
 
 def of_schedule(guidance: Guidance, scheduler: Any, first: Any, evaluations: int) -> Iterator[str]:
-    """What has no effect on a schedule: one sentence each, with the reason.
-
-    Args:
-        guidance: the guidance.
-        scheduler: after ``set_timesteps``, before the first step.
-        first: its timestep.
-        evaluations: how many there will be.
-    """
+    """What has no effect on a schedule and why, one clause each; arguments as for :func:`noise_to_signal`."""
     reason = guidance.has_no_step(noise_to_signal(scheduler, first, evaluations))
     if reason is not None:
         yield f"the guidance has no effect: {reason}"
@@ -60,8 +49,8 @@ class GuidedDenoiser:
     """A denoiser under a guidance, for one batch from its first step to its last.
 
     Args:
-        denoiser: what is guided.
-        guidance: how.
+        denoiser: is guided.
+        guidance: guides it.
         surroundings: the batch, and what guidances and evidences may use.
 
     Raises:
@@ -75,7 +64,7 @@ class GuidedDenoiser:
 
     def __post_init__(self) -> None:
         self.guidance.branches(self.surroundings.negatives)  # refuses a number that does not fit
-        # the exact denoisers of testbeds say so; everything else is learned
+        # exact denoisers (testbeds) say so; all others are learned
         self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
         self.state: State = self.guidance.begin(self.surroundings)
 
@@ -98,14 +87,14 @@ class GuidedDenoiser:
         return guided.prediction
 
     def _remedy(self) -> str:
-        """What may help where the guidance has acted."""
+        """Advice for a prediction that is not finite, where the guidance has acted."""
         scales = sorted(_amplifying(self.guidance).items(), key=lambda scale: -scale[1])
         lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
         return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
 
 
 def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
-    """The scales of a guidance, and of what it holds, that are above 1 in size: only these can blow a prediction up."""
+    """The scales of a guidance and its parts whose size is above 1: only these can blow a prediction up."""
     found: dict[str, float] = {}
     for name in part.parameters():
         value = getattr(part, name)
@@ -118,14 +107,14 @@ def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
 
 
 class _Evaluation:
-    """The branches of one point: evaluated when first asked for, remembered, counted, checked.
+    """The branches at one point: evaluated when first asked for, remembered, counted, checked.
 
     Args:
-        denoiser: what is guided.
+        denoiser: is guided.
         point: where.
-        negatives: how many negative prompts there are.
-        remedy: says what may help against a branch that is not finite.
-        within: the evaluation of the sampler's own point, with which another one counts; None for that one itself.
+        negatives: number of negative prompts.
+        remedy: gives advice if a branch is not finite.
+        within: the evaluation at the sampler's own point, whose counts it shares; None for that one itself.
     """
 
     def __init__(
@@ -137,15 +126,14 @@ class _Evaluation:
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
         self.elsewhere = 0
-        self.count: Tensor = (
-            torch.zeros(len(point.sample), device=point.sample.device) if within is None else within.count
-        )
+        none = torch.zeros(len(point.sample), device=point.sample.device)
+        self.count: Tensor = none if within is None else within.count
 
     def step(self) -> Step:
         return Step(self.point, self.denoiser.prediction_type, self.negatives, self.ask, self.moved)
 
     def moved(self, point: Point) -> Step:
-        """The step of another point, see ``Step.at``."""
+        """The step at another point, see ``Step.at``."""
         self.own.elsewhere += 1
         point = replace(point, elsewhere=self.own.elsewhere)
         return _Evaluation(self.denoiser, point, self.negatives, self.remedy, self.own).step()
@@ -159,7 +147,7 @@ class _Evaluation:
         return [fresh[name] if name in fresh else self.known[name][rows] for name in names]
 
     def norms(self, step: Step, guided: Tensor) -> PerStep:
-        """How far the guidance moved the prompt's own prediction, as noise: ``||e_guided - e_positive||``."""
+        """How far the guidance moved the prompt's prediction, as noise: ``||e_guided - e_positive||``."""
         positive = self.known.get("positive")
         if positive is None or not step.has_noise_level:
             return {}
@@ -180,7 +168,7 @@ class _Evaluation:
         return dict(zip(names, predictions, strict=True))
 
     def _shown(self, name: str) -> str:
-        """A branch as the trace has it: with its noise level where that is not the sampler's."""
+        """A branch's name in the trace: with its noise level if that is not the sampler's."""
         return f"{name}@{self.point.sigma / self.point.alpha:.4g}" if self.point.elsewhere else name
 
     def check_finite(
@@ -192,9 +180,5 @@ class _Evaluation:
         if not bad.any():
             return  # only the sum overflowed
         images = (bad.nonzero()[:, 0] if rows is None else rows[bad]).tolist()
-        raise NotFiniteError(
-            what,
-            f"at step {self.point.index + 1} of {self.point.total} (images {images} of the batch; branches evaluated: "
-            f"{', '.join(self.own.asked)})",
-            remedy(),
-        )
+        shown = f"images {images} of the batch; branches evaluated: {', '.join(self.own.asked)}"
+        raise NotFiniteError(what, f"at step {self.point.index + 1} of {self.point.total} ({shown})", remedy())

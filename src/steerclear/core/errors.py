@@ -30,15 +30,9 @@ from contextvars import ContextVar
 _on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
 
 NO_MEMORY = (
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "not enough memory",
-    "out of memory",
-    "std::bad_alloc",
-    "Storage size calculation overflowed",
-    "failed to map segment from shared object",
-    "can't start new thread",
-)
+    "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "std::bad_alloc",
+    "Storage size calculation overflowed", "failed to map segment from shared object", "can't start new thread",
+)  # fmt: skip
 """How torch, safetensors and the dynamic loader report a full memory. Only accelerators have an exception class for it."""
 
 NO_MEMORY_WHOLE = "could not create a primitive"
@@ -173,9 +167,8 @@ class InvalidSetting(SteerclearError, ValueError):
     """
 
     def __init__(self, name: str, value: object, allowed: str, remedy: str = "") -> None:
-        super().__init__(
-            f"{name} is {shown(value)}, but must be {allowed}" + (f"; {remedy.rstrip('.')}." if remedy else ".")
-        )
+        ending = f"; {remedy.rstrip('.')}." if remedy else "."
+        super().__init__(f"{name} is {shown(value)}, but must be {allowed}{ending}")
 
 
 class GivenTwice(InvalidSetting):
@@ -234,9 +227,8 @@ class MissingPackage(SteerclearError, ImportError):
     """
 
     def __init__(self, what: str, package: str) -> None:
-        super().__init__(
-            f"{what} needs the package {package}, which is not installed here; install it: pip install {package}."
-        )
+        missing = f"{what} needs the package {package}, which is not installed here"
+        super().__init__(f"{missing}; install it: pip install {package}.")
 
 
 class FolderConflict(SteerclearError):
@@ -256,12 +248,10 @@ class NotEnoughMemory(SteerclearError, MemoryError):
     """
 
     def __init__(self, loaded: str = "") -> None:
-        if loaded:
-            half = in_words_of("dtype='float16'", "--dtype float16")
-            super().__init__(f"there is not enough memory to load {loaded}; free memory, or load with {half}.")
-        else:
-            smaller = in_words_of("batch_size", "--batch-size")
-            super().__init__(f"there is not enough memory; lower {smaller} or free memory, then run again.")
+        half, smaller = in_words_of("dtype='float16'", "--dtype float16"), in_words_of("batch_size", "--batch-size")
+        loading = f" to load {loaded}; free memory, or load with {half}."
+        running = f"; lower {smaller} or free memory, then run again."
+        super().__init__(f"there is not enough memory{loading if loaded else running}")
 
 
 class NotFiniteError(SteerclearError, ArithmeticError):

@@ -1,4 +1,4 @@
-"""What an evidence promises: is this image becoming the concept? Log-odds, one per image. And what it may look at."""
+"""What an evidence promises (is this image becoming the concept? log-odds, one per image), and what it may look at."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from .shapes import PerImage, Prediction
 
 @dataclass(frozen=True)
 class Belief:
-    """What an evidence says at a step.
+    """What an evidence returns at a step.
 
     Attributes:
         log_odds: L = log p(concept | x_t) - log p(not concept | x_t), one per image, ``[batch]``, float64.
-        state: what the evidence needs further on.
+        state: what the evidence needs later.
     """
 
     log_odds: PerImage
@@ -36,8 +36,8 @@ class Push:
 
     Attributes:
         positive, concept: predictions under the prompt and under the concept, in the network's space.
-        guided: the prediction of "the prompt without the concept", before any classifier-free guidance on top, and with this
-            push alone: the pushes away from other negatives say nothing about this concept.
+        guided: the prediction of "the prompt without the concept", before any classifier-free guidance, and with this push
+            alone, without those away from other negatives.
         weight: the theory's weight of the concept's direction, w = exp(L) clamped, without the user's negative_scale,
             ``[batch]``.
     """
@@ -50,12 +50,12 @@ class Push:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of a run before its first step: settings that were left open (None) follow from it.
+    """What is known of a run before its first step; it determines settings that were left open (None).
 
     Attributes:
-        exact: the denoiser is that of a world whose truth is known, and not a learned network.
-        prior: how often the concept shows without guidance, in (0, 1), or a tuple with one for each negative prompt; 0.5
-            where nobody knows.
+        exact: the denoiser is exact, of a world whose truth is known; not a learned network.
+        prior: how often the concept shows without guidance, in (0, 1), or a tuple with one per negative prompt; 0.5 if
+            unknown.
     """
 
     exact: bool = False
@@ -64,19 +64,19 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What guidances and evidences are given before the first step, and may use at every step. What is not used costs nothing.
+    """What guidances and evidences are given before the first step and may use at every step. Unused, it costs nothing.
 
     Attributes:
-        batch_size: how many images there are.
-        negatives: how many negative prompts there are.
-        seeds: one per image; () where they are not known.
-        prompts: one per image; () where they are not known, as of classes or embeddings.
-        negative_prompts: for each negative prompt one text per image, or () where it is not known as a text. An evidence is
-            given those of its own concept alone.
+        batch_size: number of images.
+        negatives: number of negative prompts.
+        seeds: one per image; () if unknown.
+        prompts: one per image; () if unknown, as for classes or embeddings.
+        negative_prompts: for each negative prompt one text per image, or () if it is not known as a text. An evidence is
+            given only those of its own concept.
         concept: for an evidence, the branch that predicts its concept, such as "conjunction_2".
-        decoder: see :meth:`decode`; None where there is none.
+        decoder: see :meth:`decode`; None if there is none.
         given_judge: see :attr:`judge`.
-        folder: where :meth:`file` looks; None where the model has no folder.
+        folder: where :meth:`file` looks; None if the model has no folder.
     """
 
     batch_size: int
@@ -90,25 +90,25 @@ class Surroundings:
     folder: Path | None = None
 
     def for_negative(self, index: int, concept: str) -> "Surroundings":
-        """What the evidence of the index-th negative prompt (from 0) is given."""
+        """The surroundings for the evidence of the index-th negative prompt (from 0)."""
         return replace(self, negative_prompts=self.negative_prompts[index : index + 1], concept=concept)
 
     def decode(self, denoised: Tensor) -> Tensor:
-        """The images of some denoised predictions, as the pipeline would show them.
+        """Denoised predictions as the images that the pipeline would show.
 
         Args:
-            denoised: ``[n, ...]``, of any of the images, in the sampler's space; see :meth:`Step.denoised`.
+            denoised: ``[n, ...]``, in the sampler's space; see :meth:`Step.denoised`.
 
         Returns:
             float32 in [0, 1], ``[n, 3, height, width]``.
 
         Raises:
-            UnsupportedModel: there is nothing to decode with.
+            UnsupportedModel: there is no decoder.
         """
         if self.decoder is None:
             raise UnsupportedModel(
-                "an evidence asks for decoded images, and nothing here decodes them; give a pipeline with its vae, or an "
-                "exact world with a method decode"
+                "an evidence asks for decoded images, and nothing here decodes them; use a pipeline with a vae, or an exact "
+                "world with a method decode"
             )
         return self.decoder(denoised)
 
@@ -123,7 +123,7 @@ class Surroundings:
         """A calibrated file beside the model.
 
         Args:
-            name: its path inside of the model's folder, with "/" between the parts.
+            name: its path inside the model's folder, with "/" between the parts.
 
         Raises:
             InvalidSetting: the path leads out of the folder.
@@ -131,7 +131,7 @@ class Surroundings:
         """
         parts = PureWindowsPath(name)  # reads "/" and "\\" as the same, on every system
         if parts.anchor or not parts.name or ".." in parts.parts:
-            raise InvalidSetting("file", name, "the path of a file inside of the model's folder")
+            raise InvalidSetting("file", name, "the path of a file inside the model's folder")
         path = None if self.folder is None else self.folder.joinpath(*parts.parts)
         if path is None or not path.is_file():
             where = "the model has no folder here" if path is None else f"{str(self.folder)!r} does not have it"
@@ -141,16 +141,16 @@ class Surroundings:
         return path
 
     def noise(self, step: Step) -> Tensor:
-        """Standard normal numbers of an evidence's own, shaped like the step's sample, float32.
+        """An evidence's own standard normal numbers, shaped like the step's sample, float32.
 
-        Those of image k follow from its seed and the index of the step, and from nothing else.
+        Those of image k depend on its seed and the index of the step alone.
 
         Raises:
-            UnsupportedModel: the seeds are not known.
+            UnsupportedModel: the seeds are unknown.
         """
         if len(self.seeds) != self.batch_size:
             raise UnsupportedModel(
-                "an evidence asks for random numbers, and the images' seeds are not known; give one per image"
+                "an evidence asks for random numbers, and the images' seeds are unknown; give one seed per image"
             )
         shape = step.sample.shape[1:]
         own = [mixed(stream_seed(seed, Stream.EVIDENCE), step.index) % 2**32 for seed in self.seeds]
@@ -159,10 +159,10 @@ class Surroundings:
 
 
 class Evidence(Configurable, ABC):
-    """The contract: a frozen dataclass of one concept; log-odds in, log-odds out, per image, no hidden state.
+    """The contract: a frozen dataclass about one concept; log-odds in, log-odds out, per image, without hidden state.
 
-    At each step ``update`` comes first (the sampler has moved: what does that say?), then ``remember``
-    (this is what we pushed: keep what the next update needs).
+    At each step ``update`` comes first (what does the sampler's move say?), then ``remember`` (keep what the next update
+    needs of this push).
 
     Class attributes:
         name: on the command line.
@@ -177,24 +177,24 @@ class Evidence(Configurable, ABC):
     trust_region = True
 
     def fitted(self, known: Circumstances) -> "Evidence":
-        """The same evidence with what was left open (None) set to what fits the run."""
+        """The same evidence with open settings (None) set to what fits the run."""
         return self
 
     def for_concepts(self, count: int) -> tuple["Evidence", ...]:
-        """One evidence per negative prompt: where a setting has a number for each, every one gets its own.
+        """One evidence per negative prompt, each with its own entry of settings that are tuples.
 
         Raises:
-            InvalidSetting: the setting has another number of entries.
+            InvalidSetting: a setting has another number of entries.
         """
         return (self,) * count
 
     @abstractmethod
     def begin(self, surroundings: Surroundings) -> State:
-        """The state before the first step; an evidence that looks at something keeps the surroundings there."""
+        """The state before the first step; an evidence that uses the surroundings later keeps them there."""
 
     @abstractmethod
     def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
-        """The log-odds at the point that the sampler really reached.
+        """The log-odds at the point that the sampler reached.
 
         Args:
             step: where the sampler stands.
@@ -203,5 +203,5 @@ class Evidence(Configurable, ABC):
         """
 
     def remember(self, step: Step, push: Push, state: State) -> State:
-        """The state for the next step, once the push is known. Most evidences need nothing more."""
+        """The state for the next step, given the push. Most evidences need nothing more."""
         return state

@@ -5,15 +5,15 @@ A guidance is a frozen dataclass of plain numbers. It turns predictions of sever
     state = guidance.begin(surroundings)
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
-It has no hidden state, and nothing it computes is shared across a batch: image k of a batch is image k alone.
-A scale means the same in every guidance, and :data:`OFF` has the value at which it does nothing:
+It has no hidden state, and shares nothing across a batch: image k of a batch is image k alone.
+A scale means the same in every guidance (:data:`OFF` has the value at which it is off):
 
     guidance_scale   classifier-free scale of the prompt; 1 is off
     negative_scale   push away from a negative prompt; 0 is off
     auto_scale       push away from the weak network; 1 is off
 
-With all of its scales off a guidance is the plain conditional prediction, bit for bit. What it claims beyond that it
-states as :class:`Law` objects, and one test measures every law of every guidance.
+With all scales off a guidance is the plain conditional prediction, bit for bit. Its further claims are :class:`Law`
+objects; one test measures every law of every guidance.
 """
 
 import json
@@ -30,12 +30,12 @@ from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
 from .settings import Configurable, read_object
-from .shelf import entries, find
+from .shelf import find
 from .values import is_number
 
 CONFIG_NAME = "guider_config.json"
 OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
-"""Each scale, and the value at which it does nothing."""
+"""Each scale, and the value at which it is off."""
 
 
 class Guidance(Configurable, ABC):
@@ -44,7 +44,7 @@ class Guidance(Configurable, ABC):
     Class attributes:
         name: on the command line.
         paper: title, authors, year, arXiv number.
-        cost: network evaluations a step, in words.
+        cost: network evaluations per step, in words.
     """
 
     shelf: ClassVar[str] = "guidance"
@@ -59,29 +59,29 @@ class Guidance(Configurable, ABC):
 
     @abstractmethod
     def branches(self, negatives: int) -> tuple[str, ...]:
-        """Every branch that some step may ask for with these settings, in the order asked.
+        """Every branch that any step may ask for with these settings, in the order asked.
 
-        A bridge gets the conditions and the networks of all of them ready before the first evaluation, so that what cannot
-        be had is refused there and not in the middle of the steps. A step may ask for less, and for nothing else.
+        A bridge prepares all their conditions and networks before the first evaluation, and refuses there what it lacks. A
+        step may ask for fewer branches, but for no others.
 
         Args:
             negatives: the number of negative prompts, at least 0.
 
         Raises:
-            InvalidSetting: the settings do not fit that number; says which setting, and how many there are.
+            InvalidSetting: the settings do not fit that number; names the setting and the number.
         """
 
     @abstractmethod
     def __call__(self, step: Step, state: State) -> Guided:
-        """Guide one step; asks the step for the branches that it needs, and for no others."""
+        """Guide one step; asks the step only for the branches that it needs."""
 
     @classmethod
     @abstractmethod
     def laws(cls) -> tuple[Law, ...]:
-        """What this guidance claims, as data."""
+        """The claims of this guidance, as data."""
 
     def fitted(self, known: Circumstances) -> Self:
-        """The same guidance; what its parts leave open (None) is set to what fits the run."""
+        """The same guidance with open settings (None) of its parts set to what fits the run."""
         parts = {name: getattr(self, name) for name in self.parameters()}
         fitting = {name: part.fitted(known) for name, part in parts.items() if isinstance(part, Guidance | Evidence)}
         return self.changed(**fitting) if fitting else self
@@ -89,16 +89,16 @@ class Guidance(Configurable, ABC):
     def needs_noise_level(self) -> bool:
         """Whether these settings ask a step for its noise level or the next one, for a denoised image, or for ``step.at``.
 
-        Some schedulers do not say it, and are then refused before the first evaluation.
+        Schedulers that do not give it are then refused before the first evaluation.
         """
         return False
 
     def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
-        """Why these settings leave the guidance no step of a schedule, or None where there is one.
+        """Why the guidance acts at no step of a schedule with these settings; None if it acts at one.
 
         Args:
-            levels: sigma / alpha at the beginning of every step; NaN where the scheduler does not say.
-            steps: those that a guidance around this one leaves to it; None for all.
+            levels: sigma / alpha at the beginning of every step; NaN if unknown.
+            steps: indices of the steps that a guidance around this one leaves to it; None for all.
         """
         return None
 
@@ -111,11 +111,11 @@ class Guidance(Configurable, ABC):
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> "Guidance":
-        """Read what :meth:`save_pretrained` wrote, or the guidance in what a guider of ours wrote.
+        """Read what :meth:`save_pretrained` of a guidance or of our guider wrote.
 
         Raises:
             InvalidSetting: the file is damaged.
-            UnknownName: a guidance or a parameter that does not exist.
+            UnknownName: an unknown guidance or parameter.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
         return Guidance.from_config(config.get("guidance", config))
@@ -140,7 +140,7 @@ class Wrapper(Guidance):
 
 
 def joined(*groups: Sequence[str]) -> tuple[str, ...]:
-    """Branches in the order in which they are first asked for, each once.
+    """All branches of the groups in order, each once.
 
     >>> joined(("empty", "positive"), ("positive", "weak:positive"))
     ('empty', 'positive', 'weak:positive')
@@ -149,33 +149,25 @@ def joined(*groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def conditions_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
-    """The conditions beyond "positive" that some step may ask for, of whichever network."""
+    """The conditions other than "positive" that a step may ask for, of any network."""
     conditions = dict.fromkeys(Branch.parse(name).condition for name in guidance.branches(negatives))
     return tuple(condition for condition in conditions if condition != "positive")
 
 
 def networks_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
-    """Names of the networks beside the main one that some step may ask for."""
+    """Names of the networks other than the main one that a step may ask for."""
     networks = dict.fromkeys(Branch.parse(name).network for name in guidance.branches(negatives))
     return tuple(network for network in networks if network != MAIN)
 
 
 def negative_has_no_effect(guidance: Guidance, negatives: int = 1) -> str | None:
-    """Why negative prompts change nothing with these settings; None where they change something.
-
-    Args:
-        guidance: the guidance.
-        negatives: the number of negative prompts, at least 1.
-    """
+    """Why negative prompts (at least 1) change nothing with these settings; None if they change something."""
     if _looks_at_negatives(guidance, negatives):
         return None
     scales = list(_scales(guidance))
     for several in (chosen for size in (1, 2) for chosen in combinations(scales, size)):
         if _looks_at_negatives(reduce(_at_default, several, guidance), negatives):
-            values = (reduce(getattr, path, guidance) for path in several)
-            return " and ".join(
-                f"{'.'.join(path)} is {_number(value)}" for path, value in zip(several, values, strict=True)
-            )
+            return " and ".join(f"{'.'.join(path)} is {_number(reduce(getattr, path, guidance))}" for path in several)
     return f"{guidance.name} does not look at negative prompts"
 
 
@@ -192,7 +184,7 @@ def _number(value: Any) -> str:
 
 
 def _scales(guidance: Guidance, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where the scales are that are not at their defaults, in the guidances inside too: ``("inner", "negative_scale")``."""
+    """Paths of the scales that are not at their defaults, in inner guidances too: ``("inner", "negative_scale")``."""
     for name, parameter in guidance.parameters().items():
         value = getattr(guidance, name)
         if isinstance(value, Guidance):
@@ -208,21 +200,21 @@ def _at_default(guidance: Guidance, path: tuple[str, ...]) -> Guidance:
 
 
 def guidances() -> dict[str, type[Guidance]]:
-    """All guidances there are, by their name on the command line."""
-    return entries("guidance", Guidance)
+    """All guidances, by their name on the command line."""
+    return Guidance.known()
 
 
 def find_guidance(name: str) -> type[Guidance]:
     """By command-line name or class name.
 
     Raises:
-        UnknownName: there is none; the message names the nearest.
+        UnknownName: there is no such guidance; the message names the nearest.
     """
     return find("guidance", Guidance, name)
 
 
 def switched_off(guidance: Guidance) -> Guidance:
-    """The same guidance with every scale off, inside of wrappers too: the plain conditional prediction."""
+    """The same guidance with every scale off, inside wrappers too: the plain conditional prediction."""
     off: dict[str, Any] = {name: value for name, value in OFF.items() if name in guidance.parameters()}
     inner = getattr(guidance, "inner", None)
     if isinstance(inner, Guidance):

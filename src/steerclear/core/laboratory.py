@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from .settings import Configurable
-from .shelf import entries
 
 Role = Literal["concept", "rate", "score", "cost"]
 Better = Literal["lower", "higher", "truth"]
@@ -27,11 +26,11 @@ class Measurement(Frozen):
 
     Attributes:
         value: the estimate.
-        low, high: 95 % interval; None where there is none, as of fewer than eight images.
+        low, high: 95 % interval; None without one, as for fewer than eight images.
         interval: how the interval was made, or None.
-        truth: what a perfect answer to the question would give, where it is known.
-        uncorrected: the same number before what chance adds to it was taken off; None where nothing was.
-        by_chance: what as many true images would show of ``uncorrected`` on average.
+        truth: what a perfect answer to the question would give, where known.
+        uncorrected: the number before the expected contribution of chance was subtracted; None where nothing was.
+        by_chance: the mean of ``uncorrected`` over as many true images.
     """
 
     value: float
@@ -44,18 +43,17 @@ class Measurement(Frozen):
 
 
 class Column(Frozen):
-    """What one number of every method is.
+    """One number that is measured for every method.
 
     Attributes:
         name: unique key.
         label: for people.
         meaning: in words.
-        percent: whether it is a share, in [0, 1], that people read as a percentage.
+        percent: whether it is a share in [0, 1], shown as a percentage.
         role: "concept": how often something shows that the negative prompts name; "rate": how often something else shows;
             "score": a statistic of the set; "cost": what it took.
-        better: which way is good ("truth": nearer to it); None when the number only describes.
-        side_effect: whether it says how far everything but the concept moved. The first such column that was measured is
-            the number that a summary quotes.
+        better: which way is good ("truth": nearer to it); None for a number that only describes.
+        side_effect: whether it measures how far everything but the concept moved. A summary quotes the first that was measured.
     """
 
     name: str
@@ -68,7 +66,7 @@ class Column(Frozen):
 
 
 class Judged(Protocol):
-    """What a laboratory may know of a model: its name, its files (None for a pipeline without), and the pipeline."""
+    """What a laboratory may know of a model: its name, its folder (None for a pipeline without files), the pipeline."""
 
     @property
     def name(self) -> str: ...
@@ -99,8 +97,8 @@ class Seen:
     """What a judge sees in a set of images.
 
     Attributes:
-        shown: integers by attribute or concept, ``[n]``. What a column of the role "concept" or "rate" counts has its name.
-        probabilities: how sure the judge is that a concept is there, by concept, ``[n]``, in [0, 1].
+        shown: integers by attribute or concept, ``[n]``; those that a "concept" or "rate" column counts have its name.
+        probabilities: the judge's probability that a concept is there, by concept, ``[n]``, in [0, 1].
         features: feature vectors, ``[n, width]``; None where the judge has none.
     """
 
@@ -114,7 +112,7 @@ class Judge(ABC):
 
     @property
     def target(self) -> str | None:
-        """In words, what the images are compared with; None without a known truth."""
+        """What the images are compared with, in words; None without a known truth."""
         return None
 
     @abstractmethod
@@ -127,10 +125,10 @@ class Judge(ABC):
 
     @abstractmethod
     def measure(self, seen: Seen) -> dict[str, Measurement]:
-        """A number per column, for one set of images; columns that need more images are left out."""
+        """A number per column for one set of images; columns that need more images are left out."""
 
     def notes(self, images: int) -> list[str]:
-        """What a reader of the measurements of so many images per method should know, in sentences."""
+        """Sentences that a reader of the measurements should know, given ``images`` per method."""
         return []
 
 
@@ -147,24 +145,19 @@ class Laboratory(Configurable, ABC):
 
     @abstractmethod
     def refuses(self, model: Judged, asked: Asked) -> str | None:
-        """Why images of this model cannot be judged on this question, as a clause; None where they can."""
+        """Why images of this model cannot be judged on this question, as a clause; None if they can."""
 
     @abstractmethod
     def judge(self, model: Judged, asked: Asked) -> Judge:
         """The judge of a question that is not refused.
 
         Raises:
-            UnsupportedModel: what the judge needs is damaged; said before an image is made.
+            UnsupportedModel: what the judge needs is damaged; raised before any image is made.
         """
 
     def prior(self, model: Judged, prompt: str, negative_prompt: str) -> float | None:
-        """How often this model shows the concept without guidance, in (0, 1); None where the laboratory does not know.
+        """How often this model shows the concept without guidance, in (0, 1); None if the laboratory does not know.
 
-        It is asked of all laboratories, whoever judges the images, so that the choice of a judge changes no image.
+        All laboratories are asked, whichever judges the images, so the choice of a judge changes no image.
         """
         return None
-
-
-def laboratories() -> dict[str, type[Laboratory]]:
-    """All laboratories there are, by their name on the command line."""
-    return entries("laboratories", Laboratory)

@@ -1,9 +1,8 @@
 """Claims about a guidance that a test can measure, as data; ``tests/test_laws.py`` measures every one."""
 
-import dataclasses
 from dataclasses import dataclass
 
-from .settings import Configurable
+from .settings import Configurable, default_of
 
 
 @dataclass(frozen=True)
@@ -20,12 +19,13 @@ class Law:
         return f"{_changed(self.example) or 'By default'}: {self.claim()}."
 
     def claim(self) -> str:
-        """What is claimed of the example, in words."""
-        return type(self).__name__
+        """What is claimed of the example, in words: the first line of the class's docstring."""
+        first = (type(self).__doc__ or type(self).__name__).splitlines()[0].rstrip(".")
+        return first[:1].lower() + first[1:]
 
 
 def _named(part: object) -> str:
-    """A part by its name and the settings that differ from the defaults; another value as it is written.
+    """A part by its name and the settings that differ from the defaults; any other value as Python writes it.
 
     >>> from steerclear.guidance.classifier_free import ClassifierFreeGuidance
     >>> _named(ClassifierFreeGuidance()), _named(ClassifierFreeGuidance(1.5))
@@ -38,25 +38,18 @@ def _named(part: object) -> str:
 
 
 def _changed(part: Configurable) -> str:
-    defaults = {
-        name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        for name, field in part.parameters().items()
-    }
-    values = {name: getattr(part, name) for name in defaults}
-    return ", ".join(f"{name}={_named(value)}" for name, value in values.items() if value != defaults[name])
+    values = {name: (getattr(part, name), default_of(field)) for name, field in part.parameters().items()}
+    return ", ".join(f"{name}={_named(value)}" for name, (value, default) in values.items() if value != default)
 
 
 @dataclass(frozen=True)
 class Identity(Law):
-    """With these settings the guided prediction is the plain conditional one, bit for bit."""
-
-    def claim(self) -> str:
-        return "the prediction is the plain conditional one, bit for bit"
+    """The prediction is the plain conditional one, bit for bit."""
 
 
 @dataclass(frozen=True)
 class Linear(Law):
-    """The guided prediction is sum of weight x branch, to 1e-10 in float64."""
+    """The prediction is the sum of weight x branch, to 1e-10 in float64."""
 
     weights: tuple[tuple[str, float], ...]
 
@@ -67,7 +60,7 @@ class Linear(Law):
 
 @dataclass(frozen=True)
 class Equals(Law):
-    """With these settings the guidance is another one, to 1e-10 in float64, along a whole trajectory."""
+    """The guidance equals another one, to 1e-10 in float64, along a whole trajectory."""
 
     other: Configurable
 
@@ -77,23 +70,17 @@ class Equals(Law):
 
 @dataclass(frozen=True)
 class PredictionTypeInvariant(Law):
-    """The guided denoised image is the same for networks that predict noise, v, the image or the flow."""
-
-    def claim(self) -> str:
-        return "the denoised image is the same for networks that predict noise, v, the image or the flow"
+    """The denoised image is the same for networks that predict noise, v, the image or the flow."""
 
 
 @dataclass(frozen=True)
 class NoPushWhenAbsent(Law):
-    """Where the negative's prediction equals the prompt's, the guidance is as if there were no negative."""
-
-    def claim(self) -> str:
-        return "where the negative's prediction is the prompt's, the result is as if there were no negative"
+    """Where the negative's prediction is the prompt's, the result is as if there were no negative."""
 
 
 @dataclass(frozen=True)
 class Runs(Law):
-    """Just these branches run at a step, in this order.
+    """A step evaluates exactly these branches, in this order.
 
     Attributes:
         branches: None for all that the example declares (:meth:`~steerclear.core.guidance.Guidance.branches`).
@@ -103,5 +90,5 @@ class Runs(Law):
 
     def claim(self) -> str:
         if self.branches is None:
-            return "a step evaluates just the branches that these settings declare, in that order"
+            return "a step evaluates exactly the branches that these settings declare, in that order"
         return f"a step evaluates {', '.join(self.branches)}, in this order, and nothing else"

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .laboratory import Better, Column, Measurement
 from .settings import Configurable
-from .shelf import entries
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,10 @@ class Compared:
     Attributes:
         features: feature vectors of the images, ``[n, width]``.
         reference: of m true images, ``[m, width]``, m at least n.
-        perfect: of n other true images, ``[n, width]``: what a perfect answer would have made.
+        perfect: of n other true images, ``[n, width]``: a perfect answer.
         shown: attribute -> whether each image shows it, bool, ``[n]``.
         truth: attribute -> its exact rate, in [0, 1].
-        concept: names of ``truth``, or attributes for all their levels, that the question itself asked to change.
+        concept: what the question asked to change: names of ``truth``, or attributes for all their levels.
     """
 
     features: Tensor
@@ -38,9 +37,8 @@ class Metric(Configurable, ABC):
     """The contract: a frozen dataclass; one class in a file of the shelf ``metrics`` is one column of every comparison.
 
     Class attributes:
-        name, label, meaning, percent, better: see :class:`~steerclear.core.laboratory.Column`.
-        side_effect: whether it says how far everything but the concept moved.
-        fewest: images that it needs; of fewer there is no number.
+        name, label, meaning, percent, better, side_effect: see :class:`~steerclear.core.laboratory.Column`.
+        fewest: images that it needs; for fewer there is no number.
     """
 
     shelf: ClassVar[str] = "metrics"
@@ -55,10 +53,8 @@ class Metric(Configurable, ABC):
 
     @classmethod
     def column(cls) -> Column:
-        return Column(
-            name=cls.name, label=cls.label, meaning=cls.meaning, percent=cls.percent, role="score", better=cls.better,
-            side_effect=cls.side_effect,
-        )  # fmt: skip
+        return Column(name=cls.name, label=cls.label, meaning=cls.meaning, percent=cls.percent, role="score",
+                      better=cls.better, side_effect=cls.side_effect)  # fmt: skip
 
     @abstractmethod
     def measure(self, images: Compared) -> Measurement:
@@ -66,7 +62,7 @@ class Metric(Configurable, ABC):
 
 
 class FeatureMetric(Metric):
-    """A metric of feature vectors; its truth is what as many true images have."""
+    """A metric of feature vectors; its truth is its value for as many true images."""
 
     @abstractmethod
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
@@ -83,6 +79,6 @@ class FeatureMetric(Metric):
 
 
 def metrics() -> list[Metric]:
-    """All metrics there are, in the order of their columns: those to be low, those to be high, those to be near the truth."""
+    """All metrics, in column order: lower is better, higher is better, nearer to the truth is better."""
     order = ("lower", "higher", "truth", None)
-    return sorted((cls() for cls in entries("metrics", Metric).values()), key=lambda metric: order.index(metric.better))
+    return sorted((cls() for cls in Metric.known().values()), key=lambda metric: order.index(metric.better))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from .settings import Configurable
-from .shelf import entries
 
 
 @dataclass(frozen=True)
@@ -16,9 +15,9 @@ class Forward:
 
     Args:
         network: the pipeline's own network as it is called, unsteered: hooks, offloading and compilation included.
-        args, kwargs: what it would be given.
-        seeds: one per row of the batch: the seed of the image of that row, the same in all of its branches.
-        step: how many steps were made, from 0.
+        args, kwargs: its arguments.
+        seeds: the seed of each row's image, one per row of the batch; the same in all branches of an image.
+        step: index of the step, from 0.
     """
 
     network: Callable[..., Any]
@@ -33,14 +32,14 @@ Runner = Callable[[Forward], Any]
 
 
 class Network(Configurable, ABC):
-    """The contract: a frozen dataclass, which says how a pipeline's network becomes another one.
+    """The contract: a frozen dataclass that says how a pipeline's network becomes another one.
 
-    A run gives it a name ("weak", "perturbed", ...), under which a guidance asks for its branches. Row k of a batch is row k
+    A run gives it a name ("weak", "perturbed", ...), by which a guidance asks for its branches. Row k of a batch is row k
     alone, and the pipeline's network is never changed: the other one runs beside it.
 
     Class attributes:
         name: of the kind, on the command line.
-        memory, time: what it costs, in words.
+        memory, time: its cost, in words.
     """
 
     shelf: ClassVar[str] = "networks"
@@ -52,13 +51,10 @@ class Network(Configurable, ABC):
     @classmethod
     @abstractmethod
     def examples(cls, network: Any) -> tuple[Self, ...]:
-        """Settings that work with a network, each of which changes its predictions; the tests of all kinds take them.
-
-        Args:
-            network: of a pipeline, uncompiled.
+        """Settings that work with a pipeline's network (uncompiled), each changing its predictions; used by the tests.
 
         Returns:
-            Nothing where this kind cannot be made of that network.
+            () if this kind cannot be made of that network.
         """
 
     @abstractmethod
@@ -67,28 +63,19 @@ class Network(Configurable, ABC):
 
         Args:
             pipe: the pipeline.
-            network: its network (compiled, with adapters or with hooks of offloading as it may be).
+            network: its network, possibly compiled, with adapters or with offloading hooks.
 
         Raises:
             UnsupportedModel: says what is missing, and what to do.
         """
 
     def idle(self, network: Any) -> str | None:
-        """Why this is the pipeline's network itself, so that a push away from it is 0; None where it differs.
-
-        Args:
-            network: the pipeline's, see :meth:`check`.
-        """
+        """Why this equals the pipeline's network (see :meth:`check`), so a push away from it is 0; None if it differs."""
         return None
 
     @abstractmethod
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         """Entered before the first forward beside a network, and left at the end of the ``with steer`` block.
 
-        What is costly (a second set of weights) is made once, at the first forward, and is gone when the context is left.
+        Anything costly (a second set of weights) is made once, at the first forward, and freed when the context is left.
         """
-
-
-def network_kinds() -> dict[str, type[Network]]:
-    """All kinds there are, by their name on the command line."""
-    return entries("networks", Network)

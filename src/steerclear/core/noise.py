@@ -7,11 +7,9 @@ A noisy sample is x_t = alpha * x_0 + sigma * noise. A network predicts one of
     sample            x_0
     flow_prediction   noise - x_0                                   (Lipman et al. 2023, Liu et al. 2023)
 
-Given x_t, alpha and sigma each of them determines the others by an affine map, so linear guidances
-whose coefficients sum to one are the same in all four. alpha and sigma may be numbers or one tensor entry per image.
-
-For variance-exploding samplers alpha is 1, and v is that of the sample rescaled to unit variance, as diffusers'
-schedulers have it.
+Given x_t, alpha and sigma each determines the others by an affine map, so linear guidances whose coefficients sum to one
+are the same in all four. alpha and sigma may be numbers or one tensor entry per image. For variance-exploding samplers
+alpha is 1, and v is that of the sample rescaled to unit variance, as in diffusers' schedulers.
 """
 
 import math
@@ -31,7 +29,7 @@ Level = float | Tensor
 
 
 def per_image(level: Level, like: Tensor) -> Level:
-    """Shape a level so that it broadcasts over images.
+    """A level shaped to broadcast over images.
 
     >>> per_image(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
@@ -73,8 +71,8 @@ def to_denoised(
         prediction_type: the network's space.
 
     Returns:
-        x_0 in the prediction's dtype. At alpha = 0 the sample is pure noise: a noise prediction says nothing of the
-        image there, and 0 is returned, the mean of normalised data.
+        x_0 in the prediction's dtype. At alpha = 0, where a noise prediction says nothing about the image, it is 0, the
+        mean of normalized data.
 
     >>> x = torch.tensor([[3.0]])
     >>> float(to_denoised(torch.tensor([[1.0]]), x, 0.5, 2.0, "epsilon"))
@@ -116,9 +114,7 @@ def to_noise(
 def from_denoised(
     denoised: Prediction, sample: Prediction, alpha: Level, sigma: Level, prediction_type: str
 ) -> Prediction:
-    """The inverse of :func:`to_denoised`: what a network of this type would have predicted.
-
-    At sigma = 0 the noise is unknown and taken as 0.
+    """The inverse of :func:`to_denoised`. At sigma = 0 the noise is unknown and taken as 0.
 
     >>> x, v = torch.tensor([[3.0]]), torch.tensor([[0.7]])
     >>> round(float(from_denoised(to_denoised(v, x, 0.6, 0.8, "v_prediction"), x, 0.6, 0.8, "v_prediction")), 6)
@@ -137,10 +133,10 @@ def from_denoised(
 
 
 def noise_per_prediction(alpha: Level, sigma: Level, prediction_type: str) -> Level:
-    """By how much the implied noise changes when the prediction changes by one.
+    """The derivative of the implied noise by the prediction.
 
-    The maps are affine, so a difference of two predictions is a difference of noises up to this factor; it is
-    what norms and inner products of the tracking are measured in.
+    The maps are affine, so this factor turns a difference of predictions into one of noises, the unit of norms and inner
+    products in tracking.
 
     >>> noise_per_prediction(0.6, 0.8, "v_prediction"), noise_per_prediction(0.6, 0.8, "epsilon")
     (0.6, 1.0)

@@ -1,4 +1,4 @@
-"""Small arithmetic that everybody needs, per image and in float32 or better."""
+"""Shared arithmetic, per image and in float32 or better."""
 
 import math
 
@@ -9,12 +9,12 @@ from .shapes import PerImage, Prediction, Shaped
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or in float64 if it is that already: sums over an image need the digits."""
+    """The tensor in float32, or in float64 if it is that already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def dot(left: Prediction, right: Prediction) -> PerImage:
-    """Inner product of each image: sum over everything but the batch.
+    """Inner product of each image: the sum over all dimensions but the batch.
 
     >>> dot(torch.ones(2, 3), torch.tensor([[1.0, 2, 3], [0, 0, 1]])).tolist()
     [6.0, 1.0]
@@ -38,7 +38,7 @@ def parallel(push: Prediction, along: Prediction) -> Prediction:
         push, along: ``[batch, ...]``, of one shape. The length of ``along`` has no effect.
 
     Returns:
-        float32, or float64 where one of the two is.
+        float32, or float64 if one of the two is.
 
     >>> parallel(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]])).tolist()
     [[3.0, 0.0]]
@@ -51,7 +51,7 @@ def parallel(push: Prediction, along: Prediction) -> Prediction:
 
 
 def orthogonal(push: Prediction, along: Prediction) -> Prediction:
-    """What is left of a push without its part :func:`parallel` to a direction; the push itself where ``along`` is 0.
+    """A push without its part :func:`parallel` to a direction.
 
     >>> orthogonal(torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0, 0.0]])).tolist()
     [[0.0, 4.0]]
@@ -67,7 +67,7 @@ def over_images(
 
 
 def standard_deviation(tensor: Prediction) -> PerImage:
-    """Standard deviation of each image over everything but the batch (Bessel's correction, as diffusers)."""
+    """Standard deviation of each image over all dimensions but the batch (Bessel's correction, as in diffusers)."""
     return wide(tensor).flatten(1).std(1)
 
 

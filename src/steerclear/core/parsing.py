@@ -1,4 +1,4 @@
-"""What people type: values by the type of their setting, and guidances, networks, ... with their settings.
+"""Reads what people type: values by the type of their setting, and guidances, networks, ... with their settings.
 
 One form everywhere (``--guidance``, ``--set``, ``--methods``, ``--weak``, ``--judge``):
 
@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import GivenTwice, InvalidSetting, UnknownName, typed
-from .settings import MOST_NESTED, Configurable, default_of, part_type
+from .settings import DEEPEST, MOST_NESTED, Configurable, default_of, part_type
 from .shelf import find
 from .values import fitted, frozen, parse_json
 
@@ -26,21 +26,20 @@ KEY = re.compile(r"\s*[\w.]+\s*=")
 NEXT_NAME = re.compile(r"([^:(,=[]*)(?:[:(,]|$)")
 
 VALUE = ""
-"""Key of an assignment's own text in the tree of assignments; the other keys are what lies behind a dot."""
+"""Key of an assignment's own text in the tree of assignments; the other keys follow a dot."""
 
 
 def parse_part(text: str, base: type[Configurable], assignments: Sequence[str] = ()) -> Any:
-    """A guidance, an evidence or a network from its name and settings: ``name``, ``name:key=value,key=value`` or
-    ``name(key=value, key=value)``.
+    """A guidance, an evidence, a network, ... from its name and settings, in one of the forms above.
 
-    Each value is read by the type of its setting (:func:`read_setting`). The first value may leave out its key: it is the
-    first setting's. A comma that no key follows belongs to the value before it. ``evidence.prior=0.3`` reaches into a part; a
-    part is itself typed in one of the three forms. Inside another part only parentheses keep several settings together.
+    Each value is read by the type of its setting (:func:`read_setting`). A comma that no key follows belongs to the value
+    before it. A part is itself typed in one of these forms; inside another part only parentheses keep several settings
+    together.
 
     Args:
         text: as typed.
         base: what is named: :class:`~steerclear.core.guidance.Guidance`, :class:`~steerclear.core.evidence.Evidence`, ...
-        assignments: further ``key=value``, which may reach into parts likewise.
+        assignments: further ``key=value``, which may also reach into parts.
 
     Raises:
         UnknownName: an unknown name or parameter; the message names the nearest.
@@ -59,7 +58,7 @@ def parse_part(text: str, base: type[Configurable], assignments: Sequence[str] =
 
 
 def name_and_settings(text: str, what: str) -> tuple[str, str]:
-    """The two halves of what :func:`parse_part` takes; ``what`` says what it is, for the errors.
+    """Name and settings of what :func:`parse_part` takes; errors call it ``what``.
 
     >>> name_and_settings("interval(inner=cfg, stop=0.5)", "guidance"), name_and_settings("cfg", "guidance")
     (('interval', 'inner=cfg, stop=0.5'), ('cfg', ''))
@@ -71,19 +70,19 @@ def name_and_settings(text: str, what: str) -> tuple[str, str]:
         settings = settings[:-1]
     depth = 1 + len(re.findall("[:(]", settings))
     if sign and depth > MOST_NESTED:
-        raise InvalidSetting(f"the depth of {name}", depth, f"at most {MOST_NESTED} parts inside one another")
+        raise InvalidSetting(f"the depth of {name}", depth, DEEPEST)
     return name or text.strip(), settings
 
 
-def changed_by(part: Configurable, settings: str) -> Any:
-    """A part with some of its settings replaced by what is typed; errors as :func:`parse_part`.
+def changed_by(part: Configurable, settings: str, assignments: Sequence[str] = ()) -> Any:
+    """A part with some of its settings replaced by what is typed; assignments and errors as :func:`parse_part`.
 
     >>> from steerclear.core.guidance import Guidance
     >>> changed_by(parse_part("cfg:4", Guidance), "guidance_rescale=0.7")
     ClassifierFreeGuidance(guidance_scale=4.0, guidance_rescale=0.7)
     """
     own = {name: getattr(part, name) for name in part.parameters()}
-    return _built(type(part), own, _tree(_pairs(type(part), settings)))
+    return _built(type(part), own, _tree([*_pairs(type(part), settings), *assignments]))
 
 
 def _pairs(cls: type[Configurable], settings: str) -> list[str]:
@@ -98,7 +97,7 @@ def _pairs(cls: type[Configurable], settings: str) -> list[str]:
 
 
 def is_part(text: str, base: type[Configurable]) -> bool:
-    """Whether a text begins with the name of a part, so that it is not a folder or the like.
+    """Whether a text begins with the name of a part; otherwise it is a folder or the like.
 
     >>> from steerclear.core.guidance import Guidance
     >>> is_part("cfg:guidance_scale=4", Guidance), is_part("someone/a-model", Guidance)
@@ -111,11 +110,10 @@ def is_part(text: str, base: type[Configurable]) -> bool:
 
 
 def part_text(part: Configurable, inside: bool = False) -> str:
-    """The inverse of :func:`parse_part`, one text for all ways to type it: the first setting, and others that are not the
-    default.
+    """The inverse of :func:`parse_part`: the name, the first setting, and those that differ from their defaults.
 
     Args:
-        part: what it says.
+        part: to be written.
         inside: whether the text will be inside another one, with parentheses around the settings.
 
     >>> from steerclear.core.guidance import Guidance
@@ -136,7 +134,7 @@ def part_text(part: Configurable, inside: bool = False) -> str:
 
 
 def split_methods(text: str) -> list[str]:
-    """Parts with commas between them, each with its settings: a comma that a name follows begins the next one.
+    """Parts, with their settings, from a list with commas: a comma that a name follows begins the next one.
 
     >>> split_methods("cfg, dynamic-negative:negative_scale=1,0.5,guidance_scale=3,interval(inner=cfg, stop=0.5),negative")
     ['cfg', 'dynamic-negative:negative_scale=1,0.5,guidance_scale=3', 'interval(inner=cfg, stop=0.5)', 'negative']
@@ -150,13 +148,13 @@ def split_methods(text: str) -> list[str]:
 
 
 def _split_name(text: str) -> tuple[str, str, str]:
-    """Name, the sign behind it and the rest: ``("cfg", ":", "guidance_scale=4")``."""
+    """Name, the sign after it and the rest: ``("cfg", ":", "guidance_scale=4")``."""
     name = re.split("[:(]", text, maxsplit=1)[0]
     return name.strip(), text[len(name) : len(name) + 1], text[len(name) + 1 :]
 
 
 def _split_at(text: str, begins: Callable[[str, str], bool]) -> list[str]:
-    """Split at the commas outside of parentheses and brackets where ``begins(what is before it, what is behind it)``."""
+    """Split at the commas outside parentheses and brackets where ``begins(text before, text after)``."""
     pieces, depth, start = [], 0, 0
     for place, sign in enumerate(text):
         depth += (sign in "([") - (sign in ")]")
@@ -175,8 +173,7 @@ def _tree(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(names):
             raise InvalidSetting("the setting", assignment, "key=value, like guidance_scale=3")
         if len(names) > MOST_NESTED:
-            allowed = f"at most {MOST_NESTED} parts inside one another"
-            raise InvalidSetting(f"the depth of {names[0]}...", len(names), allowed)
+            raise InvalidSetting(f"the depth of {names[0]}...", len(names), DEEPEST)
         node = tree
         for name in names:
             node = node.setdefault(name, {})
@@ -187,7 +184,7 @@ def _tree(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _built(cls: type[Configurable], kept: dict[str, Any], tree: dict[str, Any]) -> Any:
-    """The class with these settings: those of a part before, and those of a tree."""
+    """The class with the settings kept of a part, and those of a tree."""
     types = cls.types()
     for name in tree:
         if name not in cls.parameters():
@@ -209,7 +206,6 @@ def _built(cls: type[Configurable], kept: dict[str, Any], tree: dict[str, Any]) 
 
 
 def _value(text: str, kind: Any) -> Any:
-    """The value of a setting of this type; for a part, what the text names."""
     part = part_type(kind)
     if part is None:
         return read_setting(text, kind)
@@ -217,18 +213,11 @@ def _value(text: str, kind: Any) -> Any:
 
 
 def read_setting(text: str, kind: Any) -> Any:
-    """What a person typed for a setting, read by the setting's declared type.
+    """A typed value, read by the setting's declared type.
 
     ``yes``, ``true``, ``on`` and ``1`` are True. ``none`` is None where the type allows it, and the empty tuple where the type
-    allows only tuples. Entries of a tuple are separated by commas, with or without brackets around them.
-
-    Args:
-        text: as typed.
-        kind: the type of the field.
-
-    Returns:
-        A value of this type. Text that does not fit comes back as the number, None or text that it looks like, so that the
-        setting's class can refuse it in its own words.
+    allows only tuples. Entries of a tuple are separated by commas, with or without brackets around them. Text that does not
+    fit is returned as the number, None or text that it looks like, for the setting's class to refuse.
 
     >>> read_setting("no", bool), read_setting("3", float), read_setting("none", float | None), read_setting("7", str)
     (False, 3.0, None, '7')
@@ -244,7 +233,7 @@ def read_setting(text: str, kind: Any) -> Any:
 
 
 def _read(text: str, kind: Any) -> Any:
-    """As :func:`read_setting`; raises ValueError for text that does not fit."""
+    """As :func:`read_setting`; raises ValueError if the text does not fit."""
     word, origin, inside = text.strip(), get_origin(kind), get_args(kind)
     nothing = word.lower() in NO_VALUE
     if kind is str:
@@ -264,7 +253,7 @@ def _read(text: str, kind: Any) -> Any:
 
 def _read_tuple(word: str, kind: Any) -> tuple[Any, ...]:
     inside = get_args(kind)
-    if any(get_origin(one) is tuple for one in inside):  # with brackets of its own, and perhaps with those around all
+    if any(get_origin(one) is tuple for one in inside):  # each in brackets, and perhaps all of them together
         try:
             return fitted(frozen(parse_json(word)), kind)
         except ValueError:

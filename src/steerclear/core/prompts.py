@@ -20,7 +20,7 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
         convert: see :data:`Convert`.
         longest: number of tokens that are read; None for the tokenizer's ``model_max_length``.
     """
-    # one token more than is read shows that there are more; the tokenizer would warn about the whole text
+    # one token above the limit shows that there are more; the tokenizer would warn about the whole text
     longer = (longest or int(tokenizer.model_max_length)) + 1
 
     def fits(text: str) -> bool:
@@ -38,14 +38,10 @@ def words_beyond(tokenizer: Any, prompt: str, convert: Convert | None = None, lo
 
 
 def check_text(what: str, text: object) -> str:
-    """Return the text if it is valid.
-
-    Args:
-        what: what the text is, for the message.
-        text: any object.
+    """The text, if valid; ``what`` names it in the message.
 
     Raises:
-        PromptError: it is not a text, or it has lone surrogates, which bytes that are not UTF-8 become.
+        PromptError: it is not a text, or it has lone surrogates, which come from bytes that are not UTF-8.
     """
     if not isinstance(text, str):
         raise PromptError(f"the {what} is {shown(text)}, but must be a text.")
@@ -63,7 +59,7 @@ def check_text(what: str, text: object) -> str:
 def check_length(
     tokenizer: Any, what: str, prompt: str, convert: Convert | None = None, longest: int | None = None
 ) -> None:
-    """Raise a :class:`PromptError` that names the words cut off, if any; ``what`` names the text in the message."""
+    """Raises :class:`PromptError` if words are cut off, and names them; ``what`` names the text in the message."""
     lost = words_beyond(tokenizer, prompt, convert, longest)
     if lost:
         raise PromptError(

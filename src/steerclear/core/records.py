@@ -1,4 +1,4 @@
-"""What rooms hand to one another: Step, Guided, Trace."""
+"""The records that rooms exchange: Step, Guided, Trace."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,12 +12,13 @@ from .denoiser import Point, numbered
 from .errors import InvalidSetting, UnknownName, UnsupportedModel
 from .noise import from_denoised, noise_per_prediction, per_image, to_denoised, to_noise
 from .numerics import wide
+from .schedulers import ANOTHER_SCHEDULER
 from .settings import Configurable, finite
 from .shapes import Prediction
 from .shelf import find
 
 PerStep = dict[str, Tensor]
-"""What a person wants to see of one step: name -> one number per image."""
+"""What the trace shows of one step: name -> one number per image."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Step:
     Attributes:
         point: where the sampler stands (sample, alpha, sigma, index, ...).
         prediction_type: the space of all predictions.
-        negatives: how many negative prompts there are.
+        negatives: number of negative prompts.
         ask: evaluates branches; see :meth:`predict`.
-        move: makes a step of another point; see :meth:`at`. None where there is no other.
+        move: makes the step at another point; see :meth:`at`. None if there is no other.
     """
 
     point: Point
@@ -44,12 +45,12 @@ class Step:
 
     @property
     def has_noise_level(self) -> bool:
-        """Whether alpha and sigma are known, and with them the denoised image and the noise of a prediction."""
+        """Whether alpha and sigma are known, and so the denoised image and the noise of a prediction."""
         return not math.isnan(self.point.alpha)
 
     @property
     def alpha(self) -> float:
-        """Raises :class:`UnsupportedModel` where the scheduler does not say; see ``Guidance.needs_noise_level``."""
+        """Raises :class:`UnsupportedModel` if the scheduler does not give it; see ``Guidance.needs_noise_level``."""
         return self._known(self.point.alpha)
 
     @property
@@ -64,14 +65,14 @@ class Step:
 
     @property
     def next_sigma(self) -> float:
-        """sigma of the level that the sampler's step goes to: 0 after the last. Raises as :attr:`alpha`."""
+        """sigma of that level: 0 after the last. Raises as :attr:`alpha`."""
         return self._known(self.point.next_sigma)
 
     def _known(self, level: float) -> float:
         if math.isnan(level):
             raise UnsupportedModel(
-                "the guidance asks for the noise level of a step, and this scheduler does not say it; use another "
-                "scheduler, such as DPMSolverMultistepScheduler, or a guidance that needs none"
+                "the guidance asks for the noise level of a step, which this scheduler does not give; "
+                f"{ANOTHER_SCHEDULER}, or a guidance that needs none"
             )
         return level
 
@@ -98,15 +99,15 @@ class Step:
 
     @property
     def next_noise_to_signal(self) -> float:
-        """:attr:`noise_to_signal` of the level that the sampler's step goes to."""
+        """next_sigma / next_alpha, as :attr:`noise_to_signal`."""
         return self.next_sigma / self.next_alpha if self.next_alpha > 0 else float("inf")
 
     def predict(self, *branches: str, rows: Tensor | None = None) -> list[Tensor]:
-        """Evaluate branches: what was evaluated for all images costs nothing when asked again, what is not asked for is not run.
+        """Evaluate branches. A branch evaluated for all images costs nothing when asked for again; others are not run.
 
         Args:
-            branches: see :mod:`steerclear.core.denoiser`. Those not evaluated yet run in one batch, in this order.
-            rows: indices of the images that are needed, ``[n]``; None for all.
+            branches: see :mod:`steerclear.core.denoiser`. Those not yet evaluated run in one batch, in this order.
+            rows: indices of the images needed, ``[n]``; None for all.
 
         Returns:
             A prediction per branch, in the network's own space, ``[batch, ...]`` or ``[n, ...]``.
@@ -118,19 +119,19 @@ class Step:
         return self.ask((branch,), rows)[0]
 
     def at(self, denoised: Prediction, noise: Prediction, noise_to_signal: float) -> "Step":
-        """A step at a point of one's own choosing, x' = alpha' x_0 + sigma' noise, whose branches can be asked for as here.
+        """The step at any other point, x' = alpha' x_0 + sigma' noise, to ask for its branches.
 
-        The sampler does not move. What is evaluated there counts as every evaluation, and is in the trace as
-        ``positive@0.5`` for a ``noise_to_signal`` of 0.5. The timestep is :func:`~steerclear.core.schedulers.level_at`'s.
+        The sampler does not move. Evaluations there count as all others; the trace names them ``positive@0.5`` for a
+        ``noise_to_signal`` of 0.5. The timestep is that of :func:`~steerclear.core.schedulers.level_at`.
 
         Args:
             denoised: x_0, ``[batch, ...]``, in the sampler's space.
             noise: the same shape.
-            noise_to_signal: sigma' / alpha', above 0 and finite; in the sampler's own scaling, whatever that is.
+            noise_to_signal: sigma' / alpha', above 0 and finite; in the sampler's own scaling.
 
         Raises:
             InvalidSetting: another shape, or a level out of range.
-            UnsupportedModel: the sampler's levels are not known.
+            UnsupportedModel: the sampler's levels are unknown.
         """
         finite("noise_to_signal", noise_to_signal, low=torch.finfo(torch.float32).tiny)
         if not denoised.shape == noise.shape == self.sample.shape:
@@ -138,24 +139,16 @@ class Step:
             raise InvalidSetting("shapes of denoised and noise", shapes, f"{tuple(self.sample.shape)}, as the sample's")
         if self.move is None or self.point.levels is None:
             raise UnsupportedModel(
-                "the guidance looks at a noise level of its own choosing, and this sampler does not say which timestep that is; "
-                "use another scheduler, such as DPMSolverMultistepScheduler"
+                "the guidance asks for predictions at another noise level, whose timestep this sampler does not give; "
+                f"{ANOTHER_SCHEDULER}"
             )
         alpha, sigma, timestep = self.point.levels(noise_to_signal)
         sample = (alpha * wide(denoised) + sigma * wide(noise)).to(self.sample.dtype)
-        there = replace(
-            self.point,
-            sample=sample,
-            alpha=alpha,
-            sigma=sigma,
-            timestep=timestep,
-            next_alpha=math.nan,
-            next_sigma=math.nan,
-        )
-        return self.move(there)
+        return self.move(replace(self.point, sample=sample, alpha=alpha, sigma=sigma, timestep=timestep,
+                                 next_alpha=math.nan, next_sigma=math.nan))  # fmt: skip
 
     def names(self, condition: str) -> list[str]:
-        """``["negative", "negative_2", ...]``: one branch a negative prompt."""
+        """``["negative", "negative_2", ...]``: one branch per negative prompt."""
         return [numbered(condition, index) for index in range(self.negatives)]
 
     def denoised(self, prediction: Prediction) -> Prediction:
@@ -171,24 +164,24 @@ class Step:
         return from_denoised(wide(denoised), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
 
     def noise_difference(self, left: Prediction, right: Prediction) -> Prediction:
-        """noise(left) - noise(right), without the cancellation of two conversions."""
+        """noise(left) - noise(right), without the rounding of two conversions."""
         factor = noise_per_prediction(self.alpha, self.sigma, self.prediction_type)
         return per_image(factor, wide(left)) * (wide(left) - wide(right))
 
 
 @dataclass(frozen=True)
 class State:
-    """What a guidance's next step needs; nothing else. One entry per image in every tensor."""
+    """What a guidance's next step needs, and nothing else. One entry per image in every tensor."""
 
 
 @dataclass(frozen=True)
 class Guided:
-    """What a guidance gives back.
+    """What a guidance returns.
 
     Attributes:
         prediction: the guided prediction, in the network's own space, ``[batch, ...]``.
         state: what the next step needs.
-        info: what a person wants to see of this step, one number per image.
+        info: what the trace shows of this step.
     """
 
     prediction: Prediction
@@ -202,12 +195,12 @@ class TraceStep:
 
     Attributes:
         index: which step, from 0.
-        noise_to_signal: the noise level sigma / alpha that it begins at; NaN where the scheduler does not say.
-        branches: what was evaluated there, in order.
-        evaluations: network evaluations of each image in this step, ``[batch]``; those of ``further`` count.
+        noise_to_signal: the noise level sigma / alpha at its beginning; NaN if unknown.
+        branches: those evaluated there, in order.
+        evaluations: network evaluations of each image in this step, ``[batch]``, including those of ``further``.
         info: what the guidance showed there.
-        further: the other evaluations of this step, of samplers that evaluate more than once (Heun, KDPM2, PNDM, ...): at
-            points that are not kept, each with its own level, branches, evaluations and info.
+        further: the other evaluations of this step, by samplers that evaluate more than once (Heun, KDPM2, PNDM, ...), at
+            points that are not kept.
     """
 
     index: int
@@ -225,11 +218,7 @@ class TraceStep:
 
 @dataclass(repr=False)
 class Trace:
-    """What the guidance did to every image at every step.
-
-    What takes no argument is a property. ``steps`` has an entry per step of the sampler, as ``num_inference_steps`` counts
-    them; where a sampler evaluates more than once per step, the further evaluations are in ``steps[k].further``.
-    """
+    """What the guidance did to every image at every step: one entry per step, as ``num_inference_steps`` counts them."""
 
     steps: list[TraceStep] = field(default_factory=list)
 
@@ -244,7 +233,7 @@ class Trace:
         )
 
     def add(self, evaluation: TraceStep) -> None:
-        """Append a step, or a further evaluation of the last one: that of the same index."""
+        """Append a step, or a further evaluation of the last one, if it has the same index."""
         if not self.steps or self.steps[-1].index != evaluation.index:
             self.steps.append(evaluation)
             return
@@ -259,17 +248,17 @@ class Trace:
 
     @property
     def branches(self) -> list[tuple[str, ...]]:
-        """Which branches ran at the beginning of each step."""
+        """The branches that ran at the beginning of each step."""
         return [step.branches for step in self.steps]
 
     @property
     def levels(self) -> list[float]:
-        """sigma / alpha at the beginning of every step; NaN where the scheduler does not say."""
+        """sigma / alpha at the beginning of every step; NaN if unknown."""
         return [step.noise_to_signal for step in self.steps]
 
     @property
     def names(self) -> list[str]:
-        """Everything that any step showed, in order of appearance."""
+        """The names of all numbers that any step showed, in order of appearance."""
         return list(dict.fromkeys(name for step in self.steps for name in step.info))
 
     def table(self, name: str) -> Tensor:
@@ -288,27 +277,24 @@ class Trace:
     def figure(self, *names: str) -> Any:
         """The trace drawn: a panel per number, with a line per image over the steps.
 
-        The figure is found on the shelf of figures, because this room knows no drawing.
-
         Args:
             names: of :attr:`names`; without any, all but lengths ("push_norm").
 
         Returns:
-            A figure of matplotlib, which notebooks show; ``figure.savefig("trace.png")`` writes it.
+            A matplotlib figure, which notebooks show; ``figure.savefig("trace.png")`` writes it.
 
         Raises:
             UnknownName: no step showed a number of this name.
         """
-        return find("telling.figures", Configurable, "trace")(names).of_run(self)
+        return find("telling.figures", Configurable, "trace")(names).of_run(self)  # core does not import drawing
 
     @classmethod
     def joined(cls, parts: Sequence["Trace"]) -> "Trace":
-        """The trace of several batches that made the same steps, as if they had been one."""
+        """The traces of several batches that made the same steps, as of one batch."""
         return cls([_joined(same) for same in zip(*(part.steps for part in parts), strict=True)])
 
 
 def _joined(same: Sequence[TraceStep]) -> TraceStep:
-    """One step of several batches."""
     first = same[0]
     names = dict.fromkeys(name for step in same for name in step.info)
     blank = [torch.full((len(step.evaluations),), float("nan")) for step in same]

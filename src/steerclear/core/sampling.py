@@ -1,4 +1,4 @@
-"""The sampling loop over a diffusers scheduler, for denoisers that are no pipeline."""
+"""The sampling loop over a diffusers scheduler, for denoisers that are not pipelines."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from .settings import whole
 
 @dataclass(frozen=True, repr=False)
 class Sampled:
-    """What a run gave: the samples ``[batch, ...]`` and the trace of the guidance."""
+    """The result of a run: the samples ``[batch, ...]`` and the trace of the guidance."""
 
     samples: Tensor
     trace: Trace
@@ -42,26 +42,26 @@ def sample(
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Sampled:
-    """Sample one image a seed: pure noise, then one scheduler step after another.
+    """Sample one image per seed: pure noise, then one scheduler step after another.
 
     Args:
-        denoiser: what predicts; its ``prediction_type`` must be the scheduler's.
+        denoiser: predicts; its ``prediction_type`` must be the scheduler's.
         guidance: how predictions become one.
         scheduler: a diffusers scheduler; its state is reset.
-        seeds: one per image, each once. Image k depends on its seed alone: start and step noise come from its own generator.
+        seeds: one per image, each once. Image k depends on its seed alone, start and step noise included.
         shape: of one sample, without the batch.
         num_inference_steps: at least 1.
-        negatives: how many negative prompts the denoiser knows.
+        negatives: number of negative prompts that the denoiser knows.
         dtype: of samples.
-        on_step: called with (steps done, steps in all).
+        on_step: called with (steps done, total steps).
 
     Raises:
-        InvalidSetting: an argument of another kind or out of range, or a denoiser that predicts in another space than the
-            scheduler takes.
-        UnsupportedModel: a guidance that needs the noise level, and a scheduler that does not say it.
+        InvalidSetting: an argument of another type or out of range, or the denoiser and the scheduler have different
+            prediction types.
+        UnsupportedModel: the guidance needs the noise level, and the scheduler does not give it.
 
     Warns:
-        SteerclearWarning: a guidance that has no step of this schedule to act in.
+        SteerclearWarning: the guidance acts at no step of this schedule.
     """
     seeds, shape = _checked(denoiser, guidance, scheduler, seeds, shape, dtype)
     num_inference_steps = whole("num_inference_steps", num_inference_steps, low=1)
@@ -84,29 +84,22 @@ def sample(
         prediction = guided.predict(point(scheduler, samples, timestep, evaluation, evaluations))
         samples = scheduler.step(prediction, timestep, samples, **arguments, return_dict=False)[0].to(dtype)
         if on_step is not None:
-            _report(on_step, scheduler, evaluation, evaluations)
+            done, total = steps_begun(scheduler, evaluation + 1), steps_begun(scheduler, evaluations)
+            if evaluation + 1 == evaluations or steps_begun(scheduler, evaluation + 2) > done:  # the last of its step
+                on_step(done, total)
     return Sampled(samples, guided.trace)
-
-
-def _report(on_step: Callable[[int, int], None], scheduler: Any, evaluation: int, evaluations: int) -> None:
-    """Say that a step is done, where this evaluation was its last."""
-    total = steps_begun(scheduler, evaluations)
-    if evaluation + 1 == evaluations:
-        on_step(total, total)
-    elif steps_begun(scheduler, evaluation + 2) > steps_begun(scheduler, evaluation + 1):
-        on_step(steps_begun(scheduler, evaluation + 1), total)
 
 
 def _checked(
     denoiser: Any, guidance: Any, scheduler: Any, seeds: Any, shape: Any, dtype: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Refuse what is of another kind; returns the seeds and the shape as plain numbers."""
+    """Refuse arguments of another type; returns the seeds and the shape as tuples."""
     if not hasattr(denoiser, "predict") or not hasattr(denoiser, "prediction_type"):
         raise InvalidSetting("denoiser", denoiser, "a denoiser, which has predict and prediction_type")
     if not isinstance(guidance, Guidance):
         raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
     if not hasattr(scheduler, "set_timesteps") or not hasattr(scheduler, "step"):
-        raise InvalidSetting("scheduler", scheduler, "a scheduler of diffusers")
+        raise InvalidSetting("scheduler", scheduler, "a diffusers scheduler")
     check_repeatable(scheduler)
     if prediction_type(scheduler) != denoiser.prediction_type:
         raise InvalidSetting(

@@ -1,14 +1,14 @@
 """alpha and sigma of a diffusers scheduler's current step, and the space in which its network predicts.
 
-Reads what the scheduler object itself keeps (``alphas_cumprod``, ``sigmas``, ``step_index``); imports no diffusers.
+Reads the scheduler object's own state (``alphas_cumprod``, ``sigmas``, ``step_index``); does not import diffusers.
 
     DDIM, DDPM, PNDM, LCM, TCD, ...    alpha^2 = alphas_cumprod[t]
     Euler, Heun, LMS, KDPM2, ...       alpha = 1, sigma = sigmas[i]
     DPM-Solver++, UniPC, DEIS, SA      alpha = 1 / sqrt(1 + sigmas[i]^2), sigma = sigmas[i] * alpha
     flow matching                      alpha = 1 - sigmas[i], sigma = sigmas[i]
 
-Each is checked in the tests against what the scheduler's own ``add_noise`` or ``scale_noise`` does, and against the
-denoised image that its own ``step`` works with.
+The tests check each against the scheduler's own ``add_noise`` or ``scale_noise``, and against the denoised image that its
+``step`` works with.
 """
 
 import copy
@@ -25,10 +25,10 @@ from .errors import InvalidSetting, UnsupportedModel, in_words_of, shortened
 from .noise import PREDICTION_TYPES, check_prediction_type
 
 FLOW_NAMES = ("FlowMatch",)
-"""Schedulers that know one space only, the flow, and have no ``prediction_type`` to say so."""
+"""Schedulers of flows alone, which have no ``prediction_type``."""
 ANOTHER_SCHEDULER = "use another scheduler, such as DPMSolverMultistepScheduler"
 UNCLIPPED_NAMES = ("TCD", "CogVideoX")
-"""Schedulers that take ``clip_sample`` or ``thresholding`` and never do it."""
+"""Schedulers that accept ``clip_sample`` or ``thresholding`` and ignore it."""
 STOCHASTIC_NAMES = (
     "DDPM", "EulerAncestral", "KDPM2Ancestral", "DPMSolverSDE", "LCM", "TCD", "SASolver", "CMStochastic",
     "CosineDPMSolver", "CogVideoXDPM", "UnCLIP", "RePaint",
@@ -36,7 +36,7 @@ STOCHASTIC_NAMES = (
 
 
 def unreadable(scheduler: Any) -> str | None:
-    """Why the noise level of a step, and so the denoised prediction, cannot be read off a scheduler; None where it can.
+    """Why the noise level of a step, and so the denoised prediction, cannot be read off a scheduler; None if it can.
 
     A guidance that needs neither, such as classifier-free guidance, works with every scheduler.
     """
@@ -45,8 +45,7 @@ def unreadable(scheduler: Any) -> str | None:
         return (
             f"{name} scales its network's output by itself (EDM's c_skip and c_out), which steerclear does not convert"
         )
-    has_sigmas = getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index")
-    if not has_sigmas and getattr(scheduler, "alphas_cumprod", None) is None:
+    if not _has_sigmas(scheduler) and getattr(scheduler, "alphas_cumprod", None) is None:
         return f"{name} keeps neither sigmas nor alphas_cumprod, so the noise level of a step is unknown"
     if not (hasattr(scheduler, "add_noise") or hasattr(scheduler, "scale_noise")):
         return f"{name} does not say how it adds noise to an image, so the noise level of a step is unknown"
@@ -57,7 +56,7 @@ def unreadable(scheduler: Any) -> str | None:
         return f"{name} does not say what its network predicts"
     if kind not in PREDICTION_TYPES:
         return f"{name} takes predictions of a kind that steerclear does not convert, {kind!r}"
-    # diffusers converts these two as if the levels were of the other kind, so what it steps with is not denoised
+    # diffusers converts these two as if the levels were of the other kind, so its "denoised" prediction is not denoised
     flow_levels = bool(own_setting(scheduler, "use_flow_sigmas")) or hasattr(scheduler, "scale_noise")
     if flow_levels != (kind == "flow_prediction") and kind in ("flow_prediction", "v_prediction"):
         return f"{name} has prediction_type={kind!r} and use_flow_sigmas={flow_levels}, which do not go together"
@@ -69,43 +68,31 @@ def preconditions(scheduler: Any) -> bool:
     return hasattr(scheduler, "precondition_outputs") or hasattr(scheduler, "get_scalings")
 
 
+def _has_sigmas(scheduler: Any) -> bool:
+    return getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index")
+
+
 def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     """(alpha, sigma) with x_t = alpha * x_0 + sigma * noise, in the scheduler's own scaling of x_t.
 
     Args:
-        scheduler: a diffusers scheduler after ``set_timesteps``.
-        timestep: the one about to be made.
-
-    Raises:
-        UnsupportedModel: the noise level cannot be read; see :func:`unreadable`.
+        scheduler: a diffusers scheduler after ``set_timesteps``; readable, see :func:`unreadable`.
+        timestep: of the next step.
     """
-    reason = unreadable(scheduler)
-    if reason is not None:
-        raise UnsupportedModel(f"{reason}; {ANOTHER_SCHEDULER}")
-    return _noise_level(scheduler, timestep)
-
-
-def _noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+    if _has_sigmas(scheduler):
         return _from_sigma(scheduler, _current_sigma(scheduler, timestep))
     alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
     return alpha_squared**0.5, (1 - alpha_squared) ** 0.5
 
 
 def next_noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """(alpha, sigma) of what the scheduler's step makes of a sample, in its own scaling.
+    """(alpha, sigma) after the next step; arguments as :func:`noise_level`.
 
-    After the last step it is (1, 0), unless the scheduler stops short of it: DDIM and PNDM with ``set_alpha_to_one=False``
-    and DPM-Solver, DEIS and SA-Solver with ``final_sigmas_type="sigma_min"`` do, and TCD: they stop at timestep 0.
-
-    Args:
-        scheduler: readable (see :func:`unreadable`), after ``set_timesteps``.
-        timestep: the one about to be made.
-
-    Returns:
-        The level; NaN where the pipeline, and not the scheduler, chooses it.
+    After the last step it is (1, 0), except for schedulers that stop at timestep 0: DDIM and PNDM with
+    ``set_alpha_to_one=False``, DPM-Solver, DEIS and SA-Solver with ``final_sigmas_type="sigma_min"``, and TCD. It is NaN if
+    the pipeline, and not the scheduler, chooses the level.
     """
-    if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+    if _has_sigmas(scheduler):
         return _from_sigma(scheduler, _next_sigma(scheduler, _current_index(scheduler, timestep)))
     following = _next_timestep(scheduler, int(timestep))
     if following is None:
@@ -129,7 +116,7 @@ def _next_sigma(scheduler: Any, index: int) -> float:
 
 
 def _next_timestep(scheduler: Any, timestep: int) -> int | None:
-    """Of schedulers that step along their training timesteps; negative at the end, None where they do not say it."""
+    """For schedulers that step along their training timesteps; negative at the end, None if unknown."""
     if hasattr(scheduler, "previous_timestep"):
         index = _index_of(scheduler, timestep) + 1
         if index < len(scheduler.timesteps):
@@ -146,11 +133,11 @@ def _next_timestep(scheduler: Any, timestep: int) -> int | None:
 
 
 def level_at(scheduler: Any, noise_to_signal: float) -> tuple[float, float, float]:
-    """alpha, sigma and the timestep of a noise level of one's own choosing, in the scheduler's scaling and units.
+    """alpha, sigma and the timestep of any noise level, in the scheduler's scaling and units.
 
-    Timesteps of flows are sigma times ``num_train_timesteps``. Those of other schedulers are read off the training table,
-    linearly in log(sigma / alpha) between two entries, and are the nearest entry beyond its ends: as diffusers does for
-    levels that are not its own (Karras et al. 2022).
+    Timesteps of flows are sigma times ``num_train_timesteps``. Those of other schedulers are interpolated in the training
+    table, linearly in log(sigma / alpha), and constant beyond its ends, as diffusers does for other levels than its own
+    (Karras et al. 2022).
 
     Args:
         scheduler: readable; see :func:`unreadable`.
@@ -160,7 +147,7 @@ def level_at(scheduler: Any, noise_to_signal: float) -> tuple[float, float, floa
     if is_flow(scheduler):
         sigma = noise_to_signal / (1 + noise_to_signal)
         return 1 - sigma, sigma, sigma * steps
-    if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+    if _has_sigmas(scheduler):
         alpha, sigma = _from_sigma(scheduler, noise_to_signal)
     else:
         alpha = 1 / math.hypot(1, noise_to_signal)
@@ -177,7 +164,7 @@ def level_at(scheduler: Any, noise_to_signal: float) -> tuple[float, float, floa
 
 
 def input_scale(scheduler: Any, alpha: float, sigma: float) -> float:
-    """By how much the network's input is the sample: what ``scale_model_input`` multiplies a sample of this level by."""
+    """The factor by which ``scale_model_input`` multiplies a sample of this level."""
     return 1.0 if is_flow(scheduler) else 1 / math.hypot(alpha, sigma)
 
 
@@ -187,24 +174,24 @@ def point(
     """Where a sampler stands before an evaluation of its network.
 
     Args:
-        scheduler: a diffusers scheduler after ``set_timesteps``, which has made the evaluations before.
+        scheduler: a diffusers scheduler after ``set_timesteps`` and the evaluations before this one.
         sample: x_t.
-        level_of: the timestep about to be made, in the scheduler's units.
-        evaluation: how many evaluations were made, from 0.
-        evaluations: how many there will be.
+        level_of: timestep of the next step, in the scheduler's units.
+        evaluation: index of the evaluation, from 0.
+        evaluations: total number.
         timestep: what the network is told; None for ``level_of``.
     """
     index, total = steps_begun(scheduler, evaluation + 1) - 1, steps_begun(scheduler, evaluations)
     told = level_of if timestep is None else timestep
     if unreadable(scheduler) is not None:
         return Point(sample, math.nan, math.nan, told, index, total, is_substep(scheduler))
-    here, following = _noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
+    here, following = noise_level(scheduler, level_of), next_noise_level(scheduler, level_of)
     levels = partial(level_at, scheduler)
     return Point(sample, *here, told, index, total, is_substep(scheduler), *following, levels)
 
 
 def steps_begun(scheduler: Any, evaluations: int) -> int:
-    """How many steps, of those that ``num_inference_steps`` counts, the first evaluations of a run begin.
+    """The number of steps, as ``num_inference_steps`` counts them, that the first ``evaluations`` of a run begin.
 
     Heun, KDPM2 and DPM-Solver-SDE evaluate twice per step (once in the last); PNDM twice in its first step, or four times
     in each of its first three with ``skip_prk_steps=False``. All others evaluate once per step.
@@ -220,15 +207,12 @@ def steps_begun(scheduler: Any, evaluations: int) -> int:
 
 
 def noise_to_signal(scheduler: Any, first: Any, evaluations: int) -> list[float]:
-    """sigma / alpha at the beginning of every step of a run, before its first.
+    """sigma / alpha at the beginning of every step of a run: NaN if it cannot be read, infinite at pure noise.
 
     Args:
-        scheduler: a diffusers scheduler after ``set_timesteps``.
-        first: the first timestep of the run: image-to-image leaves out some before it.
-        evaluations: how many there will be: SDXL's ``denoising_end`` leaves out some behind the last.
-
-    Returns:
-        A number per step: NaN where it cannot be read, infinite at pure noise.
+        scheduler: a diffusers scheduler after ``set_timesteps``, before the first step.
+        first: the first timestep of the run; image-to-image skips those before it.
+        evaluations: their total number; SDXL's ``denoising_end`` skips those after it.
     """
     begins = [k for k in range(evaluations) if steps_begun(scheduler, k + 1) > steps_begun(scheduler, k)]
     if unreadable(scheduler) is not None:
@@ -236,7 +220,7 @@ def noise_to_signal(scheduler: Any, first: Any, evaluations: int) -> list[float]
     start = min(_index_of(scheduler, first), len(scheduler.timesteps) - evaluations)
     levels = []
     for k in begins:
-        if getattr(scheduler, "sigmas", None) is not None and hasattr(scheduler, "step_index"):
+        if _has_sigmas(scheduler):
             alpha, sigma = _from_sigma(scheduler, float(scheduler.sigmas[start + k]))
         else:
             alpha, sigma = noise_level(scheduler, scheduler.timesteps[start + k])
@@ -245,13 +229,13 @@ def noise_to_signal(scheduler: Any, first: Any, evaluations: int) -> list[float]
 
 
 def altered_denoised(scheduler: Any) -> str | None:
-    """Why a scheduler steps with another denoised prediction than the guided one; None where it does not.
+    """Why a scheduler changes the guided denoised prediction before stepping; None if it does not.
 
-    ``clip_sample``, ``clip_denoised`` and ``thresholding`` cut the denoised prediction to the range of pixels, after the
-    guidance. That is right for networks of pixels, and wrong for latents, which reach far beyond.
+    ``clip_sample``, ``clip_denoised`` and ``thresholding`` cut it to the range of pixels after the guidance. That is right
+    for networks of pixels, and wrong for latents, which reach far beyond.
     """
-    own = own_settings(scheduler)
-    found = [f"{name}=True" for name in ("thresholding", "clip_sample", "clip_denoised") if own.get(name)]
+    names = ("thresholding", "clip_sample", "clip_denoised")
+    found = [f"{name}=True" for name in names if own_setting(scheduler, name)]
     keeps_it = _is_named(scheduler, UNCLIPPED_NAMES) or getattr(scheduler, "predict_x0", True) is False
     if not found or keeps_it:
         return None
@@ -261,21 +245,8 @@ def altered_denoised(scheduler: Any) -> str | None:
     )
 
 
-def own_settings(scheduler: Any) -> dict[str, Any]:
-    """The settings that a scheduler's class takes.
-
-    ``from_config`` keeps what it finds in another scheduler's configuration, also what has no effect here.
-    """
-    config = getattr(scheduler, "config", None)
-    if not hasattr(scheduler, "from_config"):
-        return dict(vars(config)) if config is not None else {}
-    kind: Any = type(scheduler)
-    taken = _settings_of(kind)
-    return {name: value for name, value in scheduler.config.items() if name in taken}
-
-
 def own_setting(scheduler: Any, name: str, otherwise: Any = None) -> Any:
-    """One of :func:`own_settings`, without going through all of them."""
+    """A setting that a scheduler's class takes; ``from_config`` keeps others, of other schedulers, without effect."""
     if not hasattr(scheduler, "from_config"):
         return getattr(getattr(scheduler, "config", None), name, otherwise)
     kind: Any = type(scheduler)
@@ -292,10 +263,9 @@ def _is_named(scheduler: Any, beginnings: tuple[str, ...]) -> bool:
 
 
 def is_substep(scheduler: Any) -> bool:
-    """Whether the next evaluation is at a point that is not kept: the step starts again from an earlier one.
+    """Whether the next evaluation is at a point that is not kept, because the step starts again from an earlier one.
 
-    Heun, KDPM2 and DPM-Solver-SDE evaluate twice a step; DPM-Solver's single-step form two or three times; PNDM twice
-    in its first step (four times in each of its first three, with ``skip_prk_steps=False``).
+    See :func:`steps_begun`; DPM-Solver's single-step form has two or three evaluations per step.
     """
     if getattr(scheduler, "state_in_first_order", True) is False:
         return True
@@ -316,25 +286,22 @@ def _is_singlestep_substep(scheduler: Any) -> bool:
     if scheduler.step_index is None:
         return False
     order = scheduler.order_list[scheduler.step_index]
-    # after an image-to-image start there are too few predictions yet: the scheduler then lowers the order, so do we
+    # after an image-to-image start there are too few predictions yet: the scheduler lowers the order, and so do we
     while order > 1 and scheduler.model_outputs[1 - order] is None:
         order -= 1
     return order > 1
 
 
 def _current_index(scheduler: Any, timestep: Any) -> int:
-    index = scheduler.step_index
-    if index is None:
-        begin = getattr(scheduler, "begin_index", None)
-        index = begin if begin is not None else _index_of(scheduler, timestep)
-    return int(index)
+    begin = getattr(scheduler, "begin_index", None) if scheduler.step_index is None else scheduler.step_index
+    return _index_of(scheduler, timestep) if begin is None else int(begin)
 
 
 def _current_sigma(scheduler: Any, timestep: Any) -> float:
     index = _current_index(scheduler, timestep)
     if getattr(scheduler, "state_in_first_order", True) is False:
         if hasattr(scheduler, "sigmas_interpol"):
-            # the ancestral form keeps the midpoint at the step it belongs to, the other one at the substep
+            # the ancestral form keeps the midpoint at its step, the other one at the substep
             return float(scheduler.sigmas_interpol[index - hasattr(scheduler, "sigmas_down")])
         if getattr(scheduler, "mid_point_sigma", None) is not None:
             return float(scheduler.mid_point_sigma)
@@ -375,13 +342,8 @@ def is_flow(scheduler: Any) -> bool:
 
 
 def prediction_type(scheduler: Any) -> str:
-    """The space in which the scheduler takes predictions.
-
-    Raises:
-        InvalidSetting: a space that steerclear does not know.
-    """
-    # flow-matching schedulers know one space only and have no such setting
-    if hasattr(scheduler, "scale_noise"):
+    """The space in which the scheduler takes predictions. Raises :class:`InvalidSetting` for an unknown one."""
+    if hasattr(scheduler, "scale_noise"):  # flow matching, which has no such setting
         return "flow_prediction"
     kind = own_setting(scheduler, "prediction_type", "epsilon")
     check_prediction_type(kind)
@@ -389,41 +351,32 @@ def prediction_type(scheduler: Any) -> str:
 
 
 def is_stochastic(scheduler: Any) -> bool:
-    """Whether a step draws noise, so that its transition has a likelihood that tracking can read.
+    """Whether a step draws noise, so that its transition has a likelihood for tracking.
 
-    DDIM is stochastic only with ``eta`` above 0, which the caller of the pipeline sets: it counts as deterministic.
+    DDIM counts as deterministic: it is stochastic only with ``eta`` above 0, an argument of the pipeline.
     """
-    settings = own_settings(scheduler)
-    if str(settings.get("algorithm_type", "")).startswith("sde") or settings.get("stochastic_sampling", False):
+    if str(own_setting(scheduler, "algorithm_type")).startswith("sde") or own_setting(scheduler, "stochastic_sampling"):
         return True
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)
 
 
 def check_repeatable(scheduler: Any) -> None:
-    """Raises :class:`UnsupportedModel` for a scheduler whose noise cannot be an image's own."""
-    if is_stochastic(scheduler) and "generator" not in inspect.signature(scheduler.step).parameters:
+    """Raises :class:`UnsupportedModel` for a scheduler whose noise cannot depend on an image's seed alone."""
+    if is_stochastic(scheduler) and not step_arguments(scheduler, []):
         raise UnsupportedModel(
-            f"{type(scheduler).__name__} draws the noise of its steps from no generator that could be given to it, so an image "
-            f"would depend on its batch and on the run; use another, such as EulerAncestralDiscreteScheduler"
+            f"{type(scheduler).__name__} takes no generator for the noise of its steps, so an image would depend on its batch "
+            f"and on the run; use another, such as EulerAncestralDiscreteScheduler"
         )
 
 
 def step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    """Keyword arguments of ``scheduler.step`` that make its noise the images' own."""
+    """Keyword arguments of ``scheduler.step`` that draw each image's noise from its own generator."""
     takes = inspect.signature(scheduler.step).parameters
     return {"generator": generators} if "generator" in takes else {}
 
 
 def check_steps(scheduler: Any, num_inference_steps: int) -> None:
-    """Refuse a number of steps that a scheduler cannot make: few have bounds, and each says so in its own way.
-
-    Args:
-        scheduler: a diffusers scheduler; it is left as it is.
-        num_inference_steps: of a run.
-
-    Raises:
-        InvalidSetting: with the scheduler's reason.
-    """
+    """Raises :class:`InvalidSetting`, with the scheduler's reason, for a number of steps that it cannot make."""
     if getattr(scheduler.config, "use_dynamic_shifting", False):
         return  # set by the pipeline, from the size of the image
     try:

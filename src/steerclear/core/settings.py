@@ -1,4 +1,4 @@
-"""Frozen dataclasses as settings: plain numbers in, JSON out, and errors that name the nearest field."""
+"""Frozen dataclasses as settings, to and from JSON, and checks of their values."""
 
 import dataclasses
 import functools
@@ -16,35 +16,27 @@ from .shelf import entries
 from .values import described, fitted, frozen, is_number, is_too_deep, parse_object, python_scalar
 
 MOST_NESTED = 16
-"""Guidances and evidences inside one another."""
+"""Largest depth of parts (guidances, evidences) inside one another."""
+DEEPEST = f"at most {MOST_NESTED} parts inside one another"
 
 
 def finite(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
-    """The value, a finite number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
-
-    Raises:
-        InvalidSetting: not a finite number, or out of range.
-    """
+    """The value as a Python number. Raises :class:`InvalidSetting` unless it is finite and ``low <= value <= high``."""
     value = python_scalar(value)
     # not math.isfinite, which cannot take whole numbers that are too large for a float
     if is_number(value) and abs(value) <= sys.float_info.max and low <= value <= high:
         return value
-    bounds = "a finite number"
     if math.isfinite(low) and math.isfinite(high):
-        bounds += f" from {low:g} to {high:g}"
-    elif math.isfinite(low):
-        bounds += f" of at least {low:g}"
-    elif math.isfinite(high):
-        bounds += f" of at most {high:g}"
-    raise InvalidSetting(name, value, bounds)
+        bounds = f" from {low:g} to {high:g}"
+    else:
+        bounds = (
+            f" of at least {low:g}" if math.isfinite(low) else f" of at most {high:g}" if math.isfinite(high) else ""
+        )
+    raise InvalidSetting(name, value, f"a finite number{bounds}")
 
 
 def whole(name: str, value: object, *, low: int, high: int | None = None) -> int:
-    """The value, a whole number with ``low <= value <= high``; scalars of numpy and torch as Python's numbers.
-
-    Raises:
-        InvalidSetting: not a whole number, or out of range.
-    """
+    """As :func:`finite`, for whole numbers."""
     value = python_scalar(value)
     if isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
         return value
@@ -56,7 +48,7 @@ def folder_path(name: str, value: object) -> Path:
     """A path from a text or a path; ``~`` is the home folder.
 
     Raises:
-        InvalidSetting: something else, an empty text, a text with a NUL, or ``~name`` of a user who is not known here.
+        InvalidSetting: another type, an empty text, a text with a NUL, or ``~name`` of an unknown user.
     """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise InvalidSetting(name, value, "a path")
@@ -68,9 +60,8 @@ def folder_path(name: str, value: object) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise InvalidSetting(
-            name, str(path), "a path", "it names no home folder that is known here; write it in full"
-        ) from error
+        remedy = "it names no home folder that is known here; write it in full"
+        raise InvalidSetting(name, str(path), "a path", remedy) from error
 
 
 def callback(name: str, value: object) -> None:
@@ -82,37 +73,30 @@ def callback(name: str, value: object) -> None:
 def finite_each(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
     """As :func:`finite`, for one number or a tuple of them, one per negative prompt."""
     if isinstance(value, list) or value == ():
-        several = in_words_of(
-            "a tuple with one for each negative prompt", "one for each negative prompt with commas between them"
-        )
+        each = "one for each negative prompt"
+        several = in_words_of(f"a tuple with {each}", f"{each} with commas between them")
         raise InvalidSetting(name, value, f"a finite number, or {several}")
-    for index, one in enumerate(value if isinstance(value, tuple) else ()):
-        finite(f"{name}[{index}]", one, low=low, high=high)
-    if not isinstance(value, tuple):
-        finite(name, value, low=low, high=high)
+    many = {f"{name}[{index}]": one for index, one in enumerate(value)} if isinstance(value, tuple) else {name: value}
+    for what, one in many.items():
+        finite(what, one, low=low, high=high)
 
 
 def texts(name: str, value: object, what: str) -> None:
-    """Raises :class:`InvalidSetting` unless value is a tuple of texts, none of them empty; ``what`` says what they are."""
+    """Raises :class:`InvalidSetting` unless value is a tuple of texts, none empty; ``what`` names them."""
     if not isinstance(value, tuple) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidSetting(
-            name, value, f"{in_words_of('a tuple of ', '')}{what}",
-            in_words_of("one alone has a comma behind it, as ('one',)", "several have commas between them"),
-        )  # fmt: skip
+        remedy = in_words_of("one alone has a comma behind it, as ('one',)", "several have commas between them")
+        raise InvalidSetting(name, value, f"{in_words_of('a tuple of ', '')}{what}", remedy)
 
 
 def probabilities(name: str, value: object) -> None:
-    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such, one per negative."""
+    """Raises :class:`InvalidSetting` unless value is strictly between 0 and 1, or a tuple of such numbers."""
     for one in value if isinstance(value, tuple) and value else (value,):
         if not (is_number(one) and 0 < one < 1):
             raise InvalidSetting(name, value, "between 0 and 1, both excluded")
 
 
 def one_each(name: str, value: float | tuple[float, ...], count: int) -> tuple[float, ...]:
-    """A number for each of ``count`` negative prompts.
-
-    Raises:
-        InvalidSetting: a tuple of another length.
+    """A number for each of ``count`` negative prompts. Raises :class:`InvalidSetting` for a tuple of another length.
 
     >>> one_each("negative_scale", 1.5, 2), one_each("negative_scale", (1.0, 0.5), 2)
     ((1.5, 1.5), (1.0, 0.5))
@@ -135,25 +119,16 @@ def any_weight(value: float | tuple[float, ...]) -> bool:
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Args:
-        path: of the file.
-        what: the file should hold, for the error.
-
-    Raises:
-        InvalidSetting: it holds something else.
-    """
+    """The JSON object in a file, which should hold ``what``. Raises :class:`InvalidSetting` if it holds something else."""
     try:
         return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InvalidSetting(
-            f"the content of {path}", "damaged", f"a JSON object with {what}", f"{error}; write the file again"
-        ) from error
+        name, remedy = f"the content of {path}", f"{error}; write the file again"
+        raise InvalidSetting(name, "damaged", f"a JSON object with {what}", remedy) from error
 
 
 class Configurable:
-    """A frozen dataclass that becomes a dictionary of plain values and comes back from it.
+    """A frozen dataclass that is saved as a dictionary of plain values and read back from it.
 
     Nested settings are stored with their class: ``{"_class_name": "AutoGuidance", "inner": {...}}``.
     Values are converted to their declared types (:func:`~steerclear.core.values.fitted`), and None to the empty tuple where
@@ -161,8 +136,8 @@ class Configurable:
 
     Class attributes:
         name: on the command line.
-        shelf, kind: set by a contract (:class:`~steerclear.core.guidance.Guidance`, ...): the package with its entries, and what an
-            entry is called in errors.
+        shelf, kind: of a contract (:class:`~steerclear.core.guidance.Guidance`, ...): the package of its entries, and what
+            errors call an entry.
     """
 
     name: ClassVar[str]
@@ -179,12 +154,7 @@ class Configurable:
         self._settle(lambda self: None)
 
     def _settle(self, check: Callable[[Any], None]) -> None:
-        """Convert all settings to their types, then check them.
-
-        Raises:
-            InvalidSetting: a value of another type, or one that the check refuses. The check's own words are preferred,
-                because they say more.
-        """
+        """Convert all settings to their types, then check them. The check's own errors are preferred: they say more."""
         refused: InvalidSetting | None = None
         for name, field in self.parameters().items():
             kind, value = self.types()[name], python_scalar(getattr(self, name, field.default))
@@ -207,20 +177,20 @@ class Configurable:
             raise refused
         depth = self._depth()
         if depth > MOST_NESTED:
-            raise InvalidSetting(f"the depth of {self.name}", depth, f"at most {MOST_NESTED} parts inside one another")
+            raise InvalidSetting(f"the depth of {self.name}", depth, DEEPEST)
+
+    def _inside(self) -> Iterator["Configurable"]:
+        values = (getattr(self, name) for name in self.parameters())
+        return (value for value in values if isinstance(value, Configurable))
 
     def parts(self) -> Iterator["Configurable"]:
-        """This one and every guidance and evidence inside it."""
+        """This one and every part inside it."""
         yield self
-        for name in self.parameters():
-            value = getattr(self, name)
-            if isinstance(value, Configurable):
-                yield from value.parts()
+        for part in self._inside():
+            yield from part.parts()
 
     def _depth(self) -> int:
-        """How many settings are inside one another, this one included."""
-        parts = (getattr(self, name) for name in self.parameters())
-        return 1 + max((part._depth() for part in parts if isinstance(part, Configurable)), default=0)
+        return 1 + max((part._depth() for part in self._inside()), default=0)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
@@ -249,17 +219,17 @@ class Configurable:
         return {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
     def changed(self, **settings: Any) -> Self:
-        """The same with some settings replaced; they are checked as ever."""
+        """The same with some settings replaced, and checked."""
         return dataclasses.replace(self, **settings)  # type: ignore[type-var]  # every subclass is a dataclass
 
     @classmethod
     def contract(cls) -> type["Configurable"]:
-        """The class that this one fulfils: the base of its shelf."""
+        """The base class of its shelf."""
         return next(base for base in cls.__mro__ if "shelf" in vars(base))
 
     @classmethod
     def known(cls) -> dict[str, Any]:
-        """The entries of its shelf that derive from this class, by name on the command line."""
+        """The entries of the shelf that derive from this class, by name on the command line."""
         every = entries(cls.shelf, cls.contract())  # type: ignore[arg-type]  # classes are hashable
         return {name: member for name, member in every.items() if issubclass(member, cls)}
 
@@ -270,15 +240,14 @@ class Configurable:
         Raises:
             InvalidSetting: not a mapping, no ``_class_name``, too many parts inside one another, or a setting that
                 :meth:`with_settings` refuses.
-            UnknownName: a class or a parameter that does not exist.
+            UnknownName: an unknown class or parameter.
         """
         known = {member.__name__: member for member in cls.known().values()}
         allowed = f"one of {', '.join(sorted(known))}"
         if not isinstance(config, Mapping):
             raise InvalidSetting(f"the {cls.kind}", config, f"a mapping with a _class_name, {allowed}")
         if is_too_deep(config):
-            deepest = f"at most {MOST_NESTED} parts inside one another"
-            raise InvalidSetting(f"the depth of the {cls.kind}", "too large", deepest)
+            raise InvalidSetting(f"the depth of the {cls.kind}", "too large", DEEPEST)
         settings = dict(config)
         class_name = settings.pop("_class_name", None)
         if not isinstance(class_name, str):
@@ -296,8 +265,8 @@ class Configurable:
         """Build from keyword settings.
 
         Raises:
-            UnknownName: a setting that this class does not have; the message names the nearest.
-            InvalidSetting: a setting that is missing, of another type, or out of range.
+            UnknownName: an unknown setting; the message names the nearest.
+            InvalidSetting: a setting is missing, of another type, or out of range.
         """
         known = {name: field for name, field in cls.parameters().items() if field.init}
         for name in settings:
@@ -312,7 +281,7 @@ class Configurable:
 
 
 def part_type(kind: Any) -> type[Configurable] | None:
-    """The kind of part that a setting of this type takes; None where it takes none.
+    """The class of parts that a setting of this type takes; None if it takes none.
 
     >>> part_type(float | None) is None, part_type(Configurable | None)
     (True, <class 'steerclear.core.settings.Configurable'>)
@@ -322,5 +291,5 @@ def part_type(kind: Any) -> type[Configurable] | None:
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """The default of a setting; ``dataclasses.MISSING`` where it must be given."""
+    """The default of a setting; ``dataclasses.MISSING`` if it must be given."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

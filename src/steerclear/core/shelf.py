@@ -1,9 +1,9 @@
 """Discovery: one file on a shelf is one entry; a stranger's package adds entries by an entry point.
 
-A shelf is a package (``steerclear.guidance``, ``steerclear.telling.figures``); its entries are the classes that derive from
-the base class of the shelf. A module, or a package inside, may have several entries or none. Abstract classes, and what begins with an
-underscore, are not entries. An entry's name on the command line is its class attribute ``name``.
-Packages that are not ours announce a module under the entry point group ``steerclear.<shelf>``.
+A shelf is a package (``steerclear.guidance``, ``steerclear.telling.figures``); its entries are the concrete classes in its
+modules and packages that derive from the shelf's base class and do not begin with an underscore. An entry's name on the
+command line is its class attribute ``name``. Other packages announce a module under the entry point group
+``steerclear.<shelf>``.
 """
 
 import importlib
@@ -29,7 +29,7 @@ def _modules(shelf: str) -> Iterator[ModuleType]:
 
 @cache
 def entries(shelf: str, base: type[Any]) -> dict[str, Any]:
-    """Every entry of a shelf, by name. The modules of the shelf are imported at the first call, and not before.
+    """Every entry of a shelf, by name. The first call imports the modules of the shelf.
 
     Args:
         shelf: the package below ``steerclear``, such as "guidance" or "telling.figures".
@@ -56,8 +56,8 @@ def find(shelf: str, base: type[Any], name: str) -> Any:
     """The entry of this name or class name.
 
     Raises:
-        UnknownName: there is none; the message names the nearest. The base's class attribute ``kind`` says what an entry is
-            called; without it, the shelf's name in the singular.
+        UnknownName: no entry has the name; the message names the nearest. It calls an entry by the base's class attribute
+            ``kind``, or else by the shelf's name in the singular.
     """
     known = entries(shelf, base)  # type: ignore[arg-type]  # classes are hashable
     by_class = {member.__name__: member for member in known.values()}

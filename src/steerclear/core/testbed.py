@@ -1,4 +1,4 @@
-"""What a testbed promises: a world whose truth is known, so that every claim of a guidance can be held against it."""
+"""What a testbed promises: a world whose truth is known, against which every claim of a guidance can be tested."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .noise import Level
 from .settings import Configurable
-from .shelf import entries
 
 
 class Testbed(Configurable, ABC):
@@ -18,15 +17,14 @@ class Testbed(Configurable, ABC):
     ``tests/test_testbeds.py`` holds every testbed to these laws:
 
         draw k depends on seed k alone
-        the share of the concept among draws of p(x) is the prior; among draws of p(x | not c) it is what is left
+        the concept's share is the prior among draws of p(x), and what is left among draws of p(x | not c)
         the denoiser's prediction is the posterior mean: E[(x_0 - D(x_t)) D(x_t)] = 0 at every noise level
         the posterior is a martingale: the mean of p(c | x_t) is the prior at every noise level
-
-    Class attributes:
-        name: of the testbed.
     """
 
-    __test__: ClassVar[bool] = False  # pytest: this is no test
+    __test__: ClassVar[bool] = False  # pytest: this is not a test
+    shelf: ClassVar[str] = "testbeds"
+    kind: ClassVar[str] = "testbed"
     name: ClassVar[str]
 
     @property
@@ -52,10 +50,5 @@ class Testbed(Configurable, ABC):
         """The world as a network that learned it perfectly: the exact posterior mean of every branch.
 
         Raises:
-            InvalidSetting: a prediction type that does not exist.
+            InvalidSetting: an unknown prediction type.
         """
-
-
-def testbeds() -> dict[str, type[Testbed]]:
-    """All testbeds there are, by name."""
-    return entries("testbeds", Testbed)

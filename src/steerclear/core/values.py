@@ -1,4 +1,4 @@
-"""Values by their declared types: converted, checked and described; and JSON that cannot exhaust the stack."""
+"""Values by their declared types: converted, checked and described; and JSON of limited depth."""
 
 import functools
 import json
@@ -11,14 +11,13 @@ from pydantic import ConfigDict, TypeAdapter
 from .errors import in_words_of
 
 DEEPEST_JSON = 64
-"""Lists and objects inside one another; deeper ones are damage, and would exhaust the stack."""
+"""Largest depth of lists and objects: deeper ones are damaged files, and would exhaust the stack."""
 
 NESTING = (Mapping, list, tuple)
-"""Types that have values inside."""
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a number of Python, and not True or False.
+    """Whether a value is a Python number; True and False are not.
 
     >>> is_number(2), is_number(0.5), is_number(True), is_number("2")
     (True, True, False, False)
@@ -27,7 +26,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def python_scalar(value: Any) -> Any:
-    """Numbers of numpy and tensors without dimensions as Python's numbers; anything else as it is."""
+    """Numbers of numpy and tensors without dimensions as Python numbers; anything else as it is."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         try:
             return value.item()
@@ -37,11 +36,7 @@ def python_scalar(value: Any) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """JSON as Python values.
-
-    Raises:
-        ValueError: it is not JSON, or it is nested deeper than :data:`DEEPEST_JSON`.
-    """
+    """JSON as Python values. Raises ValueError for other text, and for JSON deeper than :data:`DEEPEST_JSON`."""
     too_deep = f"it is nested more than {DEEPEST_JSON} levels deep"
     try:
         value = json.loads(text)
@@ -53,11 +48,7 @@ def parse_json(text: str) -> Any:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ValueError: as for :func:`parse_json`, or it is JSON of another kind.
-    """
+    """A JSON object; as :func:`parse_json`, but raises ValueError also for other JSON."""
     value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"it is JSON, but not an object: {type(value).__name__}")
@@ -81,11 +72,10 @@ def frozen(value: Any) -> Any:
 
 
 def fitted(value: Any, kind: Any) -> Any:
-    """The value as its declared type, without guessing: whole numbers become floats where the type is float, and scalars of numpy
-    and torch Python's numbers. Nothing else is converted.
+    """The value as its declared type. Raises ValueError for a value of another type.
 
-    Raises:
-        ValueError: the value is of another type.
+    Whole numbers become floats where the type is float, and scalars of numpy and torch Python numbers. Nothing else is
+    converted.
 
     >>> fitted(3, float), fitted((1, 2.5), float | tuple[float, ...])
     (3.0, (1.0, 2.5))
@@ -106,7 +96,7 @@ def _python_scalars(value: Any) -> Any:
 
 
 def described(kind: Any) -> str:
-    """A type in words, those of Python or of the command line.
+    """A type in the words of Python or of the command line.
 
     >>> from steerclear.core.errors import on_command_line
     >>> described(float | tuple[float, ...] | None), described(tuple[tuple[float, float], ...])
@@ -132,7 +122,7 @@ def described(kind: Any) -> str:
 
 
 def _several(inside: tuple[Any, ...]) -> str:
-    """What a tuple with entries of these types has in it, behind the word "tuple" or "tuples"."""
+    """The entries of a tuple type, to follow the word "tuple" or "tuples"."""
     if inside[1:] != (...,) and len(set(inside)) > 1:
         return f" ({_entries(inside)})"
     count = "" if inside[1:] == (...,) else f"{len(inside)} "

@@ -1,1 +1,1 @@
-"""Is this image becoming the concept? One file an evidence; see ``steerclear.core.evidence`` for what an evidence promises."""
+"""Is this image becoming the concept? One file per evidence; ``steerclear.core.evidence`` has what an evidence promises."""

@@ -20,17 +20,17 @@ class ConstantEvidence(Evidence):
         L = log(p / (1 - p)), so the weight of the push is p / (1 - p)
 
     Args:
-        posterior: p, strictly between 0 and 1; a tuple has one for each negative prompt.
+        posterior: p, strictly between 0 and 1; a tuple has one per negative prompt.
 
     Raises:
-        InvalidSetting: p outside of (0, 1).
+        InvalidSetting: p is outside (0, 1).
     """
 
     posterior: float | tuple[float, ...] = 0.5
 
     name: ClassVar[str] = "constant"
     paper: ClassVar[str] = (
-        "the negative prompt of Stable Diffusion, read as Dynamic Negative Guidance, arXiv 2410.14398"
+        "the negative prompt of Stable Diffusion, as a case of Dynamic Negative Guidance, arXiv 2410.14398"
     )
 
     def __post_init__(self) -> None:

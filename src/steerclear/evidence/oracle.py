@@ -14,7 +14,7 @@ from ..core.shapes import Prediction
 
 @dataclass(frozen=True)
 class OracleEvidence(Evidence):
-    """The world's own log-odds at the point that was reached. With it only the sampler's error is left.
+    """The world's own log-odds at the point that was reached: only the sampler's error remains.
 
     Equation:
         L = log p(c | x_t) - log p(not c | x_t), exactly
@@ -37,7 +37,7 @@ class OracleEvidence(Evidence):
                                  "networks have no oracle; use the transition evidence")  # fmt: skip
 
     def to_config(self) -> dict[str, Any]:
-        raise InvalidSetting("evidence", self.name, "one that can be saved", "an oracle belongs to its testbed alone")
+        raise InvalidSetting("evidence", self.name, "one that can be saved", "an oracle exists only with its testbed")
 
     def begin(self, surroundings: Surroundings) -> State:
         return State()

@@ -1,4 +1,4 @@
-"""The posterior as Dynamic Negative Guidance was published: the release's own update."""
+"""The posterior of the published Dynamic Negative Guidance: its release's own update."""
 
 import math
 from dataclasses import dataclass
@@ -21,30 +21,28 @@ class PublishedEvidence(TrackingEvidence):
     Equation:
         log p += -(tau / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + a) ] + delta / (2 v),   p clamped to [lowest, highest]
 
-        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler made;
         d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>
 
-    The bracket is log N(y'; m_concept, v) - log N(y'; m_prompt, v) of the two models' ancestral transitions. v is their
-    variance in the sample's own scaling, which the release's offset delta is divided by. The start is the prior. With the
-    defaults this is the authors' release, step for step: its temperature multiplies (that of the transition evidence
-    divides), it has no trust region, and what was pushed is not taken out of the step. It is made for many steps of an
-    ancestral sampler: the paper makes 1,000.
+    The bracket is log N(y'; m_concept, v) - log N(y'; m_prompt, v) of the two models' ancestral transitions; v is their
+    variance in the sample's own scaling. The start is the prior. With the defaults this is the authors' release, step for
+    step: the temperature multiplies (in the transition evidence it divides), there is no trust region, and the push is not
+    subtracted from the step. It is meant for many steps of an ancestral sampler; the paper takes 1,000.
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt. None takes the rate in the world's truth, kept
-            between 0.05 and 0.95, where it is known (``compare`` and ``generate`` on the shipped model), else 0.5.
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
+            None takes the rate in the world's truth, kept between 0.05 and 0.95, if it is known (``compare`` and
+            ``generate`` on the shipped model), else 0.5.
         temperature: tau; multiplies every change. The release takes 1, and 0.2 for CIFAR-10.
-        offset: delta, 0 for none.
-        lowest, highest: what the probability is clamped to, 0 < lowest < highest < 1. A weight is at most
-            highest / (1 - highest).
+        offset: delta; 0 for none.
+        lowest, highest: bounds of the probability, 0 < lowest < highest < 1. A weight is at most highest / (1 - highest).
         start: "prior" as published; "nearer" adds clip((|e_prompt|^2 - |e_concept|^2) / 2, +-3), as the transition
             evidence does, which is nearer to the exact posterior.
         trust_region: whether the push is limited as for the other evidences (weight at most 99, length at most that of
             noise). The release has no such limit.
 
     Raises:
-        InvalidSetting: a value outside of its range.
+        InvalidSetting: a value out of range.
     """
 
     temperature: float = 1.0
@@ -68,13 +66,9 @@ class PublishedEvidence(TrackingEvidence):
         probabilities("highest", self.highest)
         if self.lowest >= self.highest:
             raise InvalidSetting("lowest", self.lowest, f"below highest ({self.highest:g})")
-        if self.start not in ("prior", "nearer"):
-            raise InvalidSetting("start", self.start, "prior or nearer")
 
     def first(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
-        if self.start == "nearer":
-            return self.nearer_log_odds(step, positive, concept)
-        return self.unmoved(step)
+        return self.unmoved(step) if self.start == "prior" else self.nearer_log_odds(step, positive, concept)
 
     def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
         s, reached = departure.level, step.noise_to_signal

@@ -1,4 +1,4 @@
-"""What evidences share that follow the sampler from step to step: where it left, and the log-odds there."""
+"""Shared by evidences that follow the sampler from step to step: the point that it left, and the log-odds there."""
 
 import math
 from abc import abstractmethod
@@ -14,7 +14,7 @@ from ..core.settings import one_each, probabilities
 from ..core.shapes import PerImage, Prediction
 
 LOWEST_LEVEL = 1e-12
-"""sigma / alpha below which a step says nothing more: the increments divide by its square."""
+"""sigma / alpha below which the log-odds stay: the increments divide by its square."""
 
 START_CLIP = 3.0
 """How far the first predictions may move the log-odds from the prior."""
@@ -22,12 +22,12 @@ START_CLIP = 3.0
 
 @dataclass(frozen=True)
 class Departure:
-    """The point that the sampler left, in variance-exploding coordinates, and what was believed there.
+    """The point that the sampler left, in variance-exploding coordinates, all float64.
 
     Attributes:
-        point: y = x / alpha, ``[batch, ...]``, float64.
+        point: y = x / alpha, ``[batch, ...]``.
         level: s = sigma / alpha.
-        positive, concept, guided: noise predictions there, float64.
+        positive, concept, guided: noise predictions there.
         weight: w, ``[batch]``.
     """
 
@@ -49,14 +49,14 @@ class TrackedState(State):
 
 @dataclass(frozen=True)
 class TrackingEvidence(Evidence):
-    """Log-odds with a start at the first finite noise level, and a change for each step that the sampler made.
+    """Log-odds with a start at the first finite noise level, and a change for each step of the sampler.
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt. None takes what is known of the run.
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
+            None takes that of the run's :class:`~steerclear.core.evidence.Circumstances`.
 
     Raises:
-        InvalidSetting: a prior outside of its range.
+        InvalidSetting: a prior out of range.
     """
 
     prior: float | tuple[float, ...] | None = None
@@ -74,17 +74,16 @@ class TrackingEvidence(Evidence):
         return replace(self, prior=known.prior) if self.prior is None else self
 
     def prior_log_odds(self) -> float:
-        """The log-odds of an image of which nothing is known yet."""
+        """log(prior / (1 - prior)), of one concept."""
         (prior,) = one_each("prior", Circumstances().prior if self.prior is None else self.prior, 1)
         return logit(prior)
 
     def unmoved(self, step: Step) -> PerImage:
-        """The prior's log-odds of every image, ``[batch]``, float64."""
-        prior = self.prior_log_odds()
-        return torch.full((step.batch_size,), prior, dtype=torch.float64, device=step.sample.device)
+        """The prior's log-odds for every image, ``[batch]``, float64."""
+        return torch.full((step.batch_size,), self.prior_log_odds(), dtype=torch.float64, device=step.sample.device)
 
     def nearer_log_odds(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
-        """The prior's log-odds, moved by which prediction is shorter: nearer to the exact posterior at the first level."""
+        """The prior's log-odds moved towards the shorter prediction: nearer to the exact posterior at the first level."""
         e_positive, e_concept = step.noise(positive).double(), step.noise(concept).double()
         nearer = (dot(e_positive, e_positive) - dot(e_concept, e_concept)) / 2
         return self.prior_log_odds() + nearer.clamp(-START_CLIP, START_CLIP)
@@ -95,16 +94,10 @@ class TrackingEvidence(Evidence):
 
     @abstractmethod
     def moved(self, step: Step, departure: Departure, log_odds: PerImage) -> PerImage:
-        """The log-odds after the step from a departure to the point that was reached, ``[batch]``, float64.
-
-        Args:
-            step: where the sampler stands now.
-            departure: where it came from.
-            log_odds: what they were there, ``[batch]``.
-        """
+        """The log-odds after the step from ``departure``, with its ``log_odds``, to ``step``, ``[batch]``, float64."""
 
     def lowest_level(self) -> float:
-        """sigma / alpha under which the log-odds stay as they are."""
+        """sigma / alpha below which the log-odds stay as they are."""
         return LOWEST_LEVEL
 
     def begin(self, surroundings: Surroundings) -> TrackedState:
@@ -112,7 +105,7 @@ class TrackingEvidence(Evidence):
 
     def update(self, step: Step, positive: Prediction, concept: Prediction, state: State) -> Belief:
         assert isinstance(state, TrackedState)
-        if not math.isfinite(step.noise_to_signal):  # pure noise says nothing yet: the start is at the next level
+        if not math.isfinite(step.noise_to_signal):  # pure noise has no information: the start is at the next level
             return Belief(self.unmoved(step), state)
         if state.log_odds is None:
             log_odds = self.first(step, positive, concept)
@@ -120,19 +113,14 @@ class TrackingEvidence(Evidence):
             log_odds = self.moved(step, state.departure, state.log_odds)
         else:
             log_odds = state.log_odds
-        # a substep's point is not kept, and neither is what it says
+        # a substep's point is not kept, and neither are its log-odds
         return Belief(log_odds, state if step.substep else replace(state, log_odds=log_odds))
 
     def remember(self, step: Step, push: Push, state: State) -> State:
         assert isinstance(state, TrackedState)
         if step.substep or not math.isfinite(step.noise_to_signal):
             return state
-        departure = Departure(
-            step.sample.double() / step.alpha,
-            step.noise_to_signal,
-            step.noise(push.positive).double(),
-            step.noise(push.concept).double(),
-            step.noise(push.guided).double(),
-            push.weight.double(),
-        )
-        return replace(state, departure=departure)
+        predictions = push.positive, push.concept, push.guided
+        positive, concept, guided = (step.noise(prediction).double() for prediction in predictions)
+        y, s = step.sample.double() / step.alpha, step.noise_to_signal
+        return replace(state, departure=Departure(y, s, positive, concept, guided, push.weight.double()))

@@ -26,40 +26,40 @@ class TransitionEvidence(TrackingEvidence):
     Equation:
         L += -((1 + w) / s'^2) [ s g + (s^2 - s'^2) / 2 (2 b + (1 - w) a) ]
 
-        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler really made;
+        y = x / alpha, s = sigma / alpha; (y, s) -> (y', s') is the step that the sampler made;
         d = e_concept - e_prompt, a = |d|^2, b = <e_prompt, d>, g = <y' - y, d>, w = exp(L)
 
     This is log N(y'; m_concept, v) - log N(y'; m_guided, v) with m_h = y - (1 - s'^2/s^2) s e_h and
     v = s'^2 (1 - s'^2/s^2), where e_guided = e_prompt - w d is the prediction of "the prompt without the concept".
-    The paper's own update, which tracks the concept against the prompt, is the evidence "published". The start is
+    The paper's own update, which compares the concept with the prompt, is the evidence "published". The start is
     L_0 = log(prior / (1 - prior)) + clip((|e_prompt|^2 - |e_concept|^2) / 2, +-3).
 
-    The formula is a likelihood ratio of a stochastic sampler's transitions, and exact in the limit of many steps,
-    wherever a guidance drives the sample. A deterministic sampler has none. The change of the log-odds along its path is
+    The formula is a likelihood ratio of a stochastic sampler's transitions, exact in the limit of many steps under any
+    guidance. A deterministic sampler has none. The change of the log-odds along its path is
 
         dL = (1 + w) (a + b + s^2 div(score_concept - score_prompt) + w a) dlog s
 
-    of which the formula gives (1 + w) (a + b). The rest is the volume term, with a table beta(s) for the
-    divergence's mean (:func:`steerclear.evidence.volume.calibrate_volume` measures it):
+    of which the formula gives (1 + w) (a + b). The rest is the volume term, with a table beta(s) of the divergence's mean,
+    from :func:`steerclear.evidence.volume.calibrate_volume`:
 
         L += omega (1 + w) ((beta(s) + beta(s')) / 2 + w a) log(s' / s)
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one for each
-            negative prompt. None takes the rate in the world's truth, kept
-            between 0.05 and 0.95, where it is known (``compare`` and ``generate`` on the shipped model), else 0.5.
-        stop_below: s under which the log-odds are frozen. None takes 1 for a learned network, whose increments are noise
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
+            None takes the rate in the world's truth, kept between 0.05 and 0.95, if it is known (``compare`` and
+            ``generate`` on the shipped model), else 0.5.
+        stop_below: s below which the log-odds are frozen. None takes 1 for a learned network, whose increments are noise
             below about 1, and 0 for the exact denoiser of a testbed.
         temperature: divides every increment; above 1 trusts transitions less.
         innovation: subtract the extra push of a negative_scale other than 1 from y' before comparing; otherwise a scale
             above 1 would lower its own posterior. Without it the log-odds are those of the point that was reached, and the
-            push ends where it has succeeded. At negative_scale 1 there is no difference.
+            push ends once it has succeeded. At negative_scale 1 there is no difference.
         volume: nodes (s, beta) with s rising, interpolated in log s; empty, or None, for no volume term.
         omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),
             0 for ancestral ones, 1 - eta^2 between.
 
     Raises:
-        InvalidSetting: a value outside of its range.
+        InvalidSetting: a value out of range.
     """
 
     stop_below: float | None = None
@@ -113,7 +113,7 @@ class TransitionEvidence(TrackingEvidence):
         return (change + self._volume(s, reached, w, a)) / self.temperature
 
     def _volume(self, s: float, reached: float, w: PerImage, a: PerImage) -> PerImage:
-        """What a deterministic part of the step adds: see the class."""
+        """The volume term, see the class."""
         if not self.volume:
             return torch.zeros_like(w)
         beta = (interpolated(self.volume, s) + interpolated(self.volume, reached)) / 2

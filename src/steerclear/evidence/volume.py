@@ -14,7 +14,7 @@ from ..core.numerics import dot, wide
 from ..core.seeds import image_generators
 
 PROBE = 0.05  # how far a probe goes, in units of s
-RANGE_OF_LOG_P = (-12.0, -1e-3)  # one probe is noisy: no image may count for ever or never again
+RANGE_OF_LOG_P = (-12.0, -1e-3)  # one probe is noisy: no image may count always or never again
 
 
 def calibrate_volume(
@@ -29,12 +29,12 @@ def calibrate_volume(
     """beta(s) = E[s^2 div(score_concept - score_prompt)] along unguided deterministic trajectories.
 
     Each node costs two evaluations of both branches: at y, and at y + h z with one random z of +-1 and h = 0.05 s;
-    s^2 div ~ -s <z, d(y + h z) - d(y)> / h (Hutchinson 1989). Images count with p(1 - p), p their posterior, which the
-    same probes track: dlog p = -<d, dy> / s + (2 b + a + s^2 div) dlog s. The table is smoothed with [1/4, 1/2, 1/4].
-    Where hardly an image is undecided, at the lowest levels, it comes out too small: the tracked p is a noisy one.
+    s^2 div ~ -s <z, d(y + h z) - d(y)> / h (Hutchinson 1989). Images are weighted by p(1 - p), with p their posterior, which
+    the same probes track: dlog p = -<d, dy> / s + (2 b + a + s^2 div) dlog s. The table is smoothed with [1/4, 1/2, 1/4].
+    At the lowest levels, where few images are undecided and p is noisy, it is too small.
 
     Args:
-        denoiser: knows ``positive`` and ``concept``.
+        denoiser: predicts ``positive`` and ``concept``.
         levels: (alpha, sigma, timestep) of each node, noise falling, all above 0; a scheduler's own.
         seeds: one per image; 16 or more.
         shape: of one sample, without the batch.
@@ -45,7 +45,7 @@ def calibrate_volume(
         Nodes (s, beta), s rising: what ``TransitionEvidence(volume=...)`` takes.
 
     Raises:
-        InvalidSetting: levels that are not above 0 or do not fall.
+        InvalidSetting: a level is not above 0, or the levels do not fall.
     """
     ratios = _falling(levels)
     generators = image_generators(seeds)
@@ -61,9 +61,8 @@ def calibrate_volume(
             return _noises(denoiser, point, concept)
 
         positive, d = noises(y)
-        probe = (
-            torch.stack([torch.randint(0, 2, tuple(shape), generator=generator) for generator in generators]) * 2.0 - 1
-        )
+        signs = [torch.randint(0, 2, tuple(shape), generator=generator) for generator in generators]
+        probe = torch.stack(signs) * 2.0 - 1
         moved = noises(y + PROBE * s * probe)[1]
         divergence = -dot(probe, moved - d).double() / PROBE
         rate = (2 * dot(positive, d) + dot(d, d)).double() + divergence  # of log p, by log s, at a fixed point

@@ -1,1 +1,1 @@
-"""How several predictions become one. One file a guidance; see ``base.py`` for what a guidance promises."""
+"""How several predictions become one. One file per guidance; ``steerclear.core.guidance`` has what a guidance promises."""

@@ -1,7 +1,7 @@
-"""Autoguidance: away from a bad version of the model itself."""
+"""Autoguidance: away from a bad version of the model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting
@@ -20,15 +20,15 @@ class AutoGuidance(Wrapper):
     Equation:
         D = D_inner + (w - 1) (D_prompt - D_weak,prompt)
 
-    Around the plain conditional prediction this is the paper's D = D_weak + w (D_prompt - D_weak). Around another guidance, the
-    push away from the weak network is added to it, so autoguidance combines with a negative prompt.
+    Around the plain conditional prediction this is the paper's D = D_weak + w (D_prompt - D_weak). Around another guidance it
+    adds the push away from the weak network, so it combines with a negative prompt.
 
     Args:
         auto_scale: w; 1 is ``inner`` alone. diffusers' guider and the paper's release call it the guidance scale.
         inner: the guidance of the strong network; its plain conditional prediction by default.
 
     Raises:
-        InvalidSetting: a scale that is not finite, an inner that is not a guidance.
+        InvalidSetting: the scale is not finite, or inner is not a guidance.
     """
 
     auto_scale: float = 2.0
@@ -39,7 +39,7 @@ class AutoGuidance(Wrapper):
         "Guiding a Diffusion Model with a Bad Version of Itself, Karras, Aittala, Kynkäänniemi, Lehtinen, Aila and "
         "Laine, 2024, arXiv 2406.02507"
     )
-    cost: ClassVar[str] = "the inner guidance's, and 1 evaluation of the weak network"
+    cost: ClassVar[str] = "the inner guidance's, plus 1 evaluation of the weak network per step"
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
@@ -51,17 +51,14 @@ class AutoGuidance(Wrapper):
         return inner if self.auto_scale == 1 else joined(inner, ("positive", "weak:positive"))
 
     def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
-        if self.auto_scale != 1:  # the push away from the weak network acts at every step
-            return None
-        return self.inner.has_no_step(levels, steps)
+        return self.inner.has_no_step(levels, steps) if self.auto_scale == 1 else None  # the push acts at every step
 
     def __call__(self, step: Step, state: State) -> Guided:
         inner = self.inner(step, state)
         if self.auto_scale == 1:
             return inner
         positive, weak = step.predict_one("positive"), step.predict_one("weak:positive")
-        prediction = inner.prediction + (self.auto_scale - 1) * (positive - weak)
-        return Guided(prediction, inner.state, inner.info)
+        return replace(inner, prediction=inner.prediction + (self.auto_scale - 1) * (positive - weak))
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:

@@ -20,12 +20,12 @@ class ClassifierFreeGuidance(Guidance):
     The paper writes the scale as w = 1 + omega.
 
     Args:
-        guidance_scale: w; 1 is the plain conditional prediction, larger follows the prompt harder.
+        guidance_scale: w; 1 is the plain conditional prediction, larger values follow the prompt more closely.
         guidance_rescale: from 0 to 1; how far the standard deviation of each guided prediction is brought back to
             the conditional one's.
 
     Raises:
-        InvalidSetting: a scale that is not finite, or a rescale outside of [0, 1].
+        InvalidSetting: a scale is not finite, or a rescale is outside [0, 1].
     """
 
     guidance_scale: float = 3.0
@@ -36,7 +36,7 @@ class ClassifierFreeGuidance(Guidance):
         "Classifier-Free Diffusion Guidance, Ho and Salimans, 2022, arXiv 2207.12598; rescale: Common Diffusion Noise "
         "Schedules and Sample Steps are Flawed, Lin, Liu, Li and Yang, 2023, arXiv 2305.08891"
     )
-    cost: ClassVar[str] = "2 evaluations a step (1 at scale 1)"
+    cost: ClassVar[str] = "2 evaluations per step (1 at scale 1)"
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
@@ -55,9 +55,6 @@ class ClassifierFreeGuidance(Guidance):
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
         return (
-            Identity(cls(1.0)),
-            Runs(cls(1.0)),
-            Runs(cls(3.0)),
-            Linear(cls(3.0), (("positive", 3.0), ("empty", -2.0))),
-            PredictionTypeInvariant(cls(3.0)),
-        )
+            Identity(cls(1.0)), Runs(cls(1.0)), Runs(cls(3.0)),
+            Linear(cls(3.0), (("positive", 3.0), ("empty", -2.0))), PredictionTypeInvariant(cls(3.0)),
+        )  # fmt: skip

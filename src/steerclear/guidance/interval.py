@@ -1,4 +1,4 @@
-"""Guidance in a part of the trajectory only."""
+"""Guidance in only a part of the trajectory."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .unguided import Unguided
 
 
 def active_steps(start: float, stop: float, total: int) -> range:
-    """The steps between two shares of a run, by the rule of diffusers' guiders: both are cut down to whole steps.
+    """The steps between two fractions of a run, both rounded down to whole steps, as by diffusers' guiders.
 
     >>> active_steps(0.25, 0.75, 10), active_steps(0.5, 0.55, 10)
     (range(2, 7), range(5, 5))
@@ -25,23 +25,22 @@ def active_steps(start: float, stop: float, total: int) -> range:
 
 @dataclass(frozen=True)
 class IntervalGuidance(Wrapper):
-    """Another guidance inside of an interval, the plain conditional prediction outside of it.
+    """Another guidance inside an interval, the plain conditional prediction outside.
 
     Equations:
         D = D_inner where int(start N) <= i < int(stop N), else D_prompt     (by="fraction")
         D = D_inner where start <= sigma / alpha < stop, else D_prompt       (by="sigma")
 
-    i is the number of steps done, of N, as ``num_inference_steps`` counts them: as in diffusers' guiders, ``start`` and
-    ``stop`` are cut down to whole steps. By sigma they are the lowest and the highest level. Outside, the other branches are
-    not run.
+    i of N steps are done, as ``num_inference_steps`` counts them; ``start`` and ``stop`` are rounded down to whole steps, as
+    in diffusers' guiders. By sigma they are the lowest and the highest level. Outside, the other branches are not run.
 
     Args:
-        inner: the guidance inside of the interval.
+        inner: the guidance inside the interval.
         start, stop: the bounds, start included, stop excluded; 0 <= start < stop, at most 1 for fractions.
         by: "fraction" or "sigma".
 
     Raises:
-        InvalidSetting: bounds that are not in order or out of range.
+        InvalidSetting: bounds not in order or out of range.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)
@@ -54,13 +53,11 @@ class IntervalGuidance(Wrapper):
         "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models, "
         "Kynkäänniemi, Aittala, Karras, Laine, Aila and Lehtinen, 2024, arXiv 2404.07724"
     )
-    cost: ClassVar[str] = "the inner guidance's inside, 1 evaluation a step outside"
+    cost: ClassVar[str] = "the inner guidance's inside, 1 evaluation per step outside"
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance")
-        if self.by not in ("fraction", "sigma"):
-            raise InvalidSetting("by", self.by, "fraction or sigma")
         highest = 1.0 if self.by == "fraction" else math.inf
         finite("start", self.start, low=0, high=highest)
         finite("stop", self.stop, low=0, high=highest)

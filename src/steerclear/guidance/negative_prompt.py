@@ -1,4 +1,4 @@
-"""The negative prompt as Stable Diffusion does it, and with a weight of its own beside CFG."""
+"""The negative prompt as in Stable Diffusion, and with a weight of its own beside CFG."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -21,9 +21,9 @@ class NegativePromptGuidance(Guidance):
         D = D_empty + w (D_prompt - D_empty) - sum_k v_k (D_neg_k - D_empty)
         D = D_neg + w (D_prompt - D_neg)            negative_scale = None: v = w - 1, where D_empty cancels
 
-    The second is Stable Diffusion's negative prompt: the negative takes the place of the unconditional prediction, so one
-    number sets how hard the prompt is followed and how hard the negative is fled, and two branches are enough. With a
-    scale of its own a negative needs three, and there may be several negatives.
+    The second is Stable Diffusion's negative prompt: the negative replaces the unconditional prediction, so one number sets
+    both how closely the prompt is followed and how strongly the negative is avoided, and two branches are enough. With its
+    own scale a negative needs three, and there may be several negatives.
 
     Args:
         guidance_scale: w, the classifier-free scale of the prompt; 1 is off.
@@ -32,8 +32,8 @@ class NegativePromptGuidance(Guidance):
         guidance_rescale: as for :class:`~steerclear.ClassifierFreeGuidance`.
 
     Raises:
-        InvalidSetting: a scale that is not finite, a rescale outside of [0, 1], several negatives without a negative_scale,
-            or another number of negatives than of scales.
+        InvalidSetting: a scale is not finite, a rescale is outside [0, 1], several negatives have no negative_scale, or the
+            number of negatives is not that of the scales.
     """
 
     guidance_scale: float = 3.0
@@ -46,7 +46,7 @@ class NegativePromptGuidance(Guidance):
         "Compositional Visual Generation with Composable Diffusion Models, Liu, Li, Du, Torralba and Tenenbaum, 2022, "
         "arXiv 2206.01714; Stable Diffusion's negative_prompt in diffusers"
     )
-    cost: ClassVar[str] = "2 evaluations a step; 3 with a negative_scale (1 more per further negative)"
+    cost: ClassVar[str] = "2 evaluations per step; 3 with a negative_scale (1 more per further negative)"
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
@@ -55,63 +55,47 @@ class NegativePromptGuidance(Guidance):
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
     def branches(self, negatives: int) -> tuple[str, ...]:
-        if self.negative_scale is None and self.guidance_scale == 1:
-            return ("positive",)
-        if self.negative_scale is None and negatives > 1:
+        if self.negative_scale is None and self.guidance_scale != 1 and negatives > 1:
             raise InvalidSetting(
                 "negative_scale", None, f"a number when there are {negatives} negatives",
                 "the form without it has room for one: join them with commas",
             )  # fmt: skip
-        if self.negative_scale is None:
-            return ("negative" if negatives else "empty", "positive")
-        away = tuple(numbered("negative", index) for index, scale in enumerate(self._scales(negatives)) if scale != 0)
-        return ("empty", "positive", *away) if away or self.guidance_scale != 1 else ("positive",)
+        pushes = self._pushes(negatives)
+        if not pushes and self.guidance_scale == 1:
+            return ("positive",)
+        return (self._reference(negatives), "positive", *pushes)
+
+    def _reference(self, negatives: int) -> str:
+        """The branch that is extrapolated from."""
+        return "negative" if negatives and self.negative_scale is None else "empty"
+
+    def _pushes(self, negatives: int) -> dict[str, float]:
+        """v of each branch that is pushed away from, beside the reference."""
+        scales = one_each("negative_scale", 0.0 if self.negative_scale is None else self.negative_scale, negatives)
+        return {numbered("negative", index): scale for index, scale in enumerate(scales) if scale != 0}
 
     def __call__(self, step: Step, state: State) -> Guided:
-        if self.negative_scale is None:
-            return self._in_place_of_empty(step, state)
-        return self._beside_empty(step, state)
-
-    def _scales(self, count: int) -> tuple[float, ...]:
-        assert self.negative_scale is not None
-        return one_each("negative_scale", self.negative_scale, count)
-
-    def _in_place_of_empty(self, step: Step, state: State) -> Guided:
-        if self.guidance_scale == 1:
-            return Guided(step.predict_one("positive"), state)
-        reference = "negative" if step.negatives else "empty"
-        negative, positive = step.predict(reference, "positive")
-        guided = negative + self.guidance_scale * (positive - negative)
-        return Guided(rescaled(guided, positive, self.guidance_rescale), state)
-
-    def _beside_empty(self, step: Step, state: State) -> Guided:
-        scales = zip(step.names("negative"), self._scales(step.negatives), strict=True)
-        pushes = {negative: scale for negative, scale in scales if scale != 0}
+        pushes = self._pushes(step.negatives)
         if not pushes and self.guidance_scale == 1:
             return Guided(step.predict_one("positive"), state)
-        empty, positive, *away = step.predict("empty", "positive", *pushes)
-        guided = empty + self.guidance_scale * (positive - empty)
+        reference, positive, *away = step.predict(self._reference(step.negatives), "positive", *pushes)
+        guided = reference + self.guidance_scale * (positive - reference)
         for negative, scale in zip(away, pushes.values(), strict=True):
-            guided = guided - scale * (negative - empty)
+            guided = guided - scale * (negative - reference)
         return Guided(rescaled(guided, positive, self.guidance_rescale), state)
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
         return (
-            Identity(cls(1.0)),
-            Identity(cls(1.0, negative_scale=0.0)),
-            Runs(cls(3.0)),
-            Runs(cls(3.0, negative_scale=1.0)),
+            Identity(cls(1.0)), Identity(cls(1.0, negative_scale=0.0)),
+            Runs(cls(3.0)), Runs(cls(3.0, negative_scale=1.0)),
             Linear(cls(3.0), (("positive", 3.0), ("negative", -2.0))),
             Runs(cls(3.0, negative_scale=(1.5, 0.0))),
             Linear(cls(3.0, negative_scale=1.5), (("positive", 3.0), ("empty", -0.5), ("negative", -1.5))),
-            Linear(
-                cls(3.0, negative_scale=(1.5, 0.25)),
-                (("positive", 3.0), ("empty", -0.25), ("negative", -1.5), ("negative_2", -0.25)),
-            ),
+            Linear(cls(3.0, negative_scale=(1.5, 0.25)),
+                   (("positive", 3.0), ("empty", -0.25), ("negative", -1.5), ("negative_2", -0.25))),
             Equals(cls(3.0, negative_scale=2.0), cls(3.0)),
             Equals(cls(3.0, negative_scale=(0.75, 0.75)), cls(3.0, negative_scale=0.75)),
             Equals(cls(3.0, negative_scale=0.0), ClassifierFreeGuidance(guidance_scale=3.0)),
-            NoPushWhenAbsent(cls(3.0)),
-            PredictionTypeInvariant(cls(3.0, negative_scale=1.5)),
-        )
+            NoPushWhenAbsent(cls(3.0)), PredictionTypeInvariant(cls(3.0, negative_scale=1.5)),
+        )  # fmt: skip

@@ -1,6 +1,6 @@
 """Another guidance, with the spread of its predictions brought back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting
@@ -16,21 +16,20 @@ from .unguided import Unguided
 
 @dataclass(frozen=True)
 class RescaledGuidance(Wrapper):
-    """Another guidance, the standard deviation of whose predictions is brought back to the conditional one's.
+    """Another guidance, with the standard deviation of its predictions brought back to the conditional one's.
 
     Equation:
         D = phi D_inner std(D_prompt) / std(D_inner) + (1 - phi) D_inner
 
-    D are predictions in the network's own space, and std is that of each image. This is ``guidance_rescale`` of
-    diffusers' pipelines, for any guidance. Where the inner guidance gives the conditional prediction itself, nothing
-    is done.
+    D are predictions in the network's own space, and std is per image. This is ``guidance_rescale`` of diffusers' pipelines,
+    for any guidance. If the inner guidance returns the conditional prediction itself, nothing changes.
 
     Args:
         inner: the guidance.
         guidance_rescale: phi, from 0 (the inner guidance as it is) to 1; the paper takes 0.7.
 
     Raises:
-        InvalidSetting: a rescale outside of [0, 1], an inner that is not a guidance.
+        InvalidSetting: a rescale outside [0, 1], or an inner that is not a guidance.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)
@@ -56,10 +55,9 @@ class RescaledGuidance(Wrapper):
         if self.guidance_rescale == 0:
             return inner
         positive = step.predict_one("positive")
-        if inner.prediction is positive:  # its own spread: the rounding of a factor of 1 would be all that is done
+        if inner.prediction is positive:  # a factor of 1 would only add rounding errors
             return inner
-        prediction = rescaled(inner.prediction, positive, self.guidance_rescale)
-        return Guided(prediction, inner.state, inner.info)
+        return replace(inner, prediction=rescaled(inner.prediction, positive, self.guidance_rescale))
 
     @classmethod
     def laws(cls) -> tuple[Law, ...]:
@@ -68,10 +66,6 @@ class RescaledGuidance(Wrapper):
         beside = NegativePromptGuidance(guidance_scale=3.0, negative_scale=1.5)
         own_beside = NegativePromptGuidance(guidance_scale=3.0, negative_scale=1.5, guidance_rescale=0.7)
         return (
-            Identity(cls(plain, 0.7)),
-            Runs(cls(plain, 0.7)),
-            Runs(cls(cfg, 0.7)),
-            Equals(cls(cfg, 0.0), cfg),
-            Equals(cls(cfg, 0.7), own),
-            Equals(cls(beside, 0.7), own_beside),
-        )
+            Identity(cls(plain, 0.7)), Runs(cls(plain, 0.7)), Runs(cls(cfg, 0.7)),
+            Equals(cls(cfg, 0.0), cfg), Equals(cls(cfg, 0.7), own), Equals(cls(beside, 0.7), own_beside),
+        )  # fmt: skip

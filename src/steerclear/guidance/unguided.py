@@ -15,12 +15,12 @@ class Unguided(Guidance):
     Equation:
         D = D(x_t | prompt)
 
-    Its images are samples of what the network learned: what every guidance is measured against.
+    Its images are samples of what the network learned: the baseline of every guidance.
     """
 
     name: ClassVar[str] = "unguided"
     paper: ClassVar[str] = "Denoising Diffusion Probabilistic Models, Ho, Jain and Abbeel, 2020, arXiv 2006.11239"
-    cost: ClassVar[str] = "1 evaluation a step"
+    cost: ClassVar[str] = "1 evaluation per step"
 
     def branches(self, negatives: int) -> tuple[str, ...]:
         return ("positive",)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InvalidSetting, UnfitFeatures
-from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen
 from ..core.settings import texts
 from ..metrics.rates import rate
 
@@ -20,10 +20,11 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Classifier(Laboratory):
-    """A function of images as a judge: how often it sees each of its concepts. There is no truth, and so no side effect.
+    """A function of images as a judge: how often it sees each of its concepts. Without a truth there is no side effect.
 
     Args:
-        probabilities: uint8 images, ``[n, 3, height, width]``, to the probability of every concept by name, ``[n]`` in [0, 1].
+        probabilities: maps uint8 images, ``[n, 3, height, width]``, to the probability of every concept by name, ``[n]`` in
+            [0, 1].
         concepts: the names that it gives, in the order of their columns.
 
     >>> from steerclear.core.laboratory import Asked
@@ -46,7 +47,7 @@ class Classifier(Laboratory):
             raise InvalidSetting("concepts", self.concepts, "at least one name")
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values; of the function, its name alone."""
+        """Plain values; the function by its name only."""
         seen_by = getattr(self.probabilities, "__qualname__", type(self.probabilities).__qualname__)
         return {"_class_name": type(self).__name__, "probabilities": seen_by, "concepts": list(self.concepts)}
 
@@ -58,7 +59,7 @@ class Classifier(Laboratory):
 
 
 def named(negative_prompts: Sequence[str], concepts: Sequence[str]) -> tuple[str, ...]:
-    """The concepts that negative prompts speak of, by their words; of several, the one of the fewest words.
+    """The concepts that negative prompts name, by their words; if several match, the one with the fewest words.
 
     >>> named(["a hat, red hair"], ["hair:red", "hat", "hat_color:red", "beard"])
     ('hair:red', 'hat')
@@ -81,13 +82,13 @@ class _ClassifierJudge(Judge):
     concepts: tuple[str, ...]
 
     def columns(self) -> list[Column]:
+        def column(name: str, role: Role, better: Better | None) -> Column:
+            meaning = f"share of images in which your classifier sees: {name}"
+            return Column(name=name, label=name, meaning=meaning, percent=True, role=role, better=better)
+
         others = [name for name in self.classifier.concepts if name not in self.concepts]
-        meaning = "share of images in which your classifier sees"
-        return [
-            *(Column(name=name, label=name, meaning=f"{meaning}: {name}", percent=True, role="concept", better="lower")
-              for name in self.concepts),
-            *(Column(name=name, label=name, meaning=f"{meaning}: {name}", percent=True, role="rate") for name in others),
-        ]  # fmt: skip
+        concepts = [column(name, "concept", "lower") for name in self.concepts]
+        return concepts + [column(name, "rate", None) for name in others]
 
     def see(self, images: Tensor) -> Seen:
         parts = [self._probabilities(some) for some in images.split(BATCH)]
@@ -95,12 +96,9 @@ class _ClassifierJudge(Judge):
         return Seen({name: (value > 0.5).long() for name, value in sure.items()}, sure)
 
     def _probabilities(self, images: Tensor) -> dict[str, Tensor]:
-        found = self.classifier.probabilities(images)
-        plain = {
-            name: torch.as_tensor(found[name]).double().cpu() for name in self.classifier.concepts if name in found
-        }
+        found, plain = self.classifier.probabilities(images), {}
         for name in self.classifier.concepts:
-            value = plain.get(name)
+            value = torch.as_tensor(found[name]).double().cpu() if name in found else None
             if value is None or value.shape != (len(images),) or not ((value >= 0) & (value <= 1)).all():
                 given = (
                     "nothing" if value is None else f"shape {list(value.shape)}, values {value.flatten()[:4].tolist()}"
@@ -108,6 +106,7 @@ class _ClassifierJudge(Judge):
                 raise UnfitFeatures(
                     f"the classifier gave {given} for {name!r}; give one probability in [0, 1] per image, shape [{len(images)}]"
                 )
+            plain[name] = value
         return plain
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:

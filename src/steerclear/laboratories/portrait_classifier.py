@@ -1,4 +1,4 @@
-"""The portraits' attribute classifier: what an image shows, and a feature vector of it."""
+"""The portraits' attribute classifier: what an image shows, and its feature vector."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class PortraitClassifier(nn.Module):
 
     @torch.no_grad()
     def set_feature_scale(self, images: UInt8[Tensor, "images 3 64 64"]) -> None:
-        """Make the features' mean variance over these uint8 portraits 1, so that distances have a unit."""
+        """Make the features' mean variance over these portraits 1, so that distances have a unit."""
         self.feature_scale.fill_(1.0)
         self.feature_scale.copy_(read(self, images)[1].var(0).mean().sqrt())
 
@@ -53,22 +53,19 @@ class PortraitClassifier(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> "PortraitClassifier":
-        """From its file.
-
-        Raises:
-            UnsupportedModel: there is no such file, or it is damaged or holds another network.
-        """
+        """From its file. Raises :class:`UnsupportedModel` if it is missing, damaged or of another network."""
         model = cls()
         try:
             weights = load_file(path)
         except (OSError, SafetensorError) as error:
             raise UnsupportedModel(f"the classifier {path} cannot be read ({error}); copy the model again.") from error
-        own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in weights.items()}
+        own, found = (
+            {name: tuple(value.shape) for name, value in each.items()} for each in (model.state_dict(), weights)
+        )
         for name in [*own, *found]:
             if own.get(name) != found.get(name):
                 raise UnsupportedModel(
-                    f"the classifier {path} is not the portraits' own: the shape of its {name} is "
+                    f"the classifier {path} is not that of portraits: the shape of its {name} is "
                     f"{found.get(name, 'missing')}, but must be {own.get(name, 'missing')}; copy the model again."
                 )
         model.load_state_dict(weights)
@@ -85,7 +82,7 @@ def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
 def classification_loss(
     logits: Float[Tensor, "batch 23"], attributes: dict[str, Int[Tensor, " batch"]]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of every attribute; the colour of a hat counts only where there is one."""
+    """Cross-entropy of every attribute; the color of a hat counts only if there is one."""
     named = split_logits(logits.float())
     binary = [F.binary_cross_entropy_with_logits(named[name], attributes[name].float()) for name in BINARY]
     loss = torch.stack(binary).sum()
@@ -100,16 +97,14 @@ def classification_loss(
 def read(
     model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
 ) -> tuple[dict[str, Int[Tensor, " batch"]], Float[Tensor, "batch 128"], dict[str, Tensor]]:
-    """What each image shows (integers by attribute), its feature vector, and how sure the classifier is.
+    """What each image shows (integers by attribute), its feature vector, and float32 probabilities by attribute.
 
-    The third value holds probabilities by attribute, in float32: ``[batch]`` of "yes" for a binary one,
-    ``[batch, levels]`` for the others.
-
-    Features are divided by ``feature_scale``: over true portraits their mean variance is 1. In batches; image k does
-    not depend on its neighbours beyond the last bits of float32.
+    The probabilities are ``[batch]`` of "yes" for a binary attribute, ``[batch, levels]`` for the others. Features are
+    divided by ``feature_scale``: over true portraits their mean variance is 1. Runs in batches; image k depends on its
+    neighbors only in the last bits of float32.
 
     Raises:
-        NotFiniteError: the classifier gives NaN or infinity, of which any rate would be read as 0.
+        NotFiniteError: the classifier gives NaN or infinity, which any rate would count as 0.
     """
     sure: dict[str, list[Tensor]] = {name: [] for name in (*BINARY, *CATEGORICAL)}
     values: dict[str, list[Tensor]] = {name: [] for name in sure}
@@ -119,18 +114,13 @@ def read(
         features.append(feature / model.feature_scale)
         logits_of_all = model.head(feature)
         if not (logits_of_all.isfinite().all() and features[-1].isfinite().all()):
-            raise NotFiniteError(
-                "the classifier's output", "for these images", "Its file is damaged; copy the model again."
-            )
+            remedy = "Its file is damaged; copy the model again."
+            raise NotFiniteError("the classifier's output", "for these images", remedy)
         for name, logits in split_logits(logits_of_all).items():
             values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
             sure[name].append(logits.sigmoid() if name in BINARY else logits.softmax(1))
     if not features:
-        empty = {name: torch.empty(0, dtype=torch.long) for name in values}
-        return (
-            empty,
-            torch.empty(0, FEATURES),
-            {name: torch.empty(0, CATEGORICAL[name]) if name in CATEGORICAL else torch.empty(0) for name in sure},
-        )
+        unsure = {name: torch.empty(0, CATEGORICAL[name]) if name in CATEGORICAL else torch.empty(0) for name in sure}
+        return {name: torch.empty(0, dtype=torch.long) for name in values}, torch.empty(0, FEATURES), unsure
     attributes = {name: torch.cat(parts) for name, parts in values.items()}
     return attributes, torch.cat(features), {name: torch.cat(parts) for name, parts in sure.items()}

@@ -1,4 +1,4 @@
-"""The portraits' laboratory: what cartoon portraits show, and how far they are from the exact truth of their world."""
+"""The laboratory of portraits: what they show, and how far that is from the exact truth of their world."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +31,7 @@ SHOWN_ATTRIBUTES = ("man", "mustache", "beard", "glasses", "hat", "smile")
 
 @dataclass(frozen=True)
 class Portraits(Laboratory):
-    """Portraits by a model that has their attribute classifier beside it, held against the exact truth of their world."""
+    """Portraits by a model that ships their attribute classifier, compared with the exact truth of their world."""
 
     name = "portraits"
 
@@ -41,7 +41,7 @@ class Portraits(Laboratory):
         if {asked.height, asked.width} <= {None, SIZE}:
             return None
         leave_out = in_words_of("height and width", "--height and --width")
-        return f"the classifier of this model sees images of {SIZE} x {SIZE} alone; leave out {leave_out} to measure"
+        return f"the classifier of this model sees only images of {SIZE} x {SIZE}; leave out {leave_out} to measure"
 
     def judge(self, model: Judged, asked: Asked) -> "PortraitJudge":
         assert model.folder is not None  # it is not refused
@@ -50,7 +50,7 @@ class Portraits(Laboratory):
         return judge
 
     def prior(self, model: Judged, prompt: str, negative_prompt: str) -> float | None:
-        """How often a concept is in true portraits of the prompt (the commonest one), kept between 0.05 and 0.95."""
+        """The rate of the commonest concept in true portraits of the prompt, kept between 0.05 and 0.95."""
         if not has_classifier(model):
             return None
         try:
@@ -66,7 +66,7 @@ def has_classifier(model: Judged) -> bool:
 
 
 def concepts_in(text: str) -> tuple[str, ...]:
-    """The concepts between the commas of a text that this world knows: "mustache", "red hat"."""
+    """The concepts in a text with commas that this world knows: "mustache", "red hat"."""
     known = []
     for part in (part.strip() for part in text.split(",")):
         try:
@@ -85,7 +85,7 @@ class PortraitJudge(Judge):
     Args:
         folder: the model's folder, which holds the classifier.
         prompt: the question's prompt.
-        negative: the question's negative prompts, joined by commas; None when there is none.
+        negative: the question's negative prompts, joined by commas; None without any.
     """
 
     folder: Path
@@ -106,7 +106,7 @@ class PortraitJudge(Judge):
 
     @property
     def truth(self) -> dict[str, float] | None:
-        """Exact rates of the target; None when the prompt speaks of what this world does not know."""
+        """Exact rates of the target; None if the prompt names things that this world does not know."""
         return self._truth_or_why_not[0]
 
     @property
@@ -122,7 +122,7 @@ class PortraitJudge(Judge):
 
     @cached_property
     def _named(self) -> tuple[str, ...]:
-        """The attributes that the concepts speak of: not counted as collateral."""
+        """The attributes that the concepts name: not counted as collateral."""
         names: list[str] = []
         for concept in self.concepts:
             wish = read_prompt(concept)
@@ -135,13 +135,12 @@ class PortraitJudge(Judge):
         return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
 
     def columns(self) -> list[Column]:
-        def share(name: str, role: Role, better: Better) -> Column:
-            meaning = f"share of images in which the classifier sees: {name}"
-            return Column(
-                name=name, label=name, meaning=meaning, percent=True, role=role, better=better if known else None
-            )
-
         known = self.truth is not None
+
+        def share(name: str, role: Role, better: Better) -> Column:
+            meaning, way = f"share of images in which the classifier sees: {name}", better if known else None
+            return Column(name=name, label=name, meaning=meaning, percent=True, role=role, better=way)
+
         concepts = [share(name, "concept", "lower") for name in self.concepts]
         others = [share(name, "rate", "truth") for name in self._others]
         return concepts + others + [metric.column() for metric in metrics() if known]
@@ -154,9 +153,8 @@ class PortraitJudge(Judge):
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
         shown, truth = indicators(seen.shown), self.truth or {}
-        found = {
-            name: rate(shows(name, seen.shown)).measured(None if self.truth is None else 0.0) for name in self.concepts
-        }
+        absent = None if self.truth is None else 0.0
+        found = {name: rate(shows(name, seen.shown)).measured(absent) for name in self.concepts}
         found |= {name: rate(shown[name]).measured(truth.get(name)) for name in self._others}
         if self.truth is None:
             return found
@@ -167,7 +165,7 @@ class PortraitJudge(Judge):
         return found | {metric.name: metric.measure(images) for metric in metrics() if count >= metric.fewest}
 
     def _true(self, first_seed: int, count: int) -> Tensor:
-        """Features of true portraits of the target: the same ones for every method."""
+        """Features of true portraits of the target, the same for every method."""
         seeds = range(first_seed, first_seed + count)
         if seeds not in self._features:
             images, _ = true_portraits(self.prompt, seeds, without=self.negative)
@@ -176,13 +174,9 @@ class PortraitJudge(Judge):
 
     def notes(self, images: int) -> list[str]:
         why_not = self._truth_or_why_not[1]
+        few = [] if why_not else [metric for metric in metrics() if images < metric.fewest]
         notes = [why_not] if why_not else []
-        notes += [
-            f"The {metric.label} is left out: it needs at least {metric.fewest} images."
-            for metric in metrics() if images < metric.fewest and not why_not
-        ]  # fmt: skip
+        notes += [f"The {metric.label} is left out: it needs at least {metric.fewest} images." for metric in few]
         if images < INTERVAL_NEEDS:
-            notes.append(
-                f"Fewer than {INTERVAL_NEEDS} images say nothing of their spread: only rates, precision and recall have intervals."
-            )
+            notes.append(f"With fewer than {INTERVAL_NEEDS} images, only rates, precision and recall have intervals.")
         return notes

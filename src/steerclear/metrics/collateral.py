@@ -52,8 +52,7 @@ class CollateralShift(Estimate):
 
     Args:
         value: mean distance of the images' rates from the truth, in [0, 1]; 0.05 is five points. Chance is included.
-        low: lower end of the value's bootstrap interval; None if there are too few images for one.
-        high: upper end of that interval; None likewise.
+        low, high: the value's bootstrap interval; None if there are too few images for one.
         floor: the exact expectation of ``value`` for the same number of *true* images.
         excess: estimate of the true shift, ``value`` corrected for chance, with its interval.
         by_attribute: each attribute's own distance, in [0, 1], chance included.
@@ -154,14 +153,9 @@ class _Distance:
 
 
 def collateral_shift(
-    shown: Mapping[str, Tensor],
-    truth: Mapping[str, float],
-    exclude: str | Iterable[str] = (),
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> CollateralShift:
+    shown: Mapping[str, Tensor], truth: Mapping[str, float], exclude: str | Iterable[str] = (), *,
+    level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0,
+) -> CollateralShift:  # fmt: skip
     """Mean absolute difference between the images' rates and the exact truth, over all attributes but the concept.
 
     For a binary attribute the difference is ``|rate - truth|``. For an attribute with several levels, named
@@ -201,17 +195,14 @@ def collateral_shift(
     again = parts(bootstrap_counts(total, resamples, seed) @ images / total - exact)
     value, resampled = float(share * parts(difference).abs().sum()), share * again.abs().sum(-1)
     floor = float(share * distance.expected.sum())
-    columns = distance.groups.items()
-    by_attribute = {name: float(_parts(difference, own).abs().sum()) / 2 for name, own in columns}
+    by_attribute = {name: float(_parts(difference, own).abs().sum()) / 2 for name, own in distance.groups.items()}
     estimate = max(0.0, float(corrected(parts(difference))))
     if total < INTERVAL_NEEDS:
         return CollateralShift(value, None, None, floor, Estimate(estimate, None, None), by_attribute)
     low, high = percentile_interval(resampled - (resampled.mean() - value), level)
     unseen = 2 * share**2 * _unseen_variance(parts(images.mean(0)).abs(), total).sum()
-    bias, error = (
-        LARGEST_BIAS * float(share * distance.deviation.sum()),
-        math.sqrt(float(corrected(again).var() + unseen)),
-    )
+    bias = LARGEST_BIAS * float(share * distance.deviation.sum())
+    error = math.sqrt(float(corrected(again).var() + unseen))
     reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
     excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
     return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)

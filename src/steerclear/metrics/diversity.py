@@ -78,10 +78,9 @@ def vendi_of_kernel(kernel: Tensor) -> float:
             "the Vendi score takes a kernel with ones on its diagonal: scale each sample to K(x, x) = 1"
         )
     values = torch.linalg.eigvalsh(kernel / len(kernel))
-    if values.min() < -1e-6:
-        raise UnfitFeatures(
-            f"the kernel has the negative eigenvalue {float(values.min()):.3g}; give a positive semidefinite kernel"
-        )
+    lowest = float(values.min())
+    if lowest < -1e-6:
+        raise UnfitFeatures(f"the kernel has the negative eigenvalue {lowest:.3g}; give a positive semidefinite kernel")
     return _effective_number(values.clamp(min=0))
 
 
@@ -107,10 +106,9 @@ def vendi_score(features: Tensor) -> float:
     """
     features = checked("the Vendi score", features, 1)
     lengths = features.norm(dim=1, keepdim=True)
-    if (lengths == 0).any():
-        raise UnfitFeatures(
-            f"the Vendi score compares directions; row {int((lengths == 0).flatten().nonzero()[0])} is all zeros"
-        )
+    zeros = (lengths == 0).flatten().nonzero()
+    if len(zeros):
+        raise UnfitFeatures(f"the Vendi score compares directions; row {int(zeros[0])} is all zeros")
     return _effective_number(torch.linalg.svdvals(features / lengths).square())
 
 

@@ -18,8 +18,7 @@ def energy_distance(first: Tensor, second: Tensor, *, unbiased: bool = True, chu
     statistics based on distances, 2013, Journal of Statistical Planning and Inference 143.
 
     Args:
-        first: samples of X, ``[n, width]``.
-        second: samples of Y, ``[m, width]``.
+        first, second: samples of X, ``[n, width]``, and of Y, ``[m, width]``.
         unbiased: True for the U-statistic, whose means within a set are over pairs of different samples: its
             expectation is D^2, so for equal distributions it scatters about 0 and may be negative. False for the
             V-statistic over all pairs, which is never negative, 0 for equal sets, and too large by about c / n.

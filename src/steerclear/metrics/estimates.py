@@ -33,8 +33,7 @@ class Estimate:
 
     Args:
         value: the estimate, in the metric's own unit.
-        low: lower end of the interval; None if there are too few samples for one.
-        high: upper end of the interval; None likewise.
+        low, high: the interval; None if there are too few samples for one.
     """
 
     value: float
@@ -55,8 +54,7 @@ class Rate:
         count: images that show it, 0 ... total.
         total: images examined, at least 1.
         value: count / total, in [0, 1].
-        low: lower end of the interval, in [0, 1].
-        high: upper end of the interval, in [0, 1].
+        low, high: the interval, in [0, 1].
     """
 
     count: int
@@ -112,12 +110,7 @@ def checked(metric: str, features: Tensor, needed: int, what: str = "samples") -
 
 
 def checked_pair(metric: str, first: Tensor, second: Tensor, needed: int) -> tuple[Tensor, Tensor]:
-    """Check two sets of features of equal width, each as :func:`checked` does.
-
-    Raises:
-        UnfitFeatures: also if the widths differ.
-        TooFewSamples: either set is too small.
-    """
+    """Two sets of features, each checked by :func:`checked`; raises :class:`UnfitFeatures` also if the widths differ."""
     pair = checked(metric, first, needed), checked(metric, second, needed)
     if pair[0].shape[1] != pair[1].shape[1]:
         raise UnfitFeatures(

@@ -44,10 +44,8 @@ def frechet_of_gaussians(
     Dowson and Landau, The Fréchet distance between multivariate normal distributions, 1982.
 
     Args:
-        first_mean: m1.
-        first_covariance: S1, symmetric, without negative eigenvalues.
-        second_mean: m2.
-        second_covariance: S2, like S1.
+        first_mean, second_mean: m1 and m2.
+        first_covariance, second_covariance: S1 and S2, symmetric, without negative eigenvalues.
 
     >>> frechet_of_gaussians(torch.zeros(2), torch.eye(2), torch.tensor([3.0, 4.0]), 4 * torch.eye(2))
     27.0
@@ -71,8 +69,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     arXiv:1911.07023). Compare only values of the same n, or use :func:`frechet_estimate`.
 
     Args:
-        first: features of one set, ``[n, width]``, n at least 2.
-        second: features of the other, ``[m, width]``, m at least 2.
+        first, second: features of both sets, ``[n, width]`` and ``[m, width]``, n and m at least 2.
 
     Returns:
         The squared distance, at least 0, in the squared unit of the features.
@@ -104,8 +101,7 @@ def frechet_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: 
     times the width, the bias is no longer of order 1/n, and a part of it remains.
 
     Args:
-        first: features of one set, ``[n, width]``.
-        second: features of the other, ``[m, width]``.
+        first, second: features of both sets, ``[n, width]`` and ``[m, width]``.
         groups: G, at least 2, and at least 8 for an interval; each set needs 2 samples per group.
         level: confidence, in (0, 1).
 

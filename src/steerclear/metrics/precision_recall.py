@@ -51,8 +51,7 @@ def precision_recall(
     that span the manifold. Both numbers grow with the size of the spanning set, so compare only equal sizes.
 
     Args:
-        real: features of real samples, ``[n, width]``, n above k.
-        generated: features of generated samples, ``[m, width]``, m above k.
+        real, generated: features of both sets, ``[n, width]`` and ``[m, width]``, n and m above k.
         k: the neighbor that a ball reaches to, at least 1.
         level: confidence of the intervals, in (0, 1).
         chunk: samples compared at once; limits the memory, does not change the result.
@@ -66,10 +65,8 @@ def precision_recall(
     >>> both.precision.value, both.recall.value
     (1.0, 0.8)
     """
-    return PrecisionRecall(
-        share_within(generated, real, k=k, level=level, chunk=chunk),
-        share_within(real, generated, k=k, level=level, chunk=chunk),
-    )
+    pairs = (generated, real), (real, generated)
+    return PrecisionRecall(*(share_within(*pair, k=k, level=level, chunk=chunk) for pair in pairs))
 
 
 def share_within(
@@ -88,7 +85,7 @@ def share_within(
 
 
 class _Within(FeatureMetric):
-    """Of as many true images as there are images: both numbers rise with the size of the set that spans."""
+    """Uses as many true images as there are images: both numbers grow with the size of the spanning set."""
 
     better = "higher"
     percent = True

@@ -6,8 +6,6 @@ from torch import Tensor
 from ..core.errors import UnfitFeatures
 from .estimates import LEVEL, Rate
 
-__all__ = ["Rate", "rate"]
-
 
 def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     """The share of images that show something, with the score interval of Wilson (1927, JASA 22, 209-212).
@@ -30,9 +28,7 @@ def rate(indicator: Tensor, *, level: float = LEVEL) -> Rate:
     """
     if indicator.ndim != 1:
         raise UnfitFeatures(f"a rate takes one number per image, shape [n], and was given {list(indicator.shape)}")
-    wrong = indicator[(indicator != 0) & (indicator != 1)]
-    if len(wrong):
-        raise UnfitFeatures(
-            f"a rate takes 0 or 1 per image and was given {wrong[0].item()}; compare with a threshold first"
-        )
+    wrong = indicator[(indicator != 0) & (indicator != 1)].tolist()
+    if wrong:
+        raise UnfitFeatures(f"a rate takes 0 or 1 per image and was given {wrong[0]}; compare with a threshold first")
     return Rate.of(int(torch.count_nonzero(indicator)), len(indicator), level)

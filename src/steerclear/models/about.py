@@ -17,9 +17,8 @@ class About:
     """One model.
 
     Attributes:
-        name: for ``--model``.
-        pipeline: diffusers' class.
-        parameters: of all its networks but the weak one and the classifier.
+        name, pipeline: for ``--model``, and diffusers' class.
+        parameters: the number of weights of its networks, without the weak one and the classifier.
         abilities: what it has, in sentences.
     """
 

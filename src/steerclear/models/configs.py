@@ -16,7 +16,7 @@ from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, fi
 
 TRIAL_STEPS = 4
 MOST_DROPPED = 2
-"""How many settings of a scheduler may be replaced by another scheduler's defaults."""
+"""How many settings of a scheduler another scheduler's defaults may replace."""
 
 OF_THE_MODEL = frozenset({
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type", "rescale_betas_zero_snr",
@@ -64,21 +64,15 @@ class SchedulerConfig(BaseModel):
 CHECKED: dict[str, type[BaseModel]] = {NETWORK_CONFIG: NetworkConfig, SCHEDULER_CONFIG: SchedulerConfig}
 SIZES = "a whole number of at least 1, a list of them or null"
 ALLOWED = dict.fromkeys(("sample_size", "in_channels", "out_channels", "cross_attention_dim"), SIZES) | {
-    "scaling_factor": "a number above 0 or null",
-    "num_train_timesteps": "a whole number of at least 1",
-    "beta_start": "a number from 0 to 1 or null",
-    "beta_end": "a number from 0 to 1 or null",
+    "scaling_factor": "a number above 0 or null", "num_train_timesteps": "a whole number of at least 1",
+    "beta_start": "a number from 0 to 1 or null", "beta_end": "a number from 0 to 1 or null",
     "trained_betas": "a list with a number from 0 to 1 for each of num_train_timesteps, or null",
     "prediction_type": f"one of {', '.join(get_args(Prediction))} or null",
-}
+}  # fmt: skip
 
 
 def check_configs(what: str, folder: Path) -> None:
-    """Check the configuration files of all parts of a pipeline.
-
-    Args:
-        what: the model, for the error.
-        folder: the pipeline's folder.
+    """Check the configuration files of all parts of a pipeline (``what``, in the error) in its folder.
 
     Raises:
         UnsupportedModel: a file is not a JSON object, or a setting has the wrong type or is out of range; names it.
@@ -109,7 +103,7 @@ def converted_scheduler(kind: Any, current: Any, settings: Mapping[str, Any] | N
     Args:
         kind: the class of the new scheduler.
         current: the scheduler whose settings are copied.
-        settings: settings that replace the current ones.
+        settings: replace the current ones.
 
     Raises:
         UnsupportedModel: the new scheduler refuses settings that say how the model was trained, or more than two others.
@@ -158,13 +152,9 @@ def _tried(kind: Any, config: dict[str, Any]) -> Any:
 
 @contextmanager
 def failures_of_libraries() -> Iterator[None]:
-    """Within the block a model runs; an error of diffusers, transformers or torch becomes one clear message.
+    """Within the block a model runs; an error whose innermost frame is in a library becomes :class:`UnsupportedModel`.
 
-    A model can load with a configuration that no run can compute with, and each library fails in its own way. Errors that
-    steerclear itself raises pass unchanged.
-
-    Raises:
-        UnsupportedModel: an error whose innermost frame is in a library.
+    A model can load with a configuration that no run can compute with, and each library fails in its own way.
     """
     try:
         yield
@@ -179,5 +169,5 @@ def failures_of_libraries() -> Iterator[None]:
         raise UnsupportedModel(
             f"the model cannot generate images with these settings: {type(error).__name__} in "
             f"{frame.f_globals.get('__name__')}, {first_line(error)}. Try another number of steps or another scheduler; if it "
-            f"fails again, the model's configuration is damaged, and you need to copy the model again."
+            f"fails again, the model's configuration is damaged, so copy the model again."
         ) from error

@@ -38,12 +38,7 @@ ADDRESS = re.compile(
 
 
 def folder_digest(folder: Path, *, weights: bool = True) -> str:
-    """A short hash of the full content of all of a model's files: equal digests mean equal weights.
-
-    Args:
-        folder: of the model.
-        weights: False for its configuration alone.
-    """
+    """A short hash of all files of a model's folder, or of its configuration alone: equal digests mean equal weights."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_dir() or path.suffix not in ((".json", ".txt", WEIGHTS) if weights else (".json", ".txt")):
@@ -116,7 +111,7 @@ def located(name: str, parts: Sequence[str] | None = None) -> str:
         For an address: ``owner/model``, followed by ``@revision`` unless that is "main", and by the path that is kept.
 
     Raises:
-        UnsupportedModel: an address points to a path within a repository that is not one of ``parts``.
+        UnsupportedModel: an address points to a path that is not one of ``parts``.
 
     >>> located("https://huggingface.co/owner/model/tree/main"), located("owner/model"), located("portraits")
     ('owner/model', 'owner/model', 'portraits')
@@ -158,11 +153,7 @@ def repository_of(hub_id: str) -> tuple[str, str | None]:
 
 
 def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
-    """The path of what ``fetch`` downloads with the hub's client.
-
-    Raises:
-        UnsupportedModel: the download failed; the client raises many kinds of errors that mean the same to the user.
-    """
+    """The path of what ``fetch`` downloads with the hub's client, whose many errors become :class:`UnsupportedModel`."""
     try:
         return Path(fetch())
     except SteerclearError:
@@ -174,11 +165,7 @@ def from_hub(what: str, name: str, fetch: Callable[[], str]) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Raises:
-        UnsupportedModel: it is not a JSON object, or nested too deeply.
-    """
+    """Read a configuration file. Raises :class:`UnsupportedModel`: not a JSON object, or nested too deeply."""
     try:
         return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -199,7 +186,7 @@ def enough_memory(what: str) -> Iterator[None]:
 
 
 def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
-    """The error to raise when a library fails to load files: :class:`NotEnoughMemory` if that is the cause.
+    """The error to raise when a library fails to load files: :class:`NotEnoughMemory` if ``error`` means that.
 
     Args:
         what: what is loaded, such as "the model 'portraits'".

@@ -1,4 +1,4 @@
-"""A pipeline that somebody has loaded already, as a :class:`~steerclear.models.loading.Model`."""
+"""A pipeline that is loaded already, as a :class:`~steerclear.models.loading.Model`."""
 
 import copy
 import hashlib
@@ -23,30 +23,29 @@ from .loading import Model, check_kind
 from .networks import LoadedNetwork, NetworkSource
 
 NOT_CONTENT = ("transformers_version", "dtype", "torch_dtype")
-"""Settings of a network that do not say what it computes; those that begin with "_" do not either."""
+"""Settings of a network that do not say what it computes; nor do those that begin with "_"."""
 
 ADAPTER_STATE = ("active_adapters", "scaling", "disable_adapters", "merged_adapters")
 """What peft's layers keep beside their weights."""
 
-
 Given = Module | Network | str
-"""A network as people hand it over: a torch module, a kind of network, or a kind as text ("noised:0.1")."""
+"""A torch module, a kind of network, or a kind as text ("noised:0.1")."""
 
 
 def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Given] | None = None) -> Model:
-    """A model of somebody's own pipeline, wherever its networks are. Nothing is written into the pipeline.
+    """A model of the user's own pipeline, wherever its networks are. The pipeline is not changed.
 
     Args:
-        pipe: a diffusers pipeline that needs no image. The model has a copy that shares its networks, and has a scheduler
-            and a progress bar of its own.
-        weak, networks: the networks beside its own, by name; ``weak`` is the one called "weak". None for none.
+        pipe: a diffusers pipeline that needs no image. The model has a copy that shares its networks, with its own
+            scheduler and progress bar.
+        weak, networks: the networks beside its own, by name; ``weak`` is the one called "weak".
 
     Returns:
         The model. Its name is where the pipeline was loaded from, or its class; its digest is a hash of all weights and
         settings in memory, adapters included; its folder is None where it was not loaded from one.
 
     Raises:
-        UnsupportedModel: not a pipeline that can be steered, one that starts from an image, or one without its weights.
+        UnsupportedModel: the pipeline cannot be steered, starts from an image, or lacks its weights.
         InvalidSetting, UnknownName: a kind of network, or a setting of one, that does not exist.
     """
     family = family_of(pipe)
@@ -71,7 +70,7 @@ def _source(kind: Network) -> NetworkSource:
 
 
 def pipeline_digest(pipe: Any) -> str:
-    """A short hash of what a pipeline computes: class, settings, vocabularies and weights, but not its scheduler.
+    """A short hash of a pipeline's class, settings, vocabularies and weights, without its scheduler.
 
     Raises:
         UnsupportedModel: weights that are not in memory.

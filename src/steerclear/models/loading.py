@@ -1,4 +1,4 @@
-"""Pipelines and networks beside them by name: a shipped model, a local folder or file, or a hub id. Safetensors only."""
+"""Pipelines by name: a shipped model, a local folder or file, or a hub id. Safetensors only."""
 
 import inspect
 import os
@@ -15,22 +15,8 @@ from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..core.schedulers import preconditions
 from ..networks.shared.naming import WEAK, called, named
-from . import shipped
+from . import files, shipped
 from .configs import check_configs, converted_scheduler
-from .files import (
-    PIPELINE_INDEX,
-    UNLOADABLE,
-    check_sums,
-    enough_memory,
-    first_line,
-    folder_digest,
-    from_hub,
-    is_hub_id,
-    located,
-    read_json,
-    repository_of,
-    unloadable,
-)
 from .loras import LoRA, add_loras
 from .networks import NETWORKS, LoadedNetwork, load_named, load_network, one_form, refuse_lacking
 from .placement import place
@@ -43,7 +29,7 @@ IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
 
 WORD_START = "▁"
-"""What T5's tokenizers write for a space; alone it is no word."""
+"""T5's tokenizers write this for a space; alone it is not a word."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +38,9 @@ class Model:
 
     Attributes:
         name: as the user gave it; ``~`` written out, and an address on the hub as the hub's id.
-        folder: where its files are; for a model that is one file, its configuration; None for a pipeline that was not loaded.
+        folder: of its files, or of a single file's configuration; None for a pipeline that was not loaded from one.
         pipe: the diffusers pipeline, on its device.
-        digest: what its files are.
+        digest: a hash of its files.
         networks: the networks beside the pipeline's own, by the name under which a guidance asks for them.
         loras: what was added to the pipeline's networks.
         device, offload: where the networks run, and where they wait.
@@ -73,51 +59,42 @@ class Model:
 
 
 def load_model(
-    name: str | os.PathLike[str],
-    *,
-    weak: str | os.PathLike[str] | None = None,
-    networks: Mapping[str, str | os.PathLike[str]] | None = None,
-    loras: Sequence[str] = (),
-    device: str = "cpu",
-    dtype: str = "float32",
-    offload: str = "none",
-    scheduler: str | None = None,
+    name: str | os.PathLike[str], *, weak: str | os.PathLike[str] | None = None,
+    networks: Mapping[str, str | os.PathLike[str]] | None = None, loras: Sequence[str] = (), device: str = "cpu",
+    dtype: str = "float32", offload: str = "none", scheduler: str | None = None,
     config: str | os.PathLike[str] | None = None,
-) -> Model:
-    """Load a text-to-image pipeline, what is added to it, and the networks that run beside its own.
+) -> Model:  # fmt: skip
+    """Load a text-to-image pipeline, its LoRAs, and the networks that run beside its own.
 
     Args:
-        name: a shipped model's name, a local folder in diffusers' layout, a hub id like "owner/model" (or
-            "owner/model@revision", or its address), or a single ``.safetensors`` file, here or on the hub
-            ("owner/model/file.safetensors").
-        weak: a folder or hub id of another network of the same kind, or of a whole pipeline with one; or a kind of
-            network with its settings, see :func:`~steerclear.networks.shared.naming.parse_network`. None takes the model's own
-            ``weak`` folder when it has one.
+        name: a shipped model, a local folder in diffusers' layout, a hub id like "owner/model" (or "owner/model@revision",
+            or its address), or a single ``.safetensors`` file, local or on the hub ("owner/model/file.safetensors").
+        weak: a folder or hub id of another network of the same kind, or of a pipeline with one; or a kind of network, see
+            :func:`~steerclear.networks.shared.naming.parse_network`. None takes the model's own ``weak`` folder, if any.
         networks: name -> the same, for guidances that ask for other networks by name.
-        loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it, see
-            :func:`~steerclear.models.loras.add_loras`.
+        loras: files, folders or hub ids, each with ``:SCALE`` unless that is 1.
         device: a torch device.
         dtype: "float32", "float16" or "bfloat16".
         offload: "none", "model", "sequential" or "group", see :func:`~steerclear.models.placement.place`.
-        scheduler: a scheduler to use in place of the pipeline's own: the class name of diffusers, or a short name such as
-            "euler a" or "dpm++ 2m karras", see :data:`~steerclear.models.samplers.SAMPLERS`.
+        scheduler: replaces the pipeline's own: diffusers' class name, or a short name such as "euler a" or
+            "dpm++ 2m karras", see :data:`~steerclear.models.samplers.SAMPLERS`.
         config: for a single file, the model whose configuration and tokenizer it has: a shipped model, a local folder or a
-            hub id. None to tell it from the weights, and fetch it from the hub.
+            hub id. None recognizes it from the weights, and fetches it from the hub.
 
     Raises:
-        NotEnoughMemory: there is no room for it.
+        NotEnoughMemory: the memory is full.
         UnknownName: no such dtype, scheduler or way of offloading.
-        InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for the weak network.
-        UnsupportedModel: nothing there, parts are missing or damaged, or what is there cannot be steered by a text; says why.
+        InvalidSetting: a device that torch cannot use, a LoRA's scale that is not a number, or an empty text for a network.
+        UnsupportedModel: nothing there, parts are missing or damaged, or it cannot be steered by a text; says why.
     """
     if dtype not in tuple(DTYPES):
         raise UnknownName("dtype", dtype, DTYPES)
     name, given, device = _checked(name, named(weak, networks), loras, device)
-    name, given = _located(name), {key: one and located(one, parts=NETWORKS) for key, one in given.items()}
+    name, given = _located(name), {key: one and files.located(one, parts=NETWORKS) for key, one in given.items()}
     if not isinstance(config, (str, os.PathLike, NoneType)):
         raise InvalidSetting("config", config, "a model's name, its folder or its hub id, or None")
     config = None if config is None else os.fspath(config)
-    with enough_memory(f"the model {name!r}"):
+    with files.enough_memory(f"the model {name!r}"):
         pipe, folder, digest = _pipeline(name, config, DTYPES[dtype])
         check_kind(name, pipe)
         _check_data(name, pipe)
@@ -132,26 +109,16 @@ def load_model(
         }
         beside = {key: one for key, one in found.items() if one is not None}
         place(pipe, [one.network for one in beside.values()], device, offload)
-    return Model(
-        name=name,
-        folder=folder,
-        pipe=pipe,
-        digest=digest,
-        networks=beside,
-        loras=added,
-        device=device,
-        offload=offload,
-        config=config,
-    )
+    return Model(name, folder, pipe, digest, beside, added, device, offload, config)
 
 
 def _located(name: str) -> str:
     """See :func:`~steerclear.models.files.located`; of an address, a single file stays."""
-    return located(name, parts=None if is_single_file(name) else ())
+    return files.located(name, parts=None if is_single_file(name) else ())
 
 
 def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, Path, str]:
-    """The pipeline of this name, the folder of its files (or configuration), and what these are."""
+    """The pipeline of this name, the folder of its files (or configuration), and its digest."""
     from diffusers import DiffusionPipeline
 
     quiet()
@@ -164,17 +131,17 @@ def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, P
         refuse_config(name, config)
     _check_parts(name, folder)
     check_configs(f"the model {name!r}", folder)
-    check_sums(f"the model {name!r}", folder)
+    files.check_sums(f"the model {name!r}", folder)
     try:
         parts = _parts(name, folder, dtype)
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)
-    except UNLOADABLE as error:
-        raise unloadable(f"the model {name!r}", first_line(error), error) from error
-    return pipe, folder, folder_digest(folder)
+    except files.UNLOADABLE as error:
+        raise files.unloadable(f"the model {name!r}", files.first_line(error), error) from error
+    return pipe, folder, files.folder_digest(folder)
 
 
 def _checked(name: Any, networks: dict[str, Any], loras: Any, device: Any) -> tuple[str, dict[str, str], str]:
-    """Refuse what is not a text; paths and torch's devices become one."""
+    """Refuse what is not a text; paths and torch's devices become texts."""
     name, *sources = (os.fspath(one) if isinstance(one, os.PathLike) else one for one in (name, *networks.values()))
     if not isinstance(name, str):
         raise InvalidSetting("the model", name, "a name, a folder or a hub id")
@@ -184,9 +151,8 @@ def _checked(name: Any, networks: dict[str, Any], loras: Any, device: Any) -> tu
             allowed = "a folder, a hub id or a kind of network, as text"
             raise InvalidSetting(called(key), source, allowed, "give a network to steer")
     if not isinstance(loras, (list, tuple)) or not all(isinstance(lora, str) for lora in loras):
-        raise InvalidSetting(
-            "loras", loras, "a sequence of texts", "one alone goes into a list, as ['style.safetensors']"
-        )
+        remedy = "put a single one into a list, as ['style.safetensors']"
+        raise InvalidSetting("loras", loras, "a sequence of texts", remedy)
     beside = ((called(key), source) for key, source in given.items())
     for what, one in (("the model", name), *beside, *(("a LoRA", lora) for lora in loras)):
         if not one.isascii() and one.encode(errors="replace").decode() != one:
@@ -200,42 +166,41 @@ def _folder(name: str) -> Path:
         return shipped()[name]
     if os.path.isdir(name):  # pathlib's raises for names that are too long
         return Path(name)
-    if not is_hub_id(name):
+    if not files.is_hub_id(name):
         raise UnknownName("model folder or shipped model", name, shipped())
 
     def fetch() -> str:
         from diffusers import DiffusionPipeline
 
-        repository, revision = repository_of(name)
+        repository, revision = files.repository_of(name)
         return DiffusionPipeline.download(repository, revision=revision, use_safetensors=True)
 
-    return from_hub("model", name, fetch)
+    return files.from_hub("model", name, fetch)
 
 
 def _check_parts(name: str, folder: Path) -> None:
-    index = folder / PIPELINE_INDEX
+    index = folder / files.PIPELINE_INDEX
     if not index.is_file():
         raise UnsupportedModel(
-            f"the folder {name!r} has no {PIPELINE_INDEX}, so it is no diffusers pipeline; "
+            f"the folder {name!r} has no {files.PIPELINE_INDEX}, so it is not a diffusers pipeline; "
             f"{in_words_of(f'save one there with pipe.save_pretrained({name!r})', 'give the folder that has one')}."
         )
-    parts = [key for key, value in read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
+    parts = [key for key, value in files.read_json(index).items() if isinstance(value, list) and value[:1] != [None]]
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise UnsupportedModel(
-            f"the folder {name!r} lacks {', '.join(missing)}, which its {PIPELINE_INDEX} names; copy the whole pipeline."
+            f"the folder {name!r} lacks {', '.join(missing)}, which its {files.PIPELINE_INDEX} names; copy the whole pipeline."
         )
 
 
 def _parts(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """The networks of a pipeline that are diffusers' or transformers' own, whole; the pipeline's loader would fill at random
-    what their files lack, and not say so."""
+    """The pipeline's networks of diffusers and transformers; its loader would fill missing weights at random, silently."""
     import diffusers
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
     parts = {}
-    for part, value in read_json(folder / PIPELINE_INDEX).items():
+    for part, value in files.read_json(folder / files.PIPELINE_INDEX).items():
         library, kind = value if isinstance(value, list) and len(value) == 2 else (None, None)
         found = getattr(libraries.get(str(library)), str(kind), None)
         if inspect.isclass(found) and issubclass(found, (diffusers.ModelMixin, transformers.PreTrainedModel)):
@@ -244,7 +209,7 @@ def _parts(name: str, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _check_data(name: str, pipe: Any) -> None:
-    """Refuse parameters that no file gave data."""
+    """Refuse parameters without data."""
     for part, network in pipe.components.items():
         if isinstance(network, Module):
             lacking = [key for key, parameter in network.named_parameters() if parameter.is_meta]
@@ -252,7 +217,7 @@ def _check_data(name: str, pipe: Any) -> None:
 
 
 def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
-    """Refuse tokenizers that were made of nothing: each word would be dropped, or the prompt have no end."""
+    """Refuse tokenizers without their files: each word would be dropped, or the prompt would have no end."""
     from transformers import CLIPTokenizer, PreTrainedTokenizerBase
 
     for part, tokenizer in pipe.components.items():
@@ -261,8 +226,8 @@ def _check_tokenizers(name: str, folder: Path, pipe: Any) -> None:
         what = f"the model {name!r} cannot be loaded: its {part}"
         words = {word.strip(WORD_START) for word in tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)}
         if not words - {""}:
-            files = " or ".join(sorted(tokenizer.vocab_files_names.values()))
-            raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {files}. Copy it again.")
+            wanted = " or ".join(sorted(tokenizer.vocab_files_names.values()))
+            raise UnsupportedModel(f"{what} knows no words; the folder {folder / part} lacks {wanted}. Copy it again.")
         encoder = getattr(pipe, part.replace("tokenizer", "text_encoder"), None)
         limit = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
         if not isinstance(tokenizer.model_max_length, (int, float)):
@@ -303,15 +268,10 @@ def _scheduler(name: str, current: Any) -> Any:
 
 
 def asked_to_load(
-    name: str,
-    weak: str | None,
-    loras: Sequence[str],
-    scheduler: str | None,
-    dtype: str,
-    networks: Mapping[str, str] | None = None,
-    config: str | None = None,
-) -> dict[str, Any]:
-    """What :func:`load_model` is asked for as plain values, the same for names that are written in two ways.
+    name: str, weak: str | None, loras: Sequence[str], scheduler: str | None, dtype: str,
+    networks: Mapping[str, str] | None = None, config: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of :func:`load_model` as plain values, the same for names that are written in two ways.
 
     Raises:
         UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of network, that is refused anyway.
@@ -324,7 +284,7 @@ def asked_to_load(
 
 
 def quiet() -> None:
-    """Loading bars and hints of two libraries would stand between the user and ours."""
+    """Hide the loading bars and hints of diffusers and transformers."""
     import diffusers
     import transformers
 

@@ -10,18 +10,7 @@ from typing import Any
 
 from ..core.errors import InvalidSetting, UnsupportedModel, shown
 from ..core.settings import finite
-from .files import (
-    UNLOADABLE,
-    WEIGHTS,
-    file_digest,
-    first_line,
-    from_hub,
-    is_hub_id,
-    located,
-    repository_of,
-    split_hub_file,
-    unloadable,
-)
+from . import files
 
 USUAL_NAME = "pytorch_lora_weights.safetensors"
 """The file that diffusers' own training scripts write."""
@@ -29,13 +18,7 @@ USUAL_NAME = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA that was added to a model.
-
-    Attributes:
-        name: as the user gave it, without its scale.
-        scale: its strength; 1 is the full change, 0 none.
-        digest: hash of its file.
-    """
+    """A LoRA that was added to a model: its name as given, its scale (1 is the full change, 0 none), its file's hash."""
 
     name: str
     scale: float
@@ -46,7 +29,7 @@ def parse_lora(text: str) -> tuple[str, float]:
     """A LoRA's name, and the scale that may follow it after a colon.
 
     Raises:
-        InvalidSetting: no name is given, or the scale is not finite.
+        InvalidSetting: no name, or a scale that is not finite.
 
     >>> parse_lora("owner/style:0.8"), parse_lora("style.safetensors")
     (('owner/style', 0.8), ('style.safetensors', 1.0))
@@ -61,13 +44,13 @@ def parse_lora(text: str) -> tuple[str, float]:
     if not name.strip():
         raise InvalidSetting("--lora", text, "a file, a folder or a hub id, followed by :SCALE if the scale is not 1")
     finite(f"the scale of --lora {name}", scale)
-    return located(name), scale
+    return files.located(name), scale
 
 
 def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
     """Load LoRAs into a pipeline as adapters ``lora_1``, ``lora_2`` and so on, all active together.
 
-    A LoRA of scale 0 is loaded and switched off, so that a weak network can use it.
+    A LoRA of scale 0 is loaded and switched off, so that another network can use it.
 
     Args:
         pipe: the pipeline; it is changed in place.
@@ -76,7 +59,6 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
     Raises:
         UnsupportedModel: a file is missing, is not a safetensors file or fits no network of this pipeline; the pipeline
             takes no LoRAs; or the package ``peft`` is not installed.
-        InvalidSetting: see :func:`parse_lora`.
     """
     named = [parse_lora(text) for text in texts]
     if not named:
@@ -98,7 +80,7 @@ def add_loras(pipe: Any, texts: Sequence[str]) -> tuple[LoRA, ...]:
 
 
 def _adapter(index: int) -> str:
-    """The LoRA's name in diffusers, by which a weak network can include or exclude it."""
+    """The LoRA's name in diffusers, by which another network can include or exclude it."""
     return f"lora_{index + 1}"
 
 
@@ -110,13 +92,13 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
             pipe.load_lora_weights(
                 str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
             )
-    except UNLOADABLE as error:
-        raise unloadable(f"the LoRA {name!r}", first_line(error), error) from error
+    except files.UNLOADABLE as error:
+        raise files.unloadable(f"the LoRA {name!r}", files.first_line(error), error) from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
         raise UnsupportedModel(
             f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was trained for another kind of model."
         )
-    return LoRA(name, scale, file_digest(file))
+    return LoRA(name, scale, files.file_digest(file))
 
 
 def _file(name: str) -> Path:
@@ -125,22 +107,22 @@ def _file(name: str) -> Path:
         return path / _chosen(name, [file.name for file in path.iterdir()])
     if not os.path.exists(name):
         path = _hub_file(name)
-    if path.suffix != WEIGHTS:
+    if path.suffix != files.WEIGHTS:
         raise UnsupportedModel(
-            f"the LoRA {name!r} is not a {WEIGHTS} file, and other formats can run code when they are opened. Get its "
-            f"{WEIGHTS} file, or convert it with safetensors.torch.save_file."
+            f"the LoRA {name!r} is not a {files.WEIGHTS} file, and other formats can run code when they are opened. Get its "
+            f"{files.WEIGHTS} file, or convert it with safetensors.torch.save_file."
         )
     return path
 
 
 def _hub_file(name: str) -> Path:
-    hub_id, inside = split_hub_file(name)
-    if not is_hub_id(hub_id):
+    hub_id, inside = files.split_hub_file(name)
+    if not files.is_hub_id(hub_id):
         raise UnsupportedModel(
-            f"there is no LoRA {shown(name)}; give a {WEIGHTS} file, a folder with one, or a hub id such as "
-            f"owner/model or owner/model/file{WEIGHTS}."
+            f"there is no LoRA {shown(name)}; give a {files.WEIGHTS} file, a folder with one, or a hub id such as "
+            f"owner/model or owner/model/file{files.WEIGHTS}."
         )
-    repository, revision = repository_of(hub_id)
+    repository, revision = files.repository_of(hub_id)
 
     def fetch() -> str:
         from huggingface_hub import hf_hub_download, list_repo_files
@@ -154,15 +136,15 @@ def _hub_file(name: str) -> Path:
             found = list_repo_files(repository, revision=revision)
             return hf_hub_download(repository, _chosen(name, found), revision=revision)
 
-    return from_hub("LoRA", name, fetch)
+    return files.from_hub("LoRA", name, fetch)
 
 
-def _chosen(name: str, files: Sequence[str]) -> str:
+def _chosen(name: str, names: Sequence[str]) -> str:
     """The only LoRA among a folder's files."""
-    found = sorted(file for file in files if file.endswith(WEIGHTS))
+    found = sorted(file for file in names if file.endswith(files.WEIGHTS))
     if USUAL_NAME in found:
         return USUAL_NAME
     if len(found) == 1:
         return found[0]
     wrong = f"holds several files: {', '.join(found)}" if found else "holds no safetensors file"
-    raise UnsupportedModel(f"the LoRA {name!r} {wrong}; name one file: {name}/FILE{WEIGHTS}.")
+    raise UnsupportedModel(f"the LoRA {name!r} {wrong}; name one file: {name}/FILE{files.WEIGHTS}.")

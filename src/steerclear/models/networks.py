@@ -12,40 +12,21 @@ from torch.nn import Module
 
 from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnsupportedModel, shown
-from ..core.network import network_kinds
+from ..core.network import Network
 from ..networks.other_network import OtherNetwork
 from ..networks.shared.naming import WEAK, called, is_kind, network_text, parse_network, to_give
-from .files import (
-    NETWORK_CONFIG,
-    PIPELINE_INDEX,
-    UNLOADABLE,
-    WEAK_FOLDER,
-    check_sums,
-    first_line,
-    folder_digest,
-    from_hub,
-    is_hub_id,
-    located,
-    read_json,
-    repository_of,
-    unloadable,
-)
+from . import files
 
 NETWORKS = ("unet", "transformer")
 """Folders of a repository that an address of a network may name."""
 
 SHOWN = 3
-"""Of missing tensors, how many are named."""
+"""How many missing tensors are named."""
 
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What a network beside a pipeline's own is.
-
-    Attributes:
-        source: its folder or hub id as given, or its kind in one form for all ways to type it.
-        digest: what its files are; None for a kind, which is made from the model itself.
-    """
+    """A folder or hub id as given with the hash of its files, or a kind of network in one form for all ways to type it."""
 
     source: str
     digest: str | None = None
@@ -53,24 +34,15 @@ class NetworkSource:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network beside a pipeline's own, ready to be given to ``steer``.
-
-    Attributes:
-        network: a torch module, or a kind of network.
-        source: what it is.
-    """
+    """A network beside a pipeline's own, a torch module or a kind, ready to be given to ``steer``; and its source."""
 
     network: Any
     source: NetworkSource
 
 
 def one_form(source: str) -> str:
-    """The same text for all ways to type a network.
-
-    Raises:
-        UnsupportedModel, UnknownName, InvalidSetting: an address, or a kind of network, that is refused anyway.
-    """
-    source = source and located(source, parts=NETWORKS)
+    """The same text for all ways to type a network; raises as :func:`load_named` does."""
+    source = source and files.located(source, parts=NETWORKS)
     return network_text(parse_network(source)) if source and _is_kind(source) else source
 
 
@@ -78,9 +50,9 @@ def load_named(name: str, source: str | None, model: Path | None, pipe: Any) -> 
     """A network for a pipeline.
 
     Args:
-        name: that it has in a run.
+        name: its name in a run.
         source: a kind, a folder or a hub id; None for the model's own weak network.
-        model: the pipeline's folder; None for one that is a single file.
+        model: the pipeline's folder; None for a single file.
         pipe: the pipeline.
 
     Raises:
@@ -98,17 +70,17 @@ def load_named(name: str, source: str | None, model: Path | None, pipe: Any) -> 
         kind = parse_network(source)
         kind.check(pipe, own)
         return LoadedNetwork(kind, NetworkSource(network_text(kind)))
-    what = f"{called(name)} {shown(source or WEAK_FOLDER)}"
+    what = f"{called(name)} {shown(source or files.WEAK_FOLDER)}"
     folder = _folder(name, source, model, family.network)
     if folder is None:
         return None
     if source is not None:  # the model's own was checked with the model
         here = Path(os.path.abspath(folder))  # of "." the parent would be "."
         for place in (here, here.parent):  # a network alone, and a part of a pipeline
-            check_sums(what, place, within=here)
+            files.check_sums(what, place, within=here)
     network = _load(what, folder, pipe, own)
     OtherNetwork(network).check(pipe, own)
-    return LoadedNetwork(network, NetworkSource(source or WEAK_FOLDER, folder_digest(folder)))
+    return LoadedNetwork(network, NetworkSource(source or files.WEAK_FOLDER, files.folder_digest(folder)))
 
 
 def _is_kind(source: str) -> bool:
@@ -116,26 +88,18 @@ def _is_kind(source: str) -> bool:
 
 
 def _folder(name: str, source: str | None, model: Path | None, part: str) -> Path | None:
-    """Where a network's files are; None for a model without a weak network of its own.
-
-    Args:
-        name: that the network has in a run.
-        source: as the user gave it; None for the model's own.
-        model: the pipeline's folder.
-        part: what the family calls its network: "unet" or "transformer".
-    """
+    """Where a network's files are; None for a model without its own. ``part`` is "unet" or "transformer"."""
     if source is None:
-        own = model and model / WEAK_FOLDER
+        own = model and model / files.WEAK_FOLDER
         return own if own and own.is_dir() else None
     folder = Path(source)
     if not os.path.isdir(source):
-        if not is_hub_id(source):
+        if not files.is_hub_id(source):
             raise UnsupportedModel(
-                f"{called(name)} {shown(source)} is no folder, no hub id and no kind ({', '.join(network_kinds())}); give a "
-                f"folder that holds a network's {NETWORK_CONFIG} and weights, for instance the {part} folder of an "
-                f"earlier snapshot."
+                f"{called(name)} {shown(source)} is not a folder, a hub id or a kind ({', '.join(Network.known())}); give a "
+                f"folder with a network's {files.NETWORK_CONFIG} and weights, for instance the {part} folder of an earlier snapshot."
             )
-        folder = from_hub(called(name).removeprefix("the "), source, lambda: _fetched(source, part))
+        folder = files.from_hub(called(name).removeprefix("the "), source, lambda: _fetched(source, part))
     return folder / part if (folder / part).is_dir() else folder
 
 
@@ -144,11 +108,11 @@ def _fetched(source: str, part: str) -> str:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    repository, revision = repository_of(source)
+    repository, revision = files.repository_of(source)
     try:
-        hf_hub_download(repository, PIPELINE_INDEX, revision=revision)
+        hf_hub_download(repository, files.PIPELINE_INDEX, revision=revision)
         wanted = [f"{part}/*.json", f"{part}/*.safetensors"]
-    except EntryNotFoundError:  # a repository of the network alone (or, without a network, what was fetched before)
+    except EntryNotFoundError:  # a repository of the network alone (or, offline, what was fetched before)
         wanted = ["*.json", "*.safetensors"]
     return snapshot_download(
         repository, revision=revision, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]
@@ -157,13 +121,15 @@ def _fetched(source: str, part: str) -> str:
 
 def _load(what: str, folder: Path, pipe: Any, own: Any) -> Any:
     """A network of the class that its configuration names, which must be that of the pipeline's own."""
-    if not (folder / NETWORK_CONFIG).is_file():
-        raise UnsupportedModel(f"{what} cannot be loaded: {folder} has no {NETWORK_CONFIG}, so it holds no network.")
-    settings = read_json(folder / NETWORK_CONFIG)
+    if not (folder / files.NETWORK_CONFIG).is_file():
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {folder} has no {files.NETWORK_CONFIG}, so it holds no network."
+        )
+    settings = files.read_json(folder / files.NETWORK_CONFIG)
     kind = settings.get("_class_name")
     if kind != type(own).__name__:
         raise UnsupportedModel(
-            f"{what} cannot be loaded: its {NETWORK_CONFIG} names {kind or 'no class of diffusers'}, "
+            f"{what} cannot be loaded: its {files.NETWORK_CONFIG} names {kind or 'no class of diffusers'}, "
             f"and this model's network is a {type(own).__name__}."
         )
     OtherNetwork(_Described(settings, own)).check(pipe, own)
@@ -171,7 +137,7 @@ def _load(what: str, folder: Path, pipe: Any, own: Any) -> Any:
 
 
 class _Described(Module):
-    """A network that is a configuration only: what it takes and gives can be looked at before weights are loaded."""
+    """A configuration without weights, to check inputs and outputs before the weights are loaded."""
 
     def __init__(self, settings: dict[str, Any], own: Any) -> None:
         super().__init__()
@@ -185,29 +151,27 @@ def load_network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dty
     Args:
         what, part: what is loaded, and which part of it this is, for the errors.
         kind: its class.
-        folder: where its files are.
-        dtype: of its weights.
 
     Raises:
-        NotEnoughMemory: there is no room for it.
+        NotEnoughMemory: the memory is full.
         UnsupportedModel: its files are missing, damaged, of another network, or lack some of its tensors.
     """
     try:
         network, found = kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True)
-    except UNLOADABLE as error:
+    except files.UNLOADABLE as error:
         if "ignore_mismatched_sizes" in str(error):
-            reason = f"has weights of other shapes than its {NETWORK_CONFIG} says; copy both from one network."
+            reason = f"has weights of other shapes than its {files.NETWORK_CONFIG} says; copy both from one network."
         else:
-            reason = f"is damaged or incomplete: {first_line(error)}"
-        raise unloadable(what, f"{part} {reason}", error) from error
-    # what is no parameter is computed, and a tied weight is not missing while the one it is tied to is there
+            reason = f"is damaged or incomplete: {files.first_line(error)}"
+        raise files.unloadable(what, f"{part} {reason}", error) from error
+    # buffers are computed, and a tied weight is not missing while the one it is tied to is there
     parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
     refuse_lacking(f"{what} cannot be loaded: {part}", parameters & set(found["missing_keys"]))
     return network
 
 
 def refuse_lacking(what: str, tensors: Iterable[str]) -> None:
-    """Raises :class:`UnsupportedModel` where there are such tensors; names some of them."""
+    """Raises :class:`UnsupportedModel` if any tensors are given; names some of them."""
     names = sorted(tensors)
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

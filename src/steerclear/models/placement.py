@@ -20,8 +20,7 @@ FINEST = "leaf_level"
 def place(pipe: Any, others: Iterable[Any], device: str, offload: str) -> None:
     """Move a pipeline and the networks beside its own to the device they run on, or set up their offloading.
 
-    The others are not part of the pipeline: with "model" they stay on the device, with "sequential" and "group" they are
-    offloaded like the pipeline's own networks.
+    With "model" the others stay on the device; with "sequential" and "group" they are offloaded like the pipeline's own.
 
     Args:
         pipe: the pipeline.
@@ -63,11 +62,7 @@ def _place_beside(network: torch.nn.Module, target: torch.device, offload: str) 
 
 
 def usable(device: str) -> torch.device:
-    """A torch device by name.
-
-    Raises:
-        InvalidSetting: torch cannot use it on this machine.
-    """
+    """A torch device by name; raises :class:`InvalidSetting` if torch cannot use it on this machine."""
     try:
         target = torch.device(device)
         torch.empty(0, device=target).cpu()
@@ -79,9 +74,8 @@ def usable(device: str) -> torch.device:
 def _offload(pipe: Any, target: torch.device, offload: str) -> None:
     asked = in_words_of(f"offload={offload!r}", f"--offload {offload}")
     if target.type == "cpu" and offload == "sequential":
-        raise InvalidSetting(
-            "offload", offload, "'none', 'model' or 'group' on the cpu", "single layers can only go to an accelerator"
-        )
+        allowed = "'none', 'model' or 'group' on the cpu"
+        raise InvalidSetting("offload", offload, allowed, "single layers can only go to an accelerator")
     if target.type == "cpu":
         warnings.warn(
             f"{asked} saves no memory on the cpu, because the weights are in main memory anyway; combine it with "
@@ -101,6 +95,5 @@ def _offload(pipe: Any, target: torch.device, offload: str) -> None:
         else:
             pipe.enable_group_offload(target, offload_type=FINEST)
     except (ValueError, RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
-        raise UnsupportedModel(
-            f"{type(pipe).__name__} cannot be offloaded with {offload!r}: {first_line(error)}."
-        ) from error
+        what = f"{type(pipe).__name__} cannot be offloaded with {offload!r}"
+        raise UnsupportedModel(f"{what}: {first_line(error)}.") from error

@@ -14,13 +14,7 @@ from .files import SCHEDULER_CONFIG, read_json
 
 @dataclass(frozen=True)
 class Sampler:
-    """A scheduler and its short names.
-
-    Attributes:
-        names: short names; case, blanks and punctuation are ignored.
-        scheduler: name of diffusers' class.
-        settings: settings that the name implies; all others are the model's.
-    """
+    """Short names (without case, blanks, punctuation), diffusers' class, and the settings that the names imply."""
 
     names: tuple[str, ...]
     scheduler: str
@@ -39,9 +33,7 @@ SAMPLERS = (
     Sampler(("heun", "k heun"), "HeunDiscreteScheduler"),
     Sampler(("lms", "k lms"), "LMSDiscreteScheduler"),
     Sampler(("dpm2", "kdpm2", "k dpm 2"), "KDPM2DiscreteScheduler"),
-    Sampler(
-        ("dpm2 a", "dpm 2 ancestral", "kdpm2 a", "kdpm2 ancestral", "k dpm 2 a"), "KDPM2AncestralDiscreteScheduler"
-    ),
+    Sampler(("dpm2 a", "dpm 2 ancestral", "kdpm2 a", "kdpm2 ancestral", "k dpm 2 a"), "KDPM2AncestralDiscreteScheduler"),
     Sampler(("dpm++ 2m", "dpm++"), "DPMSolverMultistepScheduler", _multistep(2, ODE)),
     Sampler(("dpm++ 2m sde",), "DPMSolverMultistepScheduler", _multistep(2, SDE)),
     Sampler(("dpm++ 3m",), "DPMSolverMultistepScheduler", _multistep(3, ODE)),
@@ -57,7 +49,7 @@ SAMPLERS = (
     Sampler(("lcm",), "LCMScheduler"),
     Sampler(("tcd",), "TCDScheduler"),
     Sampler(("sa solver",), "SASolverScheduler", {"algorithm_type": "data_prediction"}),
-)
+)  # fmt: skip
 """A name may be listed several times: the first scheduler that is compatible with the model is used."""
 
 KARRAS, EXPONENTIAL, BETA = "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"
@@ -68,10 +60,10 @@ PAIR = re.compile(r"[, ]*(\w+)=")
 """A setting's name, up to its value."""
 
 AS_DDIM = ("LCMScheduler", "TCDScheduler", "SASolverScheduler")
-"""They accept the settings of DDIM, although diffusers does not list them as compatible with it."""
+"""They accept DDIM's settings, although diffusers does not list them as compatible."""
 
 REFUSED = {"DPMSolverSDEScheduler", "EDMEulerScheduler"}
-"""Accepted by name, so that their refusal can say why, but not listed: DPMSolverSDE cannot draw its noise per image, and
+"""Accepted by name, so that the refusal can say why, but not listed: DPMSolverSDE cannot draw its noise per image, and
 EDMEuler is for networks trained in EDM's own way."""
 
 
@@ -110,7 +102,7 @@ def scheduler_by_name(name: str, current: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _with_settings(text: str, current: Any) -> tuple[str, dict[str, Any]]:
-    """Of ``Class(setting=value, ...)``, where values are JSON."""
+    """For ``Class(setting=value, ...)``, where values are JSON."""
     import diffusers
 
     name, _, inside = text.partition("(")
@@ -146,9 +138,8 @@ def _spaced(name: str, kind: str, spacing: str) -> dict[str, bool]:
     import diffusers
 
     if KARRAS not in inspect.signature(getattr(diffusers, kind)).parameters:
-        raise InvalidSetting(
-            "scheduler", name, f"a name without {spacing!r}", f"{kind} has only one spacing of noise levels"
-        )
+        remedy = f"{kind} has only one spacing of noise levels"
+        raise InvalidSetting("scheduler", name, f"a name without {spacing!r}", remedy)
     return {setting: setting == SPACINGS[spacing] for setting in (KARRAS, EXPONENTIAL, BETA)}
 
 
@@ -157,8 +148,8 @@ def scheduler_text(scheduler: Any, folder: Path | None) -> str:
 
     Args:
         scheduler: the scheduler in use.
-        folder: the model's folder; if it has no scheduler configuration, only the class is named. None for a model without
-            files: the settings that differ from the class's defaults.
+        folder: the model's; if it has no scheduler configuration, only the class is named. None for a model without files:
+            the settings that differ from the class's defaults.
 
     >>> from diffusers import DDIMScheduler
     >>> scheduler_text(DDIMScheduler(), Path("nowhere"))

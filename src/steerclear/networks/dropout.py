@@ -19,13 +19,13 @@ from .shared.copies import beside, chosen, is_adapter, plain
 
 @dataclass(frozen=True)
 class SeededDropout(Network):
-    """The same network with dropout, where it has its dropout layers: behind attention, in feed-forward and resnets.
+    """The same network with dropout in its dropout layers: after attention, in feed-forward layers and resnets.
 
     Equation:
         h' = m h / (1 - p),   m = 0 with probability p, else 1
 
-    The mask m of an image follows from the seed, the image's own seed, the step and the layer, by integers alone: it is
-    the same at any batch size, in all branches, and on every device.
+    The mask m of an image follows from the seed, the image's own seed, the step and the layer, in integers: it is the same
+    at any batch size, in all branches, and on every device.
 
     Args:
         probability: p, above 0 and below 1.
@@ -33,7 +33,7 @@ class SeededDropout(Network):
         layers: which dropout layers, by their path; ``*`` stands for anything.
 
     Raises:
-        InvalidSetting: out of range, or layers that are no tuple of paths.
+        InvalidSetting: out of range, or not a tuple of paths.
     """
 
     probability: float = 0.1
@@ -66,13 +66,13 @@ class SeededDropout(Network):
     def attached(self, pipe: Any, network: Any) -> Iterator[Runner]:
         places = self._places(network)
         own = {path: _Masked(self.probability, self.seed, path) for path in places}
-        weak = beside(network, own)
+        other = beside(network, own)
 
         def run(call: Forward) -> Any:
             for layer in own.values():
                 layer.call = call
             try:
-                return weak(*call.args, **call.kwargs)
+                return other(*call.args, **call.kwargs)
             finally:
                 for layer in own.values():
                     layer.call = None
@@ -89,7 +89,7 @@ class SeededDropout(Network):
 
 
 class _Masked(Module):
-    """A dropout layer whose masks belong to the images."""
+    """A dropout layer with a mask per image."""
 
     def __init__(self, probability: float, seed: int, path: str) -> None:
         super().__init__()
@@ -100,16 +100,18 @@ class _Masked(Module):
         assert self.call is not None
         rows = len(self.call.seeds)
         if len(hidden) % rows:
-            raise UnsupportedModel(f"a dropout layer sees a batch of {len(hidden)}, which are not {rows} images")
+            raise UnsupportedModel(
+                f"a dropout layer sees a batch of {len(hidden)}, which does not divide into {rows} images"
+            )
         keys = [mixed(self.seed, seed, self.call.step, self.layer) for seed in self.call.seeds]
         kept = mask(keys, hidden.numel() // rows, self.probability, hidden.device)
         return hidden * kept.reshape(hidden.shape).to(hidden.dtype) / (1 - self.probability)
 
 
 def mask(keys: list[int], count: int, probability: float, device: torch.device) -> Tensor:
-    """Which of ``count`` numbers of each row are kept, ``[rows, count]``: each not with this probability.
+    """Which of ``count`` numbers of each row are kept, ``[rows, count]``; each is dropped with this probability.
 
-    The rows are SplitMix64 (Steele, Lea and Flood 2014) from their keys, in integers, so that devices agree.
+    Each row is SplitMix64 (Steele, Lea and Flood 2014) from its key, in integers, so that devices agree.
 
     >>> rows = mask([1, 2], 1000, 0.25, torch.device("cpu"))
     >>> bool((rows[1] == mask([2], 1000, 0.25, torch.device("cpu"))[0]).all()), int(rows.sum(1).sub(750).abs().max()) < 50
@@ -124,11 +126,11 @@ def mask(keys: list[int], count: int, probability: float, device: torch.device) 
 
 
 def _signed(value: int) -> int:
-    """The same 64 bits as torch's integers have them."""
+    """The same 64 bits as a signed integer."""
     value %= 2**64
     return value - 2**64 if value >= 2**63 else value
 
 
 def _shifted(values: Tensor, bits: int) -> Tensor:
-    """To the right, zeros coming in."""
+    """Logical shift to the right."""
     return (values >> bits) & (2 ** (64 - bits) - 1)

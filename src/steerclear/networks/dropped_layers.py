@@ -20,22 +20,22 @@ MIDDLE = ("mid_block",)
 """What is left out by default."""
 
 SHOWN = 3
-"""Of the layers of a network without it, how many are named."""
+"""How many layers an error names."""
 
 
 @dataclass(frozen=True)
 class DroppedLayers(Network):
     """The same network with layers left out: what they would add to their input is not added.
 
-    Attention and feed-forward layers, resnets, transformer blocks and the middle block of a UNet can be left out. They
-    are not run. What passes a block is its input; a resnet that changes the number of channels keeps its shortcut.
+    Attention and feed-forward layers, resnets, transformer blocks and the middle block of a UNet can be left out. They do
+    not run: a block passes on its input; a resnet that changes the number of channels keeps its shortcut.
 
     Args:
         layers: their paths in the network, as ``mid_block.attentions.0`` or ``transformer_blocks.7.attn``; ``*`` stands
-            for anything. The middle block of a UNet by default; transformers have none.
+            for anything. The default is the middle block of a UNet; transformers have none.
 
     Raises:
-        InvalidSetting: none, or no tuple of paths.
+        InvalidSetting: empty, or not a tuple of paths.
     """
 
     layers: tuple[str, ...] = MIDDLE
@@ -66,10 +66,10 @@ class DroppedLayers(Network):
             self._refuse_default(plain(network))
         layers = chosen(network, self.layers)
         outermost = {path: layer for path, layer in layers.items() if not _is_inside(path, layers)}
-        weak = beside(network, {path: _left_out(path, layer) for path, layer in outermost.items()})
+        other = beside(network, {path: _left_out(path, layer) for path, layer in outermost.items()})
 
         def run(call: Forward) -> Any:
-            return weak(*call.args, **call.kwargs)
+            return other(*call.args, **call.kwargs)
 
         yield run
 
@@ -97,7 +97,7 @@ def _left_out(path: str, layer: Module) -> Module:
 
 
 Passing = Callable[[Any, Mapping[str, Any]], Any]
-"""(layer, its arguments by name) -> what it gives when it adds nothing to its input."""
+"""(layer, its arguments by name) -> its output when it adds nothing to its input."""
 
 
 def _pass(layer: Module, signature: inspect.Signature, passing: Passing, *args: Any, **kwargs: Any) -> Any:
@@ -153,4 +153,4 @@ PASSING: dict[str, Passing] = {
     "FluxTransformerBlock": _text_and_hidden,
     "FluxSingleTransformerBlock": _text_and_hidden,
 }
-"""diffusers' class -> what such a layer gives when it is left out."""
+"""diffusers' class -> output of such a layer when it is left out."""

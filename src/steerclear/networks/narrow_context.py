@@ -16,23 +16,23 @@ from .shared.copies import plain
 
 TEXT = "encoder_hidden_states"
 TOKENS = {TEXT: 1, "encoder_attention_mask": 1, "encoder_hidden_states_mask": 1, "txt_ids": -2}
-"""The network's arguments that have an entry a token -> along which dimension."""
+"""The network's arguments with an entry per token -> along which dimension."""
 
 
 @dataclass(frozen=True)
 class NarrowContext(Network):
     """The same network, given only the first tokens of the text.
 
-    What a pipeline pools from the whole text (SDXL's, SD 3's and Flux's pooled embeddings) stays as it is.
+    Embeddings that are pooled from the whole text (SDXL, SD 3, Flux) stay as they are.
 
     Args:
-        tokens: how many; at least 1. CLIP's first is the start token, which says nothing of the prompt.
+        tokens: how many; at least 1. CLIP's first is the start token, which does not depend on the prompt.
 
     Raises:
         InvalidSetting: fewer than 1.
 
     Warns:
-        SteerclearWarning: the text has no more tokens than that, so the weak network is the network itself.
+        SteerclearWarning: the text has no more tokens than that, so the network is the pipeline's own.
     """
 
     tokens: int = 1
@@ -67,7 +67,7 @@ class NarrowContext(Network):
             if name == TEXT and length <= self.tokens and not warned:
                 warned = True
                 warnings.warn(
-                    f"the weak network has no effect: the text has {length} tokens, and with tokens={self.tokens} all "
+                    f"a narrow context has no effect: the text has {length} tokens, and with tokens={self.tokens} all "
                     f"of them are seen; take fewer",
                     SteerclearWarning,
                     stacklevel=2,

@@ -22,8 +22,8 @@ class NoisedWeights(Network):
     Equation:
         W' = W + strength std(W) e,   e ~ N(0, 1)
 
-    std(W) is the standard deviation of that layer's weight. Biases, norms and adapters stay as they are. The noise is
-    drawn on the CPU from the seed and the layer's path, so it is the same on every device, with LoRA and without.
+    std(W) is the standard deviation of that layer's weight. Biases, norms and adapters stay as they are. The noise comes
+    from the seed and the layer's path, on the CPU: it is the same on every device, with LoRA and without.
 
     Args:
         strength: relative to each weight's spread; at least 0.

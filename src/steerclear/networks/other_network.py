@@ -14,19 +14,10 @@ from ..core.network import Forward, Network, Runner
 from .shared.copies import is_moved, plain
 
 FITTING = (
-    "in_channels",
-    "out_channels",
-    "cross_attention_dim",
-    "joint_attention_dim",
-    "pooled_projection_dim",
-    "caption_channels",
-    "addition_embed_type",
-    "projection_class_embeddings_input_dim",
-    "num_embeds_ada_norm",
-    "guidance_embeds",
-    "time_cond_proj_dim",
-)
-"""Settings of a network's configuration that say what it takes and gives."""
+    "in_channels", "out_channels", "cross_attention_dim", "joint_attention_dim", "pooled_projection_dim", "caption_channels",
+    "addition_embed_type", "projection_class_embeddings_input_dim", "num_embeds_ada_norm", "guidance_embeds", "time_cond_proj_dim",
+)  # fmt: skip
+"""Settings of a network's configuration that decide its inputs and outputs."""
 
 FITTING_CONTROL = ("block_out_channels", "layers_per_block", "num_attention_heads", "attention_head_dim")
 """What else must fit where a ControlNet adds to the inner layers of both."""
@@ -40,7 +31,7 @@ class OtherNetwork(Network):
         network: a torch module with a diffusers configuration, on the pipeline's device and in its dtype.
 
     Raises:
-        InvalidSetting: no torch module.
+        InvalidSetting: not a torch module.
     """
 
     network: Module
@@ -54,11 +45,7 @@ class OtherNetwork(Network):
             raise InvalidSetting("network", self.network, "a torch module", "on the command line give its folder alone")
 
     def to_config(self) -> dict[str, Any]:
-        """A network is no plain value.
-
-        Raises:
-            InvalidSetting: always.
-        """
+        """Always raises :class:`InvalidSetting`: a torch module is not a plain value."""
         raise InvalidSetting("network", type(self.network).__name__, "named by its folder or hub id to be stored")
 
     @classmethod
@@ -104,7 +91,7 @@ class OtherNetwork(Network):
 
 
 def _same(network: Module, other: Module) -> bool:
-    """Whether two networks have the same weights; ends at the first that differs, and at weights that are not here."""
+    """Whether two networks have the same weights; False where weights are not in memory."""
     own, others = dict(network.named_parameters()), dict(other.named_parameters())
     return network is other or (
         own.keys() == others.keys()

@@ -1,4 +1,4 @@
-"""The network with few bits a weight."""
+"""The network with few bits per weight."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,9 +18,8 @@ class QuantizedWeights(Network):
     Equation:
         W' = s round(W / s),   s = max |W| / (2^(bits - 1) - 1)
 
-    Symmetric, and with a scale s for each output channel (the first dimension of a weight). The rounded weights are
-    stored in the network's own dtype: what is wanted is the error, not a smaller network. Biases, norms and adapters
-    stay as they are.
+    Symmetric, with a scale s per output channel (the first dimension of a weight). The rounded weights keep the network's
+    dtype: the error is wanted, not a smaller network. Biases, norms and adapters stay as they are.
 
     Args:
         bits: from 2 to 16.

@@ -20,7 +20,7 @@ class WithLora(Network):
         scale: of the adapter.
 
     Raises:
-        InvalidSetting: no name, or a scale that is not finite.
+        InvalidSetting: not a name, or a scale that is not finite.
     """
 
     adapter: str
@@ -43,7 +43,7 @@ class WithLora(Network):
         check_known(network, (self.adapter,))
         if self.adapter in switched_on(network):
             raise UnsupportedModel(
-                f"the LoRA adapter {self.adapter!r} is on in the pipeline itself, and the weak network differs by "
+                f"the LoRA adapter {self.adapter!r} is on in the pipeline itself, and the other network differs by "
                 f"having it; switch it off there with "
                 + in_words_of(
                     "pipe.set_adapters([...]) of the others, or pipe.disable_lora()", "scale 0, as in --lora FILE:0"

@@ -18,10 +18,10 @@ class WithoutLora(Network):
     The LoRA of the text encoders stays on: both networks read the same text.
 
     Args:
-        adapters: names of those to take away; none for all of them.
+        adapters: names of those to switch off; () for all of them.
 
     Raises:
-        InvalidSetting: no tuple of names.
+        InvalidSetting: not a tuple of names.
     """
 
     adapters: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class WithoutLora(Network):
         if not on or (self.adapters and not on.intersection(self.adapters)):
             raise UnsupportedModel(
                 f"the pipeline's network has {', '.join(self.adapters) or 'all its LoRA adapters'} switched off "
-                f"already, so the weak network would be the network itself; "
+                f"already, so nothing would differ; "
                 + in_words_of(
                     "switch on with pipe.set_adapters", "give one a scale other than 0, as in --lora FILE:0.8"
                 )

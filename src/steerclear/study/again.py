@@ -1,4 +1,4 @@
-"""What was asked before, read back from what a run left: an image, or the folder of a comparison."""
+"""Read back what an earlier run was asked for, from an image or from the folder of a comparison."""
 
 import warnings
 from collections.abc import Mapping
@@ -11,31 +11,29 @@ from pydantic import ValidationError
 
 from ..core.errors import InvalidSetting, SteerclearError, SteerclearWarning, shown
 from ..core.guidance import Guidance
-from ..models.files import WEAK_FOLDER
 from ..models.loading import Model
 from ..models.networks import NetworkSource
 from ..networks.shared.naming import called
-from .commands import lora_texts
+from .commands import given_networks, lora_texts
 from .gallery import UNREADABLE, read_settings
-from .methods import TAKE_SCALE, method_texts, standard_methods
+from .methods import SCALES, TAKE_SCALE, method_texts, standard_methods
 from .recipe import Recipe, parse_seeds
-from .results import Results
-from .study import STUDY_FILE, ModelAsked, Study
+from .results import RESULTS_FILE, Results
+from .study import STUDY_FILE, Study
 
-RESULTS_FILE = "results.json"
 LOADING = ("model", "config", "networks", "loras", "scheduler", "dtype")
-"""What a model is loaded with, by the names of :class:`~steerclear.study.recipe.Recipe`."""
+"""Fields of :class:`~steerclear.study.recipe.Recipe` that say how the model is loaded."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What was asked.
+    """What an earlier run was asked for.
 
     Attributes:
-        path: where that is said.
-        asked: option -> value, by the names of :func:`~steerclear.study.study.comparison`, and of :data:`LOADING`.
+        path: the image or comparison.
+        asked: option -> value, by the names of :func:`~steerclear.study.study.comparison` and of :data:`LOADING`.
         guidance: of an image; None for a comparison.
-        digests: what the files of the model, of its networks and of the LoRAs were.
+        digests: of the files of the model, its networks and its LoRAs.
     """
 
     path: Path
@@ -43,53 +41,33 @@ class Before:
     guidance: Guidance | None = None
     digests: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What is asked now: options that are given (not None) in place of those before."""
-        return {**self.asked, **{name: value for name, value in options.items() if value is not None}}
-
     def warn_of_other_files(self, model: Model, options: Mapping[str, Any]) -> None:
-        """Warn of files that are not what they were, as far as nobody asks for other ones.
+        """Warn of files that changed since, so that the images will differ.
 
         Args:
-            model: as it was loaded now.
-            options: see :meth:`with_options`.
+            model: as loaded now.
+            options: given now (not None): what they name may differ.
 
         Warns:
-            SteerclearWarning: the images will differ from those before.
+            SteerclearWarning: for each changed file.
         """
         now = _digests(model.digest, {name: one.source for name, one in model.networks.items()}, model.loras)
         for name, digest in self.digests.items():
             given = options.get("networks" if name in model.networks else name)
             if given is None and now.get(name) != digest:
-                what = called(name) if name in model.networks else f"the {name}"
+                what = called(name) if name in model.networks else f"the {name.replace('loras', 'LoRAs')}"
                 warnings.warn(
                     f"{what} of {self.path} had other files than now ({shown(digest)} there, {shown(now.get(name))} now), so "
                     f"the images will differ from those before",
-                    SteerclearWarning,
-                    stacklevel=2,
-                )
-
-
-def model_asked(asked: Mapping[str, Any], device: str = "cpu", offload: str = "none") -> ModelAsked:
-    """The model among what is asked."""
-    networks = tuple((asked["networks"] or {}).items())
-    return ModelAsked(
-        asked["model"],
-        networks,
-        asked["config"],
-        tuple(asked["loras"]),
-        asked["scheduler"],
-        asked["dtype"],
-        device,
-        offload,
-    )
+                    SteerclearWarning, stacklevel=2,
+                )  # fmt: skip
 
 
 def read_image(path: Path) -> Before:
     """What an image was made with.
 
     Raises:
-        InvalidSetting: no image that steerclear made, or one that was changed since.
+        InvalidSetting: steerclear did not make the image, or it was changed since.
     """
     allowed = "an image that steerclear made, unchanged"
     said = read_settings(path)
@@ -108,10 +86,10 @@ def read_image(path: Path) -> Before:
 
 
 def read_run(path: Path) -> Before:
-    """What a comparison was asked: from its folder, or from a file of it (``results.json``, ``study.json``, an image).
+    """What a comparison was asked for, from its folder or a file in it (``results.json``, ``study.json``, an image).
 
     Raises:
-        InvalidSetting: there is nothing like that, or it is damaged.
+        InvalidSetting: the file is missing or damaged.
     """
     if path.suffix.lower() == ".png":
         return read_image(path)
@@ -125,8 +103,7 @@ def read_run(path: Path) -> Before:
     asked = _typed(asked)
     if (folder / STUDY_FILE).is_file():
         study = Study.from_json((folder / STUDY_FILE).read_text(encoding="utf-8"))
-        scales = {"guidance_scale": 3.0, "auto_scale": 2.0} | _scales(results)
-        standard = standard_methods(study.prompt, study.negative_prompts, **scales)
+        standard = standard_methods(study.prompt, study.negative_prompts, **(SCALES | _scales(results)))
         asked |= {name: getattr(study.model, name) for name in LOADING[1:]}
         asked |= {
             "model": study.model.name, "networks": dict(study.model.networks), "judge": study.judge,
@@ -136,10 +113,10 @@ def read_run(path: Path) -> Before:
 
 
 def read_results(path: Path) -> Results:
-    """``results.json``, or that of a folder.
+    """Read ``results.json``, given the file or its folder.
 
     Raises:
-        InvalidSetting: there is none, or it is damaged or of another version.
+        InvalidSetting: it is missing, damaged or of another version.
     """
     file = path / RESULTS_FILE if path.is_dir() else path
     allowed = f"the folder of a comparison, or its {RESULTS_FILE}"
@@ -155,14 +132,10 @@ def read_results(path: Path) -> Results:
 
 
 def check_images(results: Results, folder: Path) -> None:
-    """Refuse results whose images are elsewhere or cannot be read.
-
-    Args:
-        results: of ``results.json``.
-        folder: where that lies; the images' paths are relative to it and stay inside.
+    """Check the images that ``results.json`` names, by paths relative to its folder.
 
     Raises:
-        InvalidSetting: an image that is missing, damaged or outside of the folder.
+        InvalidSetting: an image is missing, damaged or outside the folder.
     """
     for image in (image for method in results.methods for image in method.images):
         path = folder / image.file
@@ -173,22 +146,23 @@ def check_images(results: Results, folder: Path) -> None:
                 opened.load()
         except UNREADABLE as error:
             remedy = "run the same comparison in this folder to make it again"
-            raise InvalidSetting("an image of results.json", image.file, "there and a whole image", remedy) from error
+            raise InvalidSetting(
+                "an image of results.json", image.file, "an image that exists and is undamaged", remedy
+            ) from error
 
 
 def _typed(asked: dict[str, Any]) -> dict[str, Any]:
-    """As people type it: the model's own weak network goes without saying, LoRAs are texts."""
-    networks = {name: one.source for name, one in asked["networks"].items() if one.source != WEAK_FOLDER}
-    return asked | {"networks": networks, "loras": lora_texts(asked["loras"])}
+    """Networks and LoRAs as people type them."""
+    return asked | {"networks": given_networks(asked["networks"]), "loras": lora_texts(asked["loras"])}
 
 
 def _digests(model: str, networks: Mapping[str, NetworkSource], loras: Any) -> dict[str, Any]:
     found = {name: one.digest for name, one in networks.items()}
-    return {"model": model, **found, "LoRAs": tuple(lora.digest for lora in loras)}
+    return {"model": model, **found, "loras": tuple(lora.digest for lora in loras)}
 
 
 def _scales(results: Results) -> dict[str, float]:
-    """The scales of the question, from the methods that have them."""
+    """The scales of the question, as the methods that take them have them."""
     return {
         scale: method.guidance[scale]
         for method in results.methods

@@ -1,4 +1,4 @@
-"""The folder of a run: named after the question, locked by one process at a time, claimed with the run's settings."""
+"""A run's folder: named after the question, locked by one process at a time, claimed with the run's settings."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ IMAGES = ("*.png", "images/*/*.png")
 """Patterns of a run's images, relative to its folder."""
 NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")  # not every system has all of them
 UNLOCKABLE = UNWRITABLE | {getattr(errno, name) for name in NO_LOCKS if hasattr(errno, name)}
-"""Error codes of the operating system when a file cannot be locked: a read-only disk, or a file system without locks."""
+"""Error codes of a disk where files cannot be locked: read-only, or without locks."""
 LONGEST_SLUG = 48
 HASH_LENGTH = 8
 
@@ -35,7 +35,7 @@ def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any])
 
     Args:
         command: "compare" or "generate".
-        texts: the prompt and the negative prompts; the folder's name shows them as far as a file name allows.
+        texts: the prompt and the negative prompts, shown in the folder's name.
         asked: all other settings that make it a different run, as plain values.
 
     >>> default_folder("compare", ["a man", "hat"], {"steps": 30}).as_posix()
@@ -52,12 +52,9 @@ def default_folder(command: str, texts: Sequence[str], asked: Mapping[str, Any])
 def run_folder(
     folder: Path, settings: Mapping[str, Any], option: str = "--outdir", recipes: Mapping[str, Recipe] | None = None
 ) -> Iterator[None]:
-    """Within the block the folder is locked and claimed for this run, and cleared of partial files of killed processes.
+    """Lock the folder, claim it for this run and remove partial files of killed processes, for the duration of a block.
 
-    A run that ends before it has written a result releases the folder.
-
-    Args:
-        folder, settings, option, recipes: see :func:`claim_folder`.
+    A run without a result gives the folder back. Arguments as for :func:`claim_folder`.
 
     Raises:
         FolderConflict: another process is using the folder; or see :func:`claim_folder`.
@@ -73,7 +70,7 @@ def run_folder(
 
 @contextmanager
 def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
-    """Within the block no other process can use the folder.
+    """Lock the folder for the duration of a block.
 
     Args:
         folder: created if missing, and removed again if it stays empty.
@@ -96,9 +93,9 @@ def working_folder(folder: Path, option: str = "--outdir") -> Iterator[None]:
 
 @contextmanager
 def only_process(folder: Path, option: str = "--outdir") -> Iterator[None]:
-    """Within the block the folder is locked. The lock ends with its process, however that ends.
+    """Lock an existing folder for the duration of a block; the lock ends with its process.
 
-    On a disk without locks the folder stays unlocked: any number of processes can share a read-only disk.
+    On a disk without locks nothing is locked, so that several processes can share a read-only disk.
 
     Raises:
         FolderConflict: another process holds the lock.
@@ -126,15 +123,14 @@ def _release(lock: FileLock, path: Path) -> None:
 
 
 def refuse_early(folder: Path, known: Mapping[str, Any], option: str = "--outdir") -> None:
-    """Refuse a folder that this run cannot claim, as far as this is known before the model is loaded. Changes nothing.
+    """Check, before the model is loaded, that this run can claim the folder. Changes nothing.
 
     Args:
-        folder: as given.
-        known: the settings of :func:`claim_folder` that are already known.
-        option: the command-line option that sets the folder, for the errors.
+        folder, option: see :func:`claim_folder`.
+        known: those of its settings that are already known.
 
     Raises:
-        FolderConflict: see :func:`claim_folder`, or another process is using the folder.
+        FolderConflict: see :func:`run_folder`.
     """
     _refuse_file(folder, option)
     if not folder.exists():
@@ -149,10 +145,8 @@ def refuse_early(folder: Path, known: Mapping[str, Any], option: str = "--outdir
 
 def holds_run(folder: Path) -> bool:
     """Whether a run's folder holds any result: a file other than its claim, its lock or a partial file."""
-    return any(
-        path.is_file() and not any(map(_is_sign, (path, *path.relative_to(folder).parents)))
-        for path in folder.rglob("*")
-    )
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return any(not any(map(_is_sign, (path, *path.relative_to(folder).parents))) for path in files)
 
 
 def claim_folder(
@@ -160,13 +154,12 @@ def claim_folder(
 ) -> None:
     """Claim the folder for this run, or confirm that it belongs to it.
 
-    A run that ended without a result does not keep its folder. A damaged or missing ``run.json`` is written again if the
-    images in the folder belong to this run.
+    A damaged or missing ``run.json`` is written again if the images in the folder belong to this run.
 
     Args:
         folder: created if missing.
-        settings: the run's settings, which must equal those of a run already there; written to ``run.json``. Settings with
-            a dot in their name belong to a method, and must be equal if both runs have the method.
+        settings: written to ``run.json``; must equal those of a run with results that is already there. Settings with a
+            dot in their name belong to a method, and must be equal if both runs have the method.
         option: the command-line option that sets the folder, for the errors.
         recipes: folder of images, relative to ``folder`` -> their recipe.
 

@@ -24,13 +24,13 @@ SETTINGS_KEY = "steerclear"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DIGEST_LENGTH = 32
 SHOWN = 4
-"""How many of the images that are generated again a warning names."""
+"""Most file names in a warning."""
 UNREADABLE = (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError)
 """Exceptions of Pillow for bad files, and of parsing their settings."""
 
 
 class Said(BaseModel):
-    """Types of those settings in a PNG that are read again; see :class:`Picture`."""
+    """Types of the settings that are read from a PNG; see :class:`Picture`."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -57,7 +57,7 @@ class Picture:
         seed: its seed.
         path: its file.
         trace: name -> the guidance's number per step (None at steps without one).
-        levels: sigma / alpha per step (None at pure noise, where it is infinite, and where it is unknown).
+        levels: sigma / alpha per step (None at pure noise, where it is infinite, and where unknown).
         branches: the branches that ran, per step.
         evaluations: number of network evaluations.
     """
@@ -98,7 +98,7 @@ def pixel_digest(image: Image.Image) -> str:
 
 
 def is_whole_png(data: bytes) -> bool:
-    """Whether every chunk of a PNG is there and has the right checksum. Image libraries do not check those of text chunks.
+    """Whether every chunk of a PNG is there with the right checksum; image libraries do not check text chunks.
 
     >>> is_whole_png(PNG_SIGNATURE), is_whole_png(b"GIF89a")
     (False, False)
@@ -117,7 +117,7 @@ def is_whole_png(data: bytes) -> bool:
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
-    """The settings in a PNG; None if steerclear did not write it, or a single bit changed since."""
+    """The settings in a PNG; None if steerclear did not write it, or any bit changed since."""
     try:
         data = path.read_bytes()
         if not is_whole_png(data):
@@ -132,12 +132,12 @@ def read_settings(path: Path) -> dict[str, Any] | None:
 
 
 def find_picture(folder: Path, seed: int, recipe: Recipe) -> Picture | None:
-    """The image of this seed if it is there and was made by this recipe."""
+    """The image of this seed, if it exists and was made by this recipe."""
     return _picture(folder, seed, recipe, read_settings(picture_path(folder, seed)))
 
 
 def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[list[Picture], list[int]]:
-    """The images that are already there, and the seeds of those that are missing.
+    """The existing images, and the seeds of the missing ones.
 
     Raises:
         FolderConflict: see :func:`check_places`.
@@ -156,9 +156,8 @@ def missing_seeds(folder: Path, seeds: Sequence[int], recipe: Recipe) -> tuple[l
         if some:
             names = ", ".join(picture_path(folder, seed).name for seed in some[:SHOWN])
             more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
-            warnings.warn(
-                f"images in {folder} {what} and are generated again: {names}{more}", SteerclearWarning, stacklevel=3
-            )
+            text = f"images in {folder} {what} and are generated again: {names}{more}"
+            warnings.warn(text, SteerclearWarning, stacklevel=3)
     return [picture for picture in found.values() if picture], [seed for seed, picture in found.items() if not picture]
 
 
@@ -175,10 +174,8 @@ def check_places(folder: Path, seeds: Sequence[int]) -> None:
 def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] | None) -> Picture | None:
     if settings is None or settings["digest"] != recipe.digest() or settings["seed"] != seed:
         return None
-    return Picture(
-        seed, picture_path(folder, seed), settings["trace"], settings["levels"], settings["branches"],
-        settings["evaluations"],
-    )  # fmt: skip
+    path, names = picture_path(folder, seed), ("trace", "levels", "branches", "evaluations")
+    return Picture(seed, path, **{name: settings[name] for name in names})
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Make images: one recipe, many seeds, in batches; finds what is there and makes only what is missing."""
+"""Make the images of one recipe, many seeds in batches; existing images are kept."""
 
 import math
 import warnings
@@ -10,18 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..bridges.diffusers.asking import call_arguments, check_asking, check_prompt, negative_arguments, takes_classes
-from ..bridges.diffusers.call import Run
+from ..bridges.diffusers.evaluation import Run
 from ..bridges.diffusers.steer import steer
 from ..bridges.networks import check_given
 from ..core.engine import check_noise_level
-from ..core.errors import (
-    InvalidSetting,
-    NotFiniteError,
-    SteerclearWarning,
-    in_words_of,
-    keeping,
-    lacks_memory,
-)
+from ..core.errors import InvalidSetting, NotFiniteError, SteerclearWarning, in_words_of, keeping, lacks_memory
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked
 from ..core.prompts import conjunction
@@ -41,40 +34,33 @@ OnProgress = Callable[[int, int], None]
 """Called with (image-steps done, image-steps in all)."""
 
 TRACE_DIGITS = 6
-
 SAVES_MEMORY = ("offload='model' or dtype='float16'", "--offload model or --dtype float16")
 """In Python, and on the command line."""
 
 
 def generate(
-    model: Model,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    folder: Path | str,
-    *,
-    batch_size: int = 16,
+    model: Model, recipe: Recipe, seeds: Sequence[int], folder: Path | str, *, batch_size: int = 16,
     on_progress: OnProgress | None = None,
-) -> list[Picture]:
+) -> list[Picture]:  # fmt: skip
     """The images of a recipe, in the order of the seeds.
 
     Args:
-        model: the pipeline that the recipe names.
-        recipe: everything but the seeds.
-        seeds: one per image, each once; image k depends on its own alone, up to the rounding of a forward of another batch
-            size.
-        folder: where the PNGs are. One that is there and was made by this recipe stays as it is.
-        batch_size: images in one forward, see :func:`batches_of`.
+        model: the model that the recipe names.
+        recipe: everything except the seeds.
+        seeds: one per image, all different; image k depends only on seed k, up to rounding in batches of another size.
+        folder: folder of the PNGs; those that this recipe made are kept.
+        batch_size: images per forward pass, see :func:`batches_of`.
         on_progress: see :data:`OnProgress`.
 
     Raises:
-        SteerclearError: what :func:`check_recipe` and :func:`~steerclear.bridges.diffusers.steer.steer` refuse.
-        NotFiniteError: a network gave NaN; the images of earlier batches are kept.
-        InvalidSetting: an argument of another kind; or a batch does not fit into the memory of the device, likewise.
-        FolderConflict: a folder is where an image is to be written.
-        OSError: an image could not be written; those before it are kept.
+        SteerclearError: see :func:`check_recipe` and :func:`~steerclear.bridges.diffusers.steer.steer`.
+        NotFiniteError: a network returned NaN; images of earlier batches are kept.
+        InvalidSetting: an argument of the wrong type, or a batch does not fit into the device's memory (earlier ones are kept).
+        FolderConflict: a folder is in the place of an image.
+        OSError: an image could not be written; earlier ones are kept.
 
     Warns:
-        SteerclearWarning: what is in an image's place is damaged, or of another seed or recipe; it is made again.
+        SteerclearWarning: an existing image is damaged, or of another seed or recipe; it is made again.
     """
     check_model(model)
     if not isinstance(recipe, Recipe):
@@ -93,16 +79,15 @@ def generate(
 
 
 def check_model(model: object) -> None:
-    """Raises :class:`InvalidSetting` for what is no loaded model."""
+    """Raise :class:`InvalidSetting` if this is not a loaded model."""
     if not isinstance(model, Model):
         raise InvalidSetting("model", model, "a Model", "load one with load_model")
 
 
 def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
-    """The seeds of each forward: a function of what is asked for and not of what is there.
+    """The seeds of each forward pass, whichever images exist: in a batch of another size an image's last bits may differ.
 
-    A batch that lacks an image is made again as it was, because the same image in a batch of another size may differ in its
-    last bits. Ordered, so that a longer list begins with the batches of a shorter one wherever those are full.
+    Sorted, so that a longer list begins with the full batches of a shorter one.
 
     >>> batches_of([5, 1, 0, 9], 2)
     [[0, 1], [5, 9]]
@@ -113,14 +98,14 @@ def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
 
 @failures_of_libraries()
 def check_recipe(model: Model, recipe: Recipe) -> None:
-    """Refuse what the model cannot do, before anything is made.
+    """Check that the model can make this recipe.
 
     Raises:
-        UnsupportedModel: the scheduler draws noise that cannot be an image's own, or does not say the noise level to a
-            guidance that needs it; or the guidance asks for a network that there is not, or that cannot run beside
-            the pipeline's own as it is placed.
+        UnsupportedModel: the scheduler draws noise that cannot be per image, or does not report the noise level to a
+            guidance that needs it; or the guidance uses a network that is missing, or that cannot run beside the
+            pipeline's own where that is placed.
         PromptError: a prompt is longer than the text encoder reads.
-        InvalidSetting, UnknownName: a size or a class that the pipeline does not have, or steps that its scheduler cannot make.
+        InvalidSetting, UnknownName: a size or class that the pipeline lacks, or a number of steps its scheduler cannot make.
     """
     pipe = model.pipe
     check_asking(pipe, recipe.height, recipe.width)
@@ -130,29 +115,27 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     for negative in recipe.negative_prompts:
         check_prompt(pipe, "negative prompt", negative)
         if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
-            both = conjunction(recipe.prompt, negative)
-            check_prompt(pipe, "prompt together with the negative prompt", both)
+            check_prompt(pipe, "prompt together with the negative prompt", conjunction(recipe.prompt, negative))
     check_given(recipe.built_guidance(), len(recipe.negative_prompts), model.networks, "load_model")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SteerclearWarning)  # said when the images are made
+        warnings.simplefilter("ignore", SteerclearWarning)  # repeated when the images are made
         with _steered(model, recipe):
             pass
 
 
 def warn_of_idle_networks(model: Model, recipes: Sequence[Recipe]) -> None:
-    """Warn of networks that were given and that none of the recipes uses; the model's own weak one may lie idle.
+    """Warn of given networks that no recipe uses; the model's own weak one may be unused.
 
     Warns:
-        SteerclearWarning: it has no effect.
+        SteerclearWarning: for each such network.
     """
     for name, found in model.networks.items():
         if found.source.source != WEAK_FOLDER and all(name not in recipe.networks for recipe in recipes):
             warnings.warn(
                 f"{called(name)} {found.source.source!r} has no effect: no guidance of this run asks for it; leave it out, or "
                 f"take a guidance that does{', such as autoguidance' if name == WEAK else ''}",
-                SteerclearWarning,
-                stacklevel=2,
-            )
+                SteerclearWarning, stacklevel=2,
+            )  # fmt: skip
 
 
 def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
@@ -165,7 +148,8 @@ def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
     networks = {name: model.networks[name].network for name in networks_of(guidance, len(recipe.negative_prompts))}
     judge = default_judge(model, Asked(recipe.prompt, recipe.negative_prompts, recipe.height, recipe.width))
     negatives = negative_arguments(model.pipe, recipe.negative_prompts)
-    return steer(model.pipe, guidance, networks=networks, judge=judge, files=model.folder, **negatives)
+    folder = model.folder if model.folder and model.folder.is_dir() else None
+    return steer(model.pipe, guidance, networks=networks, judge=judge, files=folder, **negatives)
 
 
 @failures_of_libraries()
@@ -173,9 +157,9 @@ def _make(
     model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, pictures: dict[int, Picture],
     on_progress: OnProgress,
 ) -> None:  # fmt: skip
-    """Make these batches one after the other, write the images that ``pictures`` lacks, and add them to it."""
+    """Make these batches, write the images that ``pictures`` lacks, and add them to it."""
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
-    # one block for all batches: a network that is made of the pipeline's own is made once
+    # one block for all batches, so that a network made from the pipeline's own is made once
     with _steered(model, recipe) as run:
         for batch in batches:
 
@@ -203,7 +187,7 @@ def _make(
                 if not np.isfinite(decoded).all():
                     raise NotFiniteError(
                         "the image that the autoencoder decoded", f"for seed {seed}",
-                        "Try float32 instead of a half precision; if that is what it is, the autoencoder's weights are damaged.",
+                        "Try float32 instead of a half precision; if it is float32, the autoencoder's weights are damaged.",
                     )  # fmt: skip
                 image = model.pipe.numpy_to_pil(decoded)[0]
                 picture = _picture(seed, picture_path(folder, seed), run.trace, row)
@@ -216,10 +200,6 @@ def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
         return [None if not math.isfinite(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
 
     return Picture(
-        seed,
-        path,
-        {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names},
-        plain(trace.levels),
-        [list(names) for names in trace.branches],
-        float(trace.evaluations[row]),
-    )
+        seed, path, {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names}, plain(trace.levels),
+        [list(names) for names in trace.branches], float(trace.evaluations[row]),
+    )  # fmt: skip

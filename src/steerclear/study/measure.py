@@ -1,4 +1,4 @@
-"""Who judges a study's images, what is known of a run before it, and statistics that no judge is needed for."""
+"""The judge of a study's images, what is known before a run, and statistics that need no judge."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..core.errors import UnsupportedModel
 from ..core.evidence import Circumstances
-from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen, laboratories
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
 from ..core.parsing import parse_part
 from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
 from .gallery import Picture
 
 NO_JUDGE = "none"
-"""The judge of a study whose images are not judged."""
+"""The name that asks for no judge."""
 
 MOVED = Column(
     name="moved", label="moved", percent=True, role="score", better="lower",
@@ -27,18 +27,18 @@ COST = Column(
     name="evaluations", label="network calls", role="cost", better="lower", meaning="network evaluations per image"
 )
 UNKNOWN = (
-    "nothing says whether the concept is gone or what else changed: only how far the pixels moved and what it cost. "
+    "only how far the pixels moved and what it cost is measured, not whether the concept is gone or what else changed. "
     "Look at the images."
 )
 
 
 @dataclass(frozen=True)
 class Judging:
-    """Who judges the images.
+    """The judge of the images.
 
     Attributes:
-        laboratory, judge: None where nobody does.
-        refusal: why not, in a sentence; None where somebody does.
+        laboratory, judge: None without one.
+        refusal: why there is none, in a sentence; None with one.
     """
 
     laboratory: Laboratory | None
@@ -47,15 +47,15 @@ class Judging:
 
 
 def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> Judging:
-    """The judge that was asked for.
+    """The judge asked for.
 
     Args:
-        wanted: a laboratory, or its name; "none"; or None for the first on the shelf that does not refuse.
-        model, asked: what it judges.
+        wanted: a laboratory, or its name; "none"; or None for the first on the shelf that can judge these images.
+        model, asked: the model and the question.
 
     Raises:
         UnknownName: no such laboratory.
-        UnsupportedModel: the one that was named refuses, or what it needs is damaged.
+        UnsupportedModel: the named laboratory cannot judge these images, or its files are damaged.
     """
     if wanted == NO_JUDGE:
         return Judging(None, None, f"No judge was asked for, so {UNKNOWN}")
@@ -70,16 +70,16 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
     laboratory = parse_part(wanted, Laboratory) if isinstance(wanted, str) else wanted
     refusal = laboratory.refuses(model, asked)
     if refusal is not None:
-        raise UnsupportedModel(
-            f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}: {refusal}"
-        )
+        what = f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}"
+        raise UnsupportedModel(f"{what}: {refusal}")
     return Judging(laboratory, laboratory.judge(model, asked))
 
 
 class DefaultJudge(Judge):
-    """The judge of the first laboratory that does not refuse, made when it is first asked: an evidence may look through it.
+    """The judge that an evidence may look through, made at first use.
 
-    It is not the judge that a study names, so that who measures images does not change them.
+    It is that of the first laboratory that can judge the images, not the one that a study names: measuring images must not
+    change them.
     """
 
     def __init__(self, laboratory: Laboratory, model: Judged, asked: Asked) -> None:
@@ -100,19 +100,19 @@ class DefaultJudge(Judge):
 
 
 def default_judge(model: Judged, asked: Asked) -> Judge | None:
-    """What an evidence may look through; None where no laboratory can judge such images."""
+    """See :class:`DefaultJudge`; None if no laboratory can judge these images."""
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
     return next((DefaultJudge(laboratory, model, asked) for laboratory in fitting), None)
 
 
 def _ready() -> list[Laboratory]:
-    """The laboratories of the shelf that need no settings, in its order."""
-    fields = {kind: kind.parameters().values() for kind in laboratories().values()}
+    """The laboratories on the shelf whose settings all have defaults, in its order."""
+    fields = {kind: kind.parameters().values() for kind in Laboratory.known().values()}
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 
 def circumstances(model: Judged, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known of a run with these prompts: how often the model shows each negative, where a laboratory knows."""
+    """What is known before a run: the share of images that show each negative, if a laboratory knows it."""
     priors = [_prior(model, prompt, negative) for negative in negatives]
     if all(prior is None for prior in priors):
         return Circumstances()
@@ -131,6 +131,6 @@ def pixels(pictures: Sequence[Picture]) -> Tensor:
 
 
 def pixel_change(images: Tensor, reference: Tensor) -> Measurement:
-    """Mean absolute difference to other images of the same seeds, as a fraction of the full range; Student's interval."""
+    """Mean absolute pixel difference to other images of the same seeds, in [0, 1], with Student's interval."""
     each = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
     return mean_estimate(each).measured("jackknife")

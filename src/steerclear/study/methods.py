@@ -1,4 +1,4 @@
-"""Ways of saying "no", as data: the standard ones that ``compare`` puts side by side, and any guidance with any settings."""
+"""Methods, ways of saying "no", as data: the standard ones of ``compare``, and any guidance with any settings."""
 
 import hashlib
 import re
@@ -22,18 +22,20 @@ from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.unguided import Unguided
 
 WITHOUT_NEGATIVE, WITH_NEGATIVE = "cfg", ("dynamic-negative", "negative")
-"""The guidance that is taken where none is named: of two, the first that takes the settings; the last where classes stand
-for prompts, which have no conjunction for the dynamic negative."""
+"""Default guidances. With a negative prompt: the first that accepts the settings; for models that take classes the last,
+because the dynamic negative needs a conjunction of prompts."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
 TAKE_SCALE = {
     "guidance_scale": ("without", "cfg", "negative", "dynamic-negative"),
     "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
 }
-"""Which of the standard methods have which scale."""
+"""Scale -> the standard methods that have it."""
+SCALES = {"guidance_scale": 3.0, "auto_scale": 2.0}
+"""Default scales of a comparison."""
 
 FOLDER_NAME = re.compile(r"\w[\w.+-]{0,79}", re.ASCII)
-"""What a method may be called: its name is a folder."""
+"""Allowed names of a method, which name a folder."""
 LONGEST_NAME = 60
 
 
@@ -46,15 +48,14 @@ def _guidance(value: object) -> Guidance:
 
 @dataclass(frozen=True)
 class Method:
-    """One way of saying it.
+    """One way of saying "no".
 
     Attributes:
         name: unique key, and the folder of its images.
         label: for people.
-        prompt: what the model is given.
-        negative_prompts: the negatives that it is given; empty for methods that say it otherwise or not at all.
-        guidance: how; what it leaves open (None) is settled for each model.
-        optional: left out, with a note, where the model has no network that the guidance asks for.
+        prompt, negative_prompts: what the model is given; no negatives for methods that do not use them.
+        guidance: its settings that are None are set for each model.
+        optional: left out, with a note, if the model lacks a network that the guidance uses.
     """
 
     name: str
@@ -68,14 +69,7 @@ class Method:
 def standard_methods(
     prompt: str, negative_prompts: Sequence[str], *, guidance_scale: float, auto_scale: float
 ) -> list[Method]:
-    """The field's ways, in the order in which the table shows them; without negatives, "without" has nothing to say.
-
-    Args:
-        prompt: what the image should show.
-        negative_prompts: what it should not.
-        guidance_scale: of classifier-free guidance and of the negative prompt.
-        auto_scale: of autoguidance.
-    """
+    """The standard methods in the order of the table; arguments as for :func:`~steerclear.study.study.comparison`."""
     negatives = tuple(negative_prompts)
     dynamic, inside = DynamicNegativeGuidance(guidance_scale), DynamicNegativeGuidance(1.0)
     without = f"{prompt} without {' and without '.join(negatives)}"
@@ -94,40 +88,36 @@ def standard_methods(
 
 
 def unmeasured(scheduler: Any, guidance: Guidance) -> list[str]:
-    """What nobody has measured of a guidance under a scheduler, in sentences."""
+    """What has not been measured of a guidance under a scheduler, in sentences."""
     if not is_flow(scheduler) or not any(isinstance(part, TransitionEvidence) for part in guidance.parts()):
         return []
-    return [
-        (
-            "The tracking of the dynamic negative has been measured under the schedulers of Stable Diffusion (docs/measured.md), and "
-            "not under flow matching. To push without tracking, hold the posterior constant: --guidance dynamic-negative --set "
-            "evidence=constant."
-        )
-    ]
+    said = (
+        "The tracking of the dynamic negative has been measured under the schedulers of Stable Diffusion (docs/measured.md), and "
+        "not under flow matching. To push without tracking, hold the posterior constant: --guidance dynamic-negative --set "
+        "evidence=constant."
+    )
+    return [said]
 
 
 def chosen_methods(
     names: Sequence[str] | None, standard: Sequence[Method], prompt: str, negatives: Sequence[str]
 ) -> list[Method]:
-    """The methods of these names: standard ones, or any guidance on the shelf, each perhaps with settings behind a colon.
-
-    Without names, the standard ones; those that push away from a negative only where there is one.
+    """The methods with these names: standard ones or any guidance on the shelf, with optional settings after a colon.
 
     Args:
-        names: "cfg", or "dynamic-negative:negative_scale=2, evidence.prior=0.3".
-        standard: what :func:`standard_methods` gives.
-        prompt, negatives: of a method that is not a standard one.
+        names: such as "cfg" or "dynamic-negative:negative_scale=2, evidence.prior=0.3"; None for the standard ones, without
+            negatives only those that need none.
+        standard: what :func:`standard_methods` returned.
+        prompt, negatives: of methods that are not standard ones.
 
     Raises:
-        UnknownName: neither, or a setting that there is not; the message names the nearest.
-        InvalidSetting: a name that is empty or given twice, or a setting that is refused.
+        UnknownName: an unknown name or setting; the message names the nearest.
+        InvalidSetting: an empty name, one given twice, or a setting that is refused.
     """
     if names is None:
         fitting = [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
-        return [
-            replace(method, optional=bool(networks_of(method.guidance, len(method.negative_prompts))))
-            for method in fitting
-        ]
+        needs = [networks_of(method.guidance, len(method.negative_prompts)) for method in fitting]
+        return [replace(method, optional=bool(some)) for method, some in zip(fitting, needs, strict=True)]
     if "" in names:
         remedy = "there is an empty name between commas" if len(names) > 1 else "the name is empty"
         raise InvalidSetting("methods", ",".join(names), "names of methods, separated by commas", remedy)
@@ -146,12 +136,7 @@ def chosen_methods(
 
 
 def with_settings(method: Method, settings: str) -> Method:
-    """The method with other settings; its label and its folder name them.
-
-    Args:
-        method: as it is without them.
-        settings: "key=value, key=value", where a key may reach into parts, as "evidence.prior".
-    """
+    """The method with other settings ("key=value, evidence.prior=0.3"), which its label and folder name."""
     guidance = changed_by(method.guidance, settings)
     differences = list(_differences(method.guidance, guidance))
     if not differences:
@@ -165,7 +150,7 @@ def with_settings(method: Method, settings: str) -> Method:
 
 
 def _differences(before: Configurable, after: Configurable, where: str = "") -> Iterator[tuple[str, str]]:
-    """Each setting that differs, by its dotted key, with its value as people type it."""
+    """Dotted key and typed value of each setting that differs."""
     for key in after.parameters():
         old, new = getattr(before, key), getattr(after, key)
         if old == new:
@@ -180,11 +165,9 @@ def _differences(before: Configurable, after: Configurable, where: str = "") -> 
 
 
 def method_texts(methods: Sequence[Method], standard: Sequence[Method]) -> tuple[str, ...] | None:
-    """The methods as people type them; None for the standard ones that a model may lack a network for.
+    """A study's methods as people type them; None if it has the default ones.
 
-    Args:
-        methods: of a study.
-        standard: what :func:`standard_methods` gives for its question.
+    ``standard`` is what :func:`standard_methods` returned for its question.
     """
     if any(method.optional for method in methods):
         return None

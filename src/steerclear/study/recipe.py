@@ -1,4 +1,4 @@
-"""One run as data: everything that decides how an image looks, validated, hashed, and back from JSON."""
+"""One run as data: everything that decides how an image looks; checked, hashed, to JSON and back."""
 
 import hashlib
 import json
@@ -19,31 +19,30 @@ from ..models.networks import NetworkSource
 
 HASH_LENGTH = 16
 HALVES = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes that it cannot decode."""
+"""Characters that stand for bytes that Python could not decode."""
 
 MOST_STEPS, SMALLEST = 1000, 8
-"""Of a run; and of the sides of an image, in pixels."""
+"""Most steps of a run; smallest height and width of an image, in pixels."""
 NOT_ASKED = frozenset({"config", "device", "offload", "version"})
-"""Fields that say where and by what an image was made, and not what was asked for. What a configuration says is part of the
-model's digest."""
+"""Fields that say where and by what an image was made, not what was asked for; the configuration is in the model's digest."""
 
 
 class Recipe(BaseModel):
-    """How one image is made, but for its seed.
+    """How an image is made, except its seed.
 
     Attributes:
-        model: the shipped model's name, a local folder or file, or a hub id.
-        config: the model whose configuration a single file has; None where nobody named one.
-        model_digest: what the model's files are, so that a changed folder is another recipe.
-        prompt, negative_prompts: as they are given to the text encoder.
+        model: a shipped model's name, a local folder or file, or a hub id.
+        config: the model whose configuration a single file uses; None if not named.
+        model_digest: hash of the model's files, so that a changed folder is another recipe.
+        prompt, negative_prompts: as given to the text encoder.
         guidance: the guidance's plain values.
-        networks: the networks that the guidance asks for beside the model's own, by name.
-        loras: what was added to the model, in order.
-        scheduler: the scheduler's class name, and its settings where they are not the model's own.
-        num_inference_steps: at least 1.
-        height, width: of the image in pixels; None for the model's own.
+        networks: further networks that the guidance uses, by name.
+        loras: the LoRAs added to the model, in order.
+        scheduler: the scheduler's class name, and those of its settings that differ from the model's.
+        num_inference_steps: in [1, 1000].
+        height, width: of the image in pixels, at least 8; None for the model's default.
         dtype: of the network's weights.
-        device, offload: where it was made, and where its weights waited meanwhile.
+        device, offload: where the networks ran, and where idle weights waited.
         version: of steerclear.
     """
 
@@ -80,11 +79,11 @@ class Recipe(BaseModel):
         return Guidance.from_config(self.guidance)
 
     def asked(self) -> dict[str, Any]:
-        """What was asked for, as plain values: every field but :data:`NOT_ASKED`."""
+        """What was asked for, as plain values: all fields except :data:`NOT_ASKED`."""
         return self.model_dump(mode="json", exclude=set(NOT_ASKED))
 
     def digest(self) -> str:
-        """A short hash of what was asked for: equal digests and seeds make equal images (to rounding, on another device).
+        """A short hash of what was asked for: equal digests and seeds give equal images (up to rounding on other devices).
 
         >>> Recipe(model="m", model_digest="d", prompt="p", guidance={}, scheduler="s").digest()
         'a8f51dd6380c0b94'
@@ -94,7 +93,7 @@ class Recipe(BaseModel):
 
 
 def decoded(text: str, errors: str = "strict") -> str:
-    """A text as its bytes say in UTF-8, where Python read them in a locale that is not (LC_ALL=POSIX).
+    """A text that Python read in a locale without UTF-8 (LC_ALL=POSIX), decoded as UTF-8.
 
     >>> decoded("caf\\udcc3\\udca9"), decoded("café")
     ('café', 'café')
@@ -109,20 +108,20 @@ def checked_prompt(what: str, prompt: str) -> str:
     """The prompt without surrounding blanks.
 
     Raises:
-        PromptError: nothing is left, or it is not a text.
+        PromptError: it is empty, or not a text.
     """
     stripped = check_text(what, decoded(prompt) if isinstance(prompt, str) else prompt).strip()
     if not stripped:
-        shall = "shall not" if "negative" in what else "shall"
-        raise PromptError(f"the {what} is empty ({shown(prompt)}); say in a few words what the image {shall} show.")
+        should = "should not" if "negative" in what else "should"
+        raise PromptError(f"the {what} is empty ({shown(prompt)}); say in a few words what the image {should} show.")
     return stripped
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds as people write them: ``0-63``, ``1,5,9``, ``0-3,10``.
+    """Seeds as people type them: ``0-63``, ``1,5,9``, ``0-3,10``.
 
     Raises:
-        InvalidSetting: not a seed, a range that runs backwards, a seed given twice.
+        InvalidSetting: not a seed, a decreasing range, or a seed given twice.
 
     >>> parse_seeds("0-3,10")
     (0, 1, 2, 3, 10)
@@ -135,7 +134,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first = int(match[1])
         last = int(match[2]) if match[2] else first
         if last < first:
-            raise InvalidSetting("seeds", text, "a range that runs upwards, like 0-63")
+            raise InvalidSetting("seeds", text, "an increasing range, like 0-63")
         if last - first >= 1_000_000:
             raise InvalidSetting("seeds", text, "at most a million seeds")
         seeds.extend(range(first, last + 1))

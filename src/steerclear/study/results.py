@@ -7,6 +7,7 @@ from ..models.loras import LoRA
 from ..models.networks import NetworkSource
 
 SCHEMA_VERSION = "2.0"
+RESULTS_FILE = "results.json"
 
 
 class ImageResult(Frozen):
@@ -15,9 +16,9 @@ class ImageResult(Frozen):
     Attributes:
         seed: its seed.
         file: its path, relative to results.json.
-        shown: attribute -> what the classifier sees in it (empty without a classifier).
-        probability: concept -> how sure the classifier is that it is there, in [0, 1].
-        trace: name -> the guidance's number at every step; null at steps that did not show it.
+        shown: attribute -> what the classifier sees (empty without a classifier).
+        probability: concept -> the classifier's probability that the image shows it, in [0, 1].
+        trace: name -> the guidance's number per step; null at steps without it.
     """
 
     seed: int
@@ -28,18 +29,18 @@ class ImageResult(Frozen):
 
 
 class MethodResult(Frozen):
-    """One way of saying it.
+    """One method.
 
     Attributes:
         name: unique key; also the folder of its images.
         label: for people.
         prompt, negative_prompts: what the model was given.
         guidance: the guidance's plain values.
-        recipe_digest: the hash of all settings.
-        evaluations: network evaluations per image, on average.
-        noise_levels: sigma / alpha at every step; null at pure noise, where it is infinite, and where the scheduler does
-            not say it.
-        branches: which branches ran at every step.
+        recipe_digest: hash of all settings.
+        evaluations: mean number of network evaluations per image.
+        noise_levels: sigma / alpha per step; null at pure noise, where it is infinite, and where the scheduler does not
+            report it.
+        branches: the branches that ran, per step.
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
         images: one per seed.
         warnings: what had no effect, and why.
@@ -64,15 +65,14 @@ class Results(Frozen):
 
     Attributes:
         schema_version: of this schema; a change that breaks readers raises the first number.
-        steerclear_version, versions: of the program and of the libraries that it stands on.
+        steerclear_version, versions: of the program, and of the libraries that it uses.
         command: how to repeat it.
         prompt, negative_prompts: the question.
-        model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype: the settings
-            shared by all methods, as in :class:`~steerclear.study.recipe.Recipe`.
-        device, offload: where the images were made, and where the weights waited meanwhile.
-        networks: the networks that the methods may ask for beside the model's own, by name.
+        model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype, device, offload: settings
+            shared by all methods, see :class:`~steerclear.study.recipe.Recipe`.
+        networks: further networks that the methods may use, by name.
         seeds: as written on the command line.
-        judge: the laboratory that judged the images, as plain values; None where nobody did.
+        judge: the laboratory that judged the images, as plain values; None without one.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
         notes: what a reader should know (classifier error, deterministic scheduler, ...).

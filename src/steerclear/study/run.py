@@ -1,4 +1,4 @@
-"""Answers a study in a folder: makes the images that are missing, measures all of them, writes ``results.json``."""
+"""Run a study in a folder: make the missing images, measure all of them, write ``results.json``."""
 
 import platform
 import warnings
@@ -27,46 +27,39 @@ from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_chan
 from .methods import Method
 from .notes import method_warnings, notes, unsure_notes
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
-from .results import ImageResult, MethodResult, Results
+from .results import RESULTS_FILE, ImageResult, MethodResult, Results
 from .study import STUDY_FILE, Study, checked_numbers
 
-RESULTS_FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
 
 Started = Callable[[Method, int, int], None]
-"""Called as each method begins, with its place and how many there are."""
+"""Called when a method begins: the method, its index, the number of methods."""
 
 
 def run(
-    study: Study,
-    folder: Path | str,
-    *,
-    model: Model | None = None,
-    judge: Laboratory | None = None,
-    batch_size: int = 16,
-    command: str = "",
-    on_method: Started | None = None,
+    study: Study, folder: Path | str, *, model: Model | None = None, judge: Laboratory | None = None,
+    batch_size: int = 16, command: str = "", on_method: Started | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Results:
-    """Make the images that are missing, measure all of them, write ``study.json`` and ``results.json``.
+) -> Results:  # fmt: skip
+    """Make the missing images, measure all of them, write ``study.json`` and ``results.json``.
 
-    A folder that holds images of other seeds or methods of the same question is extended; ``results.json`` is about this call.
+    A folder with other seeds or methods of the same question is extended; ``results.json`` describes this call only.
 
     Args:
         study: the question.
-        folder: the run's own; images go to ``images/<method>/<seed>.png``.
-        model: the model of the study, already loaded; None loads it.
+        folder: images go to ``images/<method>/<seed>.png`` in it.
+        model: the study's model, already loaded; None loads it.
         judge: a laboratory in place of the study's judge, such as one of your own.
-        batch_size: images in one forward.
-        command: what repeats this run, for the report.
-        on_method, on_progress: called as methods begin and as steps are made.
+        batch_size: images per forward pass.
+        command: command that repeats this run, for the report.
+        on_method, on_progress: called when a method begins; after each step with (image-steps done, in all).
 
     Raises:
         PromptError: an overlong prompt.
-        FolderConflict: the folder holds another run, or another process is at work in it.
-        UnsupportedModel: a model that takes classes for prompts, that the named judge refuses, or that
-            :func:`~steerclear.study.generate.check_recipe` refuses.
-        NotFiniteError: a network gave NaN; what is done is kept.
+        FolderConflict: the folder holds another run, or another process is using it.
+        UnsupportedModel: the model takes classes for prompts, or is refused by the named judge or by
+            :func:`~steerclear.study.generate.check_recipe`.
+        NotFiniteError: a network returned NaN; finished images are kept.
     """
     if not isinstance(study, Study):
         raise InvalidSetting("study", study, "a Study")
@@ -77,16 +70,10 @@ def run(
     model = study.model.load() if model is None else model
     check_model(model)
     judging = _judging(study, model, judge)
-    methods = [method for method in study.methods if not (method.optional and _lacks_network(model, method))]
-    recipes = {
-        method.name: recipe_of(model, method, study.num_inference_steps, study.height, study.width)
-        for method in methods
-    }
-    for recipe in recipes.values():
-        check_recipe(model, recipe)
-    warn_of_idle_networks(model, list(recipes.values()))
+    methods = [method for method in study.methods if not method.optional or _networks(method) <= model.networks.keys()]
+    recipes = _checked_recipes(model, study, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
-    for images in places:  # of the last method too, before the first is made
+    for images in places:  # all of them, before the first image is made
         check_places(folder / images, study.seeds)
     made: dict[str, list[Picture]] = {}
     with run_folder(folder, identity(model, study), recipes=places), keeping(lambda: made):
@@ -103,24 +90,17 @@ def images_of(
     study: Study, folder: Path | str, *, model: Model | None = None, batch_size: int = 16, on_method: Started | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Recipe, list[Picture]]:  # fmt: skip
-    """The images of a study of one method, in the folder itself and not judged; those that are there are not made again.
+    """The images of a study of one method, directly in the folder and not judged; existing ones are kept.
 
-    Args:
-        study, folder, model, batch_size, on_method, on_progress: see :func:`run`.
+    Arguments and errors as for :func:`run`; InvalidSetting also for a study of several methods.
 
     Returns:
-        How they are made, and the images in the order of the seeds.
-
-    Raises:
-        InvalidSetting: a study of several methods.
-        SteerclearError: see :func:`run`.
+        The recipe, and the images in the order of the seeds.
     """
     if len(study.methods) != 1:
-        raise InvalidSetting("methods", [method.name for method in study.methods], "one alone")
+        raise InvalidSetting("methods", [method.name for method in study.methods], "exactly one")
     folder, model = folder_path("folder", folder), study.model.load() if model is None else model
-    recipe = recipe_of(model, study.methods[0], study.num_inference_steps, study.height, study.width)
-    check_recipe(model, recipe)
-    warn_of_idle_networks(model, [recipe])
+    recipe = _checked_recipes(model, study, study.methods)[study.methods[0].name]
     with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
         if on_method is not None:
             on_method(study.methods[0], 0, 1)
@@ -131,23 +111,26 @@ def make(
     model: Model, methods: Sequence[Method], recipes: Mapping[str, Recipe], seeds: Sequence[int], folder: Path,
     batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Method, list[Picture]]]:  # fmt: skip
-    """The images of each method, one method after another, in ``images/<method>`` of a folder.
+    """Make each method's images in ``images/<method>`` of the folder; existing ones are kept.
 
-    Args:
-        model: what makes them.
-        methods, recipes: in order, and how by the method's name.
-        seeds: of every method; images that are there are not made again.
-        folder: the run's own.
-        batch_size, on_method, on_progress: see :func:`run`.
+    ``recipes`` are by the method's name; other arguments as for :func:`run`.
     """
     for place, method in enumerate(methods):
         if on_method is not None:
             on_method(method, place, len(methods))
         images = folder / "images" / method.name
-        yield (
-            method,
-            generate(model, recipes[method.name], seeds, images, batch_size=batch_size, on_progress=on_progress),
-        )
+        recipe = recipes[method.name]
+        yield method, generate(model, recipe, seeds, images, batch_size=batch_size, on_progress=on_progress)
+
+
+def _checked_recipes(model: Model, study: Study, methods: Sequence[Method]) -> dict[str, Recipe]:
+    """The recipe of each method by its name; refused if the model cannot make it."""
+    size = study.num_inference_steps, study.height, study.width
+    recipes = {method.name: recipe_of(model, method, *size) for method in methods}
+    for recipe in recipes.values():
+        check_recipe(model, recipe)
+    warn_of_idle_networks(model, list(recipes.values()))
+    return recipes
 
 
 def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
@@ -155,42 +138,41 @@ def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
         warnings.warn(message, SteerclearWarning, stacklevel=3)
     if takes_classes(model.pipe):
         raise UnsupportedModel(
-            f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, and what is compared are ways "
-            f"of saying no in words; make its images with steerclear generate"
+            f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, but compare needs a model that "
+            f"takes prompts; make its images with steerclear generate"
         )
     asked = Asked(study.prompt, study.negative_prompts, study.height, study.width)
     return find_judge(study.judge if judge is None else judge, model, asked)
 
 
-def _lacks_network(model: Model, method: Method) -> bool:
-    return not model.networks.keys() >= {*networks_of(method.guidance, len(method.negative_prompts))}
+def _networks(method: Method) -> set[str]:
+    return {*networks_of(method.guidance, len(method.negative_prompts))}
 
 
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
-    """Everything that decides how this method's images look; what its guidance left open is settled here.
+    """The recipe of a method; settings that its guidance left open (None) are set for this model.
 
     Raises:
         PromptError: an empty prompt, or not a text.
-        InvalidSetting: steps or a size of another type, or out of range.
+        InvalidSetting: steps or a size of the wrong type or out of range.
     """
     check_model(model)
     numbers = checked_numbers(num_inference_steps, height, width)
     checked_prompt("prompt", method.prompt)
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
-    asked = networks_of(method.guidance, len(method.negative_prompts))
+    asked = _networks(method)
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
-        **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts,
-        guidance=guidance.to_config(),
+        **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
         networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
     )  # fmt: skip
 
 
 def _settings(model: Model) -> dict[str, Any]:
-    """What a recipe and the results say of the model, in the same words."""
+    """The model's fields of a recipe and of the results."""
     return {
         "model": model.name, "model_digest": model.digest, "config": model.config, "loras": model.loras,
         "scheduler": scheduler_text(model.pipe.scheduler, model.folder), "dtype": str(model.pipe.dtype).removeprefix("torch."),
@@ -199,8 +181,8 @@ def _settings(model: Model) -> dict[str, Any]:
 
 
 def question_of(study: Study, command: str = "compare") -> dict[str, Any]:
-    """What two runs in one folder must share, as far as it can be told without a model and without the methods. Seeds are
-    not of it: results.json speaks of those that were asked for last."""
+    """What two runs in one folder must share, except model and methods. Seeds may differ: results.json describes those
+    asked for last."""
     return {
         "command": command, "prompt": study.prompt, "negative_prompts": list(study.negative_prompts),
         "num_inference_steps": study.num_inference_steps, "height": study.height, "width": study.width,
@@ -208,8 +190,8 @@ def question_of(study: Study, command: str = "compare") -> dict[str, Any]:
 
 
 def asked_of(study: Study) -> dict[str, Any]:
-    """The question, and the settings of its methods, each with a dot in its name: two runs must share them where both have
-    the method."""
+    """The question, and the settings of its methods, with a dot in their names: two runs that both have a method must
+    share them."""
     asked = question_of(study)
     for method in study.methods:
         said = {"prompt": method.prompt, "negative_prompts": list(method.negative_prompts)}
@@ -230,7 +212,7 @@ def _flat(part: Configurable, where: str = "") -> dict[str, Any]:
 
 
 def identity(model: Model, study: Study) -> dict[str, Any]:
-    """What two runs in one folder must share, see :func:`asked_of`."""
+    """All that two runs in one folder must share, see :func:`asked_of`."""
     of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
     return of_model | asked_of(study) | {
         "loras": [asdict(lora) for lora in model.loras],

@@ -1,4 +1,4 @@
-"""A question as data: which model, which methods with which settings, which images, and who judges them."""
+"""A question as data: model, methods with their settings, prompts, seeds, judge."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from ..core.settings import finite, whole
 from ..core.values import parse_object
 from ..models import loading
 from .measure import NO_JUDGE
-from .methods import FOLDER_NAME, TAKE_SCALE, Method, chosen_methods, standard_methods
+from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
 STUDY_FILE = "study.json"
@@ -30,11 +30,11 @@ class ModelAsked:
     """Which model makes the images; see :func:`~steerclear.models.loading.load_model`.
 
     Attributes:
-        name: a shipped model's name, a local folder, or a hub id.
-        networks: names of further networks, as "weak", each with its source; what is not named is the model's own.
-        config: for a model that is one file: the model whose configuration it has.
-        loras: files, folders or hub ids, each with ``:SCALE`` behind it if not all of it.
-        scheduler: in place of the model's own; None for that.
+        name: a shipped model's name, a local folder or file, or a hub id.
+        networks: (name, source) of further networks, such as "weak"; without it the model's own weak network.
+        config: the model whose configuration a single file uses.
+        loras: files, folders or hub ids, with ``:SCALE`` for a scale other than 1.
+        scheduler: None for the model's own.
         dtype: "float32", "float16" or "bfloat16".
         device: a torch device.
         offload: "none", "model", "sequential" or "group".
@@ -59,10 +59,9 @@ class ModelAsked:
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
-        """What makes it another model, the same for names that are written in two ways."""
-        return loading.asked_to_load(
-            self.name, None, self.loras, self.scheduler, self.dtype, dict(self.networks), self.config
-        )
+        """Its settings as plain values, equal for equal models whatever the spelling."""
+        networks = dict(self.networks)
+        return loading.asked_to_load(self.name, None, self.loras, self.scheduler, self.dtype, networks, self.config)
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,16 @@ class Study:
     Attributes:
         prompt: what the images should show.
         negative_prompts: what they should not.
-        methods: at least one, each with a name of its own.
+        methods: at least one, with different names.
         seeds: one per image, the same for every method.
         num_inference_steps: of every method, from 1 to 1000.
         height, width: of every image in pixels, at least 8; None for the model's own.
-        judge: a laboratory's name, perhaps with settings as "name:key=value"; "none" for no judge; None for the first
-            laboratory that does not refuse.
-        model: which one.
+        judge: a laboratory's name, with settings as "name:key=value"; "none" for no judge; None for the first laboratory
+            that can judge the images.
+        model: the model.
 
     Raises:
-        InvalidSetting, PromptError: a value of another type, or out of range.
+        InvalidSetting, PromptError: a value of the wrong type or out of range.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -114,7 +113,7 @@ class Study:
         object.__setattr__(self, name, value)
 
     def to_json(self) -> str:
-        """All of it, as a file has it."""
+        """The content of ``study.json``."""
         return _adapter().dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
@@ -122,8 +121,8 @@ class Study:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            InvalidSetting: not JSON, or not that of a study; says where.
-            SteerclearError: a value that :class:`Study` refuses.
+            InvalidSetting: not the JSON of a study; the message says where.
+            SteerclearError: see :class:`Study`.
         """
         try:
             parse_object(text)
@@ -133,14 +132,14 @@ class Study:
             if isinstance(cause := wrong.get("ctx", {}).get("error"), SteerclearError):
                 raise cause from error
             where = ".".join(map(str, wrong["loc"])) or "all of it"
-            raise InvalidSetting("the content of a study", where, f"as {STUDY_FILE} has it: {wrong['msg']}") from error
+            raise InvalidSetting("the content of a study", where, f"valid in {STUDY_FILE}: {wrong['msg']}") from error
         except ValueError as error:
             if isinstance(error, SteerclearError):
                 raise
             raise InvalidSetting("the content of a study", "damaged", f"a JSON object ({error})") from error
 
     def digest(self) -> str:
-        """A short hash of all that is asked for, whatever device answers it."""
+        """A short hash of what is asked for, independent of the device."""
         plain = json.loads(self.to_json())
         plain["model"] = {name: value for name, value in plain["model"].items() if name not in NOT_ASKED}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:HASH_LENGTH]
@@ -152,42 +151,31 @@ def _adapter() -> TypeAdapter[Study]:
 
 
 def comparison(
-    prompt: str,
-    negative_prompts: Sequence[str],
-    seeds: Sequence[int],
-    num_inference_steps: int = 30,
-    guidance_scale: float = 3.0,
-    auto_scale: float = 2.0,
-    methods: Sequence[str] | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    *,
-    judge: str | None = None,
-    model: ModelAsked | None = None,
-) -> Study:
+    prompt: str, negative_prompts: Sequence[str], seeds: Sequence[int], num_inference_steps: int = 30,
+    guidance_scale: float = 3.0, auto_scale: float = 2.0, methods: Sequence[str] | None = None, height: int | None = None,
+    width: int | None = None, *, judge: str | None = None, model: ModelAsked | None = None,
+) -> Study:  # fmt: skip
     """The study that ``steerclear compare`` makes of its arguments.
 
     Args:
         prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model: see :class:`Study`.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
-        methods: names, perhaps with settings, see :func:`~steerclear.study.methods.chosen_methods`; None for all standard ones.
+        methods: names with optional settings, see :func:`~steerclear.study.methods.chosen_methods`; None for the standard ones.
 
     Raises:
         UnknownName: an unknown method.
-        InvalidSetting, PromptError: a value of another type, or out of range.
+        InvalidSetting, PromptError: a value of the wrong type or out of range.
 
     Warns:
-        SteerclearWarning: a scale that none of the methods takes.
+        SteerclearWarning: none of the methods takes a given scale.
 
     >>> [method.label for method in comparison("a man", ["hat"], [0], methods=["cfg", "dynamic-negative:negative_scale=2"]).methods]
     ['classifier-free guidance', 'dynamic negative (negative_scale 2)']
     """
     prompt, negatives = checked_prompt("prompt", prompt), checked_negatives(negative_prompts)
-    scales = {
-        "guidance_scale": finite("guidance_scale", guidance_scale),
-        "auto_scale": finite("auto_scale", auto_scale),
-    }
+    given = {"guidance_scale": guidance_scale, "auto_scale": auto_scale}
+    scales = {name: finite(name, value) for name, value in given.items()}
     standard = standard_methods(prompt, negatives, **scales)
     names = _checked_names(methods)
     study = Study(
@@ -200,13 +188,13 @@ def comparison(
 
 def checked_negatives(negative_prompts: object) -> tuple[str, ...]:
     if not isinstance(negative_prompts, (tuple, list)):
-        remedy = "one alone has a comma behind it, as ('hat',)"
+        remedy = "a single one needs a comma, as ('hat',)"
         raise InvalidSetting("negative_prompts", negative_prompts, "a tuple of texts", remedy)
     return tuple(checked_prompt("negative prompt", text) for text in negative_prompts)
 
 
 def checked_numbers(num_inference_steps: object, height: object, width: object) -> dict[str, Any]:
-    """Steps and sizes as plain numbers, by their names."""
+    """Steps and sizes as plain numbers, by name."""
     sizes = {"height": height, "width": width}
     return {
         "num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS),
@@ -239,8 +227,7 @@ def _checked_methods(methods: object) -> tuple[Method, ...]:
 
 
 def _warn_of_idle_scales(scales: dict[str, float], names: tuple[str, ...] | None) -> None:
-    """Warn of a scale that was asked for and that none of the methods has."""
-    for name, default in (("guidance_scale", 3.0), ("auto_scale", 2.0)):
+    for name, default in SCALES.items():
         takers = TAKE_SCALE[name]
         if scales[name] != default and names is not None and not {one.partition(":")[0] for one in names} & {*takers}:
             warnings.warn(

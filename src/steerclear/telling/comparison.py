@@ -1,4 +1,4 @@
-"""A comparison in Python, as a notebook and a terminal show it.
+"""``steerclear.compare(pipe, prompt, ...)``, shown by notebooks and terminals.
 
 comparison = steerclear.compare(pipe, "portrait photo of a man", negative_prompt="mustache", seeds=range(16))
 comparison.report("out/man")
@@ -34,11 +34,11 @@ TEMPLATE = "comparison.html.j2"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """What a comparison found. A notebook shows its table and its images, a terminal its table.
+    """The result of a comparison. A notebook shows its table and images, a terminal its table.
 
     Attributes:
-        results: everything that was measured, as in ``results.json``.
-        place: where the images are.
+        results: all measurements, as in ``results.json``.
+        place: the folder of the images.
     """
 
     results: Results
@@ -46,19 +46,19 @@ class Comparison:
 
     @property
     def folder(self) -> Path:
-        """Where the images and ``results.json`` are; a temporary folder is there as long as this object."""
+        """Folder of the images and ``results.json``; a temporary one lasts as long as this object."""
         return self.place.path
 
     def figure(self, name: str, *, dark: bool = False, **settings: Any) -> Any:
-        """One of the figures as matplotlib's, as ``comparison.figure("grid", columns=4)``.
+        """A matplotlib figure, as ``comparison.figure("grid", columns=4)``.
 
         Args:
-            name: "grid", "shift", "trace", or of a figure of somebody else's.
-            dark: for a dark page.
+            name: "grid", "shift", "trace", or a figure that another package adds.
+            dark: use the colours for dark pages.
             settings: of the figure.
 
         Raises:
-            UnknownName: there is no such figure or setting.
+            UnknownName: no such figure or setting.
             InvalidSetting: a setting out of range.
         """
         from .figures.base import DARK, LIGHT, find_drawing
@@ -69,14 +69,14 @@ class Comparison:
         """Write the page and its figures; returns the path of ``report.html``.
 
         Args:
-            folder: where the run is saved, see :meth:`save`; None for where it is.
+            folder: where to save the run first, see :meth:`save`; None for its own folder.
         """
         folder = self.folder if folder is None else self.save(folder)
         write_figures(self.results, folder)
         return write_report(self.results, folder)
 
     def save(self, folder: Path | str) -> Path:
-        """Copy the images and ``results.json`` into a folder; returns it. Asking again with this folder makes no image twice.
+        """Copy the images and ``results.json`` into a folder; returns it. Comparing again in it makes no image twice.
 
         Raises:
             FolderConflict: the folder holds something else.
@@ -84,10 +84,9 @@ class Comparison:
         return self.place.copied(folder)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per method as plain values: its name and label, what it was given, and the measurements.
+        """One row of plain values per method: name, label, prompts, and measurements.
 
-        A measurement ``m`` has the keys ``m``, ``m_low`` and ``m_high`` (its 95 % interval) and ``m_truth``; None where
-        there is none.
+        A measurement ``m`` has the keys ``m``, ``m_low`` and ``m_high`` (its 95 % interval) and ``m_truth``, None if unknown.
         """
         table = []
         for method in self.results.methods:
@@ -104,7 +103,7 @@ class Comparison:
         return table
 
     def to_pandas(self) -> Any:
-        """The :meth:`rows` as a table of pandas, indexed by method.
+        """The :meth:`rows` as a pandas table, indexed by method.
 
         Raises:
             MissingPackage: pandas is not installed.
@@ -134,52 +133,40 @@ class Comparison:
 
 
 def compare(
-    model: Any,
-    prompt: str,
-    negative_prompt: str | Iterable[str] = (),
-    *,
-    seeds: Iterable[int] | str = range(64),
-    num_inference_steps: int = 30,
-    guidance_scale: float = 3.0,
-    auto_scale: float = 2.0,
-    methods: Iterable[str] | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    weak: Given | None = None,
-    networks: Mapping[str, Given] | None = None,
-    judge: Laboratory | str | None = None,
-    folder: Path | str | None = None,
-    batch_size: int = 16,
-    progress: bool | None = None,
-) -> Comparison:
+    model: Any, prompt: str, negative_prompt: str | Iterable[str] = (), *, seeds: Iterable[int] | str = range(64),
+    num_inference_steps: int = 30, guidance_scale: float = 3.0, auto_scale: float = 2.0,
+    methods: Iterable[str] | None = None, height: int | None = None, width: int | None = None,
+    weak: Given | None = None, networks: Mapping[str, Given] | None = None, judge: Laboratory | str | None = None,
+    folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
+) -> Comparison:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
 
-    Image k is a function of seed k alone. Nothing stays behind on a pipeline.
+    Image k depends only on seed k. The pipeline is left unchanged.
 
     Args:
-        model: a diffusers pipeline, wherever its networks are; or a model's name, folder or hub id; or what ``load_model`` gave.
+        model: a diffusers pipeline on any device; a model's name, folder or hub id; or a result of ``load_model``.
         prompt: what the images should show.
-        negative_prompt: what they should not show; several texts are several concepts.
-        seeds: one per image, the same for every method; whole numbers in [0, 2**32), or as text ("0-63").
-        num_inference_steps: steps of the sampler, in [1, 1000].
+        negative_prompt: what they should not show; one text per concept.
+        seeds: one per image, the same for every method; whole numbers in [0, 2**32), or text such as "0-63".
+        num_inference_steps: sampler steps, in [1, 1000].
         guidance_scale: of classifier-free guidance and of the negative prompt; 1 is off.
         auto_scale: of autoguidance; 1 is off.
         methods: names of methods or guidances, with settings as "cfg:guidance_scale=5"; None for the standard ones.
-        height, width: of every image, in pixels; None for the model's own.
-        weak, networks: for methods that ask other networks, by name; ``weak`` is the one called "weak". See ``steer``.
-        judge: a laboratory or its name, "none", or None for the first one that can judge these images.
-        folder: where the run is kept: asking again makes only the images that are missing. None for a temporary folder.
-        batch_size: images in one forward.
-        progress: whether progress bars are shown; None for in terminals and notebooks.
+        height, width: of every image, in pixels; None for the model's default.
+        weak, networks: further networks for methods that use them, by name; ``weak`` is the one named "weak". See ``steer``.
+        judge: a laboratory or its name, "none", or None for the first that can judge these images.
+        folder: folder of the run: comparing again makes only missing images. None for a temporary folder.
+        batch_size: images per forward pass.
+        progress: whether to show progress bars; None for only in terminals and notebooks.
 
     Raises:
-        InvalidSetting, UnknownName, PromptError: an argument of another kind, out of range, or that there is not.
-        UnsupportedModel: a model that cannot be steered, or compared in words.
+        InvalidSetting, UnknownName, PromptError: an argument of the wrong type, out of range, or unknown.
+        UnsupportedModel: the model cannot be steered, or takes no prompts.
         FolderConflict: the folder holds another run.
-        NotFiniteError: a network gave NaN; images that were made before stay in the folder.
+        NotFiniteError: a network returned NaN; finished images stay in the folder.
 
     Warns:
-        SteerclearWarning: what was asked for has no effect; says why.
+        SteerclearWarning: something given has no effect; says why.
     """
     asked = dict(locals())
     place = Place(folder)
@@ -204,13 +191,13 @@ def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: A
 
 
 def asked_model(model: Model) -> ModelAsked:
-    """What a study says of a model that is loaded."""
+    """A loaded model as a study describes it."""
     sources = tuple((name, beside.source.source) for name, beside in model.networks.items())
     return ModelAsked(model.name, sources, device=model.device, offload=model.offload)
 
 
 def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | None = None) -> Model:
-    """What a call of Python names: a pipeline, a name, or a model that is loaded.
+    """The model of a call in Python: given as a pipeline, a name, or a loaded model.
 
     Raises:
         InvalidSetting: networks beside a loaded model, which has its own.
@@ -235,19 +222,19 @@ def as_negatives(negative_prompt: str | Iterable[str] | None) -> tuple[str, ...]
 
 
 def as_seeds(seeds: Any) -> Any:
-    """Seeds as a tuple; what they may be is checked with the question."""
+    """Seeds as a tuple, checked later by the study."""
     if isinstance(seeds, str):
         return parse_seeds(seeds)
     return tuple(seeds) if isinstance(seeds, Iterable) else seeds
 
 
 def as_names(names: Any) -> Any:
-    """Names as a tuple; what they may be is checked with the question."""
+    """Names as a tuple, checked later by the study."""
     return tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, Mapping)) else names
 
 
 def _call(asked: Mapping[str, Any], function: Any) -> str:
-    """The call that asks the same again, with what differs from the defaults."""
+    """The call that repeats the comparison, with the arguments that are not defaults."""
     parameters = inspect.signature(function).parameters
     model = asked["model"]
     given = [repr(model) if isinstance(model, str) else "pipe"]

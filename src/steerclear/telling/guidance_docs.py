@@ -1,7 +1,7 @@
-"""What the docstring of an entry of a shelf says, as data: for ``steerclear guidance show``, the report and the generated docs.
+"""The docstring of a shelf's entry as data, for ``steerclear guidance show``, the report and the generated docs.
 
-A docstring is a summary sentence, an "Equation:" or "Equations:" block, prose, and an "Args:" block. So equation and
-meaning are written once, beside the code. griffe reads them, as it does for the API pages.
+A docstring has a summary sentence, an "Equation:" or "Equations:" block, prose, and an "Args:" block; griffe parses it, as
+for the API pages.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ class Parameter(NamedTuple):
 
     Attributes:
         name: as on the command line and in ``guider_config.json``.
-        default: as a person writes it; "" when there is none and it must be given.
-        meaning: from the docstring; "" when it says nothing.
+        default: as people type it; "" if it must be given.
+        meaning: from the docstring, or "".
     """
 
     name: str
@@ -34,15 +34,15 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class GuidanceDoc:
-    """What a guidance, an evidence, a kind of network ... says about itself.
+    """The documentation of a guidance, an evidence, a kind of network, ...; "" for what it lacks.
 
     Attributes:
         name: on the command line.
-        summary: its first sentence.
-        equation: its lines, without their common indentation; "" when there is none.
-        parameters: in the order in which they are defined.
-        paper: title, authors, year, arXiv number; "" when it names none.
-        cost: network evaluations a step, in words; "" when it says nothing.
+        summary: the first paragraph.
+        equation: its lines, without their common indentation.
+        parameters: in the order of definition.
+        paper: title, authors, year, arXiv number.
+        cost: network evaluations per step, in words.
     """
 
     name: str
@@ -54,10 +54,7 @@ class GuidanceDoc:
 
 
 def documentation(cls: type[Configurable]) -> GuidanceDoc:
-    """Read the docstring and the class attributes of an entry of a shelf.
-
-    Args:
-        cls: the class, a frozen dataclass.
+    """The documentation of a shelf's entry, from its docstring and class attributes.
 
     >>> from steerclear.core.guidance import find_guidance
     >>> documentation(find_guidance("cfg")).equation
@@ -80,13 +77,13 @@ def documentation(cls: type[Configurable]) -> GuidanceDoc:
 
 
 def documented_class(config: Mapping[str, Any]) -> type[Configurable] | None:
-    """The class that plain values name by ``_class_name``; None when it is not installed here."""
+    """The class that plain values name by ``_class_name``; None if it is not installed."""
     classes = (*Guidance.known().values(), *Evidence.known().values())
     return next((member for member in classes if member.__name__ == config.get("_class_name")), None)
 
 
 def _unmarked(text: str) -> str:
-    """Without the markup of docstrings.
+    """The text without the markup of docstrings.
 
     >>> _unmarked("as for :class:`~steerclear.Guidance`; ``inner`` is")
     'as for Guidance; inner is'
@@ -101,7 +98,7 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting's value as a person writes it, and can type it back: nested guidances by their name and settings.
+    """A setting's value as people type it; nested guidances by their class name and settings.
 
     >>> plain(3.0), plain(None), plain("negative")
     ('3', 'none', 'negative')

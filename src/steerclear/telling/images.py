@@ -1,4 +1,4 @@
-"""``steerclear.generate(pipe, prompt, ...)``: images in Python, with their seeds, files and traces."""
+"""``steerclear.generate(pipe, prompt, ...)``: images with their seeds, files and traces."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ TEMPLATE = "images.html.j2"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
-    """Images of one recipe: a sequence of them, in the order of the seeds. A notebook shows them.
+    """A sequence of images of one recipe, in the order of the seeds. A notebook shows them.
 
     Attributes:
-        recipe: everything that made them, but for the seeds.
-        pictures: each image with its seed, its file, its trace, and what it cost.
-        place: where the files are.
+        recipe: everything that made them, except the seeds.
+        pictures: each image with its seed, file, trace and cost.
+        place: the folder of the files.
     """
 
     recipe: Recipe
@@ -46,7 +46,7 @@ class Images:
         return self.pictures[index].open()
 
     def __iter__(self) -> Iterator[Image]:
-        for picture in self.pictures:  # a generator of its own keeps the temporary folder while it runs
+        for picture in self.pictures:  # the generator keeps self, and with it the temporary folder, alive
             yield picture.open()
 
     @property
@@ -55,16 +55,16 @@ class Images:
 
     @property
     def paths(self) -> list[Path]:
-        """The PNGs, each with its recipe inside; those in a temporary folder are there as long as this object."""
+        """The PNG files, each with its recipe inside; those in a temporary folder last as long as this object."""
         return [picture.path for picture in self.pictures]
 
     @property
     def traces(self) -> list[dict[str, list[float | None]]]:
-        """Of each image: name -> the guidance's number at every step (None where it showed none)."""
+        """For each image: name -> the guidance's number per step (None at steps without one)."""
         return [picture.trace for picture in self.pictures]
 
     def figure(self, *names: str) -> Any:
-        """The traces drawn, as :meth:`~steerclear.core.records.Trace.figure` does."""
+        """A figure of the traces, see :meth:`~steerclear.core.records.Trace.figure`."""
         from .figures.trace import Line, TraceDrawing
 
         lines = [Line(f"image {picture.seed}", None, picture.trace) for picture in self.pictures]
@@ -91,37 +91,21 @@ class Images:
 
 
 def generate(
-    model: Any,
-    prompt: str,
-    negative_prompt: str | Iterable[str] = (),
-    *,
-    guidance: Guidance | str | None = None,
-    seeds: Iterable[int] | str = range(8),
-    num_inference_steps: int = 30,
-    height: int | None = None,
-    width: int | None = None,
-    weak: Given | None = None,
-    networks: Mapping[str, Given] | None = None,
-    folder: Path | str | None = None,
-    batch_size: int = 16,
-    progress: bool | None = None,
-) -> Images:
-    """Make images of one prompt under one guidance. Image k is a function of seed k alone; nothing stays behind on a pipeline.
+    model: Any, prompt: str, negative_prompt: str | Iterable[str] = (), *, guidance: Guidance | str | None = None,
+    seeds: Iterable[int] | str = range(8), num_inference_steps: int = 30, height: int | None = None,
+    width: int | None = None, weak: Given | None = None, networks: Mapping[str, Given] | None = None,
+    folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
+) -> Images:  # fmt: skip
+    """Make images of one prompt under one guidance. Image k depends only on seed k; the pipeline is left unchanged.
 
     Args:
         model, prompt, negative_prompt, seeds, num_inference_steps, height, width, weak, networks, folder, batch_size, progress: see
-            :func:`~steerclear.telling.comparison.compare`.
-        guidance: a guidance of the shelf, or its name; None for classifier-free guidance, and with a negative prompt for the
-            dynamic negative.
+            :func:`~steerclear.telling.comparison.compare`, also for errors and warnings.
+        guidance: a guidance, or its name with settings; None for classifier-free guidance, and with a negative prompt for
+            the dynamic negative.
 
     Raises:
-        InvalidSetting, UnknownName, PromptError: an argument of another kind, out of range, or that there is not.
-        UnsupportedModel: a model that cannot be steered, or lacks a weak network that the guidance asks for.
-        FolderConflict: the folder holds another run.
-        NotFiniteError: a network gave NaN; images that were made before stay in the folder.
-
-    Warns:
-        SteerclearWarning: what was asked for has no effect; says why.
+        UnsupportedModel: also if the model lacks a network that the guidance uses.
     """
     place = Place(folder)
     loaded = as_model(model, weak, networks)

@@ -1,4 +1,4 @@
-"""Where the files of a run are that was asked for in Python: in a folder, or in one that goes with the result."""
+"""The folder of a run in Python: given, or temporary and removed with the result."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ class Place:
     """A run's folder.
 
     Args:
-        folder: where it is; None for a temporary one, which is removed when nobody has this object any more.
+        folder: its path; None for a temporary one, removed with this object.
     """
 
     def __init__(self, folder: Path | str | None) -> None:
@@ -22,7 +22,7 @@ class Place:
             weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def copied(self, folder: Path | str) -> Path:
-        """Copy the run into another folder, which may hold a part of the same run; returns that folder.
+        """Copy the run into another folder, which may hold part of the same run; returns that folder.
 
         Raises:
             FolderConflict: the folder holds something else.

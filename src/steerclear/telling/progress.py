@@ -9,35 +9,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 def console() -> Console:
-    """Progress goes to the error stream, so that the output stays clean for programs."""
+    """The console of progress bars: the error stream, so that programs can read the output."""
     return Console(stderr=True)
 
 
 @contextmanager
 def progress_bars(progress: bool | None = True) -> Iterator[Progress]:
-    """A block with progress bars.
-
-    Args:
-        progress: whether they are shown; None for where somebody can see them move, in a terminal or a notebook.
-    """
-    where = console()
-    columns = (
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
+    """A block with progress bars; None shows them only in terminals and notebooks."""
+    where, label = console(), TextColumn("{task.description:<34}")
+    columns = (label, BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     hidden = not (where.is_terminal or where.is_jupyter) if progress is None else not progress
     with Progress(*columns, console=where, disable=hidden) as bars:
         yield bars
 
 
 def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
-    """One bar per method: what to call as a method begins, and as its steps are made."""
+    """One bar per method; returns ``on_method`` and ``on_progress`` of :func:`~steerclear.study.run.run`."""
     tasks: list[TaskID] = []
 
     def on_method(method: Any, place: int, total: int) -> None:
-        tasks.append(bars.add_task(method.label, total=1, completed=1))  # full when nothing is left to make
+        tasks.append(bars.add_task(method.label, total=1, completed=1))  # full if no image is missing
 
     def on_progress(done: int, total: int) -> None:
         bars.update(tasks[-1], total=total, completed=done)
@@ -46,7 +37,7 @@ def show_methods(bars: Progress) -> tuple[Callable, Callable[[int, int], None]]:
 
 
 def show_stages(bars: Progress) -> Callable[[str], Callable[[int, int], None]]:
-    """One bar per stage: what to call as a stage begins, which gives what to call as it goes on."""
+    """One bar per stage; returns a function of a stage's name, which returns one of (done, total)."""
 
     def on_stage(stage: str) -> Callable[[int, int], None]:
         task = bars.add_task(stage, total=None)

@@ -1,4 +1,4 @@
-"""The page: question, answer, images, figures, table, equations and settings, in one file that needs no network."""
+"""The report: question, answer, images, figures, table, equations and settings in one file that needs no network."""
 
 import base64
 import io
@@ -30,12 +30,12 @@ from .table import (
     interval_text,
     off_truth,
     rate_columns,
-    row,
+    rows,
     shows_concept,
     truth_row,
     unsure,
     value_text,
-)  # fmt: skip
+)
 
 TEMPLATE = "report.html.j2"
 REPORT_FILE = "report.html"
@@ -48,9 +48,9 @@ class Part:
     """A guidance or an evidence within a method.
 
     Attributes:
-        where: the setting that holds it, as "inner.evidence"; "" for the method's own guidance.
+        where: the setting that holds it, such as "inner.evidence"; "" for the method's own guidance.
         class_name: as in ``guider_config.json``.
-        doc: what its docstring says; None when the class is not installed here.
+        doc: its documentation; None if the class is not installed.
         settings: name, value in words, meaning.
     """
 
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One image of the page: its data URI, its text for those who do not see it, and its frame's class ("" for none)."""
+    """One image of the page: its data URI, its alternative text, and its frame's class ("" for none)."""
 
     uri: str
     alt: str
@@ -71,7 +71,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure of the page: heading, how to read it, what it shows, its place, and its data URIs on light and dark paper."""
+    """A figure of the page: heading, how to read it, what it shows, place, and data URIs for light and dark pages."""
 
     title: str
     explained: str
@@ -82,7 +82,7 @@ class Drawn:
 
 
 def write_all(results: Results, folder: Path | str) -> Path:
-    """Write figures and page, unless they are there and the disk can only be read; returns the page's path."""
+    """Write figures and page, returns the page's path; on a read-only disk existing ones are kept."""
     page = folder_path("folder", folder) / REPORT_FILE
     with stays_if_unwritable(page):
         write_figures(results, folder)
@@ -91,49 +91,29 @@ def write_all(results: Results, folder: Path | str) -> Path:
 
 
 def write_figures(results: Results, folder: Path | str) -> list[Path]:
-    """Write every figure that there is as ``NAME.png``, in the order of the page; returns their paths.
-
-    Args:
-        results: what ``compare`` found.
-        folder: where results.json lies.
-    """
+    """Write every figure as ``NAME.png`` into the folder of results.json; returns the paths in the order of the page."""
     folder = folder_path("folder", folder)
     return [save(drawing().figure(results, folder), folder / f"{drawing.name}.png") for drawing in drawings()]
 
 
 def write_report(results: Results, folder: Path | str) -> Path:
-    """Write ``report.html``; returns its path.
-
-    Args:
-        results: what ``compare`` found.
-        folder: where results.json lies; the images' paths are relative to it.
-    """
+    """Write ``report.html`` into the folder of results.json, to which the images' paths are relative; returns its path."""
     folder = folder_path("folder", folder)
     seeds = shared_seeds(results, SEEDS_SHOWN)
     shown = [one for one in (drawing() for drawing in drawings() if drawing.on_page) if one.nothing(results) is None]
+    methods, columns = results.methods, results.columns
     page = rendered(
-        TEMPLATE,
-        results=results,
-        question=question(results),
-        answer=summary(results),
-        seeds=seeds,
-        all_seeds=len(shared_seeds(results, 10**9)),
-        thumbnails=[[_thumbnail(results, method, seed, folder) for seed in seeds] for method in results.methods],
-        concepts=concept_columns(results),
-        concept_cells=[_concept_cells(results, method) for method in results.methods],
-        figures=[_drawn(drawing, results, folder) for drawing in shown],
-        rates=bool(rate_columns(results)),
-        table_place=TABLE_PLACE,
-        header=header(results),
-        directions=[DIRECTIONS.get(column.better or "", "") for column in results.columns],
-        rows=[row(method, results.columns) for method in results.methods],
-        off=[[off_rate(results, method, column) for column in results.columns] for method in results.methods],
+        TEMPLATE, results=results, question=question(results), answer=summary(results), seeds=seeds,
+        all_seeds=len(shared_seeds(results, 10**9)), rates=bool(rate_columns(results)), table_place=TABLE_PLACE,
+        thumbnails=[[_thumbnail(results, method, seed, folder) for seed in seeds] for method in methods],
+        concepts=concept_columns(results), concept_cells=[_concept_cells(results, method) for method in methods],
+        figures=[_drawn(drawing, results, folder) for drawing in shown], header=header(results), rows=rows(results),
+        directions=[DIRECTIONS.get(column.better or "", "") for column in columns],
+        off=[[off_rate(results, method, column) for column in columns] for method in methods],
         truth=truth_row(results) if results.target is not None else None,
-        parts=[parts(method.guidance) for method in results.methods],
-        branches=[_branches(method) for method in results.methods],
-        commands=[generate_command(results, method) for method in results.methods],
-        words=explained(_words(results)),
-    )
+        parts=[parts(method.guidance) for method in methods], branches=[_branches(method) for method in methods],
+        commands=[generate_command(results, method) for method in methods], words=explained(_words(results)),
+    )  # fmt: skip
     path = folder / REPORT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
@@ -141,7 +121,7 @@ def write_report(results: Results, folder: Path | str) -> Path:
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template of this room with these values, each escaped."""
+    """A template filled with these values, escaped."""
     environment = Environment(
         loader=PackageLoader("steerclear", "telling/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -151,7 +131,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def cited(paper: str) -> list[tuple[str, str | None]]:
-    """A citation as pieces of text, each with the address that it links to.
+    """A citation as pieces of text, each with its link or None.
 
     >>> cited("A Title, 2024, arXiv 2406.02507")
     [('A Title, 2024, ', None), ('arXiv 2406.02507', 'https://arxiv.org/abs/2406.02507')]
@@ -167,23 +147,16 @@ def cited(paper: str) -> list[tuple[str, str | None]]:
 
 
 def equation_lines(equation: str) -> list[str]:
-    """The lines of an equation, for a narrow page: gaps that align columns shrink to three blanks.
+    """The lines of an equation for a narrow page: gaps between columns shrink to three blanks.
 
     >>> equation_lines("D = D_prompt         at scale 1")
     ['D = D_prompt   at scale 1']
     """
-    return [
-        line[: len(line) - len(line.lstrip())] + re.sub(" {4,}", "   ", line.strip()) for line in equation.splitlines()
-    ]
+    return [re.sub(r"(?<=\S) {4,}", "   ", line.rstrip()) for line in equation.splitlines()]
 
 
 def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
-    """A guidance and all that it holds, outermost first.
-
-    Args:
-        config: plain values with ``_class_name``.
-        where: the setting that holds it.
-    """
+    """A guidance (plain values with ``_class_name``) and all its parts, outermost first; ``where`` is the setting that holds it."""
     cls = documented_class(config)
     doc = None if cls is None else documentation(cls)
     meanings = {} if doc is None else {parameter.name: parameter.meaning for parameter in doc.parameters}
@@ -200,7 +173,7 @@ def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
 
 
 def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
-    """Whether a rate's interval leaves out its truth. The truth of a score is only a floor, so scores do not count."""
+    """Whether a rate's interval excludes its truth; False for scores, whose truth is only a lower bound."""
     return column in rate_columns(results) and off_truth(method.measurements.get(column.name))
 
 
@@ -210,14 +183,14 @@ def _concept_cells(results: Results, method: MethodResult) -> list[tuple[str, st
 
 
 def _words(results: Results) -> str:
-    """All words that the page says of its methods and their settings."""
+    """The page's text about methods and their settings."""
     found = [part for method in results.methods for part in parts(method.guidance)]
     settings = [" ".join(setting) for part in found for setting in part.settings]
     return " ".join([*settings, *(part.doc.summary for part in found if part.doc), "truth" if results.target else ""])
 
 
 def _branches(method: MethodResult) -> list[tuple[str, int]]:
-    """Each branch, and at how many steps it ran; all levels of a guidance's own choosing ("positive@0.5") are one place."""
+    """Each branch and its number of steps; branches at other noise levels ("positive@0.5") are one, "elsewhere"."""
     placed = [{re.sub("@.*", " elsewhere", name) for name in step} for step in method.branches]
     return sorted(Counter(name for step in placed for name in step).items())
 
@@ -230,7 +203,7 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
         small = max(opened.size) <= THUMBNAIL
         pixels = fitted(opened.convert("RGB"), THUMBNAIL)
     buffer = io.BytesIO()
-    # Small drawings stay exact; photographs would make the page tens of megabytes.
+    # Small drawings stay exact; photographs as PNG would make the page tens of megabytes.
     pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
     uri = data_uri(buffer.getvalue(), "image/png" if small else "image/jpeg")
     shows = shows_concept(results, image)
@@ -246,5 +219,5 @@ def _drawn(drawing: Drawing, results: Results, folder: Path) -> Drawn:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Bytes of a media type, within a page."""
+    """Bytes of a media type as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""A contact sheet: many images at a glance, each with its seed below it."""
+"""A contact sheet: many images, each with its seed below it."""
 
 import io
 import math
@@ -14,23 +14,20 @@ from .sizes import CELL, fitted
 
 SHEET_FILE = "sheet.png"
 MOST = 64
-"""Images on one sheet, so that it stays small."""
+"""Most images on a sheet."""
 
 GAP, LINE = 12, 22
 PAPER, INK = "#ffffff", "#5b6470"
 
 
 def sheet(pictures: Sequence[Picture], columns: int = 8) -> Image.Image:
-    """The first :data:`MOST` images in rows, in their order; a last line says how many more there are.
+    """The first :data:`MOST` images in rows, in RGB; a last line counts the others.
 
-    The place of an image that cannot be read stays empty.
+    The cell of an unreadable image stays empty.
 
     Args:
-        pictures: what is shown; at least one.
-        columns: images in a row, at least 1.
-
-    Returns:
-        An image in RGB, at most ``columns`` cells wide.
+        pictures: at least one.
+        columns: images per row, at least 1.
     """
     shown, more = pictures[:MOST], max(len(pictures) - MOST, 0)
     columns = min(whole("columns", columns, low=1), max(len(shown), 1))
@@ -54,7 +51,7 @@ def sheet(pictures: Sequence[Picture], columns: int = 8) -> Image.Image:
 
 
 def write_sheet(pictures: Sequence[Picture], folder: Path | str) -> Path:
-    """Write ``sheet.png`` of the images in a folder; returns its path."""
+    """Write ``sheet.png`` into the folder; returns its path."""
     path = folder_path("folder", folder) / SHEET_FILE
     buffer = io.BytesIO()
     sheet(pictures).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""Images as people see them side by side: each in a square of one size."""
+"""Images scaled into squares of one size, to be shown side by side."""
 
 from PIL import Image
 
@@ -7,9 +7,9 @@ CELL = 192
 
 
 def fitted(image: Image.Image, side: int = CELL) -> Image.Image:
-    """The image in a square of ``side`` pixels, its longer edge as long as fits.
+    """The image scaled to fit into a square of ``side`` pixels.
 
-    Small images grow by whole factors without smoothing, so that each pixel can be seen; larger ones shrink.
+    Small images grow by whole factors without smoothing, so that each pixel is visible; larger ones shrink.
     """
     longest = max(image.size)
     if longest <= side:

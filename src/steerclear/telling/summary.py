@@ -1,4 +1,4 @@
-"""The results in words: a difference is claimed only if the confidence intervals do not overlap."""
+"""The results in words: a difference is claimed only if the 95 % intervals do not overlap."""
 
 import math
 from collections.abc import Sequence
@@ -31,9 +31,7 @@ def question(results: Results) -> str:
 
 
 def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
-    """Whether one number is clearly below another: their 95 % intervals do not overlap.
-
-    False for a number without an interval.
+    """Whether one number is clearly below another: their 95 % intervals do not overlap; False without an interval.
 
     >>> apart(Measurement(value=0.1, low=0.0, high=0.2), Measurement(value=0.5, low=0.3, high=0.7))
     True
@@ -46,28 +44,26 @@ def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
 
 
 def summary(results: Results) -> list[str]:
-    """The results in about two sentences: which methods removed the concept, and what else they changed.
-
-    Args:
-        results: the results of ``compare``.
-    """
+    """The results in about two sentences: which methods removed the concept, and what else they changed."""
     if not results.methods or not results.negative_prompts:
-        return ["There is no negative prompt, so nothing was to be removed; the table says what each method changed."]
+        return [
+            "There is no negative prompt, so there was nothing to remove; the table shows what each method changed."
+        ]
     concepts = concept_columns(results)
     if not concepts:
         negatives = " or ".join(map(quoted, results.negative_prompts))
-        return [f"Nothing here can see {negatives}, so how often it shows was not measured: look at the images."]
+        return [f"No judge recognizes {negatives}, so how often it shows was not measured: look at the images."]
     sentences = []
     for concept in concepts:
         sentence, removers = _removal(results, concept)
         sentences.append(sentence)
-    # With several concepts, this is about the methods that removed the last of them.
+    # with several concepts, about the methods that removed the last one
     side_effect = _side_effect(results, removers)
     return [*sentences, side_effect] if side_effect else sentences
 
 
 def baseline(results: Results) -> MethodResult | None:
-    """The unguided method with only the prompt; None if there is none."""
+    """The unguided method with the prompt alone, or None."""
     for method in results.methods:
         plain = not method.negative_prompts and method.prompt == results.prompt
         if plain and method.guidance.get("_class_name") == "Unguided":
@@ -87,7 +83,7 @@ def _named(method: MethodResult, column: Column) -> str:
 
 
 def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]]:
-    """A sentence about the methods that show the concept less often, and those methods."""
+    """A sentence about the methods that show the concept less often, and these methods."""
     plain, name = baseline(results), concept.name
     methods = _measured(results.methods, concept)
     if plain is None or plain not in methods:
@@ -100,7 +96,7 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
         if len(fewer) > 1:
             sentence += f"; {_against(fewer[0], fewer[1:], concept)}"
     else:
-        sentence = f"{shown}, and with no other method can fewer be claimed: the intervals overlap"
+        sentence = f"{shown}, and no other method can be claimed to be lower: the intervals overlap"
     if more:
         sentence += f"; it shows clearly more often with {listed([_named(one, concept) for one in more])}"
     return sentence + ".", fewer
@@ -116,14 +112,12 @@ def _lowest(methods: list[MethodResult], column: Column) -> str:
 def _against(first: MethodResult, others: Sequence[MethodResult], column: Column, *, numbers: bool = False) -> str:
     """A clause about the other methods: those it is clearly below, and those it cannot be told apart from."""
     above = [one for one in others if apart(first.measurements[column.name], one.measurements[column.name])]
-    alike = [one for one in others if one not in above]
+    verbs = {"is clearly below": above, "cannot be told apart from": [one for one in others if one not in above]}
 
     def names(methods: list[MethodResult]) -> str:
         return listed([_named(one, column) if numbers else quoted(one.label) for one in methods])
 
-    parts = [f"is clearly below {names(above)}"] * bool(above) + [f"cannot be told apart from {names(alike)}"] * bool(
-        alike
-    )
+    parts = [f"{verb} {names(some)}" for verb, some in verbs.items() if some]
     return f"{'it' if numbers else quoted(first.label)} {' and '.join(parts)}"
 
 
@@ -144,4 +138,4 @@ def _side_effect(results: Results, removers: list[MethodResult]) -> str | None:
     known = truth(results, column)
     if known is None:
         return sentence
-    return f"{sentence.removesuffix('.')}; a perfect answer would have {truth_text(known, column.percent)}."
+    return f"{sentence.removesuffix('.')}; a perfect method would have {truth_text(known, column.percent)}."

@@ -1,20 +1,20 @@
-"""Numbers as people read them: the cells that the terminal, the page and the figures share."""
+"""Numbers as people read them: cells and tables that the terminal, the page and the figures share."""
 
 import math
 from typing import TYPE_CHECKING
 
 from ..core.laboratory import UNSURE, Column, Measurement
-from ..study.results import ImageResult, MethodResult, Results
+from ..study.results import ImageResult, Results
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 MISSING = "–"
 LEAST_LABEL_ROOM, NARROW_LABEL_ROOM, ROOMY_LABEL_ROOM = 15, 20, 40
-"""Room for a method's label: at least, and at most in a narrow terminal and in a roomy one."""
+"""Width of a method's label: at least, and at most in a narrow and in a wide terminal."""
 
 GAP = 2
-"""Room between columns."""
+"""Blanks between columns."""
 
 ROOMY = 140
 """Terminal width from which an interval fits on the same line as its value."""
@@ -24,18 +24,18 @@ DIRECTIONS = {"lower": "lower is better", "higher": "higher is better", "truth":
 
 
 def truth(results: Results, column: Column) -> float | None:
-    """The column's truth, or None where it is not known."""
+    """The column's truth, or None if unknown."""
     found = (method.measurements.get(column.name) for method in results.methods)
     return next((one.truth for one in found if one is not None and one.truth is not None), None)
 
 
 def rate_columns(results: Results) -> list[Column]:
-    """Shares of images that show something: the concepts, then everything else."""
+    """Shares of images that show something: first the concepts."""
     return concept_columns(results) + attribute_columns(results)
 
 
 def concept_columns(results: Results) -> list[Column]:
-    """The rates that the negative prompts name; empty when nobody looked for them."""
+    """The rates of the concepts that the negative prompts name, if measured."""
     return [column for column in measured_columns(results) if column.role == "concept"]
 
 
@@ -45,34 +45,31 @@ def attribute_columns(results: Results) -> list[Column]:
 
 
 def side_effect_column(results: Results) -> Column | None:
-    """The one number for "everything else": the first that was measured, or None."""
+    """The one number for side effects: the first that was measured, or None."""
     return next((column for column in measured_columns(results) if column.side_effect), None)
 
 
 def measured_columns(results: Results) -> list[Column]:
-    """Columns in which any method has a number."""
+    """Columns in which at least one method has a number."""
     measured = {name for method in results.methods for name in method.measurements}
     return [column for column in results.columns if column.name in measured]
 
 
 def shows_concept(results: Results, image: ImageResult) -> bool | None:
-    """Whether a concept is seen in an image; None when nobody looked."""
+    """Whether an image shows a concept; None without a judge."""
     seen = [image.shown[column.name] for column in concept_columns(results) if column.name in image.shown]
     return any(seen) if seen else None
 
 
 def unsure(results: Results, image: ImageResult) -> bool:
-    """Whether the classifier is unsure of the concepts: it sees none of them for sure, and leaves one open.
-
-    False where it gave no probability.
-    """
+    """Whether the classifier is unsure of one concept and sure of none; False without probabilities."""
     known = [image.probability[column.name] for column in concept_columns(results) if column.name in image.probability]
     low, high = UNSURE
     return any(low <= sure <= high for sure in known) and not any(sure > high for sure in known)
 
 
 def number(value: float, decimals: int) -> str:
-    """A number with so many decimals; never "-0".
+    """A number with this many decimals; never "-0".
 
     >>> number(-0.001, 2), number(12.345, 1), number(float("nan"), 1)
     ('0.00', '12.3', '–')
@@ -84,7 +81,7 @@ def number(value: float, decimals: int) -> str:
 
 
 def decimals(measurement: Measurement, percent: bool) -> int:
-    """As many as the interval's width carries: two of its digits, for percentages none above two points.
+    """How many decimals to show: two digits of the interval's width; none for percentages with a width of 2 or more.
 
     >>> decimals(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
     0
@@ -122,7 +119,7 @@ def value_text(measurement: Measurement | None, percent: bool) -> str:
 
 
 def interval_text(measurement: Measurement | None, percent: bool) -> str:
-    """The interval in brackets, or nothing.
+    """The interval in brackets, or "".
 
     >>> interval_text(Measurement(value=0.123, low=0.08, high=0.17), percent=True)
     '[8, 17]'
@@ -148,12 +145,12 @@ def cell(measurement: Measurement | None, percent: bool) -> str:
 
 
 def heading(column: Column) -> str:
-    """The column's label with an arrow to where it is good: ↓ lower, ↑ higher, ◎ nearer to the truth."""
+    """The column's label with an arrow to its better side: ↓ lower, ↑ higher, ◎ nearer to the truth."""
     return f"{column.label} {ARROWS.get(column.better or '', '')}".strip()
 
 
 def legend(results: Results) -> str:
-    """What the arrows of the headings mean, as far as there are such, and the brackets.
+    """What the arrows in the headings, and the brackets, mean.
 
     >>> legend(Results.model_construct(columns=[], methods=[]))
     'In brackets: 95 % intervals.'
@@ -164,41 +161,30 @@ def legend(results: Results) -> str:
 
 
 def header(results: Results, columns: list[Column] | None = None) -> list[str]:
-    """The first row of the table.
-
-    Args:
-        results: what ``compare`` found.
-        columns: which columns, in order; all by default.
-    """
-    return ["method", *(heading(column) for column in _chosen(results, columns))]
+    """The first row of the table; all columns by default."""
+    return ["method", *(heading(column) for column in columns or results.columns)]
 
 
 def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
-    """One row per method: its label, and a cell per column.
-
-    Args:
-        results: what ``compare`` found.
-        columns: which columns, in order; all by default.
-    """
-    return [row(method, _chosen(results, columns)) for method in results.methods]
-
-
-def row(method: MethodResult, columns: list[Column]) -> list[str]:
-    """A method's label, and a cell per column."""
-    return [method.label, *(cell(method.measurements.get(column.name), column.percent) for column in columns)]
+    """One row per method: its label, and a cell per column; all columns by default."""
+    chosen = columns or results.columns
+    return [
+        [method.label, *(cell(method.measurements.get(column.name), column.percent) for column in chosen)]
+        for method in results.methods
+    ]
 
 
 def truth_row(results: Results, columns: list[Column] | None = None) -> list[str]:
-    """What a perfect answer would give, in the columns where that is known."""
+    """What a perfect method would give, in the columns where it is known; all columns by default."""
     texts = ["truth"]
-    for column in _chosen(results, columns):
+    for column in columns or results.columns:
         known = truth(results, column)
         texts.append(MISSING if known is None else truth_text(known, column.percent))
     return texts
 
 
 def truth_text(value: float, percent: bool) -> str:
-    """A truth is exact: a percentage with one decimal, where it has any.
+    """An exact truth: a percentage with at most one decimal, another number with at most three.
 
     >>> truth_text(0.325, percent=True), truth_text(0.5, percent=True), truth_text(0.0, percent=False)
     ('32.5 %', '50 %', '0')
@@ -208,12 +194,8 @@ def truth_text(value: float, percent: bool) -> str:
     return number(value, 3).rstrip("0").rstrip(".")
 
 
-def _chosen(results: Results, columns: list[Column] | None) -> list[Column]:
-    return list(results.columns) if columns is None else columns
-
-
 def off_truth(measurement: Measurement | None) -> bool:
-    """Whether the whole interval lies on one side of the truth; of true numbers, one in twenty by chance."""
+    """Whether the interval excludes the truth; by chance that of one correct number in twenty does."""
     ends = _interval(measurement)
     if measurement is None or ends is None or measurement.truth is None:
         return False
@@ -221,12 +203,12 @@ def off_truth(measurement: Measurement | None) -> bool:
 
 
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
-    """Rich tables: the concepts, scores and costs; then what is held against its truth, as every other rate.
+    """Rich tables: first concepts, scores and costs; then rates and everything else that is compared with its truth.
 
     Args:
-        results: what to show; prompts and labels are taken as plain text.
-        width: of the terminal. In a narrow one an interval stands below its value. Columns for which there is no room come
-            in a further table.
+        results: the results; labels are plain text, without rich's markup.
+        width: of the terminal. Below :data:`ROOMY` intervals go below their values; columns that do not fit go into a
+            further table.
     """
     narrow = width < ROOMY
     others = [column for column in results.columns if column.role == "rate" or column.better == "truth"]
@@ -236,14 +218,14 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
 
 
 def _label_room(results: Results, narrow: bool) -> int:
-    """For the longest label, in a narrow terminal for its longest word; what is longer still goes on below."""
+    """Width for the longest label, in a narrow terminal for its longest word; longer ones are folded."""
     lines = [line for method in results.methods for line in (method.label.split() if narrow else [method.label])]
     longest = max(map(len, lines), default=0)
     return min(max(longest, LEAST_LABEL_ROOM), NARROW_LABEL_ROOM if narrow else ROOMY_LABEL_ROOM)
 
 
 def _fitting(results: Results, columns: list[Column], width: int) -> list[list[Column]]:
-    """The columns in groups, each of which fits into a terminal."""
+    """The columns in groups that each fit into the terminal."""
     narrow = width < ROOMY
     groups: list[list[Column]] = []
     room = 0
@@ -260,7 +242,7 @@ def _fitting(results: Results, columns: list[Column], width: int) -> list[list[C
 
 
 def _shown(text: str, narrow: bool) -> str:
-    """A cell, in a narrow terminal with the interval below its value.
+    """A cell; in a narrow terminal the interval is below its value.
 
     >>> _shown("56 % [44, 68]", narrow=True)
     '56 %\\n[44, 68]'
@@ -269,7 +251,7 @@ def _shown(text: str, narrow: bool) -> str:
 
 
 def _stacked(head: str, narrow: bool) -> str:
-    """A heading, in a narrow terminal a word a line."""
+    """A heading; in a narrow terminal one word per line."""
     return head.replace(" ", "\n") if narrow else head
 
 

@@ -8,7 +8,7 @@ prompt leaves, p(x | not c), is then a mixture too, and every claim of a guidanc
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -137,9 +137,8 @@ class Mixture:
         cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
         chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        noise = torch.stack(
-            [torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators]
-        )
+        draws = [torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators]
+        noise = torch.stack(draws)
         component = torch.searchsorted(cumulative, chance).clamp(max=len(cumulative) - 1)
         scaled = noise * self.variances[component].sqrt()
         if self.axes is not None:
@@ -152,11 +151,8 @@ class Mixture:
         mean = weights @ self.means
         apart = self.means - mean
         between = torch.einsum("k,kd,ke->de", weights, apart, apart)
-        axes = (
-            torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1)
-            if self.axes is None
-            else self.axes
-        )
+        plain = torch.eye(self.dimension, dtype=torch.float64).expand(len(weights), -1, -1)
+        axes = plain if self.axes is None else self.axes
         within = torch.einsum("k,kde,ke,kfe->df", weights, axes, self.variances, axes)
         return mean, between + within
 
@@ -214,9 +210,8 @@ class MixtureWorld:
         shares = self.membership.double()
         inside = shares.shape == self.full.log_weights.shape and bool(((shares >= 0) & (shares <= 1)).all())
         if not inside or not (shares > 0).any() or not (shares < 1).any():
-            raise InvalidSetting(
-                "membership", shares.tolist(), "one number from 0 to 1 per component, not all 0 and not all 1"
-            )
+            allowed = "one number from 0 to 1 per component, not all 0 and not all 1"
+            raise InvalidSetting("membership", shares.tolist(), allowed)
         object.__setattr__(self, "membership", shares)
         object.__setattr__(self, "concept", self.full.reweighted(shares))
         object.__setattr__(self, "target", self.full.reweighted(1 - shares))
@@ -241,8 +236,8 @@ class MixtureWorld:
 class MixtureDenoiser:
     """A world that predicts as a network does; implements :class:`~steerclear.core.denoiser.Denoiser`.
 
-    ``positive`` is p; ``negative`` and ``conjunction`` are p(. | c); ``empty`` is a broader mixture; ``weak:*`` is the
-    same with inflated covariances. It uses alpha and sigma of the point, never the timestep.
+    ``positive`` is p; ``negative`` and ``conjunction`` are p(. | c); ``empty`` is a broader mixture; ``weak:*`` (or another
+    of ``networks``) is the same with inflated covariances. It uses alpha and sigma of the point, never the timestep.
 
     Attributes:
         world: the mixture and the concept.
@@ -251,7 +246,7 @@ class MixtureDenoiser:
         negatives: what each negative prompt shows alone; None for p(. | c), a sub-population. Real negative prompts
             differ from that: "mustache" shows more than the prompt's portraits.
         conjunctions: what the prompt together with each negative prompt shows; None for p(. | c).
-        weakness: factor of the weak network's covariances.
+        networks: name of each further network -> factor of its covariances, above 0.
         broadening: factor of the empty prompt's covariances.
 
     Raises:
@@ -265,7 +260,7 @@ class MixtureDenoiser:
     empty: Mixture | None = None
     negatives: tuple[Mixture, ...] | None = None
     conjunctions: tuple[Mixture, ...] | None = None
-    weakness: float = 2.0
+    networks: Mapping[str, float] = field(default_factory=lambda: {"weak": 2.0})
     broadening: float = 4.0
 
     def __post_init__(self) -> None:
@@ -280,9 +275,9 @@ class MixtureDenoiser:
         known = self._main(branch.condition)
         if branch.network == MAIN:
             return known
-        if branch.network != "weak":
-            raise InvalidSetting("network", branch.network, f"{MAIN} or weak")
-        return known.inflated(self.weakness)
+        if branch.network not in self.networks:
+            raise InvalidSetting("network", branch.network, f"one of {', '.join((MAIN, *self.networks))}")
+        return known.inflated(self.networks[branch.network])
 
     def _main(self, condition: str) -> Mixture:
         if condition == "positive":
@@ -297,9 +292,9 @@ class MixtureDenoiser:
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """The exact posterior mean in the space of the prediction type, in the sample's dtype."""
-        sample = point.sample
         alpha: Level = point.alpha
         sigma: Level = point.sigma
+        sample = point.sample
         if rows is not None:
             sample, alpha, sigma = sample[rows], _of_rows(alpha, rows), _of_rows(sigma, rows)
         return [self._predict(self.mixture(branch), sample, alpha, sigma).to(sample.dtype) for branch in branches]

@@ -19,16 +19,9 @@ PROGRAM = ("core/seeds.py", "laboratories/portrait_classifier.py", "testbeds/por
 
 
 def train_portraits(
-    preset: str,
-    folder: Path,
-    outdir: Path,
-    *,
-    seed: int,
-    device: str,
-    resume: bool,
-    report: Report,
+    preset: str, folder: Path, outdir: Path, *, seed: int, device: str, resume: bool, report: Report,
     start_from: str | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Train all networks and write the pipeline.
 
     Args:

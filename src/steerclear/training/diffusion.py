@@ -121,15 +121,10 @@ def level_weight(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def denoising_loss(
-    model: TextToLatents,
-    latents: Prediction,
-    tokens: Shaped[Tensor, "batch *text"],
-    references: Float[Tensor, "batch count *shape"],
-    log_weight: Float[Tensor, "batch count"],
-    metric: Float[Tensor, "places places"],
-    alphas_cumprod: Float[Tensor, " timesteps"],
-    generator: torch.Generator,
-) -> Float[Tensor, ""]:
+    model: TextToLatents, latents: Prediction, tokens: Shaped[Tensor, "batch *text"],
+    references: Float[Tensor, "batch count *shape"], log_weight: Float[Tensor, "batch count"],
+    metric: Float[Tensor, "places places"], alphas_cumprod: Float[Tensor, " timesteps"], generator: torch.Generator,
+) -> Float[Tensor, ""]:  # fmt: skip
     """Squared error of v = alpha * noise - sigma * x_0 (Salimans and Ho 2022, arXiv 2202.00512), with the expected x_0.
 
         level_weight(sigma / alpha) e' M e,   e = v predicted - v

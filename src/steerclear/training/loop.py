@@ -148,15 +148,9 @@ class _Averaged:
 
 
 def train(
-    stage: str,
-    model: nn.Module,
-    loss_of: Callable[[int, torch.Generator], Tensor],
-    schedule: Schedule,
-    folder: Path,
-    *,
-    seed: int,
-    report: Report,
-) -> nn.Module:
+    stage: str, model: nn.Module, loss_of: Callable[[int, torch.Generator], Tensor], schedule: Schedule, folder: Path,
+    *, seed: int, report: Report,
+) -> nn.Module:  # fmt: skip
     """Train ``model`` in place and leave the averaged weights in it.
 
     Args:

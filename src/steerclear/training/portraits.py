@@ -78,9 +78,8 @@ class Workshop:
         """``images`` uint8 and ``attributes.<name>``."""
 
         def make() -> dict[str, Tensor]:
-            images, attributes = zip(
-                *(data.portraits(rows.tolist()) for rows in self._in_parts("portraits")), strict=True
-            )
+            parts = [data.portraits(rows.tolist()) for rows in self._in_parts("portraits")]
+            images, attributes = zip(*parts, strict=True)
             columns = {f"attributes.{name}": torch.cat([some[name] for some in attributes]) for name in attributes[0]}
             return {"images": torch.cat(images)} | columns
 
@@ -133,9 +132,8 @@ class Workshop:
     def metric(self) -> Tensor:
         """Weights of errors in the latents, ``[places, places]``; see :func:`~.metric.error_metric`."""
         portrait, sibling = self.families.latents.unbind(1)
-        return error_metric(
-            portrait - sibling, data.differing(self.attributes, self.sibling_attributes).to(self.device)
-        )
+        differing = data.differing(self.attributes, self.sibling_attributes)
+        return error_metric(portrait - sibling, differing.to(self.device))
 
     @cached_property
     def families(self) -> Families:
@@ -204,9 +202,8 @@ class Workshop:
             which = torch.randint(tokens.shape[1], (schedule.batch_size,), generator=generator)
             unsaid = torch.rand(schedule.batch_size, generator=generator) < diffusion.EMPTY_PROMPT
             texts = torch.where(unsaid[:, None], empty, tokens[rows, which].long())
-            latents, references, log_weight = families.draw(
-                families.meanings[rows, which], unsaid, REFERENCES, generator
-            )
+            meanings = families.meanings[rows, which]
+            latents, references, log_weight = families.draw(meanings, unsaid, REFERENCES, generator)
             return diffusion.denoising_loss(
                 model, latents, texts.to(self.device), references, log_weight, metric, alphas_cumprod, generator
             )
@@ -215,14 +212,9 @@ class Workshop:
 
     def _untrained_denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         if self.start is not None:
-            return (
-                UNet2DConditionModel.from_pretrained(self.start / "unet"),
-                CLIPTextModel.from_pretrained(self.start / "text_encoder"),
-            )
-        return (
-            diffusion.build_unet(self.preset.denoiser_channels, self.seed),
-            diffusion.build_text_encoder(self.tokenizer, self.seed),
-        )
+            return _read_denoiser(self.start)
+        unet = diffusion.build_unet(self.preset.denoiser_channels, self.seed)
+        return unet, diffusion.build_text_encoder(self.tokenizer, self.seed)
 
     @cached_property
     def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
@@ -236,10 +228,8 @@ class Workshop:
                 text.save_pretrained(folder / "text_encoder")
 
             save_whole(done, save)
-        return (
-            UNet2DConditionModel.from_pretrained(done / "unet").to(self.device).eval(),
-            CLIPTextModel.from_pretrained(done / "text_encoder").to(self.device).eval(),
-        )
+        unet, text = _read_denoiser(done)
+        return unet.to(self.device).eval(), text.to(self.device).eval()
 
     @cached_property
     def weak(self) -> UNet2DConditionModel:
@@ -258,10 +248,8 @@ class Workshop:
         if not done.exists():
             images, attributes, schedule = self.drawn["images"], self.attributes, self.preset.classifier
             scale = self.autoencoder.config.scaling_factor
-            rebuilt = data.to_pixels(
-                autoencoder.decode(self.autoencoder, self.latents[:RECONSTRUCTIONS].to(self.device) / scale)
-            )
-            rebuilt = rebuilt.cpu()
+            latents = self.latents[:RECONSTRUCTIONS].to(self.device) / scale
+            rebuilt = data.to_pixels(autoencoder.decode(self.autoencoder, latents)).cpu()
             torch.manual_seed(self.seed)
             model = PortraitClassifier().to(self.device)
             half = schedule.batch_size // 2
@@ -280,3 +268,7 @@ class Workshop:
             model.cpu().set_feature_scale(images[:FEATURE_SCALE_PORTRAITS])
             save_whole(done, model.save)
         return PortraitClassifier.load(done)
+
+
+def _read_denoiser(folder: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    return UNet2DConditionModel.from_pretrained(folder / "unet"), CLIPTextModel.from_pretrained(folder / "text_encoder")

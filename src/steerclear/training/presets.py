@@ -34,32 +34,22 @@ class Preset:
 
 
 _CPU = Preset(
-    images=60_000,
-    captions_each=16,
-    autoencoder_channels=(16, 32, 64),
-    denoiser_channels=(48, 96, 192),
-    weak_channels=(24, 48, 96),
+    images=60_000, captions_each=16, autoencoder_channels=(16, 32, 64), denoiser_channels=(48, 96, 192), weak_channels=(24, 48, 96),
     autoencoder=Schedule(2000, 32, 2.5e-3, warmup_steps=60, decay=0.6, ema_decay=0.995, weight_decay=1e-4),
     denoiser=Schedule(5000, 64, 1e-3, warmup_steps=200, decay=0.5, ema_decay=0.999),
     weak=Schedule(4000, 64, 1e-3, decay=0.8, ema_decay=0.999),
     classifier=Schedule(1500, 128, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
-)
+)  # fmt: skip
 
 PRESETS = {
     "cpu": _CPU,
-    "cpu-further": replace(
-        _CPU, denoiser=Schedule(3800, 64, 8e-4, warmup_steps=100, decay=0.9, ema_decay=0.999), learns_on=True
-    ),
+    "cpu-further": replace(_CPU, denoiser=Schedule(3800, 64, 8e-4, decay=0.9, ema_decay=0.999), learns_on=True),
     "cpu-weak": replace(_CPU, denoiser=Schedule(0, 64, 1e-3), learns_on=True),
     "gpu": Preset(
-        images=400_000,
-        captions_each=4,
-        autoencoder_channels=(32, 64, 96),
-        denoiser_channels=(48, 96, 192),
-        weak_channels=(24, 48, 96),
+        images=400_000, captions_each=4, autoencoder_channels=(32, 64, 96), denoiser_channels=(48, 96, 192), weak_channels=(24, 48, 96),
         autoencoder=Schedule(20_000, 128, 2e-3, warmup_steps=200, decay=0.6, ema_decay=0.999, weight_decay=1e-4),
         denoiser=Schedule(60_000, 256, 1e-3, warmup_steps=500, decay=0.4, ema_decay=0.9995),
         weak=Schedule(3000, 256, 1e-3, ema_decay=0.995),
         classifier=Schedule(4000, 256, 2e-3, decay=0.9, ema_decay=0.99, weight_decay=1e-2),
     ),
-}
+}  # fmt: skip

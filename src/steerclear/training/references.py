@@ -78,12 +78,9 @@ class Families:
 
 
 def expected_latents(
-    sample: Prediction,
-    alpha: Float[Tensor, "batch *ones"],
-    sigma: Float[Tensor, "batch *ones"],
-    references: Float[Tensor, "batch count *shape"],
-    log_weight: Float[Tensor, "batch count"],
-) -> Prediction:
+    sample: Prediction, alpha: Float[Tensor, "batch *ones"], sigma: Float[Tensor, "batch *ones"],
+    references: Float[Tensor, "batch count *shape"], log_weight: Float[Tensor, "batch count"],
+) -> Prediction:  # fmt: skip
     """E[x_0 | x_t] over references: the stable target field of Xu, Tong and Jaakkola (2023, arXiv 2302.00670).
 
         E[x_0 | x_t] = sum over r of w_r x_r,   w_r = softmax over r of log p_r - |x_t - alpha x_r|^2 / (2 sigma^2)

@@ -24,12 +24,9 @@ def learn(captions: Iterable[str]) -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # the trainer numbers word endings in hash map order, which decides ties; special tokens have a fixed order
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        end_of_word_suffix="</w>",
-        special_tokens=[f"{letter}</w>" for letter in alphabet],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
+        vocab_size=VOCABULARY, end_of_word_suffix="</w>", special_tokens=[f"{letter}</w>" for letter in alphabet],
+        initial_alphabet=alphabet, show_progress=False,
+    )  # fmt: skip
     tokenizer.train_from_iterator([*captions, *(WORDS_WORTH_A_TOKEN * 40)], trainer)
     vocabulary, merges = _vocabulary_and_merges(tokenizer, alphabet)
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)

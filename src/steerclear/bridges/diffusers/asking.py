@@ -1,4 +1,4 @@
-"""What to call a pipeline with that makes images of a text or a class: one question in each family's own words."""
+"""The arguments of a pipeline's call for images of a text or a class, in the words of each family."""
 
 import inspect
 import math
@@ -14,21 +14,21 @@ from ..negatives import check_encoders, check_read_whole
 from .labels import class_numbers
 
 BINNED_SIZES = (32, 64, 128, 256)
-"""Widths of latents for which PixArt has a table of the aspect ratios that it was trained on."""
+"""Widths of latents for which PixArt has a table of aspect ratios."""
 
 WHOLE_PIXELS = 8
-"""What diffusers' pipelines want sizes to be a multiple of, however little their autoencoders shrink."""
+"""diffusers' pipelines need sizes that are a multiple of this, however little their autoencoders shrink."""
 
 OnStep = Callable[[], None]
 """Called after each step of the sampler."""
 
 
 def check_asking(pipe: Any, height: int | None, width: int | None) -> None:
-    """Refuse images of a size that the pipeline cannot make, and those that would depend on more than their own seeds.
+    """Refuse sizes that the pipeline cannot make, and schedulers that make an image depend on more than its own seed.
 
     Raises:
-        InvalidSetting: a size that is not whole in latents, or any for a pipeline that has one only.
-        UnsupportedModel: the scheduler draws noise that is not an image's own.
+        InvalidSetting: a size that is not whole in latents, or any size for a pipeline with only one.
+        UnsupportedModel: the scheduler draws noise that is shared between images.
     """
     for name, size in (("height", height), ("width", width)):
         if size is not None:
@@ -56,17 +56,11 @@ def takes_classes(pipe: Any) -> bool:
 
 
 def check_prompt(pipe: Any, what: str, prompt: str) -> None:
-    """Refuse what the pipeline cannot read whole.
-
-    Args:
-        pipe: the pipeline.
-        what: what the prompt is, for the message.
-        prompt: a text, or a class.
+    """Refuse a text (or class) that the pipeline cannot read whole; ``what`` is its name in the error.
 
     Raises:
-        PromptError: it is longer than a text encoder reads; names the words that fall off.
-        UnknownName: the pipeline has no class of that name.
-        InvalidSetting: the pipeline has no class of that number.
+        PromptError: it is longer than a text encoder reads; names the words that are cut off.
+        UnknownName, InvalidSetting: the pipeline has no class of that name or number.
     """
     if takes_classes(pipe):
         _class_number(pipe, prompt)
@@ -89,22 +83,15 @@ def _class_number(pipe: Any, text: str) -> int:
 
 
 def call_arguments(
-    pipe: Any,
-    prompt: str,
-    generators: Sequence[torch.Generator],
-    *,
-    num_inference_steps: int,
-    height: int | None,
-    width: int | None,
-    on_step: OnStep,
-) -> dict[str, Any]:
+    pipe: Any, prompt: str, generators: Sequence[torch.Generator], *, num_inference_steps: int, height: int | None,
+    width: int | None, on_step: OnStep,
+) -> dict[str, Any]:  # fmt: skip
     """Keyword arguments of a pipeline's call for several images of one prompt, as numbers in [0, 1] (not yet pixels).
 
     Args:
         pipe: a pipeline that needs no image.
         prompt: what they show; a class where the pipeline has classes.
-        generators: one per image, which its noise is drawn from.
-        num_inference_steps: of the sampler.
+        generators: one per image; its noise comes from there.
         height, width: in pixels; None for the pipeline's own.
         on_step: see :data:`OnStep`; pipelines that have classes never call it.
     """

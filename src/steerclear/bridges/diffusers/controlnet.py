@@ -1,4 +1,4 @@
-"""A ControlNet reads the prompt too: run again for a branch whose text is not the pipeline's own."""
+"""A ControlNet may read the prompt too; then it runs again for a branch whose text is not the pipeline's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.denoiser import Point
 from ..branches import Inputs, NetworkCall, Source, map_tensors, spans
 from ..families import POSITIVE
 
 
 @dataclass(frozen=True)
 class ControlNetCall:
-    """One call of a pipeline's ControlNet, and what came of it.
+    """One call of a pipeline's ControlNet.
 
     Args:
         call: as the pipeline made it; in guess mode of the positive part alone.
-        output: what it gave.
-        arguments: the network's arguments that the outputs are for, in their order.
+        output: what it returned.
+        arguments: the network's arguments that take the outputs, in order.
     """
 
     call: NetworkCall
@@ -30,12 +31,12 @@ class ControlNetCall:
         """In guess mode a ControlNet acts on the prompt's prediction alone."""
         return bool(self.call.argument("guess_mode"))
 
-    def at(self, sample: Tensor, timestep: float) -> "ControlNetCall":
-        """The same at another point; see :meth:`NetworkCall.at`. It has not run there yet: :meth:`again` does."""
-        return replace(self, call=self.call.at(sample, timestep))
+    def at(self, point: Point, scheduler: Any, timestep_scale: float) -> "ControlNetCall":
+        """See :meth:`NetworkCall.at`. It has not run there yet: :meth:`again` does."""
+        return replace(self, call=self.call.at(point, scheduler, timestep_scale))
 
     def followed(self, network: NetworkCall, paths: Sequence[str]) -> frozenset[str]:
-        """Which of the network's text arguments the ControlNet has too, and not as zeros or something of its own."""
+        """Which of the network's text arguments the ControlNet is given unchanged."""
 
         def same(path: str) -> bool:
             ours, theirs = self.call.argument(path), network.argument(path)
@@ -53,7 +54,7 @@ class ControlNetCall:
             part: whose picture to take, where the parts' differ.
             conditions: in place of the ControlNet's own.
             rows: the images that are needed; None for all.
-            max_batch: how many images may run at once.
+            max_batch: how many images may run at once; None for all.
         """
         source = Source(self.call.parts.index(part) if part in self.call.parts else 0, conditions)
         pieces = []

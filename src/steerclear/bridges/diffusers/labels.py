@@ -15,11 +15,11 @@ from ..negatives import Negatives
 
 
 def class_numbers(pipe: Any, family: Family, labels: int | str | Sequence[int | str] | None) -> tuple[int, ...]:
-    """Class labels as numbers; names where the pipeline has them.
+    """Class labels as numbers.
 
     Raises:
         UnknownName: the pipeline has no class of that name.
-        InvalidSetting: a number that is no class, something else than a number, or an empty list.
+        InvalidSetting: not the number of a class, or an empty list.
     """
     if labels is None:
         return ()
@@ -43,7 +43,7 @@ def class_numbers(pipe: Any, family: Family, labels: int | str | Sequence[int | 
 
 
 def _whole(label: Any) -> int | None:
-    """Of any library's integers; None for what is not an integer."""
+    """Any library's integer as a plain one; None for anything else."""
     try:
         return None if isinstance(label, bool) else operator.index(label)
     except TypeError:
@@ -51,7 +51,7 @@ def _whole(label: Any) -> int | None:
 
 
 def null_class(pipe: Any, family: Family) -> int:
-    """The class that stands for none: the one behind the last."""
+    """The number of the unconditional class, which follows the last class."""
     return getattr(pipe, family.network).config.num_embeds_ada_norm
 
 
@@ -61,12 +61,14 @@ class Labels:
 
     Args:
         pipe: the pipeline.
-        family: which of the network's arguments holds the class.
+        family: of the pipeline.
+        argument: of the network, which holds the class.
         negatives: the negative classes.
     """
 
     pipe: Any
     family: Family
+    argument: str
     negatives: Negatives
 
     def inputs(self, condition: str, call: NetworkCall) -> Inputs:
@@ -79,16 +81,14 @@ class Labels:
         if kind == "conjunction":
             raise PromptError(
                 f"the guidance asks for the prompt and the negative prompt together, and {type(self.pipe).__name__} has "
-                f"classes, of which an image has one; use a guidance that takes the negative as it is, such as "
+                f"classes, of which an image has one; use a guidance that takes the negative alone, such as "
                 + in_words_of(
                     'DynamicNegativeGuidance(concept="negative")', "--guidance dynamic-negative --set concept=negative"
                 )
             )
-        label = null_class(self.pipe, self.family) if kind == "empty" else self._negative(condition, index)
-        assert self.family.class_labels is not None
-        own = call.argument(self.family.class_labels)
-        return {self.family.class_labels: torch.full_like(own[: call.batch_size], label)}
-
-    def _negative(self, condition: str, index: int) -> int:
-        self.negatives.check_there_is(index, condition, "negative_class_labels")
-        return self.negatives.labels[index]
+        if kind == "empty":
+            label = null_class(self.pipe, self.family)
+        else:
+            self.negatives.check_there_is(index, condition, "negative_class_labels")
+            label = self.negatives.labels[index]
+        return {self.argument: torch.full_like(call.argument(self.argument)[: call.batch_size], label)}

@@ -25,70 +25,60 @@ from ..negatives import Negatives, check_complete, check_readable, chosen, given
 from ..networks import Attached, check_given, of_idle, of_unasked
 from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
-from .call import PipelineCall, Run, Steering, current, handler
+from .call import PipelineCall, current, handler
+from .evaluation import Run, Steered, Steering
 from .labels import class_numbers
+from .texts import Encoding
 
 _steered: dict[int, Steering] = {}
 """id of each pipeline inside of a ``with steer`` block -> how it is steered. Only :func:`steer` writes here."""
 
-CALLER = 3
-"""Where the line that called the pipeline is, seen from :func:`_steered_call`."""
-
-ENTERED = 4
-"""Where the line of the ``with`` is, seen from :func:`_checked`: beyond :func:`steer` and contextlib."""
+CALLER, ENTERED = 3, 4
+"""Stack levels: of the line that called the pipeline, from :func:`_steered_call`; of the ``with``, from :func:`_checked`."""
 
 
 @contextmanager
 def steer(
-    pipe: Any,
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | Network | None = None,
-    *,
-    networks: Mapping[str, torch.nn.Module | Network] | None = None,
-    negative_class_labels: int | str | Sequence[int | str] | None = None,
-    max_batch: int | None = None,
-    judge: Judge | None = None,
-    files: str | Path | None = None,
-) -> Iterator[Run]:
-    """Steer every call of a pipeline inside of the block; afterwards the pipeline is as it was.
+    pipe: Any, guidance: Guidance, negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | Network | None = None, *, networks: Mapping[str, torch.nn.Module | Network] | None = None,
+    negative_class_labels: int | str | Sequence[int | str] | None = None, max_batch: int | None = None,
+    judge: Judge | None = None, files: str | Path | None = None,
+) -> Iterator[Run]:  # fmt: skip
+    """Steer every call of a pipeline inside the block; afterwards the pipeline is as it was.
 
-    The guidance takes the place of the pipeline's own: the scale of the call (``true_cfg_scale`` on Flux) has no effect; its
-    ``guidance_rescale`` is honoured. Everything else works as ever: schedulers, several prompts, embeddings, LoRA,
-    ControlNets, callbacks. Plain classifier-free guidance is bit-identical to diffusers' own.
+    The guidance replaces the pipeline's own: the scale of the call (``true_cfg_scale`` on Flux) has no effect; its
+    ``guidance_rescale`` is applied. Schedulers, several prompts, embeddings, LoRA, ControlNets and callbacks work as before.
+    Plain classifier-free guidance is bit-identical to diffusers' own.
 
     Args:
         pipe: a diffusers pipeline of :data:`~steerclear.bridges.families.FAMILIES`: Stable Diffusion 1, 2, XL and 3, Flux,
             PixArt, DiT, and their image-to-image, inpainting and ControlNet forms.
         guidance: how predictions become one.
-        negative_prompt: what must not be there, in all images; a list names several concepts, each a branch of its own. It
-            may be given to the pipeline's call instead.
-        weak: a worse network to push away from: one of the same shape, or a way to make one of the pipeline's own.
+        negative_prompt: what must not be there, in all images; a list names several concepts, each a branch of its own. The
+            pipeline's call may have it instead.
+        weak: a worse network to push away from: one of the same shape, or a kind that is made from the pipeline's own.
         networks: other networks by name, as ``{"perturbed": DroppedLayers(...)}``; ``weak`` means ``{"weak": ...}``.
         negative_class_labels: ``negative_prompt`` of pipelines that have classes: numbers, or names where there are some.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
         judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
-    Nothing is known here of how often a concept shows without guidance: where an evidence leaves its prior open it is 0.5.
-
-    What is random (some networks, some evidences) takes its numbers for image k from the seed of image k: that of the
-    k-th generator of the call. With one generator or none it is that one's seed (or 0) + k, so that only a list of
-    generators makes images independent of their batch.
+    An evidence that leaves its prior open assumes 0.5. Random numbers (of some networks and evidences) for image k come
+    from the seed of image k: that of the k-th generator of the call; with one generator or none it is that one's seed
+    (or 0) + k, so only a list of generators makes images independent of their batch.
 
     Yields:
         What happened in the last call of the pipeline: the trace and the number of network evaluations.
 
     Raises:
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a network that is missing or does
-            not fit; when it is called, a scheduler without a noise level under a guidance that needs it.
-        PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one for each prompt.
-        UnknownName: a class that the pipeline does not have, by name.
-        InvalidSetting: the same by number, or an argument of another kind, out of range, or not for so many negatives.
+            not fit; within a call, a scheduler without a noise level under a guidance that needs it.
+        PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one per prompt.
+        UnknownName, InvalidSetting: a class that the pipeline does not have; an argument of another kind or out of range.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
 
     Warns:
-        SteerclearWarning: a setting has no effect, or another than it seems; says which, and why.
+        SteerclearWarning: a setting has no effect, or a surprising one; says which, and why.
     """
     check_looking(judge, files)
     given = as_networks(weak, networks)
@@ -104,13 +94,9 @@ def steer(
 
 
 def _checked(
-    pipe: Any,
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None,
-    networks: Mapping[str, Network],
-    negative_class_labels: int | str | Sequence[int | str] | None,
-    max_batch: int | None,
-) -> Steering:
+    pipe: Any, guidance: Guidance, negative_prompt: str | Sequence[str] | None, networks: Mapping[str, Network],
+    negative_class_labels: int | str | Sequence[int | str] | None, max_batch: int | None,
+) -> Steering:  # fmt: skip
     """Refuse what cannot work, and warn of what has no effect, before anything is changed."""
     if not isinstance(guidance, Guidance):
         raise InvalidSetting("guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)")
@@ -164,7 +150,7 @@ def _check_readable(pipe: Any, family: Family, negatives: Negatives, longest: in
 
 
 def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
-    """What a steered pipeline does instead of its class's own methods."""
+    """What a steered pipeline does in place of its class's methods."""
     signature_of_call = inspect.signature(original.__call__)
 
     @functools.wraps(original.__call__)
@@ -187,10 +173,10 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
         encode = functools.partial(original, self)
         encoded = encode(*args, **kwargs)
         inside = current.get()
-        if inside is not None and inside.pipe is self:
+        if inside is not None and inside.steered.pipe is self:
             given = dict(signature.bind(self, *args, **kwargs).arguments)
             del given["self"]
-            inside.texts.remember(encode, {**given, **given.pop("kwargs", {})}, encoded)
+            inside.steered.texts.remember(Encoding(encode, {**given, **given.pop("kwargs", {})}, encoded))
         return encoded
 
     return encode_prompt
@@ -199,21 +185,20 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
 def _steered_call(
     pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], original: Callable[[], Any]
 ) -> Any:
-    """One call of the pipeline: its scheduler and its network are taken over from beginning to end."""
+    """One call of the pipeline, with its scheduler and its network taken over."""
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
     check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
-    call = PipelineCall(pipe, steering, _rescaled(steering.guidance, arguments), negatives, arguments)
+    steered = Steered(pipe, steering, negatives, arguments)
+    call = PipelineCall(steered, _rescaled(steering.guidance, arguments))
     with ExitStack() as stack:
         # the scheduler and the networks of this moment: they may have been replaced since the block began
-        stack.enter_context(
-            replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {type(pipe).__name__}")
-        )
-        stack.enter_context(routed_call(call.network, handler))
-        if call.controlnet is not None:
-            stack.enter_context(routed_call(call.controlnet, handler))
+        stack.enter_context(replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {steered.name}"))
+        for module in (steered.network, steered.controlnet):
+            if module is not None:
+                stack.enter_context(routed_call(module, handler))
         token = current.set(call)
         stack.callback(current.reset, token)
         return original()
@@ -229,7 +214,7 @@ def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, An
 
 
 def _prompts(arguments: Mapping[str, Any]) -> int | None:
-    """How many prompts a call has; None where it says it in neither way."""
+    """How many prompts a call has, as texts or embeddings; None where it has neither."""
     prompt, embedded = arguments.get("prompt"), arguments.get("prompt_embeds")
     if isinstance(prompt, str):
         return 1
@@ -238,7 +223,7 @@ def _prompts(arguments: Mapping[str, Any]) -> int | None:
 
 
 def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
-    """With the ``guidance_rescale`` of the call, which the pipeline itself cannot do: all it sees is one prediction."""
+    """With the ``guidance_rescale`` of the call; the pipeline, which sees one prediction only, cannot apply it."""
     rescale = arguments.get("guidance_rescale")
     return RescaledGuidance(guidance, rescale) if rescale else guidance
 
@@ -248,7 +233,7 @@ def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
 
     def call_of(scheduler: Any) -> PipelineCall | None:
         call = current.get()
-        return call if call is not None and call.pipe.scheduler is scheduler else None
+        return call if call is not None and call.scheduler is scheduler else None
 
     @functools.wraps(original.step)
     def step(self: Any, model_output: Any, *args: Any, **kwargs: Any) -> Any:

@@ -9,9 +9,7 @@ from diffusers.modular_pipelines.modular_pipeline import BlockState
 from torch import Tensor
 
 from ...core.errors import UnsupportedModel
-
-Encoded = Mapping[str, Tensor]
-"""Name of a value of the pipeline's state, for the prompt ("prompt_embeds"), -> what another text has in its place."""
+from ..branches import Inputs, is_prompt
 
 
 @dataclass(frozen=True)
@@ -19,9 +17,8 @@ class Field:
     """One input of the network, as the loop hands it to a guider.
 
     Attributes:
-        name: what the pipeline's state calls it, for the prompt; None when it is not from there.
-        positive: its value for the prompt.
-        negative: its value for the unconditional or negative prompt; None when the pipeline prepared none.
+        name: in the pipeline's state, for the prompt; None when it is not from there.
+        positive, negative: its value for the prompt, and for the unconditional or negative prompt (None: not prepared).
     """
 
     name: str | None
@@ -37,10 +34,7 @@ class Fields:
 
     @classmethod
     def of_values(cls, data: Mapping[str, Any], block: Any) -> "Fields":
-        """From values, or pairs of values for prompt and negative prompt (SDXL, SD 3).
-
-        Where they come from is not said, but they are the very objects that the loop's state has.
-        """
+        """From values, or pairs of values for prompt and negative prompt (SDXL, SD 3): the objects of the loop's state."""
 
         def name(value: Any) -> str | None:
             return next((known for known, held in vars(block).items() if held is value and value is not None), None)
@@ -60,10 +54,13 @@ class Fields:
         """Whether the pipeline prepared an unconditional or negative prompt."""
         return all(field.negative is not None for field in self.fields.values() if field.positive is not None)
 
-    def under(self, condition: str, encoded: Encoded | None) -> Any:
-        """What the loop shall run under a condition, with other texts or with the pipeline's own.
+    def under(self, condition: str, encoded: Inputs | None) -> Any:
+        """What the loop is to run under a condition.
 
-        A conjunction is a prompt, and has what else belongs to the prompt (sizes, image embeddings).
+        Args:
+            condition: a conjunction is a prompt, and has what else belongs to the prompt (sizes, image embeddings).
+            encoded: another text's values, by the names that the pipeline's state has for the prompt ("prompt_embeds");
+                None for the pipeline's own.
 
         Raises:
             UnsupportedModel: the other text is of another length.
@@ -78,11 +75,6 @@ class Fields:
         return BlockState(**values)
 
 
-def is_prompt(condition: str) -> bool:
-    """Whether a condition is conditional: says what shall be there."""
-    return condition == "positive" or condition.startswith("conjunction")
-
-
 def _like(own: Any, other: Tensor, condition: str) -> Tensor:
     """Another text's tensor, once per image as the prompt's own is (pipelines encode a prompt once)."""
     if not isinstance(own, Tensor) or own.shape[1:] != other.shape[1:]:
@@ -94,9 +86,9 @@ def _like(own: Any, other: Tensor, condition: str) -> Tensor:
 
 
 class Conditions(list[Any]):
-    """A list that grows while the loop goes through it: which condition comes next depends on what the last one gave.
+    """A list that grows while the loop goes through it, so that the result of one condition decides the next one.
 
-    This is how a guidance runs just the branches that it asks for, in a loop that knows nothing of it.
+    This is how a guidance runs only the branches that it asks for, in a loop that does not know of it.
     """
 
     def __init__(self, source: Iterator[Any]) -> None:

@@ -21,11 +21,12 @@ from ...guidance.interval import active_steps
 from ...guidance.unguided import Unguided
 from ...networks.other_network import OtherNetwork
 from ...networks.shared.naming import as_networks, named
+from ..branches import is_prompt
 from ..effects import of_latents, of_negatives, scale_of
 from ..negatives import EMBEDDED, Negatives, check_complete, chosen, given_to_call, given_to_steer
 from ..networks import check_given, of_unasked
 from ..surroundings import check_looking
-from .conditions import Conditions, Fields, is_prompt
+from .conditions import Conditions, Fields
 from .running import Loop, running_loop
 from .steps import GuiderRun
 from .texts import check_text
@@ -38,11 +39,10 @@ class Guider(BaseGuidance):
 
     Attributes (all but the trace can be set, and what is set is saved):
         guidance: how predictions become one.
-        weak: the worse network, or how the pipeline's own becomes one. A network itself is not saved: set it again on a
-            guider that was loaded.
-        networks: the others by name, likewise.
+        weak, networks: the networks beside the pipeline's own. A torch module is not saved: set it again on a guider that
+            was loaded.
         trace: what the guidance did in the last run of the pipeline, per image and step.
-        judge, files: what evidences may ask for; they are not saved. See :func:`guider`.
+        judge, files: what evidences may ask for; not saved. See :func:`guider`.
     """
 
     # the base class wants some; ours are chosen step by step
@@ -50,16 +50,11 @@ class Guider(BaseGuidance):
 
     @register_to_config
     def __init__(
-        self,
-        *,
-        guidance: Guidance | Mapping[str, Any],
-        negative_prompt: str | Sequence[str] | None = None,
+        self, *, guidance: Guidance | Mapping[str, Any], negative_prompt: str | Sequence[str] | None = None,
         weak: torch.nn.Module | Network | Mapping[str, Any] | None = None,
-        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None,
-        start: float = 0.0,
-        stop: float = 1.0,
-        enabled: bool = True,
-    ) -> None:
+        networks: Mapping[str, torch.nn.Module | Network | Mapping[str, Any] | None] | None = None, start: float = 0.0,
+        stop: float = 1.0, enabled: bool = True,
+    ) -> None:  # fmt: skip
         for name, share in (("start", start), ("stop", stop)):
             finite(name, share, low=0, high=1)
         if start > stop:
@@ -80,14 +75,14 @@ class Guider(BaseGuidance):
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """As diffusers has it; takes the file of a plain guidance as well, which :meth:`Guidance.save_pretrained` wrote."""
+        """diffusers' own; also takes the file of a plain guidance, from :meth:`Guidance.save_pretrained`."""
         if isinstance(config, Mapping) and "guidance" not in config:
             config = {"guidance": dict(config)}
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
     @classmethod
     def _dict_from_json_file(cls, json_file: str | Path) -> dict[str, Any]:
-        """diffusers' reader, which has no sentence for a file that is nested too deep or holds no object."""
+        """diffusers' reader, with a clear error for a file that is nested too deep or holds no object."""
         return read_object(Path(json_file), "the settings of a guider")
 
     def new(self, **kwargs: Any) -> "Guider":
@@ -103,9 +98,8 @@ class Guider(BaseGuidance):
     @guidance.setter
     def guidance(self, guidance: Guidance) -> None:
         if not isinstance(guidance, Guidance):
-            raise InvalidSetting(
-                "guidance", guidance, "a guidance", "such as ClassifierFreeGuidance(guidance_scale=3.0)"
-            )
+            example = "such as ClassifierFreeGuidance(guidance_scale=3.0)"
+            raise InvalidSetting("guidance", guidance, "a guidance", example)
         self._guidance = guidance
         self.register_to_config(guidance=guidance.to_config())
 
@@ -131,7 +125,7 @@ class Guider(BaseGuidance):
 
     @property
     def guidance_scale(self) -> float:
-        """What SDXL tells a network that takes the scale for an input."""
+        """What SDXL tells a network that takes the scale as input."""
         return scale_of(self.guidance)
 
     @property
@@ -141,7 +135,7 @@ class Guider(BaseGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether what the loop runs at the moment is a prompt."""
+        """Whether the loop runs a prompt at the moment."""
         running = None if self._run is None else self._run.running
         return running is None or is_prompt(running.branch.condition)
 
@@ -173,11 +167,8 @@ class Guider(BaseGuidance):
                 "the guider was asked for its prediction before the loop had run all of its conditions; iterate over "
                 "what prepare_inputs returns, run the network on each, and then call the guider"
             )
-        output = GuiderOutput(
-            pred=run.guided,
-            pred_cond=run.prediction("positive"),
-            pred_uncond=run.prediction("empty", "negative"),
-        )
+        plain, other = run.prediction("positive"), run.prediction("empty", "negative")
+        output = GuiderOutput(pred=run.guided, pred_cond=plain, pred_uncond=other)
         if run.last_index + 1 >= run.total:
             self._end()  # nothing of a finished run is held but its trace
         return output
@@ -195,22 +186,16 @@ class Guider(BaseGuidance):
         return Conditions(run.step(fields, loop.block, self._step, self._timestep, active))
 
     def _active_steps(self, loop: Loop) -> range:
-        """Steps, as ``num_inference_steps`` counts them; empty for one that is disabled.
-
-        diffusers' own guiders compare evaluations with them, and so stop halfway where a sampler evaluates twice a step.
-        """
+        """Steps as ``num_inference_steps`` counts them (diffusers' own guiders count evaluations); none where disabled."""
         total = steps_begun(loop.pipe.scheduler, len(loop.block.timesteps))
         return active_steps(self._start, self._stop, total) if self._enabled else range(0)
 
     def _begin(self, loop: Loop, fields: Fields, trace: Trace) -> GuiderRun:
-        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run.
-
-        A guider that is active in no step needs nothing, and so lacks nothing.
-        """
+        """Refuse what cannot work, and warn of what has no effect, before the first network evaluation of a run."""
         if getattr(loop.block, "disable_guidance", False):
             _warn(
                 f"the guidance has no effect: the network of this {type(loop.pipe).__name__} is distilled, takes the "
-                f"scale for an input and has no unconditional prediction; use it without a guider, or another network"
+                f"scale as input and has no unconditional prediction; use it without a guider, or another network"
             )
         active = bool(self._active_steps(loop))
         if self._enabled and not active:
@@ -230,7 +215,7 @@ class Guider(BaseGuidance):
         return run
 
     def _check_use(self, loop: Loop, negatives: Negatives, networks: Mapping[str, Network]) -> None:
-        """Refuse to begin without a network that is asked for, and warn of what is given and has no effect."""
+        """Refuse a network that is asked for and not given, and warn of what is given and has no effect."""
         remark = (
             ", and set guider.weak or guider.networks on a guider that was loaded: a torch module is not saved with it"
         )
@@ -290,45 +275,32 @@ def _warn(message: str) -> None:
 
 
 def guider(
-    guidance: Guidance,
-    negative_prompt: str | Sequence[str] | None = None,
-    weak: torch.nn.Module | Network | None = None,
-    *,
-    networks: Mapping[str, torch.nn.Module | Network] | None = None,
-    start: float = 0.0,
-    stop: float = 1.0,
-    enabled: bool = True,
-    judge: Judge | None = None,
+    guidance: Guidance, negative_prompt: str | Sequence[str] | None = None,
+    weak: torch.nn.Module | Network | None = None, *, networks: Mapping[str, torch.nn.Module | Network] | None = None,
+    start: float = 0.0, stop: float = 1.0, enabled: bool = True, judge: Judge | None = None,
     files: str | Path | None = None,
-) -> Guider:
+) -> Guider:  # fmt: skip
     """A guidance as a guider of Modular Diffusers: ``pipeline.update_components(guider=steerclear.guider(guidance))``.
 
-    It takes the scheduler, the noisy sample and the prompt from the pipeline that runs it, runs just the branches that the
+    It takes the scheduler, the noisy sample and the prompt from the pipeline that runs it, runs only the branches that the
     guidance asks for, and encodes further prompts with the pipeline's own text encoder block.
 
     Args:
-        guidance: how predictions become one.
-        negative_prompt: what shall not be there, for all images; a list names several concepts, each a branch of its own.
-            One may be given to the pipeline's call instead, as diffusers has it.
-        weak: for guidances that push away from a worse network: one of the same shape, or a kind of network that is made of
-            the pipeline's own, for each run anew.
-        networks: name -> network, for guidances that ask for others by name, as ``{"perturbed": DroppedLayers(...)}``.
-        start, stop: shares of the steps, as diffusers' own guiders have them: outside of [start, stop) it is the plain
-            conditional prediction. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
+        guidance, negative_prompt, networks, judge, files: see :func:`~steerclear.steer`.
+        weak: see :func:`~steerclear.steer`; a kind of network is made anew for each run.
+        start, stop: shares of the steps in [0, 1], as in diffusers' own guiders: outside [start, stop) the prediction is the
+            plain conditional one. :class:`~steerclear.IntervalGuidance` can also bound the noise level.
         enabled: False for the plain conditional prediction; pipelines may set it (SDXL does, by its network).
-        judge: who says what an image shows, for an evidence that asks.
-        files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     Raises:
-        InvalidSetting: what is not a guidance or not a network, or a share of the steps outside of [0, 1].
-        PromptError: a negative prompt that is empty.
+        InvalidSetting: not a guidance, not a network, or a share of the steps outside [0, 1].
+        PromptError: an empty negative prompt.
 
-    When the pipeline runs, before the first network evaluation (or, where it is enabled on the way, before the first step
-    that it guides):
+    When the pipeline runs, before the first step that is guided:
 
     Raises:
-        UnsupportedModel: a network is missing or does not fit, or the guider is no component of the pipeline.
-        PromptError: a negative prompt that is too long or given to the call as well, or a text that cannot be encoded.
+        UnsupportedModel: a network is missing or does not fit, or the guider is not a component of the pipeline.
+        PromptError: a negative prompt that is too long or also given to the call, or a text that cannot be encoded.
 
     Warns:
         SteerclearWarning: a setting has no effect; says which, and why.

@@ -1,9 +1,8 @@
 """Which pipeline runs a guider.
 
-Modular Diffusers tells a guider the index of a step and its timestep, and nothing of the scheduler, the noisy sample or
-the prompt, all of which a guidance needs. It has no place where a guider could ask. But a guider is always called from
-within the pipeline's loop, so the callers hold them: the pipeline (a component of which is this very guider), the
-pipeline's state and the loop's.
+Modular Diffusers tells a guider the index and the timestep of a step, but not the scheduler, the noisy sample or the
+prompt, which a guidance needs; and a guider cannot ask. But it is always called from within the pipeline's loop, so its
+callers hold them: the pipeline (this guider is one of its components), the pipeline's state and the loop's.
 """
 
 import sys
@@ -17,13 +16,8 @@ from diffusers.modular_pipelines.modular_pipeline import BlockState, ModularPipe
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop that a guider is called from.
-
-    Attributes:
-        pipe: the modular pipeline.
-        state: all inputs and intermediate values of this run, such as the prompt.
-        block: what the blocks of the loop share; has the noisy sample as ``latents``.
-    """
+    """The loop that a guider is called from: the modular pipeline, its state (all inputs and intermediate values of the
+    run), and the state that the blocks of the loop share (the noisy sample is its ``latents``)."""
 
     pipe: Any
     state: Any
@@ -31,22 +25,18 @@ class Loop:
 
 
 def running_loop(guider: Any) -> Loop | None:
-    """The loop that we are called from at the moment; None when no modular pipeline with this guider is among our callers."""
+    """The loop that called us; None when no modular pipeline with this guider is among our callers."""
     pipe = state = block = None
     for value in _values_of_callers():
         if block is None and isinstance(value, BlockState) and hasattr(value, "latents"):
             block = value
         elif state is None and isinstance(value, PipelineState):
             state = value
-        elif pipe is None and isinstance(value, ModularPipeline) and _has(value, guider):
-            pipe = value
+        elif pipe is None and isinstance(value, ModularPipeline):
+            pipe = value if any(component is guider for component in value.components.values()) else None
         if pipe is not None and state is not None and block is not None:
             return Loop(pipe, state, block)
     return None
-
-
-def _has(pipe: Any, guider: Any) -> bool:
-    return any(component is guider for component in pipe.components.values())
 
 
 def _values_of_callers() -> Iterator[Any]:

@@ -3,7 +3,7 @@
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,17 @@ from ...core.guidance import Guidance, conditions_of, networks_of
 from ...core.laboratory import Judge
 from ...core.network import Forward, Network
 from ...core.records import Trace
-from ...core.schedulers import input_scale, point, prediction_type
+from ...core.schedulers import point, prediction_type
 from ...guidance.unguided import Unguided
-from ..branches import NetworkCall, map_tensors
-from ..diffusers.call import network_kind, positional_names
+from ..branches import NetworkCall, is_prompt, map_tensors, positional_names
 from ..families import FAMILIES, POSITIVE
 from ..negatives import Negatives
-from ..networks import Attached, of_idle, seeds_of_images
+from ..networks import Attached, of_idle
 from ..surroundings import surroundings_of
 from ..takeover import routed_call
-from .conditions import Fields, is_prompt
+from .conditions import Fields
 from .running import Loop
-from .texts import Texts
+from .texts import StateTexts
 
 CONTROLS = frozenset(name for family in FAMILIES for name in family.controls)
 """What a ControlNet gives the network, which belongs to the sampler's own point."""
@@ -62,17 +61,16 @@ class Missing(Exception):
 class GuiderRun:
     """The denoiser that a modular pipeline is to the engine.
 
-    The network is the loop's to run, one condition after another, while a guidance asks for predictions in the middle of
-    its own code. So a guidance is run up to the first branch that is not known yet; the loop gets its condition, and the
-    guidance starts again. It has no hidden state, so that costs a little arithmetic and changes nothing.
+    The loop runs the network, one condition after another, and a guidance asks for predictions in the middle of its own
+    code. So a guidance runs up to the first branch that is not known yet; the loop gets its condition, and the guidance
+    starts again. It has no hidden state, so this costs a little arithmetic and changes nothing.
 
     Args:
         loop: the pipeline's loop.
-        guidance: how it is guided.
-        negatives: the negative prompts.
+        guidance, negatives: the guidance and the negative prompts.
         networks: the networks beside the loop's own, by name.
+        trace: where the guidance records what it did.
         judge, files: see :func:`~steerclear.bridges.diffusers.steer.steer`.
-        trace: what the guidance did goes there.
     """
 
     def __init__(
@@ -82,11 +80,10 @@ class GuiderRun:
         self.pipe, self.scheduler = loop.pipe, loop.pipe.scheduler
         self.prediction_type = prediction_type(self.scheduler)
         self.negatives, self.trace = negatives, trace
-        self.texts = Texts(loop, negatives)
-        self.seeds = seeds_of_images(loop.state.get("generator"), len(loop.block.latents))
-        size = loop.state.get("height"), loop.state.get("width")
-        prompt = loop.state.get("prompt")
-        surroundings = surroundings_of(self.pipe, prompt, negatives, self.seeds, size, judge=judge, files=files)
+        self.texts = StateTexts(loop, negatives)
+        images = len(loop.block.latents)
+        surroundings = surroundings_of(self.pipe, loop.state.get, images, negatives, judge=judge, files=files)
+        self.seeds = surroundings.seeds
         self.engine = GuidedDenoiser(self, guidance, surroundings, trace)
         self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
@@ -99,27 +96,22 @@ class GuiderRun:
         self._attached = Attached(networks)
 
     def is_of(self, loop: Loop) -> bool:
-        """Whether this is the run of a loop."""
+        """Whether this is that loop's run."""
         return self._block() is loop.block
 
     def check(self, fields: Fields) -> None:
-        """Raises for a condition or a noise level that some step may ask for and that cannot be had: before anything runs.
-
-        Args:
-            fields: inputs of the network.
-        """
+        """Raises for a condition or a noise level that some step may need and that is not available."""
         check_noise_level(self.guidance, self.scheduler)
         for condition in conditions_of(self.guidance, len(self.negatives)):
             self._inputs(fields, condition)
 
     def step(self, fields: Fields, block: Any, index: int, timestep: Any, active: bool) -> Iterator[Any]:
-        """One step: yields what the loop shall run, and finds its result there as ``noise_pred``.
+        """One step: yields what the loop is to run, and finds its result there as ``noise_pred``.
 
         Args:
             fields: inputs of the network.
             block: what the blocks of the loop share.
-            index: how many evaluations were made.
-            timestep: of this one.
+            index, timestep: how many evaluations were made before, and the timestep of this one.
             active: False for the plain conditional prediction.
         """
         self.last_index, self.timestep = index, float(timestep)
@@ -128,7 +120,7 @@ class GuiderRun:
         self.engine.guidance = self.guidance if active else Unguided()
         try:
             while missing := self._advance(here):
-                # all at once, so that a text which cannot be encoded is refused before anything runs
+                # all at once: a text that cannot be encoded is refused before anything runs
                 batches = [self._inputs(fields, evaluation.branch.condition) for evaluation in missing]
                 for evaluation, batch in zip(missing, batches, strict=True):
                     self.running = evaluation
@@ -147,9 +139,9 @@ class GuiderRun:
             raise
 
     def _advance(self, point: Point) -> list[Evaluation]:
-        """Run the guidance as far as it gets. What is missing comes back, prompts first.
+        """Run the guidance as far as it gets; returns what is missing.
 
-        A ControlNet in guess mode takes the shapes of the unconditional branches' residuals from those of a prompt.
+        Prompts come first: a ControlNet in guess mode takes the shapes of the other branches' residuals from theirs.
         """
         try:
             self.guided = self.engine.predict(point)
@@ -159,7 +151,7 @@ class GuiderRun:
         return []
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
-        """The engine's door (:class:`~steerclear.core.denoiser.Denoiser`)."""
+        """See :class:`~steerclear.core.denoiser.Denoiser`."""
         asked = [Evaluation(branch, rows, point) for branch in branches]
         missing = [evaluation for evaluation in asked if evaluation.key not in self.known]
         if missing:
@@ -167,7 +159,7 @@ class GuiderRun:
         return [self.known[evaluation.key] for evaluation in asked]
 
     def prediction(self, *names: str) -> Tensor | None:
-        """What the first of some branches gave that ran in this step for all images."""
+        """The prediction of the first of these branches that ran in this step for all images."""
         keys = [(Branch.parse(name), None, 0) for name in names]
         return next((self.known[key] for key in keys if key in self.known), None)
 
@@ -175,24 +167,23 @@ class GuiderRun:
         own = self.negatives.unconditional
         if condition == "positive" or (condition == own and fields.has_negative):
             return fields.under(condition, None)
-        return fields.under(condition, self.texts.encoded(condition))
+        return fields.under(condition, self.texts.inputs(condition))
 
     def take_over(self, network: Module, is_ours: Callable[[], bool]) -> None:
         """Before the loop calls its network: put another one in its place, or pick the images, where that is asked for.
 
-        It is for one call, and undone when that call comes. If something fails before it, a call from elsewhere is none of
-        ours, and the rest is undone together with the generator.
+        It is for one call, and undone when that call comes; if something fails before, it is undone with the generator.
 
         Args:
             network: the loop's.
-            is_ours: whether the call that came is the loop's.
+            is_ours: whether a call comes from the loop.
 
         Raises:
-            UnsupportedModel: the network cannot be made one that the guidance asks for.
+            UnsupportedModel: a network that the guidance asks for cannot be made from it.
         """
         assert self.running is not None
         branch, rows, point = self.running.branch, self.running.rows, self.running.point
-        self._attach(network)  # at once, so that what does not fit is refused before anything runs
+        self._attach(network)  # at once: what does not fit is refused before anything runs
         if branch.network == MAIN and rows is None and not point.elsewhere:
             return
         other = None if branch.network == MAIN else self._attached.runner(branch.network, self.pipe, network)
@@ -204,7 +195,9 @@ class GuiderRun:
         def run(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self.release()
             if point.elsewhere:
-                args, kwargs = self._moved(original, positional_names(network_kind(network)), args, kwargs, point)
+                call = NetworkCall(original, positional_names(network), args, kwargs, (POSITIVE,))
+                moved = self._moved(call, point)
+                args, kwargs = moved.args, dict(moved.kwargs)
             args, kwargs = map_tensors(of_rows, args, ""), map_tensors(of_rows, kwargs, "")
             if other is None:
                 return original(*args, **kwargs)
@@ -212,20 +205,12 @@ class GuiderRun:
 
         self._takeover.enter_context(routed_call(network, lambda module: run if is_ours() else None))
 
-    def _moved(
-        self,
-        network: Callable[..., Any],
-        names: Sequence[str],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        point: Point,
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _moved(self, call: NetworkCall, point: Point) -> NetworkCall:
         """A call of the network at a point that a guidance chose.
 
         Raises:
-            UnsupportedModel: what the network is given of the sampler's own point is not understood.
+            UnsupportedModel: steerclear does not understand what the network is told of the sampler's own point.
         """
-        call = NetworkCall(network, names, args, dict(kwargs), (POSITIVE,))
         told = float(torch.as_tensor(call.argument("timestep")).flatten()[0])
         unit = next((unit for unit in (1.0, 1000.0) if math.isclose(told * unit, self.timestep, rel_tol=1e-2)), None)
         if unit is None or any(call.argument(name) is not None for name in CONTROLS):
@@ -233,16 +218,14 @@ class GuiderRun:
                 f"the guidance looks at another noise level, and the network of {type(self.pipe).__name__} is told a time "
                 f"of its own or has a ControlNet; use steerclear.steer on a pipeline that is not modular"
             )
-        assert isinstance(point.timestep, float)
-        moved = call.at(input_scale(self.scheduler, point.alpha, point.sigma) * point.sample, point.timestep / unit)
-        return moved.args, dict(moved.kwargs)
+        return call.at(point, self.scheduler, unit)
 
     def release(self) -> None:
         """Leave the network as it was."""
         self._takeover.close()
 
     def close(self) -> None:
-        """At the end of the run: leave the other networks, too."""
+        """At the end of the run: leave the other networks too."""
         self.release()
         self._attached.close()
 

@@ -1,7 +1,7 @@
 """The commands, discovered: one file is one command, named after it.
 
-A file has either a function ``command``, or a typer program ``app`` with commands of its own. A stranger's package
-announces a module like these under the entry point group ``steerclear.cli.commands``; its name there is the command's.
+A file has a function ``command``, or a typer program ``app`` with subcommands. Other packages add such modules through the
+entry point group ``steerclear.cli.commands``, under the command's name.
 """
 
 import importlib
@@ -12,11 +12,9 @@ import typer
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add every command there is to the program."""
-    found = {
-        one.name.replace("_", "-"): importlib.import_module(f"{__name__}.{one.name}")
-        for one in pkgutil.iter_modules(__path__)
-    }
+    """Add all commands to the program."""
+    names = [one.name for one in pkgutil.iter_modules(__path__)]
+    found = {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in names}
     found |= {entry.name: entry.load() for entry in entry_points(group=__name__)}
     for name, module in found.items():
         if hasattr(module, "app"):

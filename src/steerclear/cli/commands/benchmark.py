@@ -1,4 +1,4 @@
-"""steerclear benchmark: the figures that the docs quote, measured again; one command per entry of the shelf ``benchmark``."""
+"""steerclear benchmark: measure the figures that the docs quote; one command per entry of the shelf ``benchmark``."""
 
 import inspect
 from functools import cache
@@ -10,33 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..options import (
-    BatchSize,
-    Device,
-    Format,
-    Output,
-    Seeds,
-    Steps,
-    progress_bars,
-    show_stages,
-    typed_folder,
-)  # fmt: skip
+from ..options import FOLDER, BatchSize, Device, Format, Output, Seeds, Steps, progress_bars, show_stages
 from ..streams import print_json
 
 Model = Annotated[str, typer.Option("--model", help="A shipped model, a local folder, or a hub id or its address.")]
 SHARED = {"model": Model, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
 """Options that other commands have too."""
 
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--outdir", parser=typed_folder, metavar="PATH", help="Where images and figures go; running again goes on."
-    ),
-]
+Folder = Annotated[Path, typer.Option("--outdir", **FOLDER, help="For images and figures; running again continues.")]
 
 
 class Benchmarks(TyperGroup):
-    """The commands, looked up when they are asked for: what they import is heavy."""
+    """The commands, imported only when needed, because their imports are heavy."""
 
     @property
     def commands(self) -> dict[str, Any]:  # type: ignore[override]  # click fills a dictionary
@@ -44,7 +29,7 @@ class Benchmarks(TyperGroup):
 
     @commands.setter
     def commands(self, given: object) -> None:
-        """There are none before they are looked up."""
+        """typer sets an empty dictionary."""
 
 
 @cache
@@ -52,7 +37,7 @@ def _commands() -> dict[str, Any]:
     from ...benchmark.claims import experiments
 
     built = typer.Typer()
-    built.callback()(lambda: None)  # a group, also of a single command
+    built.callback()(lambda: None)  # makes it a group even with a single command
     for name, kind in experiments().items():
         built.command(name)(_command(kind))
     return dict(typer.main.get_group(built).commands)
@@ -80,18 +65,13 @@ def _command(kind: type[Any]) -> Any:
 
     options = []
     for name, _, meaning in page.parameters:
-        own = Annotated[
-            kind.types()[name], typer.Option(f"--{name.replace('_', '-')}", help=meaning[:1].upper() + meaning[1:])
-        ]
-        options.append((name, SHARED.get(name, own), getattr(kind, name)))
+        own = typer.Option(f"--{name.replace('_', '-')}", help=meaning[:1].upper() + meaning[1:])
+        options.append((name, SHARED.get(name, Annotated[kind.types()[name], own]), getattr(kind, name)))
     options += [("outdir", Folder, Path("out/benchmark")), ("format", Output, Format.TEXT)]
-    parameter = inspect.Parameter
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=option)
-            for name, option, default in options
-        ]
-    )
+    command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+        for name, option, default in options
+    ])  # fmt: skip
     command.__doc__ = page.summary
     return command
 
@@ -102,6 +82,5 @@ def _print(result: Any, format: Format) -> None:
         return
     table = Table("claim", "figure", "interval", "bound", "met")
     for claim in result.claims:
-        interval = "" if claim.low is None else f"[{claim.low:.4g}, {claim.high:.4g}]"
-        table.add_row(claim.claim, f"{claim.value:.4g}", interval, claim.bound, "yes" if claim.met else "NO")
+        table.add_row(claim.claim, f"{claim.value:.4g}", claim.interval, claim.bound, "yes" if claim.met else "NO")
     Console().print(table)

@@ -5,99 +5,49 @@ from typing import Annotated
 
 import typer
 
-from ..options import (
-    Again,
-    BatchSize,
-    Config,
-    Device,
-    Dtype,
-    Format,
-    Height,
-    Loras,
-    ManySeeds,
-    ModelName,
-    Negatives,
-    Networks,
-    Offload,
-    Open,
-    OptionalSteps,
-    Outdir,
-    Output,
-    Prompt,
-    Quiet,
-    SchedulerName,
-    WeakName,
-    Width,
-    progress_bars,
-    show_methods,
-    typed_networks,
-)  # fmt: skip
+from .. import options
 from ..tables import print_results
 
-Scale = Annotated[float | None, typer.Option(help="Of CFG and of the negative prompt, 1 is off; default: 3.")]
-AutoScale = Annotated[float | None, typer.Option(help="Of autoguidance, 1 is off; default: 2.")]
-Methods = Annotated[
-    str | None,
-    typer.Option(help="Names, separated by commas; any guidance, with settings as cfg:guidance_scale=5, works."),
-]
-JudgeName = Annotated[
-    str | None,
-    typer.Option("--judge", help="Who says what the images show; none: nobody; default: the first that can."),
-]
+Scale = Annotated[float | None, typer.Option(help="Of CFG and of the negative prompt; 1 is off; default: 3.")]
+AutoScale = Annotated[float | None, typer.Option(help="Of autoguidance; 1 is off; default: 2.")]
+Methods = Annotated[str | None, typer.Option(
+    help="Names of methods or guidances, separated by commas, with settings as cfg:guidance_scale=5; default: the standard ones."
+)]  # fmt: skip
+JudgeName = Annotated[str | None, typer.Option(
+    "--judge", help="The laboratory that says what the images show; none: nobody; default: the first that can."
+)]  # fmt: skip
 Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")]
 
 
 def command(
-    prompt: Prompt = None,
-    negative_prompt: Negatives = None,
-    recipe: Again = None,
-    model: ModelName = None,
-    config: Config = None,
-    weak: WeakName = None,
-    network: Networks = None,
-    lora: Loras = None,
-    outdir: Outdir = None,
-    seeds: ManySeeds = None,
-    steps: OptionalSteps = None,
-    guidance_scale: Scale = None,
-    auto_scale: AutoScale = None,
-    methods: Methods = None,
-    judge: JudgeName = None,
-    height: Height = None,
-    width: Width = None,
-    scheduler: SchedulerName = None,
-    batch_size: BatchSize = 16,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    quick: Quick = False,
-    format: Output = Format.TEXT,
-    quiet: Quiet = False,
-    open: Open = False,
-) -> None:
+    prompt: options.Prompt = None, negative_prompts: options.Negatives = None, recipe: options.Again = None,
+    model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
+    networks: options.Networks = None, loras: options.Loras = None, outdir: options.Outdir = None,
+    seeds: options.ManySeeds = None, num_inference_steps: options.OptionalSteps = None, guidance_scale: Scale = None,
+    auto_scale: AutoScale = None, methods: Methods = None, judge: JudgeName = None, height: options.Height = None,
+    width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,
+    device: options.Device = "cpu", dtype: options.Dtype = None, offload: options.Offload = "none",
+    quick: Quick = False, format: options.Output = options.Format.TEXT, quiet: options.Quiet = False,
+    open: options.Open = False,
+) -> None:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds.
 
     Writes report.html, its figures, results.json and every image into the folder.
     """
+    given = dict(locals(), networks=options.typed_networks(weak, networks))
     from ...study.again import read_run
-    from ...study.notes import repeat_command
+    from ...study.commands import repeat_command
     from ...study.request import asked_to_compare
     from ...study.run import run
     from ...telling.report import write_all
 
-    options = {
-        "prompt": prompt, "negative_prompts": negative_prompt, "model": model, "config": config,
-        "networks": typed_networks(weak, network), "loras": lora, "seeds": seeds, "num_inference_steps": steps,
-        "guidance_scale": guidance_scale, "auto_scale": auto_scale, "methods": methods, "judge": judge, "height": height,
-        "width": width, "scheduler": scheduler, "dtype": dtype,
-    }  # fmt: skip
     before = None if recipe is None else read_run(recipe)
-    study, folder = asked_to_compare(options, before, quick=quick, folder=outdir, device=device, offload=offload)
+    study, folder = asked_to_compare(given, before, quick=quick, folder=outdir, device=device, offload=offload)
     loaded = study.model.load()
     if before is not None:
-        before.warn_of_other_files(loaded, options)
-    with progress_bars(not quiet) as bars:
-        on_method, on_progress = show_methods(bars)
+        before.warn_of_other_files(loaded, given)
+    with options.progress_bars(not quiet) as bars:
+        on_method, on_progress = options.show_methods(bars)
         results = run(
             study, folder, model=loaded, batch_size=batch_size, command=repeat_command(sys.argv[1:]),
             on_method=on_method, on_progress=on_progress,

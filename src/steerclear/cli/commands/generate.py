@@ -1,87 +1,37 @@
 """steerclear generate: images of one prompt under one guidance."""
 
-from ..options import (
-    BatchSize,
-    Config,
-    Device,
-    Dtype,
-    Format,
-    From,
-    Guidance,
-    GuidanceScale,
-    Height,
-    Loras,
-    ModelName,
-    Negatives,
-    Networks,
-    Offload,
-    Open,
-    OptionalSteps,
-    Outdir,
-    Output,
-    Prompt,
-    Quiet,
-    SchedulerName,
-    Settings,
-    SomeSeeds,
-    WeakName,
-    Width,
-    console,
-    progress_bars,
-    show_methods,
-    typed_networks,
-)  # fmt: skip
+from .. import options
 from ..tables import print_images
 
 
 def command(
-    prompt: Prompt = None,
-    negative_prompt: Negatives = None,
-    source: From = None,
-    guidance: Guidance = None,
-    guidance_scale: GuidanceScale = None,
-    set: Settings = None,
-    model: ModelName = None,
-    config: Config = None,
-    weak: WeakName = None,
-    network: Networks = None,
-    lora: Loras = None,
-    seeds: SomeSeeds = None,
-    steps: OptionalSteps = None,
-    height: Height = None,
-    width: Width = None,
-    scheduler: SchedulerName = None,
-    batch_size: BatchSize = 16,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    offload: Offload = "none",
-    outdir: Outdir = None,
-    format: Output = Format.TEXT,
-    quiet: Quiet = False,
-    open: Open = False,
-) -> None:
-    """Make images and a sheet of them (sheet.png); running again makes only those that are missing."""
+    prompt: options.Prompt = None, negative_prompts: options.Negatives = None, source: options.From = None,
+    guidance: options.Guidance = None, guidance_scale: options.GuidanceScale = None, set: options.Settings = None,
+    model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
+    networks: options.Networks = None, loras: options.Loras = None, seeds: options.SomeSeeds = None,
+    num_inference_steps: options.OptionalSteps = None, height: options.Height = None, width: options.Width = None,
+    scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16, device: options.Device = "cpu",
+    dtype: options.Dtype = None, offload: options.Offload = "none", outdir: options.Outdir = None,
+    format: options.Output = options.Format.TEXT, quiet: options.Quiet = False, open: options.Open = False,
+) -> None:  # fmt: skip
+    """Make images and a sheet of them (sheet.png); running again makes only the missing ones."""
+    given = dict(locals(), networks=options.typed_networks(weak, networks))
     from ...study.again import read_image
     from ...study.request import request
     from ...study.run import images_of
     from ...telling.sheet import write_sheet
 
-    options = {
-        "prompt": prompt, "negative_prompts": negative_prompt, "model": model, "config": config,
-        "networks": typed_networks(weak, network), "loras": lora, "seeds": seeds, "num_inference_steps": steps,
-        "height": height, "width": width, "scheduler": scheduler, "dtype": dtype,
-    }  # fmt: skip
     before = None if source is None else read_image(source)
-    asked = request(options, guidance, guidance_scale, set or [], before, device=device, offload=offload)
+    asked = request(given, guidance, guidance_scale, set or [], before, device=device, offload=offload)
     folder = asked.folder(outdir)
     loaded = asked.study.model.load()
     if before is not None:
-        before.warn_of_other_files(loaded, options)
+        before.warn_of_other_files(loaded, given)
     asked = asked.for_model(loaded)
     for note in asked.notes(loaded) * (not quiet):
-        console().print(note, markup=False, soft_wrap=True)
-    with progress_bars(not quiet) as bars:
-        on_method, on_progress = show_methods(bars)
+        options.console().print(note, markup=False, soft_wrap=True)
+    with options.progress_bars(not quiet) as bars:
+        on_method, on_progress = options.show_methods(bars)
         recipe, pictures = images_of(
             asked.study, folder, model=loaded, batch_size=batch_size, on_method=on_method, on_progress=on_progress
         )

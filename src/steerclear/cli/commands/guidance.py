@@ -1,4 +1,4 @@
-"""steerclear guidance: what there is."""
+"""steerclear guidance: the guidances on the shelf."""
 
 import json
 from typing import Annotated
@@ -10,7 +10,7 @@ from rich.table import Table
 from ..options import Format, Output
 from ..streams import print_json
 
-app = typer.Typer(no_args_is_help=True, help="What guidances there are: equation, parameters, paper, cost.")
+app = typer.Typer(no_args_is_help=True, help="The guidances: equation, parameters, paper, cost.")
 
 
 @app.command("list")
@@ -21,11 +21,8 @@ def list_all(format: Output = Format.TEXT) -> None:
 
     pages = {name: documentation(cls) for name, cls in guidances().items()}
     if format is Format.JSON:
-        print_json(
-            json.dumps(
-                [{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()], indent=1
-            )
-        )
+        told = [{"name": name, "summary": page.summary, "cost": page.cost} for name, page in pages.items()]
+        print_json(json.dumps(told, indent=1))
         return
     table = Table("name", "what it does", "cost", box=None, pad_edge=False)
     for name, page in pages.items():

@@ -1,4 +1,4 @@
-"""steerclear models: what ships, and what else can be steered."""
+"""steerclear models: the shipped models, and the families that can be steered."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from ..streams import print_json
 
 
 def command(format: Output = Format.TEXT) -> None:
-    """The models that ship, and the families of pipelines that can be steered."""
+    """The shipped models, and the families of pipelines that can be steered."""
     from ...bridges.families import FAMILIES
     from ...models.about import about_shipped
 

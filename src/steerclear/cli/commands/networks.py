@@ -1,4 +1,4 @@
-"""steerclear networks: the kinds of weak networks that there are."""
+"""steerclear networks: the kinds of weak networks."""
 
 import json
 
@@ -9,17 +9,15 @@ from ..streams import print_json
 
 
 def command(format: Output = Format.TEXT) -> None:
-    """The kinds of weak networks for --weak: what each is, its cost and its settings."""
-    from ...core.network import network_kinds
+    """The kinds of networks for --weak and --network, with cost and settings."""
+    from ...core.network import Network
     from ...telling.guidance_docs import documentation
 
-    kinds = {name: (documentation(kind), kind) for name, kind in network_kinds().items()}
+    kinds = {name: (documentation(kind), kind) for name, kind in Network.known().items()}
     if format is Format.JSON:
         rows = [
-            {
-                "name": name, "summary": page.summary, "memory": kind.memory, "time": kind.time,
-                "parameters": [parameter._asdict() for parameter in page.parameters],
-            }
+            {"name": name, "summary": page.summary, "memory": kind.memory, "time": kind.time,
+             "parameters": [parameter._asdict() for parameter in page.parameters]}
             for name, (page, kind) in kinds.items()
         ]  # fmt: skip
         print_json(json.dumps(rows, indent=1))

@@ -1,28 +1,26 @@
-"""steerclear report: the page and the figures of a comparison, drawn again."""
+"""steerclear report: redraw the page and the figures of a comparison."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..options import Format, Open, Output, Quiet, typed_folder
+from ..options import FOLDER, Format, Open, Output, Quiet
 from ..tables import print_results
 
 
 def command(
     folder: Annotated[
-        Path,
-        typer.Argument(parser=typed_folder, metavar="FOLDER", help="Of a comparison, with results.json and images."),
+        Path, typer.Argument(**(FOLDER | {"metavar": "FOLDER"}), help="Of a comparison, with results.json and images.")
     ],
     format: Output = Format.TEXT,
     quiet: Quiet = False,
     open: Open = False,
 ) -> None:
-    """Write report.html and the figures again, from results.json and the images alone; no model is loaded."""
+    """Redraw report.html and the figures from results.json and the images; no model is loaded."""
     from ...study.again import check_images, read_results
     from ...telling.report import write_all
 
     results = read_results(folder)
     check_images(results, folder)
-    page = write_all(results, folder)
-    print_results(results, page, format, quiet=quiet, open=open)
+    print_results(results, write_all(results, folder), format, quiet=quiet, open=open)

@@ -1,4 +1,4 @@
-"""The network with other LoRA adapters switched on than the pipeline has."""
+"""The network with other LoRA adapters switched on than in the pipeline."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from ...core.network import Forward, Runner
 from .copies import beside, copied, plain
 
 Scales = Mapping[str, float | None]
-"""Adapter that shall be on -> its scale, or None for the one it has."""
+"""Adapter to switch on -> its scale, or None for the one it has."""
 
 Wanted = Callable[[Sequence[str]], Scales]
-"""Adapters that are on in a layer -> those that shall be."""
+"""Adapters that are on in a layer -> those to switch on."""
 
 
 def adapted_layers(network: Any) -> dict[str, Any]:
     """The layers that have adapters, by path.
 
     Raises:
-        UnsupportedModel: there are none, or they are fused into the weights, where they cannot be told apart.
+        UnsupportedModel: there are none, or they are fused into the weights.
     """
     layers = {path: module for path, module in plain(network).named_modules() if hasattr(module, "active_adapters")}
     layers = {path: module for path, module in layers.items() if hasattr(module, "get_base_layer")}
@@ -40,7 +40,7 @@ def adapted_layers(network: Any) -> dict[str, Any]:
 
 
 def check_known(network: Any, names: Sequence[str]) -> None:
-    """Raises :class:`UnknownName` for an adapter that the network does not have; the message names the nearest."""
+    """Raises :class:`UnknownName` for an adapter that the network does not have; suggests the nearest."""
     known = loaded(network)
     for name in names:
         if name not in known:
@@ -53,7 +53,7 @@ def loaded(network: Any) -> set[str]:
 
 
 def some_adapter(network: Any, *, on: bool) -> list[str]:
-    """The first of the adapters that are on, or off; none where there is none, nor for a network without adapters."""
+    """The first of the adapters that are on (or off), in a list that is empty where there is none."""
     try:
         names = switched_on(network) if on else loaded(network) - switched_on(network)
     except UnsupportedModel:
@@ -108,5 +108,5 @@ def running(network: Any, wanted: Wanted) -> Iterator[Runner]:
 
 
 def _settings(network: Any) -> object:
-    """All that decides what the adapters do, but for their weights."""
+    """Everything that decides what the adapters do, except their weights."""
     return [(path, _active(layer), dict(layer.scaling)) for path, layer in adapted_layers(network).items()]

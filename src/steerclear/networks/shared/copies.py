@@ -1,7 +1,7 @@
-"""A network beside a network: some layers are others, everything else is shared, and nothing of the first is touched.
+"""A network beside a network: some layers are replaced, everything else is shared, and the first one is not changed.
 
-Only the modules on the way down to a replaced layer are copied, without their weights. So a weak pass cannot leave
-anything behind, whatever happens in it, and other threads may run the network meanwhile.
+Only the modules on the way to a replaced layer are copied, without their weights. So a pass leaves nothing behind, even
+when it fails, and other threads may run the network meanwhile.
 """
 
 import difflib
@@ -15,18 +15,15 @@ from torch.nn import Module
 
 from ...core.errors import UnsupportedModel, in_words_of
 
-OFFLOADING = "_hf_hook"
-"""Where accelerate keeps what moves a module's weights before its forward."""
-
-GROUP_OFFLOADING = "_diffusers_hook"
-"""Where diffusers keeps what does so for groups of layers."""
+OFFLOADING, GROUP_OFFLOADING = "_hf_hook", "_diffusers_hook"
+"""Attributes with the hook that moves a module's weights before its forward: accelerate's, and diffusers' for groups."""
 
 _OF_ONE_MODULE = ("_compiled_call_impl", "forward", "_old_forward", OFFLOADING)
-"""Attributes that are bound to the module that has them, and would lead a copy back to it."""
+"""Attributes that are bound to their module, and would lead a copy back to it."""
 
 
 def whole_offloading() -> str:
-    """What saves memory and goes together with a weak network, in words."""
+    """The way to save memory that works with every kind of network, in words."""
     return in_words_of("enable_model_cpu_offload", "--offload model")
 
 
@@ -36,16 +33,14 @@ def plain(network: Any) -> Module:
 
 
 def beside(network: Any, layers: Mapping[str, Module]) -> Module:
-    """The network with other layers in some places.
-
-    It runs uncompiled, except for compiled modules that hold none of these layers.
+    """The network with other layers in some places; uncompiled, except for compiled modules without these layers.
 
     Args:
         network: the network, compiled or not.
-        layers: path of a module in it, as ``mid_block.attentions.0`` -> what is there instead.
+        layers: path of a module in it, as ``mid_block.attentions.0`` -> its replacement.
 
     Raises:
-        UnsupportedModel: a module on the way has a forward that somebody replaced, which cannot be copied.
+        UnsupportedModel: a module on the way has a replaced forward, which cannot be copied.
     """
     copies: dict[tuple[str, ...], Module] = {(): copied(plain(network), "the network")}
     for path in sorted(layers, key=lambda path: path.count(".")):
@@ -63,14 +58,10 @@ def beside(network: Any, layers: Mapping[str, Module]) -> Module:
 
 
 def copied(module: Module, name: str) -> Module:
-    """A module of the same class with the same weights, buffers and hooks, and a list of layers of its own.
-
-    Args:
-        module: what is copied.
-        name: what it is, for the error.
+    """A module of the same class with the same weights, buffers and hooks, and its own list of layers.
 
     Raises:
-        UnsupportedModel: see :func:`beside`.
+        UnsupportedModel: see :func:`beside`; calls the module ``name``.
     """
     attributes = {key: value for key, value in vars(module).items() if key not in _OF_ONE_MODULE}
     copy = object.__new__(type(module))
@@ -86,7 +77,7 @@ def _offloaded(module: Module, copy: Module, name: str) -> Callable[..., Any]:
     if OFFLOADING not in vars(module) or replaced is not type(module).forward:
         raise UnsupportedModel(
             f"the forward of {name} ({type(module).__name__}) was replaced (diffusers' group offloading, layerwise "
-            f"casting and caches do so), so there can be no weak network beside it; take that off, or use "
+            f"casting and caches do so), so it cannot be copied for another network; take that off, or use "
             f"{whole_offloading()} to save memory"
         )
     forward = functools.partial(type(module).forward, copy)
@@ -100,14 +91,14 @@ def _offloaded(module: Module, copy: Module, name: str) -> Callable[..., Any]:
 
 
 def bring(network: Module) -> None:
-    """Let a network that is offloaded as a whole come to the device where it runs."""
+    """Bring a network that is offloaded as a whole to the device where it runs."""
     hook: Any = vars(network).get(OFFLOADING)
     if hook is not None:
         hook.pre_forward(network)
 
 
 def is_moved(network: Module) -> bool:
-    """Whether hooks bring a network, or parts of it, to where it runs (offloading of accelerate's or diffusers' kinds)."""
+    """Whether hooks of accelerate or diffusers move the network, or parts of it, to where it runs."""
     return any(OFFLOADING in vars(module) or GROUP_OFFLOADING in vars(module) for module in network.modules())
 
 

@@ -1,4 +1,4 @@
-"""Networks from what people type, hand over or have stored; and the names that they have in a run."""
+"""Networks from text or Python values, and their names in a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch.nn import Module
 
 from ...core.denoiser import MAIN, Branch
 from ...core.errors import GivenTwice, InvalidSetting, in_words_of
-from ...core.network import Network, network_kinds
+from ...core.network import Network
 from ...core.parsing import is_part, parse_part, part_text
 from ..other_network import OtherNetwork
 
@@ -44,7 +44,7 @@ def named(weak: Any, networks: Any) -> dict[str, Any]:
 
 
 def as_networks(weak: Any, networks: Any) -> dict[str, Network]:
-    """What ``steer(..., weak=..., networks=...)`` was given, by name: a torch module is another network.
+    """:func:`named`, with torch modules as :class:`OtherNetwork`.
 
     Raises:
         InvalidSetting: neither a module nor a kind of network; or see :func:`named`.
@@ -57,7 +57,7 @@ def _as_network(name: str, network: Any) -> Network:
         return network
     if isinstance(network, Module):
         return OtherNetwork(network)
-    kinds = ", ".join(kind.__name__ for kind in network_kinds().values())
+    kinds = ", ".join(kind.__name__ for kind in Network.known().values())
     what = name if name == WEAK else f"networks[{name!r}]"
     raise InvalidSetting(what, network, f"a network (a torch module) or one of {kinds}")
 
@@ -72,7 +72,7 @@ def called(name: str) -> str:
 
 
 def to_give(name: str, function: str, typed: str = "") -> str:
-    """How a network is given under a name to a function of Python, or on the command line with what is typed there.
+    """How to give a network under a name, to a Python function or (as ``typed``) on the command line.
 
     >>> to_give("weak", "steer"), to_give("perturbed", "steer")
     ('steer(..., weak=...)', "steer(..., networks={'perturbed': ...})")

@@ -17,7 +17,7 @@ from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whol
 WEIGHT = "weight"
 
 Change = Callable[[str, Tensor], Tensor]
-"""(path of a layer, its weight in float32 or better) -> the weak network's weight."""
+"""(path of a layer, its weight in float32 or better) -> its second weight."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SecondWeights:
     pairs: tuple[tuple[Module, Module], ...]
 
     def follow(self) -> None:
-        """Be where the pipeline's network is: it may have moved since."""
+        """Move to where the pipeline's network now is."""
         for original, own in self.pairs:
             weight = own._parameters[WEIGHT]
             assert weight is not None
@@ -41,7 +41,7 @@ class SecondWeights:
 
 
 def weighted_layers(network: Any) -> dict[str, Module]:
-    """The layers that multiply by a matrix or a kernel (linear, convolution, embedding); adapters are not among them."""
+    """The linear, convolution and embedding layers, without adapters."""
     return {
         path: layer
         for path, layer in plain(network).named_modules(remove_duplicate=False)
@@ -54,11 +54,7 @@ def _is_matrix(weight: Tensor | None) -> bool:
 
 
 def check_weights(network: Any) -> None:
-    """Refuse a network whose weights cannot be changed.
-
-    Raises:
-        UnsupportedModel: they are on no device, quantised already, or not plain parameters; or see ``copies.beside``.
-    """
+    """Raises :class:`UnsupportedModel`: weights on no device, quantised, or not plain parameters; see ``copies.beside``."""
     layers = weighted_layers(network)
     for path, layer in layers.items():
         weight = layer.get_parameter(WEIGHT)
@@ -76,7 +72,7 @@ def check_weights(network: Any) -> None:
 
 
 def second_weights(network: Any, change: Change) -> SecondWeights:
-    """Make them: ``change`` is given each weight in float32 or better, and gives back what the weak network has."""
+    """Make them: ``change`` is applied to each weight in float32 or better."""
     made: dict[str, Module] = {}
     pairs = []
     for path, layer in weighted_layers(network).items():
@@ -105,4 +101,4 @@ def running(network: Any, change: Change) -> Iterator[Runner]:
     try:
         yield run
     finally:
-        made = None  # the runner may live on in somebody's hands
+        made = None  # the runner itself may be kept longer

@@ -1,6 +1,6 @@
-"""Results drawn: one file on this shelf is one figure, see :class:`~steerclear.telling.figures.base.Drawing`.
+"""Figures of results: one file is one figure, see :class:`~steerclear.telling.figures.base.Drawing`.
 
-Figures only draw; what is computed is computed before, in measurements. The only room that imports matplotlib.
+Figures only draw, they compute no statistics. The only room that imports matplotlib.
 """
 
 import contextlib
@@ -11,10 +11,9 @@ BACKEND = "MPLBACKEND"
 
 
 def _load_matplotlib() -> None:
-    """Load matplotlib whatever backend the environment names; notebooks name one that may not be installed here.
+    """Load matplotlib even if the environment names an unknown backend, with which it refuses to load.
 
-    matplotlib refuses to load with a backend that it does not know. Figures need none, each has a canvas of its own. The
-    backend still is what the environment says, where it can be: a notebook's own plots depend on it.
+    Figures here need no backend. A known one is still set afterwards, because a notebook's own plots need it.
     """
     named = os.environ.pop(BACKEND, None)
     try:
@@ -23,7 +22,7 @@ def _load_matplotlib() -> None:
         if named is not None:
             os.environ[BACKEND] = named
     if named:
-        with contextlib.suppress(ValueError):  # unknown to matplotlib: nobody could plot with it
+        with contextlib.suppress(ValueError):  # unknown to matplotlib
             matplotlib.rcParams["backend"] = named
 
 

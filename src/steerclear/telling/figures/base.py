@@ -1,4 +1,4 @@
-"""What a figure promises, and what all figures share: colours for light and dark pages, quiet axes, one way to bytes."""
+"""The contract of a figure, and what figures share: colours for light and dark pages, plain axes, saving."""
 
 import io
 import textwrap
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ...core.settings import Configurable
 from ...core.shelf import entries, find
@@ -20,7 +21,7 @@ from ...study.results import Results
 DPI = 160
 SHELF = "telling.figures"
 TABLE_PLACE = 50
-"""Where the page has its table of measurements: figures of a smaller place stand above it."""
+"""Place of the page's table: figures with a smaller place are above it."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Theme:
     """Colours, as "#rrggbb".
 
     Attributes:
-        paper, ink, muted, faint: background, text, secondary text, and lines that guide the eye.
-        concept, other: for what shows the concept or lies off its truth, and for what does not. The two differ in
-            lightness as well as in hue, so they can be told apart in gray and by colour-blind readers.
+        paper, ink, muted, faint: background, text, secondary text, guide lines.
+        concept, other: for what shows the concept or is off its truth, and for the rest. They differ in lightness as well
+            as in hue, for gray prints and colour-blind readers.
     """
 
     paper: str
@@ -46,21 +47,21 @@ DARK = Theme("#161a20", "#e8ebef", "#a3adba", "#39414c", "#ff8a4c", "#5ea3e0")
 
 
 class Shown(Figure):
-    """A figure that a notebook shows, whatever it knows of matplotlib."""
+    """A figure that notebooks show without matplotlib's integration."""
 
     def _repr_png_(self) -> bytes:
         return png(self)
 
 
 class Drawing(Configurable, ABC):
-    """The contract of a figure: a frozen dataclass; one file on the shelf ``telling.figures`` is one entry.
+    """The contract of a figure, a frozen dataclass on the shelf ``telling.figures``.
 
-    It is written as ``NAME.png``, stands on the page, and is found by ``comparison.figure(name)``.
+    It is written as ``NAME.png``, shown on the page, and drawn by ``comparison.figure(name)``.
 
     Class attributes:
         name: of the file.
         title: heading of its section on the page.
-        meaning: what it shows, in one sentence, also for those who do not see it.
+        meaning: what it shows, in one sentence; also the alternative text.
         place: its order among the figures, see :data:`TABLE_PLACE`.
         on_page: whether the page shows it.
     """
@@ -73,56 +74,46 @@ class Drawing(Configurable, ABC):
 
     @abstractmethod
     def nothing(self, results: Results) -> str | None:
-        """Why these results have nothing to draw, in one sentence; None where they have."""
+        """Why there is nothing to draw, in one sentence; None if there is."""
 
     @abstractmethod
     def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
-        """The figure; it only draws what ``results`` hold.
-
-        Args:
-            results: what ``compare`` found, with something to draw.
-            folder: where results.json lies; the images' paths are relative to it.
-            theme: colours.
-        """
+        """The figure of results that have something to draw; ``folder`` is that of results.json."""
 
     def explained(self, results: Results) -> str:
-        """How to read it, for the page."""
+        """How to read it, in words for the page."""
         return self.meaning
 
     def figure(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
-        """What :meth:`draw` gives, or a figure that says why there is nothing to draw."""
+        """The figure, or one that says why there is nothing to draw."""
         reason = self.nothing(results)
         return self.draw(results, folder, theme) if reason is None else sentence(reason, theme)
 
 
 def drawings() -> list[type[Drawing]]:
-    """All figures there are, in the order of the page."""
+    """All figures, in the order of the page."""
     return sorted(entries(SHELF, Drawing).values(), key=lambda drawing: (drawing.place, drawing.name))
 
 
 def find_drawing(name: str) -> type[Drawing]:
-    """The figure of this name.
-
-    Raises:
-        UnknownName: there is none; the message names the nearest.
-    """
+    """The figure with this name; UnknownName, with the nearest name, if there is none."""
     return find(SHELF, Drawing, name)
 
 
 def blank(width: float, height: float, theme: Theme, dpi: int = DPI) -> Figure:
-    """An empty figure of so many inches, with a canvas of its own."""
+    """An empty figure of this size in inches, with its own canvas."""
     figure = Shown(figsize=(width, height), dpi=dpi, facecolor=theme.paper)
     FigureCanvasAgg(figure)
     return figure
 
 
 def text(where: Any, x: float, y: float, words: str, **style: Any) -> None:
-    """Words as they are: a dollar sign in a prompt is a dollar sign, not mathematics."""
+    """Write words literally: a dollar sign in a prompt does not begin a formula."""
     where.text(x, y, words, parse_math=False, **style)
 
 
 def wrapped(words: str, width: int, lines: int) -> str:
-    """At most so many lines of so many characters; what does not fit ends in "…".
+    """The words in at most ``lines`` lines of ``width`` characters; cut text ends in "…".
 
     >>> wrapped("portrait photo of a man with a mustache", 16, 2)
     'portrait photo\\nof a man with a…'
@@ -131,7 +122,7 @@ def wrapped(words: str, width: int, lines: int) -> str:
 
 
 def quiet(axes: Axes, theme: Theme, *, sides: tuple[str, ...] = ("bottom",)) -> None:
-    """Only the named spines, thin; ticks and labels in the secondary colour."""
+    """Show only the named spines; ticks and labels in the secondary colour."""
     axes.set_facecolor(theme.paper)
     for side, spine in axes.spines.items():
         spine.set_visible(side in sides)
@@ -139,8 +130,16 @@ def quiet(axes: Axes, theme: Theme, *, sides: tuple[str, ...] = ("bottom",)) -> 
     axes.tick_params(colors=theme.muted, labelsize=8, length=3, width=0.6, labelcolor=theme.muted)
 
 
+def legend(figure: Figure, handles: list[Line2D], theme: Theme, y: float) -> None:
+    """A legend in one row at the left; ``y`` is its middle as a fraction of the figure's height."""
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
+        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
+    )  # fmt: skip
+
+
 def sentence(words: str, theme: Theme) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """A figure of one sentence."""
     figure = blank(8, 0.9, theme)
     text(figure, 0.5, 0.5, words, ha="center", va="center", color=theme.muted, fontsize=10)
     return figure
@@ -150,16 +149,15 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes every time."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A prompt may hold letters that the font lacks; they become boxes here and are whole in the page's text.
+        # letters of a prompt that the font lacks become boxes; the page's text has them
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(
-            buffer, format="png", dpi=figure.dpi, facecolor=figure.get_facecolor(), metadata={"Software": None}
-        )
+        paper = figure.get_facecolor()
+        figure.savefig(buffer, format="png", dpi=figure.dpi, facecolor=paper, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure as PNG; makes the folder."""
+    """Write the figure as PNG, and its folder if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, png(figure))
     return path

@@ -1,4 +1,4 @@
-"""The images themselves: one column per seed, one row per method."""
+"""The images: one column per seed, one row per method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,30 +18,25 @@ from ..sizes import CELL, fitted
 from ..table import concept_columns, interval_text, shows_concept, unsure, value_text
 from .base import LIGHT, Drawing, Theme, blank, text, wrapped
 
-PIXELS_AN_INCH = 200
-GAP = 12
-LEFT = 480
-RIGHT = 220
-TOP = 120
-LINE = 30
-FRAME = 2.2
-DASHES = (0, (2.2, 1.4))
+PIXELS_PER_INCH = 200
+GAP, LEFT, RIGHT, TOP, LINE = 12, 480, 220, 120, 30
+FRAME, DASHES = 2.2, (0, (2.2, 1.4))
 
 
 def shared_seeds(results: Results, columns: int) -> list[int]:
-    """The first seeds of all methods, in the order of the first that has them."""
+    """The first ``columns`` seeds of the methods, in order of appearance."""
     seen = dict.fromkeys(image.seed for method in results.methods for image in method.images)
     return list(seen)[:columns]
 
 
 @dataclass(frozen=True)
 class Grid(Drawing):
-    """The same seeds down the columns, one row per method; images in which the classifier sees the concept are framed.
+    """One column per seed, one row per method; images in which the classifier sees the concept are framed.
 
-    The frame is dashed where the classifier is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
+    The frame is dashed if the classifier is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
 
     Args:
-        columns: at most so many seeds, at least 1.
+        columns: most seeds to show, at least 1.
     """
 
     columns: int = 8
@@ -52,7 +47,7 @@ class Grid(Drawing):
         "The images of every method, one column per seed: all images of a column start from the same noise."
     )
     place: ClassVar[int] = 10
-    on_page: ClassVar[bool] = False  # the page has the images themselves, in a table
+    on_page: ClassVar[bool] = False  # the page has a table of the images
 
     def __post_init__(self) -> None:
         whole("columns", self.columns, low=1)
@@ -66,9 +61,8 @@ class Grid(Drawing):
         legend = _legend(results, seeds)
         width = LEFT + len(seeds) * (CELL + GAP) + (RIGHT if rate else 0)
         height = TOP + len(results.methods) * (CELL + GAP) + GAP + (20 + LINE * len(legend) if legend else 0)
-        sheet = _Sheet(
-            blank(width / PIXELS_AN_INCH, height / PIXELS_AN_INCH, theme, PIXELS_AN_INCH), width, height, theme
-        )
+        paper = blank(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH, theme, PIXELS_PER_INCH)
+        sheet = _Sheet(paper, width, height, theme)
         sheet.write_head(seeds, rate)
         for row, method in enumerate(results.methods):
             top = TOP + row * (CELL + GAP)
@@ -86,7 +80,7 @@ class Grid(Drawing):
 
 
 def _legend(results: Results, seeds: Sequence[int]) -> list[str]:
-    """What the frames mean, as far as there are such."""
+    """What the frames mean, if there are any."""
     images = [image for method in results.methods for image in method.images]
     legend = []
     if any(shows_concept(results, image) is not None for image in images):
@@ -111,7 +105,7 @@ def _frame(axes: Axes, results: Results, image: ImageResult, theme: Theme) -> No
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A figure whose places are pixels from its upper left corner."""
+    """A figure with positions in pixels from the upper left corner."""
 
     figure: Figure
     width: int
@@ -133,7 +127,7 @@ class _Sheet:
             self.write(x, TOP - 26, words, ha="right", va="bottom", fontsize=8.5, color=muted, linespacing=1.15)
 
     def write_labels(self, method: MethodResult, top: int) -> None:
-        """The label, and below it in gray what the model was given."""
+        """The label, and below it the prompts in gray."""
         label = wrapped(method.label, 24, 2)
         label_lines = label.count("\n") + 1
         given = [wrapped(f"“{method.prompt}”", 40, 2)]
@@ -151,7 +145,7 @@ class _Sheet:
         self.write(x, middle + 26, interval_text(measured, True), ha="right", fontsize=8, color=self.theme.muted)
 
     def draw_image(self, file: Path, column: int, top: int, label: str) -> Axes:
-        """An image in the middle of its cell, pixel for pixel."""
+        """An image in the middle of its cell, unscaled."""
         with Image.open(file) as opened:
             pixels = fitted(opened.convert("RGB"))
         x = LEFT + column * (CELL + GAP) + (CELL - pixels.width) // 2

@@ -1,9 +1,9 @@
-"""What was removed, and what else moved: a dot and its interval for every rate of every method."""
+"""What was removed, and what else changed: a dot and its interval for every rate of every method."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,25 +12,21 @@ from matplotlib.lines import Line2D
 from ...core.laboratory import Column
 from ...study.results import MethodResult, Results
 from ..table import attribute_columns, concept_columns, off_truth, truth, truth_text
-from .base import LIGHT, Drawing, Theme, blank, quiet, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, legend, quiet, text, wrapped
 
-PANELS_A_BAND = 7
-"""Panels side by side; further attributes go below, with the labels again."""
+PANELS_PER_BAND = 7
+"""Panels side by side; further ones go below, with the labels again."""
 
-LABELS = 2.35
-PANEL = 1.5
-ROW = 0.3
-HEAD = 0.6
-FOOT = 0.38
-LEGEND = 0.42
+LABELS, PANEL, ROW, HEAD, FOOT, LEGEND = 2.35, 1.5, 0.3, 0.6, 0.38, 0.42
+"""Sizes in inches."""
 
 
 @dataclass(frozen=True)
 class Shift(Drawing):
     """One panel per rate, the concept first; one row per method; the exact truth as a vertical line.
 
-    A dot is blue when its interval covers the truth and orange when it does not, as one true rate in twenty does by
-    chance. The axes of a panel have the column's name as label.
+    A dot is blue if its interval covers the truth and orange if not, as happens by chance to one correct rate in twenty. The
+    axes of a panel have the column's name as label.
     """
 
     name: ClassVar[str] = "shift"
@@ -42,20 +38,20 @@ class Shift(Drawing):
 
     def nothing(self, results: Results) -> str | None:
         measured = results.methods and (concept_columns(results) or attribute_columns(results))
-        return None if measured else "No rates were measured: nothing looked at what these images show."
+        return None if measured else "No rates were measured: no judge looked at these images."
 
     def explained(self, results: Results) -> str:
         if results.target is None:
             return "Each panel is the share of images that show something."
         return (
             f"Each panel is the share of images that show something; the vertical line is the exact truth, for {results.target}. "
-            f"Blue intervals cover it, orange ones leave it out, as one true rate in twenty does by chance."
+            f"Blue intervals cover it, orange ones do not, as happens by chance to one correct rate in twenty."
         )
 
     def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
         concepts = concept_columns(results)
         columns = concepts + attribute_columns(results)
-        across = min(len(columns), PANELS_A_BAND)
+        across = min(len(columns), PANELS_PER_BAND)
         bands = math.ceil(len(columns) / across)
         band = HEAD + ROW * len(results.methods) + FOOT
         width, height = LABELS + PANEL * across + 0.15, LEGEND + band * bands
@@ -63,13 +59,8 @@ class Shift(Drawing):
         for index, column in enumerate(columns):
             place = index % across
             bottom = height - LEGEND - (index // across + 1) * band + FOOT
-            box = (
-                (LABELS + PANEL * place + 0.08) / width,
-                bottom / height,
-                (PANEL - 0.22) / width,
-                ROW * len(results.methods) / height,
-            )
-            axes = figure.add_axes(box, label=column.name)
+            left, rows = (LABELS + PANEL * place + 0.08) / width, ROW * len(results.methods) / height
+            axes = figure.add_axes((left, bottom / height, (PANEL - 0.22) / width, rows), label=column.name)
             _draw_panel(axes, results, column, theme, emphasis=column in concepts)
             if place == 0:
                 _write_methods(figure, axes, results.methods, theme)
@@ -102,9 +93,7 @@ def _draw_panel(axes: Axes, results: Results, column: Column, theme: Theme, *, e
         measurement = method.measurements.get(column.name)
         if measurement is None:
             continue
-        color = theme.concept if off_truth(measurement) else theme.other
-        if known is None:
-            color = theme.muted
+        color = theme.muted if known is None else theme.concept if off_truth(measurement) else theme.other
         if measurement.low is not None and measurement.high is not None:
             axes.plot([measurement.low * 100, measurement.high * 100], [row, row], color=color, linewidth=2, zorder=2)
         axes.plot([measurement.value * 100], [row], "o", color=color, markersize=5.5, zorder=3, clip_on=False)
@@ -114,31 +103,17 @@ def _write_methods(figure: Figure, axes: Axes, methods: list[MethodResult], them
     box = axes.get_position()
     for row, method in enumerate(methods):
         y = box.y1 - (row + 0.5) / len(methods) * (box.y1 - box.y0)
-        words = wrapped(method.label, 34, 1)
-        text(
-            figure,
-            box.x0 - 0.12 / figure.get_figwidth(),
-            y,
-            words,
-            ha="right",
-            va="center",
-            fontsize=8.5,
-            color=theme.ink,
-        )
+        words, x = wrapped(method.label, 34, 1), box.x0 - 0.12 / figure.get_figwidth()
+        text(figure, x, y, words, ha="right", va="center", fontsize=8.5, color=theme.ink)
 
 
 def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> None:
     if with_truth:
-        dots = {"95 % interval covers the truth": theme.other, "95 % interval leaves out the truth": theme.concept}
+        dots = {"95 % interval covers the truth": theme.other, "95 % interval excludes the truth": theme.concept}
     else:
         dots = {"rate with its 95 % interval": theme.muted}
-    handles = [
-        Line2D([], [], color=color, marker="o", linewidth=2, markersize=5.5, label=label)
-        for label, color in dots.items()
-    ]
+    style: dict[str, Any] = {"marker": "o", "linewidth": 2, "markersize": 5.5}
+    handles = [Line2D([], [], color=color, label=label, **style) for label, color in dots.items()]
     if with_truth:
         handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
-        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
-    )  # fmt: skip
+    legend(figure, handles, theme, y)

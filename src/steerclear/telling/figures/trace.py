@@ -1,4 +1,4 @@
-"""What the guidance did on the way: every number that it showed, per image and step."""
+"""What the guidance did while sampling: every number of its trace, per image and step."""
 
 import math
 import re
@@ -18,29 +18,29 @@ from ...core.records import Trace
 from ...core.settings import texts
 from ...study.results import Results
 from ..table import shows_concept
-from .base import LIGHT, Drawing, Theme, blank, quiet, sentence, text, wrapped
+from .base import LIGHT, Drawing, Theme, blank, legend, quiet, sentence, text, wrapped
 
 PANEL_HEIGHT = 1.7
 ACROSS = 2
 """Panels side by side."""
 
 TITLES = {"weight": "weight of the push", "posterior": "posterior p(concept | image so far)"}
-"""Numbers that have a name of their own; they stand first. Others are named as in the trace."""
+"""Numbers that come first, with their titles; others are named as in the trace."""
 
 LENGTH = "norm"
-"""What the names of lengths end in; a length is drawn where it is asked for."""
+"""Ending of the names of lengths, which are drawn only if named."""
 
-NOTHING = "No method shows numbers of its own while it samples, so there is no trace to draw."
+NOTHING = "No method reports numbers while it samples, so there is no trace to draw."
 GROUPS = (
     (True, "the finished image shows the concept"),
     (False, "the finished image does not show it"),
-    (None, "an image (nobody looked)"),
+    (None, "an image (not judged)"),
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One image: what it is called, whether it shows the concept (None: nobody looked), and name -> a number per step."""
+    """One image: label, whether it shows the concept (None: not judged), and name -> a number per step."""
 
     label: str
     shows: bool | None
@@ -54,7 +54,7 @@ class _Row:
     Attributes:
         key, title: of the method.
         names: of the numbers, one per panel.
-        levels: sigma / alpha at every step; None where it is not known.
+        levels: sigma / alpha per step; None where unknown.
         lines: one per image.
     """
 
@@ -67,14 +67,14 @@ class _Row:
 
 @dataclass(frozen=True)
 class TraceDrawing(Drawing):
-    """For each method that shows numbers of its own: a panel per number, with a line per image over the steps.
+    """For each method with a trace: one panel per number, with one line per image over the steps.
 
-    A thin line is an image, a bold one the median of its group: images that show the concept in the end, and the
-    others. A number that reaches above 3 is drawn linearly below 1 and logarithmically above. The axes of a panel have the
-    label ``"<method name>/<trace name>"``.
+    Thin lines are images, bold ones the medians of two groups: images that show the concept in the end, and the others. A
+    number that exceeds 3 is drawn linearly below 1 and logarithmically above. The axes of a panel have the label
+    ``"<method name>/<trace name>"``.
 
     Args:
-        names: what is drawn; () for every number but the lengths, whose names end in "norm".
+        names: the numbers to draw; () for all except lengths, whose names end in "norm".
     """
 
     names: tuple[str, ...] = ()
@@ -82,8 +82,8 @@ class TraceDrawing(Drawing):
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "What the guidance did on the way"
     meaning: ClassVar[str] = (
-        "What each method that adapts showed over the sampling steps, one line per image: weight of the push and posterior of "
-        "the concept, where it has them."
+        "The trace of each method that adapts, one line per image over the sampling steps: weight of the push, posterior of the "
+        "concept, and other numbers."
     )
     place: ClassVar[int] = 60
 
@@ -100,24 +100,17 @@ class TraceDrawing(Drawing):
         return _drawn(self._rows(results), theme)
 
     def of_run(self, trace: Trace, theme: Theme = LIGHT) -> Figure:
-        """The trace of one run, see :attr:`~steerclear.core.records.Trace.names`.
-
-        Raises:
-            UnknownName: no step showed a number of this name.
-        """
+        """The trace of one run; UnknownName if no step has a number of this name."""
         for name in self.names:
             if name not in trace.names:
                 raise UnknownName("measurement in this trace", name, trace.names)
         tables = {name: trace.table(name) for name in trace.names}
-        images = range(len(trace.evaluations))
-        lines = [
-            Line(f"image {image}", None, {name: table[:, image].tolist() for name, table in tables.items()})
-            for image in images
-        ]
+        traces = [{name: table[:, k].tolist() for name, table in tables.items()} for k in range(len(trace.evaluations))]
+        lines = [Line(f"image {k}", None, one) for k, one in enumerate(traces)]
         return self.of_lines([None if math.isnan(level) else level for level in trace.levels], lines, theme)
 
     def of_lines(self, levels: list[float | None], lines: list[Line], theme: Theme = LIGHT) -> Figure:
-        """Images that were made in one way; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
+        """Images of one method; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
         rows = list(_split(_Row("run", "", (), levels, lines), self.names, ()))
         return _drawn(rows, theme) if rows else sentence(NOTHING, theme)
 
@@ -131,7 +124,7 @@ class TraceDrawing(Drawing):
 
 
 def _split(row: _Row, wanted: Sequence[str], negatives: Sequence[str]) -> Iterator[_Row]:
-    """A method's rows: those of the first negative prompt, of the second ("weight_2"), ...; at most so many panels each."""
+    """A method's rows, each of at most :data:`ACROSS` panels: for the first negative prompt, the second ("weight_2"), ..."""
     found = dict.fromkeys(name for line in row.lines for name, values in line.trace.items() if values)
     names = [name for name in found if (name in wanted if wanted else not _base(name).endswith(LENGTH))]
     order = list(TITLES)
@@ -145,7 +138,7 @@ def _split(row: _Row, wanted: Sequence[str], negatives: Sequence[str]) -> Iterat
 
 
 def _base(name: str) -> str:
-    """A name without the number of its negative prompt.
+    """The name without the number of its negative prompt.
 
     >>> _base("weight_2"), _base("push_norm")
     ('weight', 'push_norm')
@@ -176,8 +169,12 @@ def _drawn(rows: Sequence[_Row], theme: Theme) -> Figure:
     return figure
 
 
+def _color(theme: Theme, group: bool | None) -> str:
+    return theme.muted if group is None else theme.concept if group else theme.other
+
+
 def _numbers(line: Line, name: str, steps: int) -> np.ndarray:
-    """One number per step; gaps, as NaN, where the trace shows none."""
+    """One number per step; NaN at steps without one."""
     values = [math.nan if value is None else value for value in line.trace.get(name, [])]
     return np.array((values + [math.nan] * steps)[:steps], dtype=float)
 
@@ -186,17 +183,16 @@ def _draw_panel(axes: Axes, row: _Row, name: str, theme: Theme) -> None:
     quiet(axes, theme, sides=("bottom", "left"))
     steps = len(row.levels) or max((len(line.trace.get(name, [])) for line in row.lines), default=1)
     across = np.arange(1, steps + 1)
-    colors = {True: theme.concept, False: theme.other, None: theme.muted}
     for group, _ in GROUPS:
         drawn = [line for line in row.lines if line.trace.get(name) and line.shows is group]
         values = np.array([_numbers(line, name, steps) for line in drawn]).reshape(-1, steps)
         for line, numbers in zip(drawn, values, strict=True):
-            axes.plot(across, numbers, color=colors[group], linewidth=0.8, alpha=0.4, gid=line.label)
+            axes.plot(across, numbers, color=_color(theme, group), linewidth=0.8, alpha=0.4, gid=line.label)
         somewhere = ~np.isnan(values).all(0) if len(values) else np.zeros(steps, dtype=bool)
         if somewhere.any():
             median = np.full(steps, math.nan)
             median[somewhere] = np.nanmedian(values[:, somewhere], axis=0)
-            axes.plot(across, median, color=colors[group], linewidth=2.6, zorder=5, gid="median")
+            axes.plot(across, median, color=_color(theme, group), linewidth=2.6, zorder=5, gid="median")
     axes.set_xlim(0.5, max(steps, 2) + 0.5)
     axes.grid(axis="y", color=theme.faint, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -211,7 +207,7 @@ def _draw_panel(axes: Axes, row: _Row, name: str, theme: Theme) -> None:
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """From 0, with room for the largest in size; linear where all is small."""
+    """Axis from 0 to the largest values; logarithmic above 1 if they exceed 3 in size."""
     finite = [value for value in values if math.isfinite(value)]
     highest, lowest = max([*finite, 1.0]), min([*finite, 0.0])
     if max(highest, -lowest) <= 3:
@@ -229,7 +225,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _label_steps(axes: Axes, levels: Sequence[float | None], steps: int) -> None:
-    """About six ticks; below each step the noise level that it starts from, where the scheduler says it at all."""
+    """About six ticks; below each step the noise level at which it starts, if the scheduler reports it."""
     ticks = sorted({round(1 + part * (steps - 1) / 5) for part in range(6)})
     known = len(levels) if any(level is not None for level in levels) else 0
     labels = [f"{tick}\n{_short(levels[tick - 1])}" if tick <= known else str(tick) for tick in ticks]
@@ -250,12 +246,7 @@ def _short(level: float | None) -> str:
 
 
 def _draw_legend(figure: Figure, present: set[bool | None], theme: Theme, y: float) -> None:
-    colors = {True: theme.concept, False: theme.other, None: theme.muted}
-    handles = [
-        Line2D([], [], color=colors[group], linewidth=2.6, label=label) for group, label in GROUPS if group in present
-    ]
+    shown = [(_color(theme, group), label) for group, label in GROUPS if group in present]
+    handles = [Line2D([], [], color=color, linewidth=2.6, label=label) for color, label in shown]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, label="thin: an image; bold: the group's median"))
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
-        labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
-    )  # fmt: skip
+    legend(figure, handles, theme, y)

@@ -6,25 +6,7 @@ from .drawing import SIZE, VARIATIONS, draw, draw_from_seeds
 from .truth import attribute_rates, concept_probability, indicators, posterior, shows, true_portraits
 
 __all__ = [
-    "BINARY",
-    "LEVELS",
-    "PALETTES",
-    "SIZE",
-    "VARIATIONS",
-    "Attributes",
-    "Mentions",
-    "Wish",
-    "attribute_rates",
-    "concept_probability",
-    "draw",
-    "draw_from_seeds",
-    "every_combination",
-    "indicators",
-    "posterior",
-    "probability_of_mentions",
-    "read_prompt",
-    "sample",
-    "shows",
-    "true_portraits",
-    "write_caption",
-]
+    "BINARY", "LEVELS", "PALETTES", "SIZE", "VARIATIONS", "Attributes", "Mentions", "Wish", "attribute_rates",
+    "concept_probability", "draw", "draw_from_seeds", "every_combination", "indicators", "posterior",
+    "probability_of_mentions", "read_prompt", "sample", "shows", "true_portraits", "write_caption",
+]  # fmt: skip

@@ -44,20 +44,11 @@ def probability_of_one(name: str, before: dict[str, Shaped[Tensor, " images"]]) 
     Only men have mustaches and beards, and a beard is likelier with a mustache. So exact removal of mustaches makes beards
     rarer, and clumsy removal removes beards too.
     """
-    match name:
-        case "man":
-            return 0.5
-        case "mustache":
-            return 0.5 * before["man"]
-        case "beard":
-            return before["man"] * (0.15 + 0.35 * before["mustache"])
-        case "glasses":
-            return 0.3
-        case "hat":
-            return 0.25
-        case "smile":
-            return 0.5
-    raise KeyError(name)
+    if name == "mustache":
+        return 0.5 * before["man"]
+    if name == "beard":
+        return before["man"] * (0.15 + 0.35 * before["mustache"])
+    return {"man": 0.5, "glasses": 0.3, "hat": 0.25, "smile": 0.5}[name]
 
 
 def probability_of(attributes: Attributes) -> Float[Tensor, " images"]:

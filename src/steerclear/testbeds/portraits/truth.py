@@ -36,11 +36,10 @@ def indicators(attributes: Attributes) -> dict[str, Bool[Tensor, " images"]]:
     """Whether each portrait shows each attribute: name -> bool of shape ``[n]``.
 
     The names are those of :func:`attribute_rates`: "mustache" for a binary attribute, "hair:black" for a level of another.
-    "hat_color:red" means that a red hat is worn, since without a hat its color cannot be seen. Apply it to the attributes
-    that a classifier finds in generated images, so that both sides of a comparison count the same thing.
+    "hat_color:red" means that a red hat is worn, since without a hat its color cannot be seen.
 
     Args:
-        attributes: integers of shape ``[n]``, by name, for all attributes of the world.
+        attributes: integers of shape ``[n]``, by name, for all attributes of the world: true ones, or a classifier's.
 
     >>> from .attributes import sample
     >>> bareheaded = indicators(sample(range(50), hat=0, hat_color=0))
@@ -91,14 +90,11 @@ def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Fl
     """A classifier's probability that each portrait shows everything that a concept names: that of its least likely part.
 
     Args:
-        concept: words of the captions, as in :func:`shows`.
+        concept: as for :func:`shows`, with its errors.
         probabilities: by attribute: that it is present, ``[n]``, if it is binary; of each level, ``[n, levels]``, if not.
 
     Returns:
         Probabilities in [0, 1], ``[n]``.
-
-    Raises:
-        UnknownWords: the world does not know a word.
 
     >>> sure = {"hat": torch.tensor([0.9, 0.9]), "hat_color": torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]])}
     >>> [round(p, 2) for p in concept_probability("red hat", sure).tolist()]
@@ -115,12 +111,8 @@ def concept_probability(concept: str, probabilities: Mapping[str, Tensor]) -> Fl
 
     certain = torch.ones(len(next(iter(probabilities.values()))))  # a concept that names nothing is always present
     man = [] if wish.man is None else [probabilities["man"] if wish.man else 1 - probabilities["man"]]
-    parts = [
-        probabilities[name][:, value]
-        if name in PALETTES
-        else (probabilities[name] if value else 1 - probabilities[name])
-        for name, value in wish.mentions.values
-    ]
+    parts = [probabilities[name][:, value] if name in PALETTES else probabilities[name] if value else 1 - probabilities[name]
+             for name, value in wish.mentions.values]  # fmt: skip
     return torch.stack([certain, *man, *parts, *(1 - named(name) for name in wish.absent)]).amin(0)
 
 
@@ -171,16 +163,7 @@ def posterior(prompt: str, without: str | None = None) -> tuple[Attributes, Floa
 def attribute_rates(prompt: str, *, without: str | None = None) -> dict[str, float]:
     """The exact share of portraits that show each attribute, for a prompt and a negative prompt.
 
-    Args:
-        prompt: as in :func:`posterior`.
-        without: a negative prompt, as in :func:`posterior`.
-
-    Returns:
-        Probabilities in [0, 1] by the names of :func:`indicators`, computed in float64 from all combinations.
-
-    Raises:
-        UnknownWords: the world does not know a word.
-        ImpossiblePrompt: no portrait fits.
+    Arguments and errors as :func:`posterior`. Returns probabilities in [0, 1] by the names of :func:`indicators`.
 
     >>> rates = attribute_rates("portrait photo of a man")
     >>> round(rates["mustache"], 6), round(rates["beard"], 6)
@@ -202,16 +185,11 @@ def true_portraits(
     stream; its random variation comes from its ``DRAWING`` stream, as in training.
 
     Args:
-        prompt: as in :func:`posterior`.
+        prompt, without: as for :func:`posterior`, with its errors.
         seeds: one integer in [0, 2**32) per image. Image k depends on its own seed alone.
-        without: a negative prompt, as in :func:`posterior`.
 
     Returns:
         RGB pixels in 0 ... 255, uint8, and their attributes, ``[n]`` each.
-
-    Raises:
-        UnknownWords: the world does not know a word.
-        ImpossiblePrompt: no portrait fits.
 
     >>> images, shown = true_portraits("a man with a mustache", range(3))
     >>> images.shape, shown["mustache"].tolist()
