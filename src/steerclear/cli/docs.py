@@ -53,7 +53,7 @@ SHELVES = (
     Shelf("metrics", "metrics", Metric, "A metric is one number about a set of images: a column of every comparison whose laboratory knows what it needs."),
     Shelf("figures", "telling.figures", Drawing, "A figure draws what `results.json` holds, as `NAME.png` beside the report; in Python `comparison.figure(NAME)`."),
     Shelf("benchmarks", "benchmark", Experiment, "A benchmark measures claims, each against its bound: `steerclear benchmark NAME`. [What was measured](measured.md) has the results."),
-    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that every claim of a guidance can be held against it."),
+    Shelf("testbeds", "testbeds", Testbed, "A testbed is a world whose truth is known, so that the claims of a guidance can be checked exactly."),
 )  # fmt: skip
 
 FACTS = ("title", "meaning", "better", "cost", "memory", "time", "paper")
