@@ -663,7 +663,7 @@ def test_under_sequential_offloading(kind):
 def test_a_forward_that_somebody_replaced_is_refused():
     network = fresh("sd")
     network.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32)
-    with pytest.raises(UnsupportedModel, match=r"the forward of .* was replaced .* so there can be no weak network"):
+    with pytest.raises(UnsupportedModel, match=r"the forward of .* was replaced .* so it cannot be copied"):
         NoisedWeights().check(None, network)
     found = weak_prediction(DroppedLayers(("mid_block",)), network, "sd")  # the hooks are on layers that are shared
     other = fresh("sd")
