@@ -14,7 +14,7 @@ from typer.main import get_command
 from sample_results import sample_results
 from steerclear.cli import options
 from steerclear.cli.app import app, main
-from steerclear.core.errors import InvalidSetting, UnknownName
+from steerclear.core.errors import InvalidSetting, PromptError, UnknownName
 from steerclear.core.guidance import Guidance, guidances
 from steerclear.core.parsing import changed_by, part_text
 from steerclear.models import shipped
@@ -27,6 +27,7 @@ from steerclear.study.guidance_settings import build_guidance, with_scale
 from steerclear.study.methods import standard_methods
 from steerclear.study.request import request
 from steerclear.study.run import recipe_of
+from steerclear.study.study import comparison
 from steerclear.telling.glossary import GLOSSARY, explained
 from steerclear.telling.sheet import MOST, sheet
 from steerclear.telling.sizes import CELL
@@ -361,3 +362,73 @@ def test_a_scheduler_is_read_as_recipes_write_it() -> None:
     ):
         with pytest.raises(InvalidSetting, match="must be a name, perhaps with settings as in"):
             scheduler_by_name(text, current)
+
+
+# what is there alone, damaged, or of another version
+
+
+def test_a_study_alone_is_run(tmp_path: Path, run: Run) -> None:
+    study = comparison(MAN, ["mustache"], [2], 1, guidance_scale=2.5, methods=["cfg", "negative"], judge="none")
+    (tmp_path / "study.json").write_text(study.to_json())
+    for place in (tmp_path, tmp_path / "study.json"):
+        assert run("compare", "--recipe", place, "--outdir", tmp_path / "o", "-q")[:2] == (
+            0,
+            f"{tmp_path / 'o' / 'report.html'}\n",
+        )
+    assert (tmp_path / "o" / "study.json").read_text() == study.to_json()
+    assert [method.guidance["guidance_scale"] for method in read_results(tmp_path / "o").methods] == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{", b"[]", b'{"prompt": 3}'])
+def test_a_damaged_study_is_named(content: bytes, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "study.json").write_bytes(content)
+    code, _, err = run("compare", "--recipe", tmp_path, "--outdir", tmp_path / "o")
+    assert (code, str(tmp_path / "study.json") in err, "Traceback" in err) == (2, True, False)
+
+
+@pytest.mark.parametrize("version", ["1.0", "99.0"])
+def test_results_of_another_version_are_refused(version: str, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "results.json").write_text(
+        sample_results(tmp_path).model_dump_json().replace('"2.0"', f'"{version}"', 1)
+    )
+    for command in (("report", tmp_path), ("compare", "--recipe", tmp_path, "--outdir", tmp_path / "o")):
+        code, _, err = run(*command)
+        assert (code, f"schema_version: it is '{version}', and this version reads 2.x" in err) == (2, True)
+
+
+def test_a_report_is_redrawn_from_its_file(made: Path, run: Run) -> None:
+    assert run("report", made / "results.json", "-q")[:2] == (0, f"{made / 'report.html'}\n")
+
+
+def test_another_scale_is_told_by_its_name(run: Run, tmp_path: Path) -> None:
+    asked = [
+        "generate",
+        MAN,
+        "--negative-prompt",
+        "mustache",
+        "--steps",
+        "1",
+        "--seeds",
+        "0",
+        "--outdir",
+        tmp_path / "o",
+    ]
+    assert run(*asked)[0] == 0
+    code, _, err = run(*asked, "--guidance-scale", "5")
+    assert code == 2
+    assert "holds another run (guidance.guidance_scale: 3.0 there, 5.0 now)." in err
+
+
+def test_an_empty_negative_prompt_drops_those_before(made: Path) -> None:
+    before = read_image(made / "images/dynamic-negative/00001.png")
+    assert request({}, "cfg", None, [], before).study.negative_prompts == ("mustache",)
+    assert request({"negative_prompts": [""]}, "cfg", None, [], before).study.negative_prompts == ()
+    with pytest.raises(PromptError, match="the negative prompt is empty"):
+        request({"prompt": MAN, "negative_prompts": [""]}, "cfg", None, [])
+
+
+def test_judges_that_can_be_typed_are_offered(run: Run, tmp_path: Path) -> None:
+    asked = ["compare", MAN, "--outdir", tmp_path / "o", "--judge"]
+    assert "there is no laboratory 'nome'; did you mean 'none'? Available: none, portraits." in run(*asked, "nome")[2]
+    code, _, err = run(*asked, "classifier")
+    assert (code, "it is given in Python, as compare(..., judge=Classifier(function, names))" in err) == (2, True)

@@ -1,7 +1,9 @@
 """The door from Python: the same images as from the command line, on anybody's pipeline, which stays as it was."""
 
 import copy
+import dataclasses
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from peft import LoraConfig
 from PIL import Image
 
@@ -22,6 +25,7 @@ from steerclear.core.errors import (
     InvalidSetting,
     MissingPackage,
     PromptError,
+    SteerclearWarning,
     UnknownName,
     UnsupportedModel,
 )
@@ -30,10 +34,14 @@ from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.models import loading
 from steerclear.models.given import given_model, pipeline_digest
 from steerclear.models.loading import Model
+from steerclear.models.loras import LoRA
 from steerclear.models.networks import NetworkSource
 from steerclear.networks.dropped_layers import DroppedLayers
+from steerclear.study.again import Before
+from steerclear.study.commands import generate_command
 from steerclear.study.results import Results
-from steerclear.telling.comparison import Comparison
+from steerclear.study.study import ModelAsked, Study
+from steerclear.telling.comparison import Comparison, asked_model
 
 MAN = "portrait photo of a man"
 ATTACK = '<script>alert("1")</script>'
@@ -376,11 +384,14 @@ def model(pipe: Any) -> Model:
         ({"negative_prompt": 3}, InvalidSetting, "negative_prompt"),
         ({"seeds": 3}, InvalidSetting, "seeds"),
         ({"seeds": [1, 1]}, InvalidSetting, "the seed 1 is given twice"),
-        ({"methods": "cfg"}, InvalidSetting, "methods is 'cfg'"),
+        ({"methods": "cgf,negative"}, UnknownName, "did you mean 'cfg'"),
+        ({"methods": 3}, InvalidSetting, "methods is 3, but must be names"),
         ({"methods": ["cgf"]}, UnknownName, "did you mean 'cfg'"),
         ({"batch_size": 0}, InvalidSetting, "batch_size is 0"),
         ({"weak": DroppedLayers(("mid_block",))}, InvalidSetting, "left out beside a loaded model"),
-        ({"model": 3}, UnsupportedModel, "int"),
+        ({"model": 3}, InvalidSetting, "model is <class 'int'>, but must be a pipeline"),
+        ({"model": None}, InvalidSetting, "model is <class 'NoneType'>"),
+        ({"height": 16_392}, InvalidSetting, "height is 16392, but must be a whole number from 8 to 16384"),
         ({"model": "portrait"}, UnknownName, "did you mean 'portraits'"),
     ],
 )
@@ -403,3 +414,145 @@ def test_a_block_around_it_does_not_matter(pipe: Any) -> None:
         inside = steerclear.generate(pipe, "a man", **FEW)
         assert run.trace.steps == []
     assert np.array_equal(np.array(list(inside)), np.array(list(plain)))
+
+
+# the study of a call
+
+
+@pytest.fixture
+def line(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def line(*arguments: object) -> tuple[int, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, " ".join(capsys.readouterr().err.split())
+
+    return line
+
+
+GIVEN: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "a name": (lambda: "portraits", {}),
+    "a model": (lambda: loading.load_model("portraits", scheduler="dpm++ 2m", dtype="bfloat16"),
+                {"scheduler": 'DPMSolverMultistepScheduler(algorithm_type="dpmsolver++")', "dtype": "bfloat16"}),
+    "a pipeline": (lambda: loading.load_model("portraits").pipe, {}),
+    "a pipeline changed": (lambda: with_scheduler(loading.load_model("portraits", dtype="bfloat16").pipe),
+                           {"scheduler": "EulerDiscreteScheduler", "dtype": "bfloat16"}),
+}  # fmt: skip
+
+
+def with_scheduler(pipe: Any) -> Any:
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    return pipe
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_a_study_of_python_is_asked_again_in_the_terminal(given: str, tmp_path: Path, line: Any) -> None:
+    """study.json loads the same model, and the terminal finds every image."""
+    model, expected = GIVEN[given]
+    once = {"seeds": [1], "num_inference_steps": 1, "progress": False, "judge": "none"}
+    steerclear.compare(model(), MAN, "mustache", methods=["cfg"], folder=tmp_path, **once)
+    study = Study.from_json((tmp_path / "study.json").read_text())
+    assert study.model == ModelAsked("portraits", **expected)
+    image = tmp_path / "images/cfg/00001.png"
+    before, made = image.stat().st_mtime_ns, Results.model_validate_json((tmp_path / "results.json").read_text())
+    assert line("compare", "--recipe", tmp_path, "--outdir", tmp_path, "--quiet") == (0, "")
+    assert image.stat().st_mtime_ns == before
+    again = Results.model_validate_json((tmp_path / "results.json").read_text())
+    assert again.methods[0].recipe_digest == made.methods[0].recipe_digest
+    assert Study.from_json((tmp_path / "study.json").read_text()).digest() == study.digest()
+
+
+def test_a_study_names_loras_networks_and_configuration(pipe: Any) -> None:
+    model = dataclasses.replace(
+        given_model(pipe, weak="noised:0.1"),
+        name="one.safetensors",
+        config="portraits",
+        loras=(LoRA("style", 0.5, "d"),),
+    )
+    own = dataclasses.replace(model.networks["weak"], source=NetworkSource("weak", "d"))
+    model = dataclasses.replace(model, networks={**model.networks, "own": own})
+    asked = asked_model(model)
+    assert asked.networks == (("weak", "noised:strength=0.1"),)
+    assert (asked.name, asked.config, asked.loras) == ("one.safetensors", "portraits", ("style:0.5",))
+    assert asked.scheduler.startswith("DPMSolverMultistepScheduler(")  # type: ignore[union-attr]
+
+
+def test_the_digest_of_a_pipeline_says_of_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    tiny.stable_diffusion().save_pretrained(folder)
+    loaded = [DiffusionPipeline.from_pretrained(folder) for _ in range(4)]
+    assert given_model(loaded[0]).digest == loading.load_model(str(folder)).digest
+    with torch.no_grad():
+        next(loaded[1].unet.parameters()).flatten()[0].add_(1e-3)
+    loaded[2].tokenizer.add_tokens(["new"])
+    loaded[3].vae.register_to_config(scaling_factor=0.5)
+    for changed in loaded[1:]:
+        assert given_model(changed).digest == f"memory:{pipeline_digest(changed)}"
+    assert given_model(tiny.stable_diffusion()).digest.startswith("memory:")
+
+
+def test_a_pipeline_without_a_place_has_no_command(tiny_comparison: Comparison) -> None:
+    results = tiny_comparison.results
+    assert generate_command(results, results.methods[0]) is None
+    on_hub = results.model_copy(update={"model": "owner/model"})
+    assert "--model owner/model" in (generate_command(on_hub, on_hub.methods[0]) or "")
+
+
+def test_recipes_of_memory_are_not_compared_with_files(by_pipe: Comparison) -> None:
+    model = loading.load_model("portraits")
+    before = Before(
+        by_pipe.folder, {}, None, {"model": "memory:1", "weak": model.networks["weak"].source.digest, "loras": ()}
+    )
+    with pytest.warns(SteerclearWarning) as told:
+        before.warn_of_other_files(model, {})
+    assert [str(one.message) for one in told] == [
+        f"the model of {by_pipe.folder} was given in Python, so nothing says whether it had the same weights as the files now"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "negatives", "methods", "words"),
+    [
+        (np.arange(2), np.array(["hat"]), np.array(["cfg"]), "('hat',), seeds=(0, 1), num_inference_steps=3, methods=('cfg',)"),
+        ((seed for seed in (0, 1)), {"hat": 1}.keys(), "cfg", "('hat',), seeds=(0, 1), num_inference_steps=3, methods='cfg'"),
+        (torch.arange(2), ["hat"], iter(["cfg"]), "['hat'], seeds=(0, 1), num_inference_steps=3, methods=('cfg',)"),
+    ],
+)  # fmt: skip
+def test_arguments_may_be_anything_with_several_values(
+    seeds: Any, negatives: Any, methods: Any, words: str, pipe: Any
+) -> None:
+    asked = {"num_inference_steps": 3, "progress": False}
+    results = steerclear.compare(pipe, "a man", negatives, seeds=seeds, methods=methods, **asked).results
+    assert (results.seeds, results.negative_prompts, len(results.methods)) == ("0-1", ["hat"], 1)
+    assert results.command == f"steerclear.compare(pipe, 'a man', negative_prompt={words})"
+
+
+def test_several_methods_in_one_text(pipe: Any) -> None:
+    found = steerclear.compare(pipe, "a man", "hat", methods="cfg:guidance_scale=2, negative", **FEW).results.methods
+    assert [one.name for one in found] == ["cfg-guidance_scale-2", "negative"]
+
+
+def test_errors_of_folders_name_the_argument(pipe: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for function in (steerclear.generate, steerclear.compare):
+        with pytest.raises(FolderConflict, match=r"does not hold a run of steerclear; give another folder\."):
+            function(pipe, "a man", folder=tmp_path, **FEW)
+
+
+def test_images_are_a_sequence(pipe: Any) -> None:
+    images = steerclear.generate(pipe, "a man", guidance="dynamic-negative", negative_prompt="hat", **FEW)
+    some = images[-1:]
+    assert (len(some), images[5:]) == (1, [])
+    assert np.array_equal(np.array(some[0]), np.array(images[1]))
+    with pytest.raises(UnknownName, match="there is no measurement in this trace 'bogus'"):
+        images.figure("bogus")
+
+
+@pytest.mark.parametrize("name", [3, None])
+def test_a_figure_that_is_not_named(name: Any, tiny_comparison: Comparison) -> None:
+    with pytest.raises(UnknownName, match=f"there is no figure {name}"):
+        tiny_comparison.figure(name)
+
+
+def test_a_run_is_not_copied_into_itself(tiny_comparison: Comparison) -> None:
+    with pytest.raises(FolderConflict, match="is inside the folder that would be copied into it"):
+        tiny_comparison.save(tiny_comparison.folder / "inner")
+    assert not (tiny_comparison.folder / "inner").exists()

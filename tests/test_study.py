@@ -319,3 +319,13 @@ def test_networks_that_cannot_be(texts: list[str], sentence: str, capsys: pytest
     options = [word for text in texts for word in ("--network", text)]
     assert main(["generate", "a man", *options]) == 2
     assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_model_of_a_study_is_checked() -> None:
+    asked = ModelAsked("portraits", networks={"weak": "noised:0.1"}, loras=["a:0.5"])  # type: ignore[arg-type]
+    assert asked == ModelAsked("portraits", (("weak", "noised:0.1"),), loras=("a:0.5",))
+    study = comparison("a man", [], [0], model=asked)
+    assert hash(study) == hash(Study.from_json(study.to_json()))
+    for wrong in ({"name": ["x"]}, {"scheduler": 3}, {"loras": "a"}, {"networks": (("weak",),)}, {"dtype": None}):
+        with pytest.raises(InvalidSetting, match=f"{next(iter(wrong))} of the model is"):
+            ModelAsked(**wrong)

@@ -61,7 +61,8 @@ def find(shelf: str, base: type[Any], name: str) -> Any:
     """
     known = entries(shelf, base)  # type: ignore[arg-type]  # classes are hashable
     by_class = {member.__name__: member for member in known.values()}
-    member = known.get(name.lower().replace("_", "-")) or by_class.get(name)
+    typed = name if isinstance(name, str) else ""
+    member = known.get(typed.lower().replace("_", "-")) or by_class.get(typed)
     if member is None:
         raise UnknownName(getattr(base, "kind", shelf.rpartition(".")[2].removesuffix("s")), name, known)
     return member

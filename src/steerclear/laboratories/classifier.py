@@ -41,7 +41,8 @@ class Classifier(Laboratory):
 
     def __post_init__(self) -> None:
         if not callable(self.probabilities):
-            raise InvalidSetting("probabilities", self.probabilities, "a function of images")
+            remedy = "it is given in Python, as compare(..., judge=Classifier(function, names))"
+            raise InvalidSetting("probabilities", self.probabilities, "a function of images", remedy)
         texts("concepts", self.concepts, "names")
         if not self.concepts:
             raise InvalidSetting("concepts", self.concepts, "at least one name")

@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,18 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..bridges.families import family_of
-from ..core.errors import UnsupportedModel
+from ..core.errors import SteerclearError, UnsupportedModel
 from ..core.network import Network
 from ..networks.other_network import OtherNetwork
 from ..networks.shared.copies import OFFLOADING, plain
 from ..networks.shared.naming import as_networks, named, network_text, parse_network
 from . import shipped
-from .files import DIGEST_LENGTH, PIPELINE_INDEX
-from .loading import Model, check_kind
-from .networks import LoadedNetwork, NetworkSource
+from .files import DIGEST_LENGTH, PIPELINE_INDEX, UNLOADABLE, folder_digest, read_json
+from .loading import Model, check_kind, quiet
+from .networks import LoadedNetwork, NetworkSource, load_network
+
+IN_MEMORY = "memory:"
+"""Begins the digest of weights in memory, which cannot be compared with that of files."""
 
 NOT_CONTENT = ("transformers_version", "dtype", "torch_dtype")
 """Settings of a network that do not say what it computes; nor do those that begin with "_"."""
@@ -41,8 +46,9 @@ def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Giv
         weak, networks: the networks beside its own, by name; ``weak`` is the one called "weak".
 
     Returns:
-        The model. Its name is where the pipeline was loaded from, or its class; its digest is a hash of all weights and
-        settings in memory, adapters included; its folder is None where it was not loaded from one.
+        The model. Its name is where the pipeline was loaded from, or its class; its folder is None where it was not loaded
+        from one. Its digest is that of the folder while the pipeline holds what the folder does; otherwise it begins with
+        :data:`IN_MEMORY` and is a hash of all weights and settings in memory, adapters included.
 
     Raises:
         UnsupportedModel: the pipeline cannot be steered, starts from an image, or lacks its weights.
@@ -51,6 +57,7 @@ def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Giv
     family = family_of(pipe)
     name, folder = _origin(pipe)
     check_kind(name, pipe)
+    unchanged = folder is not None and holds_files_of(pipe, folder)
     own = getattr(pipe, family.network)
     kinds = {key: parse_network(one) if isinstance(one, str) else one for key, one in named(weak, networks).items()}
     beside = {}
@@ -58,7 +65,8 @@ def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Giv
         kind.check(pipe, own)
         beside[key] = LoadedNetwork(kind, _source(kind))
     return Model(
-        name=name, folder=folder, pipe=_beside(pipe), digest=pipeline_digest(pipe), networks=beside,
+        name=name, folder=folder, pipe=_beside(pipe), networks=beside,
+        digest=folder_digest(folder) if folder and unchanged else f"{IN_MEMORY}{pipeline_digest(pipe)}",
         device=str(getattr(pipe, "_execution_device", pipe.device)),
     )  # fmt: skip
 
@@ -76,6 +84,39 @@ def pipeline_digest(pipe: Any) -> str:
         UnsupportedModel: weights that are not in memory.
     """
     return _hexdigest(_contents(pipe))
+
+
+def holds_files_of(pipe: Any, folder: Path) -> bool:
+    """Whether a pipeline holds exactly what a folder does, except the scheduler. Loads the folder's networks one after another.
+
+    False also where that cannot be known.
+    """
+    try:
+        index = read_json(folder / PIPELINE_INDEX)
+        defaults = {name: one.default for name, one in inspect.signature(type(pipe)).parameters.items()}
+        settings = {name: one for name, one in pipe.config.items() if name not in pipe.components and name[0] != "_"}
+        named = index.get("_class_name") == type(pipe).__name__
+        if not named or any(index.get(name, defaults.get(name)) != value for name, value in settings.items()):
+            return False
+        quiet()
+        parts = {name: part for name, part in pipe.components.items() if name != "scheduler"}
+        return all(_holds_part(name, part, index.get(name), folder) for name, part in parts.items())
+    except (SteerclearError, *UNLOADABLE):
+        return False
+
+
+def _holds_part(name: str, part: Any, said: Any, folder: Path) -> bool:
+    """Whether a component is that of the folder; ``said`` is its library and class there."""
+    kind: Any = type(plain(part)) if isinstance(part, Module) else type(part)
+    if part is None or not said or kind.__name__ != said[1]:
+        return part is None and not any(said or ())
+    if isinstance(part, Module):
+        there = load_network(f"the folder {str(folder)!r}", f"its {name}", kind, folder / name, part.dtype)  # type: ignore[arg-type]  # of diffusers or transformers
+        return all(one == other for one, other in zip_longest(_said(name, part), _said(name, there)))
+    if hasattr(part, "get_vocab"):
+        there = kind.from_pretrained(str(folder / name))
+        return (part.get_vocab(), part.model_max_length) == (there.get_vocab(), there.model_max_length)
+    return not hasattr(part, "to_dict") or part.to_dict() == kind.from_pretrained(str(folder / name)).to_dict()
 
 
 def _origin(pipe: Any) -> tuple[str, Path | None]:

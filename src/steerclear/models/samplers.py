@@ -168,6 +168,12 @@ def scheduler_text(scheduler: Any, folder: Path | None) -> str:
     return f"{kind.__name__}({', '.join(different)})" if different else kind.__name__
 
 
+def own_scheduler(folder: Path | None) -> str | None:
+    """What :func:`scheduler_text` says of the scheduler that a model's files name; None without such files."""
+    config = folder and folder / "scheduler" / SCHEDULER_CONFIG
+    return str(read_json(config).get("_class_name")) if config and config.is_file() else None
+
+
 def _as_the_model_has_it(kind: Any, config: dict[str, Any]) -> Mapping[str, Any]:
     """The model's settings as this class stores them: a class may rewrite settings of another class."""
     try:

@@ -20,6 +20,7 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 MISFITS = {
     "meta tensor": "it lacks weights that its configuration names. Copy it again, or give the configuration of its own kind",
     "ignore_mismatched_sizes": "its weights have other shapes than its configuration says. Give the configuration of its own kind",
+    "Unable to load weights from checkpoint file": "it is damaged or not a safetensors file. Copy it again",
 }
 """The libraries' errors for a file that does not fit its configuration -> our words."""
 

@@ -1,7 +1,7 @@
 """Read back what an earlier run was asked for, from an image or from the folder of a comparison."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..core.errors import InvalidSetting, SteerclearError, SteerclearWarning, shown
 from ..core.guidance import Guidance
+from ..models.given import IN_MEMORY
 from ..models.loading import Model
 from ..models.networks import NetworkSource
 from ..networks.shared.naming import called
@@ -56,11 +57,14 @@ class Before:
             given = options.get("networks" if name in model.networks else name)
             if given is None and now.get(name) != digest:
                 what = called(name) if name in model.networks else f"the {name.replace('loras', 'LoRAs')}"
-                warnings.warn(
-                    f"{what} of {self.path} had other files than now ({shown(digest)} there, {shown(now.get(name))} now), so "
-                    f"the images will differ from those before",
-                    SteerclearWarning, stacklevel=2,
-                )  # fmt: skip
+                if name == "model" and IN_MEMORY in str(digest):
+                    said = "was given in Python, so nothing says whether it had the same weights as the files now"
+                else:
+                    said = (
+                        f"had other files than now ({shown(digest)} there, {shown(now.get(name))} now), so the images will "
+                        f"differ from those before"
+                    )
+                warnings.warn(f"{what} of {self.path} {said}", SteerclearWarning, stacklevel=2)
 
 
 def read_image(path: Path) -> Before:
@@ -94,22 +98,41 @@ def read_run(path: Path) -> Before:
     if path.suffix.lower() == ".png":
         return read_image(path)
     folder = path if path.is_dir() else path.parent
-    results = read_results(folder if path.name == STUDY_FILE else path)
-    asked = {name: getattr(results, name) for name in (*LOADING, "num_inference_steps", "height", "width")}
-    asked |= {
-        "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
-        "methods": tuple(method.name for method in results.methods), **_scales(results),
-    }  # fmt: skip
-    asked = _typed(asked)
-    if (folder / STUDY_FILE).is_file():
-        study = Study.from_json((folder / STUDY_FILE).read_text(encoding="utf-8"))
-        standard = standard_methods(study.prompt, study.negative_prompts, **(SCALES | _scales(results)))
-        asked |= {name: getattr(study.model, name) for name in LOADING[1:]}
-        asked |= {
-            "model": study.model.name, "networks": dict(study.model.networks), "judge": study.judge,
-            "methods": method_texts(study.methods, standard),
-        }  # fmt: skip
+    file = folder / STUDY_FILE
+    if path in (folder, file) and file.is_file() and not (folder / RESULTS_FILE).is_file():
+        return Before(path, _of_study(file))  # nothing is made yet
+    results = read_results(folder if path == file else path)
+    asked = _of_study(file) if file.is_file() else _of_results(results)
     return Before(path, asked, None, _digests(results.model_digest, results.networks, results.loras))
+
+
+def _of_results(results: Results) -> dict[str, Any]:
+    """What was asked for, as far as the results say."""
+    asked = {name: getattr(results, name) for name in (*LOADING, "num_inference_steps", "height", "width")}
+    methods = [(method.name, method.guidance) for method in results.methods]
+    return _typed(asked) | {
+        "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
+        "methods": tuple(method.name for method in results.methods), **_scales(methods),
+    }  # fmt: skip
+
+
+def _of_study(file: Path) -> dict[str, Any]:
+    """What a study asks for.
+
+    Raises:
+        InvalidSetting: the file is damaged.
+    """
+    try:
+        study = Study.from_json(file.read_bytes())
+        scales = _scales([(method.name, method.guidance.to_config()) for method in study.methods])
+        standard = standard_methods(study.prompt, study.negative_prompts, **(SCALES | scales))
+        methods = method_texts(study.methods, standard)
+    except SteerclearError as error:
+        allowed = f"one with a whole {STUDY_FILE} of this version"
+        raise InvalidSetting("the comparison", str(file), allowed, str(error).rstrip(".")) from error
+    same = ("prompt", "negative_prompts", "seeds", "num_inference_steps", "height", "width", "judge")
+    asked = {name: getattr(study, name) for name in same} | {name: getattr(study.model, name) for name in LOADING[1:]}
+    return asked | {"model": study.model.name, "networks": dict(study.model.networks), "methods": methods, **scales}
 
 
 def read_results(path: Path) -> Results:
@@ -161,11 +184,11 @@ def _digests(model: str, networks: Mapping[str, NetworkSource], loras: Any) -> d
     return {"model": model, **found, "loras": tuple(lora.digest for lora in loras)}
 
 
-def _scales(results: Results) -> dict[str, float]:
-    """The scales of the question, as the methods that take them have them."""
+def _scales(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
+    """The scales of the question, as the methods (name and guidance) that take them have them."""
     return {
-        scale: method.guidance[scale]
-        for method in results.methods
+        scale: guidance[scale]
+        for name, guidance in methods
         for scale, takers in TAKE_SCALE.items()
-        if method.name in takers and scale in method.guidance
+        if name in takers and scale in guidance
     }

@@ -7,7 +7,8 @@ from typing import Any
 from ..core.errors import SteerclearError
 from ..core.guidance import Guidance, networks_of
 from ..core.parsing import part_text
-from ..models.files import WEAK_FOLDER
+from ..models.files import WEAK_FOLDER, is_hub_id
+from ..models.given import IN_MEMORY
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
 from .recipe import HALVES, decoded
@@ -15,7 +16,12 @@ from .results import MethodResult, Results
 
 
 def generate_command(results: Results, method: MethodResult) -> str | None:
-    """The command that makes a method's images, or more of them with other seeds; None if its guidance is not installed."""
+    """The command that makes a method's images, or more of them with other seeds.
+
+    None if its guidance is not installed, or if the pipeline was given in Python and no name loads it again.
+    """
+    if results.model_digest.startswith(IN_MEMORY) and not is_hub_id(results.model):
+        return None
     try:
         guidance = Guidance.from_config(method.guidance)
     except SteerclearError:

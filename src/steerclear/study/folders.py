@@ -218,10 +218,25 @@ def _refuse_other(
     different = [name for name in other if "." not in name] or of_methods
     different.sort(key=lambda name: name != "command")  # another command has other settings anyway
     if different and holds_run(folder):
-        shown = "; ".join(f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now" for name in different[:4])
+        there, now = (_dotted({name: run.get(name) for name in different}) for run in (before, settings))
+        inside = [name for name in {**there, **now} if there.get(name) != now.get(name)]
+        shown = "; ".join(f"{name}: {there.get(name)!r} there, {now.get(name)!r} now" for name in inside[:4])
         raise FolderConflict(
             f"the folder {str(folder)!r} holds another run ({shown}). Give another {option}, or remove the folder."
         )
+
+
+def _dotted(settings: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key.
+
+    >>> _dotted({"steps": 3, "guidance": {"guidance_scale": 5.0}})
+    {'steps': 3, 'guidance.guidance_scale': 5.0}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inside = isinstance(value, Mapping)
+        flat |= _dotted(value, f"{where}{name}.") if inside else {f"{where}{name}": value}
+    return flat
 
 
 def _refuse_strangers(folder: Path, option: str) -> None:

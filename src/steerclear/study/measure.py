@@ -1,17 +1,18 @@
 """The judge of a study's images, what is known before a run, and statistics that need no judge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass
 from functools import cached_property
+from typing import get_origin
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import UnsupportedModel
+from ..core.errors import UnknownName, UnsupportedModel
 from ..core.evidence import Circumstances
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
-from ..core.parsing import parse_part
+from ..core.parsing import is_part, name_and_settings, parse_part
 from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
 from .gallery import Picture
@@ -67,12 +68,28 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
                 return Judging(laboratory, laboratory.judge(model, asked))
             refusals.append(f"{laboratory.name}: {refusal}")
         return Judging(None, None, f"No laboratory judges these images ({'; '.join(refusals)}), so {UNKNOWN}")
-    laboratory = parse_part(wanted, Laboratory) if isinstance(wanted, str) else wanted
+    laboratory = named_judge(wanted) if isinstance(wanted, str) else wanted
     refusal = laboratory.refuses(model, asked)
     if refusal is not None:
         what = f"the laboratory {laboratory.name} cannot judge images of the model {model.name!r}"
         raise UnsupportedModel(f"{what}: {refusal}")
     return Judging(laboratory, laboratory.judge(model, asked))
+
+
+def named_judge(text: str) -> Laboratory:
+    """The laboratory of a name with settings.
+
+    Raises:
+        UnknownName, InvalidSetting: see :func:`~steerclear.core.parsing.parse_part`; what only Python can give is not offered.
+    """
+    if not is_part(text, Laboratory):
+        typable = [
+            name
+            for name, kind in Laboratory.known().items()
+            if not any(get_origin(one) is Callable for one in kind.types().values())
+        ]
+        raise UnknownName("laboratory", name_and_settings(text, "judge")[0], [*typable, NO_JUDGE])
+    return parse_part(text, Laboratory)
 
 
 class DefaultJudge(Judge):

@@ -21,8 +21,8 @@ HASH_LENGTH = 16
 HALVES = re.compile("[\ud800-\udfff]")
 """Characters that stand for bytes that Python could not decode."""
 
-MOST_STEPS, SMALLEST = 1000, 8
-"""Most steps of a run; smallest height and width of an image, in pixels."""
+MOST_STEPS, SMALLEST, LARGEST = 1000, 8, 16_384
+"""Most steps of a run; smallest and largest height and width of an image, in pixels."""
 NOT_ASKED = frozenset({"config", "device", "offload", "version"})
 """Fields that say where and by what an image was made, not what was asked for; the configuration is in the model's digest."""
 
@@ -40,7 +40,7 @@ class Recipe(BaseModel):
         loras: the LoRAs added to the model, in order.
         scheduler: the scheduler's class name, and those of its settings that differ from the model's.
         num_inference_steps: in [1, 1000].
-        height, width: of the image in pixels, at least 8; None for the model's default.
+        height, width: of the image in pixels, from 8 to 16,384; None for the model's default.
         dtype: of the network's weights.
         device, offload: where the networks ran, and where idle weights waited.
         version: of steerclear.
@@ -58,8 +58,8 @@ class Recipe(BaseModel):
     loras: tuple[LoRA, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)
-    height: int | None = Field(default=None, ge=SMALLEST)
-    width: int | None = Field(default=None, ge=SMALLEST)
+    height: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
+    width: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
     dtype: str = "float32"
     device: str = "cpu"
     offload: str = "none"

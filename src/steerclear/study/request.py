@@ -148,6 +148,8 @@ def _asked(
 ) -> dict[str, Any]:
     """All options: what is given, else what is asked by ``quick``, else what was asked before, else the default."""
     given = {name: value for name, value in options.items() if value is not None}
+    if before and list(given.get("negative_prompts", ())) == [""]:  # instead of those before: none
+        given["negative_prompts"] = ()
     return {**defaults, **(before.asked if before else {}), **quick, **given}
 
 

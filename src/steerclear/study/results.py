@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
 from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
@@ -103,3 +106,11 @@ class Results(Frozen):
     target: str | None
     notes: list[str]
     methods: list[MethodResult]
+
+    @field_validator("schema_version")
+    @classmethod
+    def _readable(cls, version: str) -> str:
+        first = SCHEMA_VERSION.partition(".")[0]
+        if version.partition(".")[0] != first:
+            raise PydanticCustomError("version", f"it is {version[:20]!r}, and this version reads {first}.x")
+        return version

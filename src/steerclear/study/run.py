@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import __version__
 from ..bridges.diffusers.asking import takes_classes
 from ..bridges.effects import of_repeated
-from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, keeping
+from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory, Measurement
 from ..core.saving import stays_if_unwritable
@@ -76,7 +76,7 @@ def run(
     for images in places:  # all of them, before the first image is made
         check_places(folder / images, study.seeds)
     made: dict[str, list[Picture]] = {}
-    with run_folder(folder, identity(model, study), recipes=places), keeping(lambda: made):
+    with run_folder(folder, identity(model, study), option(), recipes=places), keeping(lambda: made):
         for method, pictures in make(model, methods, recipes, study.seeds, folder, batch_size, on_method, on_progress):
             made[method.name] = pictures
         results = _results(model, study, recipes, made, judging, folder).model_copy(update={"command": command})
@@ -101,10 +101,15 @@ def images_of(
         raise InvalidSetting("methods", [method.name for method in study.methods], "exactly one")
     folder, model = folder_path("folder", folder), study.model.load() if model is None else model
     recipe = _checked_recipes(model, study, study.methods)[study.methods[0].name]
-    with run_folder(folder, {"command": "generate"} | recipe.asked(), recipes={"": recipe}):
+    with run_folder(folder, {"command": "generate"} | recipe.asked(), option(), recipes={"": recipe}):
         if on_method is not None:
             on_method(study.methods[0], 0, 1)
         return recipe, generate(model, recipe, study.seeds, folder, batch_size=batch_size, on_progress=on_progress)
+
+
+def option() -> str:
+    """What gives a run's folder, for errors."""
+    return in_words_of("folder", "--outdir")
 
 
 def make(
@@ -166,12 +171,12 @@ def recipe_of(
     asked = _networks(method)
     guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
     return Recipe(
-        **_settings(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
+        **settings_of(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
         networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
     )  # fmt: skip
 
 
-def _settings(model: Model) -> dict[str, Any]:
+def settings_of(model: Model) -> dict[str, Any]:
     """The model's fields of a recipe and of the results."""
     return {
         "model": model.name, "model_digest": model.digest, "config": model.config, "loras": model.loras,
@@ -212,11 +217,11 @@ def _flat(part: Configurable, where: str = "") -> dict[str, Any]:
 
 
 def identity(model: Model, study: Study) -> dict[str, Any]:
-    """All that two runs in one folder must share, see :func:`asked_of`."""
-    of_model = {name: value for name, value in _settings(model).items() if name not in NOT_ASKED}
+    """All that two runs in one folder must share, see :func:`asked_of`; a network only if both have one of its name."""
+    of_model = {name: value for name, value in settings_of(model).items() if name not in NOT_ASKED}
     return of_model | asked_of(study) | {
         "loras": [asdict(lora) for lora in model.loras],
-        "networks": {name: asdict(found.source) for name, found in model.networks.items()},
+        **{f"networks.{name}": asdict(found.source) for name, found in model.networks.items()},
     }  # fmt: skip
 
 
@@ -231,7 +236,7 @@ def _results(
     columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **_settings(model),
+        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **settings_of(model),
         networks={name: found.source for name, found in model.networks.items()}, num_inference_steps=study.num_inference_steps, height=study.height,
         width=study.width, seeds=format_seeds(study.seeds),
         judge=judging.laboratory.to_config() if judging.laboratory else None,

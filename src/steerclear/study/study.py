@@ -4,23 +4,21 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..core.errors import GivenTwice, InvalidSetting, SteerclearError, SteerclearWarning
-from ..core.laboratory import Laboratory
-from ..core.parsing import parse_part
 from ..core.seeds import checked_seeds
 from ..core.settings import finite, whole
-from ..core.values import parse_object
+from ..core.values import described, fitted, frozen, parse_object
 from ..models import loading
-from .measure import NO_JUDGE
+from .measure import NO_JUDGE, named_judge
 from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
-from .recipe import HASH_LENGTH, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
+from .recipe import HASH_LENGTH, LARGEST, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
 STUDY_FILE = "study.json"
 
@@ -38,6 +36,9 @@ class ModelAsked:
         dtype: "float32", "float16" or "bfloat16".
         device: a torch device.
         offload: "none", "model", "sequential" or "group".
+
+    Raises:
+        InvalidSetting: a value of another type.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -50,6 +51,16 @@ class ModelAsked:
     dtype: str = "float32"
     device: str = "cpu"
     offload: str = "none"
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            plain = tuple(value.items()) if name == "networks" and isinstance(value, Mapping) else value
+            try:
+                value = fitted(frozen(plain), kind)
+            except ValueError:
+                raise InvalidSetting(f"{name} of the model", value, described(kind)) from None
+            object.__setattr__(self, name, value)
 
     def load(self) -> loading.Model:
         """The model; errors as :func:`~steerclear.models.loading.load_model`."""
@@ -74,7 +85,7 @@ class Study:
         methods: at least one, with different names.
         seeds: one per image, the same for every method.
         num_inference_steps: of every method, from 1 to 1000.
-        height, width: of every image in pixels, at least 8; None for the model's own.
+        height, width: of every image in pixels, from 8 to 16,384; None for the model's own.
         judge: a laboratory's name, with settings as "name:key=value"; "none" for no judge; None for the first laboratory
             that can judge the images.
         model: the model.
@@ -105,7 +116,7 @@ class Study:
         if not isinstance(self.judge, str | None):
             raise InvalidSetting("judge", self.judge, f"a laboratory's name, {NO_JUDGE!r} or None")
         if self.judge not in (None, NO_JUDGE):
-            parse_part(self.judge, Laboratory)
+            named_judge(self.judge)
         if not isinstance(self.model, ModelAsked):
             raise InvalidSetting("model", self.model, "a ModelAsked")
 
@@ -117,7 +128,7 @@ class Study:
         return _adapter().dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Study":
+    def from_json(cls, text: str | bytes) -> "Study":
         """The inverse of :meth:`to_json`.
 
         Raises:
@@ -125,6 +136,7 @@ class Study:
             SteerclearError: see :class:`Study`.
         """
         try:
+            text = text if isinstance(text, str) else text.decode()
             parse_object(text)
             return _adapter().validate_json(text, strict=True)
         except ValidationError as error:
@@ -198,7 +210,10 @@ def checked_numbers(num_inference_steps: object, height: object, width: object) 
     sizes = {"height": height, "width": width}
     return {
         "num_inference_steps": whole("num_inference_steps", num_inference_steps, low=1, high=MOST_STEPS),
-        **{name: None if size is None else whole(name, size, low=SMALLEST) for name, size in sizes.items()},
+        **{
+            name: None if size is None else whole(name, size, low=SMALLEST, high=LARGEST)
+            for name, size in sizes.items()
+        },
     }
 
 
@@ -206,7 +221,7 @@ def _checked_names(methods: object) -> tuple[str, ...] | None:
     if methods is None:
         return None
     if not isinstance(methods, (tuple, list)) or not all(isinstance(name, str) for name in methods):
-        raise InvalidSetting("methods", methods, "a tuple of names, or None for the standard ones")
+        raise InvalidSetting("methods", methods, "names of methods, or None for the standard ones")
     if not methods:
         raise InvalidSetting("methods", methods, "at least one name, or None for the standard ones")
     return tuple(methods)

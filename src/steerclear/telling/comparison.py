@@ -7,7 +7,7 @@ comparison.report("out/man")
 import inspect
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from rich.console import Console
 
 from ..core.errors import InvalidSetting, MissingPackage
 from ..core.laboratory import Laboratory
+from ..core.parsing import split_methods
 from ..models.given import Given, given_model
 from ..models.loading import Model, load_model
+from ..models.samplers import own_scheduler
 from ..networks.shared.naming import named
+from ..study.commands import given_networks, lora_texts
 from ..study.recipe import parse_seeds
 from ..study.results import Results
-from ..study.run import run
+from ..study.run import run, settings_of
 from ..study.study import ModelAsked, comparison
 from .place import Place
 from .progress import progress_bars, show_methods
@@ -141,7 +144,7 @@ def compare(
 ) -> Comparison:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
 
-    Image k depends only on seed k. The pipeline is left unchanged.
+    Image k depends only on seed k. The pipeline is left unchanged; threads may share it, but not a result of ``load_model``.
 
     Args:
         model: a diffusers pipeline on any device; a model's name, folder or hub id; or a result of ``load_model``.
@@ -169,6 +172,7 @@ def compare(
         SteerclearWarning: something given has no effect; says why.
     """
     asked = dict(locals())
+    asked |= {name: plain(asked[name]) for name, plain in PLAIN.items() if not isinstance(asked[name], WRITTEN)}
     place = Place(folder)
     loaded = as_model(model, weak, networks)
     with progress_bars(progress) as bars:
@@ -180,7 +184,7 @@ def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: A
     methods, judge = asked["methods"], asked["judge"]
     study = comparison(
         asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]),
-        methods=None if methods is None else as_names(methods), model=asked_model(model),
+        methods=as_methods(methods), model=asked_model(model),
         judge=None if isinstance(judge, Laboratory) else judge,
         **{name: asked[name] for name in ("num_inference_steps", "guidance_scale", "auto_scale", "height", "width")},
     )  # fmt: skip
@@ -191,16 +195,21 @@ def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: A
 
 
 def asked_model(model: Model) -> ModelAsked:
-    """A loaded model as a study describes it."""
-    sources = tuple((name, beside.source.source) for name, beside in model.networks.items())
-    return ModelAsked(model.name, sources, device=model.device, offload=model.offload)
+    """A loaded model as a study describes it: what ``load_model`` needs to load the same."""
+    networks = given_networks({name: beside.source for name, beside in model.networks.items()})
+    settings = settings_of(model)
+    own = settings["scheduler"] == own_scheduler(model.folder)
+    return ModelAsked(
+        model.name, tuple(networks.items()), model.config, tuple(lora_texts(model.loras)),
+        None if own else settings["scheduler"], settings["dtype"], model.device, model.offload,
+    )  # fmt: skip
 
 
 def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | None = None) -> Model:
     """The model of a call in Python: given as a pipeline, a name, or a loaded model.
 
     Raises:
-        InvalidSetting: networks beside a loaded model, which has its own.
+        InvalidSetting: not a model; or networks beside a loaded model, which has its own.
     """
     given = named(weak, networks)
     if isinstance(model, Model):
@@ -208,29 +217,40 @@ def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | Non
             raise InvalidSetting("networks", list(given), "left out beside a loaded model", "give them to load_model")
         return model
     if not isinstance(model, (str, os.PathLike)):
+        if not hasattr(model, "components"):
+            raise InvalidSetting("model", type(model), "a pipeline, a model's name, or a result of load_model")
         return given_model(model, networks=given)
     if all(isinstance(one, (str, os.PathLike)) for one in given.values()):
         return load_model(model, networks=given)
     return given_model(load_model(model).pipe, networks=given)
 
 
-def as_negatives(negative_prompt: str | Iterable[str] | None) -> tuple[str, ...]:
-    """The negative prompts, one or several, as a tuple."""
+def as_negatives(negative_prompt: Any) -> Any:
+    """The negative prompts, one or several, as a tuple, checked later by the study."""
     if negative_prompt is None:
         return ()
-    return (negative_prompt,) if isinstance(negative_prompt, str) else as_names(negative_prompt)
+    return (negative_prompt,) if isinstance(negative_prompt, str) else as_tuple(negative_prompt)
 
 
 def as_seeds(seeds: Any) -> Any:
-    """Seeds as a tuple, checked later by the study."""
-    if isinstance(seeds, str):
-        return parse_seeds(seeds)
-    return tuple(seeds) if isinstance(seeds, Iterable) else seeds
+    """Seeds, perhaps as text, as a tuple, checked later by the study."""
+    return parse_seeds(seeds) if isinstance(seeds, str) else as_tuple(seeds)
 
 
-def as_names(names: Any) -> Any:
-    """Names as a tuple, checked later by the study."""
-    return tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, Mapping)) else names
+def as_methods(methods: Any) -> Any:
+    """Names of methods, perhaps in one text with commas, as a tuple, checked later by the study."""
+    return tuple(split_methods(methods)) if isinstance(methods, str) else as_tuple(methods)
+
+
+def as_tuple(values: Any) -> Any:
+    """The plain values of anything that has several, such as an array; other things unchanged."""
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    return tuple(plain) if isinstance(plain, Iterable) and not isinstance(plain, (str, bytes, Mapping)) else plain
+
+
+PLAIN: Mapping[str, Callable[[Any], Any]] = {"negative_prompt": as_negatives, "seeds": as_seeds, "methods": as_methods}
+WRITTEN = (str, int, float, list, tuple, range)
+"""Types of arguments that the command repeats as given; of others it repeats the plain values."""
 
 
 def _call(asked: Mapping[str, Any], function: Any) -> str:
@@ -240,6 +260,6 @@ def _call(asked: Mapping[str, Any], function: Any) -> str:
     given = [repr(model) if isinstance(model, str) else "pipe"]
     for name, value in asked.items():
         if name not in ("model", "folder", "progress") and value != parameters[name].default:
-            text = repr(value) if isinstance(value, (str, int, float, list, tuple, range)) else "..."
+            text = repr(value) if isinstance(value, WRITTEN) else "..."
             given.append(text if name == "prompt" else f"{name}={text}")
     return f"steerclear.{function.__name__}({', '.join(given)})"

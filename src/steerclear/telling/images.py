@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from PIL.Image import Image
 
@@ -42,8 +42,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> Image:
-        return self.pictures[index].open()
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        found = self.pictures[index]
+        return [picture.open() for picture in found] if isinstance(found, tuple) else found.open()
 
     def __iter__(self) -> Iterator[Image]:
         for picture in self.pictures:  # the generator keeps self, and with it the temporary folder, alive

@@ -5,6 +5,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from ..core.errors import FolderConflict
 from ..core.settings import folder_path, read_object
 from ..study.folders import LOCK, RUN_FILE, run_folder
 
@@ -25,9 +26,13 @@ class Place:
         """Copy the run into another folder, which may hold part of the same run; returns that folder.
 
         Raises:
-            FolderConflict: the folder holds something else.
+            FolderConflict: the folder holds something else, or is inside that of the run.
         """
         target = folder_path("folder", folder)
+        if self.path.resolve() in target.resolve().parents:
+            raise FolderConflict(
+                f"{str(target)!r} is inside the folder that would be copied into it; give another folder."
+            )
         if target.resolve() != self.path.resolve():
             settings = read_object(self.path / RUN_FILE, "the settings of a run")
             with run_folder(target, settings, "folder"):

@@ -22,5 +22,6 @@ def command(
     from ...telling.report import write_all
 
     results = read_results(folder)
+    folder = folder if folder.is_dir() else folder.parent
     check_images(results, folder)
     print_results(results, write_all(results, folder), format, quiet=quiet, open=open)

@@ -100,17 +100,22 @@ class TraceDrawing(Drawing):
         return _drawn(self._rows(results), theme)
 
     def of_run(self, trace: Trace, theme: Theme = LIGHT) -> Figure:
-        """The trace of one run; UnknownName if no step has a number of this name."""
-        for name in self.names:
-            if name not in trace.names:
-                raise UnknownName("measurement in this trace", name, trace.names)
+        """The trace of one run; errors as for :meth:`of_lines`."""
         tables = {name: trace.table(name) for name in trace.names}
         traces = [{name: table[:, k].tolist() for name, table in tables.items()} for k in range(len(trace.evaluations))]
         lines = [Line(f"image {k}", None, one) for k, one in enumerate(traces)]
         return self.of_lines([None if math.isnan(level) else level for level in trace.levels], lines, theme)
 
     def of_lines(self, levels: list[float | None], lines: list[Line], theme: Theme = LIGHT) -> Figure:
-        """Images of one method; ``levels`` as in :class:`~steerclear.study.gallery.Picture`."""
+        """Images of one method; ``levels`` as in :class:`~steerclear.study.gallery.Picture`.
+
+        Raises:
+            UnknownName: no step has a number of this name.
+        """
+        known = {name for line in lines for name in line.trace}
+        for name in self.names:
+            if name not in known:
+                raise UnknownName("measurement in this trace", name, known)
         rows = list(_split(_Row("run", "", (), levels, lines), self.names, ()))
         return _drawn(rows, theme) if rows else sentence(NOTHING, theme)
 
