@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,7 @@ from steerclear.core.errors import (
 )
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
-from steerclear.models import loading
+from steerclear.models import files, loading
 from steerclear.models.given import given_model, pipeline_digest
 from steerclear.models.loading import Model
 from steerclear.models.loras import LoRA
@@ -460,6 +461,18 @@ def test_a_study_of_python_is_asked_again_in_the_terminal(given: str, tmp_path: 
     assert Study.from_json((tmp_path / "study.json").read_text()).digest() == study.digest()
 
 
+def test_the_terminal_adds_the_weak_network_to_the_run_of_a_pipeline(tmp_path: Path, line: Any) -> None:
+    once = {"seeds": [1], "num_inference_steps": 1, "progress": False, "judge": "none"}
+    pipe = loading.load_model("portraits").pipe
+    found = steerclear.compare(pipe, MAN, folder=tmp_path, **once).results
+    assert [one.name for one in found.methods] == ["unguided", "cfg"]
+    image = tmp_path / "images/cfg/00001.png"
+    made = image.stat().st_mtime_ns
+    assert line("compare", "--recipe", tmp_path, "--outdir", tmp_path, "--quiet") == (0, "")
+    assert sorted(one.name for one in (tmp_path / "images").iterdir()) == ["autoguidance", "cfg", "unguided"]
+    assert image.stat().st_mtime_ns == made
+
+
 def test_a_study_names_loras_networks_and_configuration(pipe: Any) -> None:
     model = dataclasses.replace(
         given_model(pipe, weak="noised:0.1"),
@@ -479,7 +492,11 @@ def test_the_digest_of_a_pipeline_says_of_what_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     tiny.stable_diffusion().save_pretrained(folder)
     loaded = [DiffusionPipeline.from_pretrained(folder) for _ in range(4)]
-    assert given_model(loaded[0]).digest == loading.load_model(str(folder)).digest
+    diffusers.utils.logging.enable_progress_bar()
+    generator = torch.get_rng_state()
+    assert given_model(loaded[0]).digest == files.folder_digest(folder)
+    assert diffusers.utils.logging.is_progress_bar_enabled()  # what is loaded to compare leaves no trace
+    assert torch.equal(torch.get_rng_state(), generator)
     with torch.no_grad():
         next(loaded[1].unet.parameters()).flatten()[0].add_(1e-3)
     loaded[2].tokenizer.add_tokens(["new"])

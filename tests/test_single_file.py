@@ -84,7 +84,7 @@ def test_without_a_configuration_the_hub_is_asked(portraits: Path, run: Callable
         ("ONE", "nowhere", "steerclear: there is no configuration 'nowhere'; give a local folder in diffusers' layout, a hub id, or one of portraits."),
         ("ONE", "EMPTY", "steerclear: the configuration 'EMPTY' has no model_index.json; give the folder that has one."),
         ("ONE", "owner/model", "steerclear: the model 'ONE': the configuration 'owner/model' is found neither"),
-        ("DAMAGED", "portraits", "steerclear: the model 'DAMAGED' cannot be loaded: "),
+        ("DAMAGED", "portraits", "steerclear: the model 'DAMAGED' cannot be loaded: it is damaged or not a safetensors file. Copy it again."),
         ("LACKING", "portraits", "steerclear: the model 'LACKING' cannot be loaded: it lacks weights that its configuration names. Copy it again, or give the configuration of its own kind."),
         ("ONE", "SMALLER", "steerclear: the model 'ONE' cannot be loaded: its weights have other shapes than its configuration says. Give the configuration of its own kind."),
         ("WITHOUT_TEXT", "portraits", "steerclear: the model 'WITHOUT_TEXT' cannot be loaded: Failed to load CLIPTextModel. Weights for this component appear to be missing in the checkpoint."),

@@ -21,7 +21,7 @@ from ..networks.shared.copies import OFFLOADING, plain
 from ..networks.shared.naming import as_networks, named, network_text, parse_network
 from . import shipped
 from .files import DIGEST_LENGTH, PIPELINE_INDEX, UNLOADABLE, folder_digest, read_json
-from .loading import Model, check_kind, quiet
+from .loading import Model, check_kind, quietly
 from .networks import LoadedNetwork, NetworkSource, load_network
 
 IN_MEMORY = "memory:"
@@ -98,9 +98,9 @@ def holds_files_of(pipe: Any, folder: Path) -> bool:
         named = index.get("_class_name") == type(pipe).__name__
         if not named or any(index.get(name, defaults.get(name)) != value for name, value in settings.items()):
             return False
-        quiet()
         parts = {name: part for name, part in pipe.components.items() if name != "scheduler"}
-        return all(_holds_part(name, part, index.get(name), folder) for name, part in parts.items())
+        with quietly():
+            return all(_holds_part(name, part, index.get(name), folder) for name, part in parts.items())
     except (SteerclearError, *UNLOADABLE):
         return False
 
