@@ -144,7 +144,7 @@ def test_a_frame_is_dashed_where_the_classifier_is_unsure(results: Results, fold
         dashes = [drawn[f"{method.name}/{seed}"] for seed in range(4)]
         assert [len(one) for one in dashes] == [0, 1, 1, 1]
         assert dashes[1] == dashes[2] != dashes[3] == ["solid"]
-    assert "dashed: the classifier is unsure (20 to 80 %)" in words(figure)
+    assert "dashed: the judge is unsure (20 to 80 %)" in words(figure)
     assert "dashed" not in words(grid(with_certainty(results, [0.02, 0.97]), folder))
 
 

@@ -245,3 +245,17 @@ def test_a_strangers_metric_is_a_column(strangers: Callable[[str, str], None]) -
     features = judge.see(perfect).features
     assert features is not None
     assert found["mean_norm"].truth == pytest.approx(float(features.double().norm(dim=1).mean()), rel=1e-6)
+
+
+def test_a_judges_nan_is_left_out_and_said(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Classifier(lambda images: images.double().mean((1, 2, 3))[:, None] / 255, ("bright",))
+    bound = type(judge.judge(load_model(str(random_model)), Asked("a man")))
+    plain = bound.measure
+    monkeypatch.setattr(
+        bound, "measure", lambda self, seen: plain(self, seen) | {"bright": Measurement(value=float("nan"))}
+    )
+    study = comparison("a man", (), (0, 1), 1, methods=("unguided",), model=ModelAsked(str(random_model)))
+    found = run(study, tmp_path, judge=judge)
+    assert "bright" not in found.methods[0].measurements
+    assert found.methods[0].warnings == ["the judge gave no number for bright: nan"]
+    assert Results.model_validate_json((tmp_path / "results.json").read_text()) == found

@@ -24,7 +24,7 @@ from steerclear.study.results import Results
 from steerclear.telling.figures.base import SHELF, drawings
 from steerclear.telling.guidance_docs import documentation
 from steerclear.telling.report import parts, write_figures, write_report
-from steerclear.telling.summary import question, summary
+from steerclear.telling.summary import _best, question, summary
 from steerclear.telling.table import (
     attribute_columns,
     cell,
@@ -343,7 +343,7 @@ def test_an_image_that_the_classifier_is_unsure_of_is_told(results: Results, fol
     assert [one["alt"].rpartition(", ")[2] for one in drawn] == ["may show the concept", "does not show the concept"]
     assert [one.get("class") for one in drawn] == ["unsure", None]
     assert " ".join(unsure_notes(unsure.methods)) == (
-        "The classifier is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
+        "The judge is unsure of 'mustache' (20 to 80 %) in 1 of 2 images: negative prompt seed 0. "
         "Each counts as the likelier answer; look at them."
     )
     assert unsure_notes(results.methods) == []
@@ -503,3 +503,24 @@ def test_a_guidance_that_is_not_installed_still_shows_its_settings() -> None:
     (part,) = parts({"_class_name": "TheirGuidance", "scale": 2.0})
     assert part.doc is None
     assert part.settings == [("scale", "2", "")]
+
+
+@pytest.mark.parametrize(
+    ("better", "sentence"),
+    [
+        (
+            "lower",
+            "The lowest distance measured is that of “b” (0.20 [0.10, 0.30]); it is clearly below “a” (0.90 [0.80, 1.00]).",
+        ),
+        ("higher", "The highest distance measured is that of “a” (0.90 [0.80, 1.00])."),
+        ("truth", "The distance nearest to the truth is that of “a” (0.90 [0.80, 1.00])."),
+    ],
+)
+def test_the_best_is_what_the_column_says(results: Results, better: str, sentence: str) -> None:
+    column = Column(name="distance", label="distance", meaning="a test", role="score", better=better)  # type: ignore[arg-type]
+    numbers = {"a": Measurement(value=0.9, low=0.8, high=1.0), "b": Measurement(value=0.2, low=0.1, high=0.3)}
+    methods = [
+        results.methods[0].model_copy(update={"name": name, "label": name, "measurements": {"distance": number}})
+        for name, number in numbers.items()
+    ]
+    assert _best(sorted(methods, key=lambda one: one.name == "a"), column, 1.0) == sentence

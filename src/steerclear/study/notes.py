@@ -68,7 +68,7 @@ def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
         if open_ones:
             more = f" and {len(open_ones) - UNSURE_NAMED} more" * (len(open_ones) > UNSURE_NAMED)
             found.append(
-                f"The classifier is unsure of {name!r} ({100 * low:.0f} to {100 * high:.0f} %) in {len(open_ones)} of {len(images)} "
+                f"The judge is unsure of {name!r} ({100 * low:.0f} to {100 * high:.0f} %) in {len(open_ones)} of {len(images)} "
                 f"images: {', '.join(open_ones[:UNSURE_NAMED])}{more}. Each counts as the likelier answer; look at them."
             )
     return found

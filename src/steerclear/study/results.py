@@ -16,8 +16,8 @@ class ImageResult(Frozen):
     Attributes:
         seed: its seed.
         file: its path, relative to results.json.
-        shown: attribute -> what the classifier sees (empty without a classifier).
-        probability: concept -> the classifier's probability that the image shows it, in [0, 1].
+        shown: attribute -> what the judge sees (empty without a judge).
+        probability: concept -> the judge's probability that the image shows it, in [0, 1].
         trace: name -> the guidance's number per step; null at steps without it.
     """
 
@@ -75,7 +75,7 @@ class Results(Frozen):
         judge: the laboratory that judged the images, as plain values; None without one.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
-        notes: what a reader should know (classifier error, deterministic scheduler, ...).
+        notes: what a reader should know (an unsure judge, a deterministic scheduler, ...).
         methods: one per row.
     """
 

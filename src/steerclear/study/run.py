@@ -1,5 +1,6 @@
 """Run a study in a folder: make the missing images, measure all of them, write ``results.json``."""
 
+import math
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -247,7 +248,8 @@ def _row(
     images = pixels(pictures)
     seen = judging.judge.see(images) if judging.judge else None
     cost = sum(picture.evaluations for picture in pictures) / len(pictures)
-    measurements = judging.judge.measure(seen) if judging.judge and seen else {}
+    measured = judging.judge.measure(seen) if judging.judge and seen else {}
+    measurements = {name: one for name, one in measured.items() if math.isfinite(one.value)}  # JSON has no NaN
     measurements |= {"moved": pixel_change(images, first), "evaluations": Measurement(value=cost)}
     shown, sure = (seen.shown, seen.probabilities) if seen else ({}, {})
     return MethodResult(
@@ -263,5 +265,8 @@ def _row(
             )
             for row, picture in enumerate(pictures)
         ],
-        warnings=method_warnings(method, pictures[0].levels),
+        warnings=[
+            *method_warnings(method, pictures[0].levels),
+            *(f"the judge gave no number for {name}: {one.value}" for name, one in measured.items() if name not in measurements),
+        ],
     )  # fmt: skip

@@ -8,7 +8,7 @@ GLOSSARY = {
     "prior": "the probability that an image shows the concept, before the first step",
     "conjunction": "prompt and concept in one text, such as “portrait photo of a man, mustache”",
     "innovation": "the part of a step that is not the guidance's own extra push",
-    "truth": "what a perfect method would give; known exactly in worlds whose images are drawn by a program",
+    "truth": "what a perfect method would give; known exactly in some worlds, such as that of the shipped model",
 }
 """Term -> its meaning, without a full stop."""
 

@@ -102,6 +102,17 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
     return sentence + ".", fewer
 
 
+def _best(methods: list[MethodResult], column: Column, known: float | None) -> str:
+    """A sentence about a column's best number: the lowest, the highest or the one nearest to the truth."""
+    values = {method.name: method.measurements[column.name].value for method in methods}
+    if column.better == "truth" and known is not None:
+        nearest = min(methods, key=lambda method: abs(values[method.name] - known))
+        return f"The {column.label} nearest to the truth is that of {_named(nearest, column)}."
+    if column.better == "higher":
+        return f"The highest {column.label} measured is that of {_named(methods[-1], column)}."
+    return _lowest(methods, column)
+
+
 def _lowest(methods: list[MethodResult], column: Column) -> str:
     """A sentence about a column's lowest number, and whether it is clearly below the others."""
     first, *others = methods
@@ -132,7 +143,7 @@ def _side_effect(results: Results, removers: list[MethodResult]) -> str | None:
         measured = cell(methods[0].measurements[column.name], column.percent)
         sentence = f"The {column.label} of {quoted(methods[0].label)} is {measured}."
     else:
-        sentence = _lowest(methods, column)
+        sentence = _best(methods, column, truth(results, column))
         if removers:
             sentence = f"Of these, {sentence[0].lower()}{sentence[1:]}"
     known = truth(results, column)

@@ -62,7 +62,7 @@ def shows_concept(results: Results, image: ImageResult) -> bool | None:
 
 
 def unsure(results: Results, image: ImageResult) -> bool:
-    """Whether the classifier is unsure of one concept and sure of none; False without probabilities."""
+    """Whether the judge is unsure of one concept and sure of none; False without probabilities."""
     known = [image.probability[column.name] for column in concept_columns(results) if column.name in image.probability]
     low, high = UNSURE
     return any(low <= sure <= high for sure in known) and not any(sure > high for sure in known)

@@ -31,9 +31,9 @@ def shared_seeds(results: Results, columns: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Grid(Drawing):
-    """One column per seed, one row per method; images in which the classifier sees the concept are framed.
+    """One column per seed, one row per method; images in which the judge sees the concept are framed.
 
-    The frame is dashed if the classifier is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
+    The frame is dashed if the judge is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
 
     Args:
         columns: most seeds to show, at least 1.
@@ -86,7 +86,7 @@ def _legend(results: Results, seeds: Sequence[int]) -> list[str]:
     if any(shows_concept(results, image) is not None for image in images):
         legend.append("framed: the concept is seen in the image")
     if any(unsure(results, image) for image in images if image.seed in seeds):
-        legend.append("dashed: the classifier is unsure (20 to 80 %)")
+        legend.append("dashed: the judge is unsure (20 to 80 %)")
     return legend
 
 
