@@ -200,7 +200,8 @@ def check_declared(guidance: Guidance) -> set[str]:
     declared = guidance.branches(negatives_of(guidance))
     _, trace = trajectory(guidance, denoiser())
     for branches in trace.branches:
-        here = [name for name in branches if "@" not in name]  # "positive@0.5" ran at another point, in an order of its own
+        # "positive@0.5" ran at another point, in an order of its own
+        here = [name for name in branches if "@" not in name]
         assert here == [name for name in declared if name in here]
     return set(declared).difference(name.partition("@")[0] for branches in trace.branches for name in branches)
 

@@ -33,7 +33,12 @@ from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.rescaled import RescaledGuidance
 
 CFG = ClassifierFreeGuidance(3.0)
-SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance, looking_ahead.AheadGuidance, looking_ahead.ReturnGuidance]
+SHELF = [
+    *guidances().values(),
+    skeleton_guidance.LimitedGuidance,
+    looking_ahead.AheadGuidance,
+    looking_ahead.ReturnGuidance,
+]
 COMPOSED = [
     ClassifierFreeGuidance(4.0, 0.7),
     NegativePromptGuidance(3.0, negative_scale=1.5, guidance_rescale=0.5),

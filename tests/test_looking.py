@@ -164,8 +164,9 @@ def test_an_exact_world_is_exact_elsewhere(name: str) -> None:
         return {"error": (there.denoised(there.predict_one("negative")) - expected).abs().amax(1)}
 
     result = sample(
-        network, looking(look, "negative"), scheduler, (0, 1, 2), (2,), num_inference_steps=4, negatives=1, dtype=torch.float64
-    )
+        network, looking(look, "negative"), scheduler, (0, 1, 2), (2,), num_inference_steps=4, negatives=1,
+        dtype=torch.float64,
+    )  # fmt: skip
     assert float(result.trace.table("error").max()) < 1e-12
     assert result.trace.evaluations.tolist() == [12.0] * 3
     assert result.trace.branches[0] == ("empty", "positive", "negative@0.3")

@@ -10,7 +10,7 @@ import pytest
 import skeleton_guidance
 import steerclear
 from steerclear.core import shelf
-from steerclear.core.errors import InvalidSetting, UnknownName
+from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName
 from steerclear.core.guidance import Guidance, find_guidance, guidances
 from steerclear.core.shelf import entries, find
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -82,6 +82,18 @@ def test_two_entries_of_one_name_are_refused(strangers) -> None:
             guidances()
     finally:
         del sys.modules["twin"]
+
+
+def test_a_strangers_module_that_cannot_be_imported_is_left_out(announce) -> None:
+    announce("guidance", "limited", "skeleton_guidance")
+    announce("guidance", "gone", "astray.gone")
+    with pytest.warns(SteerclearWarning) as told:
+        assert guidances().keys() >= {"cfg", "limited"}
+    (said,) = told
+    assert str(said.message) == (
+        "an installed package announces 'gone' (astray.gone) in the group steerclear.guidance, which cannot be imported and is "
+        "left out: ModuleNotFoundError: No module named 'astray'; update or uninstall that package"
+    )
 
 
 @pytest.fixture

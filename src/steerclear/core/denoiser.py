@@ -46,7 +46,7 @@ class Branch:
     @classmethod
     def parse(cls, name: str, what: str = "branch") -> "Branch":
         """Raises :class:`InvalidSetting` if the name is not a branch; the message calls it ``what``."""
-        match = _BRANCH.fullmatch(name)
+        match = _BRANCH.fullmatch(name) if isinstance(name, str) else None
         if match is None:
             raise InvalidSetting(what, name, "positive, empty, negative or conjunction (with _2, _3, ...), "
                                              "behind the name of a network and a colon if it is not the main one")  # fmt: skip

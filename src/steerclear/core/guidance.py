@@ -35,6 +35,7 @@ from .values import is_number
 
 CONFIG_NAME = "guider_config.json"
 
+
 class Guidance(Configurable, ABC):
     """The contract. Subclasses are frozen dataclasses, one per file; their docstring has equation and paper.
 
@@ -156,7 +157,8 @@ def declared(guidance: Guidance, negatives: int) -> tuple[Branch, ...]:
     """
     names = guidance.branches(negatives)
     if not isinstance(names, tuple):
-        raise InvalidSetting(f"what branches() of {guidance.name} returns", names, "a tuple, such as ('empty', 'positive')")
+        example = "a tuple, such as ('empty', 'positive')"
+        raise InvalidSetting(f"what branches() of {guidance.name} returns", names, example)
     return tuple(Branch.parse(name, f"a branch that {guidance.name} declares") for name in names)
 
 

@@ -162,21 +162,22 @@ class Step:
             InvalidSetting: a prediction of another number of images.
             UnsupportedModel: as :attr:`alpha`.
         """
-        return to_denoised(wide(prediction), self._sample_of(prediction, rows), self.alpha, self.sigma, self.prediction_type)
+        return self._converted(to_denoised, prediction, rows)
 
     def noise(self, prediction: Prediction, rows: Tensor | None = None) -> Prediction:
         """The noise that a prediction implies, float32 or better. Arguments and errors as of :meth:`denoised`."""
-        return to_noise(wide(prediction), self._sample_of(prediction, rows), self.alpha, self.sigma, self.prediction_type)
+        return self._converted(to_noise, prediction, rows)
 
     def from_denoised(self, denoised: Prediction, rows: Tensor | None = None) -> Prediction:
         """The inverse of :meth:`denoised`."""
-        return from_denoised(wide(denoised), self._sample_of(denoised, rows), self.alpha, self.sigma, self.prediction_type)
+        return self._converted(from_denoised, denoised, rows)
 
-    def _sample_of(self, prediction: Tensor, rows: Tensor | None) -> Tensor:
+    def _converted(self, convert: Callable[..., Tensor], values: Tensor, rows: Tensor | None) -> Tensor:
         sample = self.sample if rows is None else self.sample[rows]
-        if len(prediction) != len(sample):
-            raise InvalidSetting("the number of images of a prediction", len(prediction), f"{len(sample)}", "name its rows")
-        return wide(sample)
+        if len(values) != len(sample):
+            allowed = f"{len(sample)}, as the sample's"
+            raise InvalidSetting("the number of images of a prediction", len(values), allowed, "name its rows=")
+        return convert(wide(values), wide(sample), self.alpha, self.sigma, self.prediction_type)
 
     def noise_difference(self, left: Prediction, right: Prediction) -> Prediction:
         """noise(left) - noise(right), without the rounding of two conversions."""
