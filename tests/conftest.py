@@ -27,7 +27,6 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def announce(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
     """Announces an importable module on a shelf, as the entry point of an installed package does: shelf, name, module."""
-    from steerclear.cli import commands
     from steerclear.cli.commands.benchmark import _commands
     from steerclear.core import shelf
 
@@ -41,8 +40,7 @@ def announce(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, st
         points.append(EntryPoint(name, module, f"steerclear.{room}"))
         clear()
 
-    for reader in (shelf, commands):
-        monkeypatch.setattr(reader, "entry_points", lambda group: [one for one in points if one.group == group])
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [one for one in points if one.group == group])
     yield add
     monkeypatch.undo()
     clear()

@@ -19,13 +19,16 @@ FLOORS = (
 """The rooms from the ground up. A room imports from lower floors alone; rooms of one floor do not know one another."""
 
 OUTSIDE = ("__init__", "__main__")
-"""The doors of the house: they may import from every room."""
+"""The doors of the house: they may import from every room. Only the highest may import from them."""
 
 MOST_ROOMS = 15
 HOME = {"matplotlib": {"telling.figures"}, "typer": {"cli"}, "PIL": {"study", "telling"}}
 """Libraries that only some rooms may import."""
 LAZY = {"diffusers", "transformers", "matplotlib", "gradio", "ray", "typer"}
 """Never imported by ``import steerclear``."""
+
+BY_NAME = ("import_module", "__import__")
+BEYOND = "<beyond the top>"
 
 Module = tuple[str, ...]
 """The path of a module below ``steerclear``, as ("guidance", "auto"); a package's own ends in "__init__"."""
@@ -44,26 +47,41 @@ def imports(source: str, module: Module) -> Iterator[Module]:
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            named = tuple(node.module.split(".")) if node.module else ()
-            if node.level:
-                base = ("steerclear", *module)[: -node.level]
-                yield from [(*base, *named, alias.name) for alias in node.names]
-            else:
-                yield from [(*named, alias.name) for alias in node.names]
+            base = _base(node.level, node.module or "", module)
+            yield from [(*base, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
+            named = [*node.args, *(word.value for word in node.keywords if word.arg == "name")][:1]
+            if named and isinstance(named[0], ast.Constant) and isinstance(named[0].value, str):
+                name = named[0].value.lstrip(".")
+                yield _base(len(named[0].value) - len(name), name, module)
+
+
+def _base(dots: int, name: str, module: Module) -> Module:
+    """The path of a name behind some dots: (BEYOND,) if they lead out of the package."""
+    start = ("steerclear", *module)[:-dots] if dots else ()
+    return (BEYOND,) if dots and not start else (*start, *filter(None, name.split(".")))
 
 
 def violations(source: str, module: Module) -> list[str]:
     """What a source imports that it may not: of a room above or beside its own, or of a library with another home."""
     where, room, found = ".".join(module), module[0], []
+    rooms = {one for floor in FLOORS for one in floor}
     for target in imports(source, module):
         homes = HOME.get(target[0])
         if homes is not None and not any(f"{where}.".startswith(f"{home}.") for home in homes):
             found.append(f"{where} imports {target[0]}, which belongs to {', '.join(sorted(homes))}")
-        if target[0] != "steerclear" or len(target) < 2 or room in OUTSIDE or target[1] in (room, "__version__"):
+        if target[0] == BEYOND:
+            found.append(f"{where} imports from beyond the top of the package; it has fewer folders than dots")
+        if target[0] != "steerclear" or room in OUTSIDE:
             continue
-        other = target[1]
-        if other in OUTSIDE or floor_of(other) >= floor_of(room):
-            found.append(f"{where} imports the room {other}, which is not below {room}")
+        if target[-1] == "*":
+            found.append(f"{where} imports * from {'.'.join(target[:-1])}; name what it needs")
+        other = target[1] if len(target) > 1 else ""
+        if other in rooms:
+            if other != room and floor_of(other) >= floor_of(room):
+                found.append(f"{where} imports the room {other}, which is not below {room}")
+        elif other not in ("__version__", "*") and (other or room not in FLOORS[-1]):
+            found.append(f"{where} imports {'.'.join(target[:2])}, which is of the door; import it from its room")
     return list(dict.fromkeys(found))
 
 

@@ -1,5 +1,6 @@
 """The commands are a shelf; help, completion and quiet runs; and the commands that only tell."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from steerclear.cli import commands
 from steerclear.cli.app import main
+from steerclear.core import shelf
 
 
 def test_one_file_is_one_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -30,10 +32,29 @@ def test_a_strangers_package_brings_a_command(monkeypatch: pytest.MonkeyPatch) -
     stranger.command = lambda: print("from afar")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stranger", stranger)
     point = EntryPoint("afar", "stranger", "steerclear.cli.commands")
-    monkeypatch.setattr(commands, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [point] if group == point.group else [])
     app = typer.Typer()
     commands.add_commands(app)
     assert CliRunner().invoke(app, ["afar"]).output == "from afar\n"
+
+
+def test_a_package_that_cannot_be_imported_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "astray-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: astray\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        "[steerclear.cli.commands]\nlost = astray.lost\n[steerclear.guidance]\ngone = astray.gone\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-m", "steerclear", "guidance", "list"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    assert done.returncode == 0
+    assert {line.split()[0] for line in done.stdout.splitlines() if line} >= {"cfg", "dynamic-negative"}
+    end = "which cannot be imported and is left out: ModuleNotFoundError: No module named 'astray'; update or uninstall that package"
+    assert done.stderr.splitlines() == [
+        f"steerclear: warning: the package 'astray' announces '{name}' (astray.{name}) in the group steerclear.{group}, {end}"
+        for name, group in (("lost", "cli.commands"), ("gone", "guidance"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The engine runs what is asked for, once, counts it, and stops at NaN."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,12 +12,15 @@ from steerclear.bridges.diffusers.evaluation import Run
 from steerclear.core.denoiser import Branch, Point, numbered
 from steerclear.core.engine import GuidedDenoiser
 from steerclear.core.errors import InvalidSetting, NotFiniteError, UnknownName
-from steerclear.core.evidence import Surroundings
-from steerclear.core.guidance import Guidance, joined
+from steerclear.core.evidence import Belief, Evidence, Surroundings
+from steerclear.core.guidance import Guidance, conditions_of, joined, networks_of
 from steerclear.core.laws import Law
+from steerclear.core.noise import PREDICTION_TYPES
 from steerclear.core.records import Guided, State, Step, Trace, TraceStep
 from steerclear.core.sampling import Sampled
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.rescaled import RescaledGuidance
 from steerclear.guidance.unguided import Unguided
 
 VALUES = {"positive": 1.0, "empty": 2.0, "negative": 3.0, "weak:positive": 4.0}
@@ -165,6 +169,158 @@ def test_a_large_but_finite_prediction_passes() -> None:
     huge = torch.full((3, 4), 3e38)
     guided = GuidedDenoiser(Recorder(), Unguided(), Surroundings(3))
     assert torch.isfinite(guided.predict(Point(huge, 0.6, 0.8, 500, 0, 4))).all()
+
+
+# what a guidance declares, and what it answers
+
+
+@dataclass(frozen=True)
+class Declares(Guidance):
+    """Declares anything, and does anything."""
+
+    says: object = ("positive",)
+    does: Callable[[Step], object] = lambda step: Guided(step.predict_one("positive"), State())
+    name: ClassVar[str] = "odd"
+
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return self.says  # type: ignore[return-value]
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        return self.does(step)  # type: ignore[return-value]
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("says", "wrong"),
+    [
+        (None, "what branches() of odd returns is None, but must be a tuple, such as ('empty', 'positive')."),
+        (
+            "positive",
+            "what branches() of odd returns is 'positive', but must be a tuple, such as ('empty', 'positive').",
+        ),
+        (("positive", "negative_0"), "a branch that odd declares is 'negative_0', but must be positive, empty,"),
+        (("Weak:positive",), "a branch that odd declares is 'Weak:positive', but must be positive, empty,"),
+        ((1,), "a branch that odd declares is 1, but must be positive, empty,"),
+    ],
+)
+def test_what_is_no_declaration_is_refused_before_the_first_step(says: object, wrong: str) -> None:
+    for read in (conditions_of, networks_of, lambda guidance, _: run(guidance, Recorder())):
+        with pytest.raises(InvalidSetting) as raised:
+            read(Declares(says), 1)
+        assert str(raised.value).startswith(wrong)
+
+
+def elsewhere(step: Step) -> Step:
+    return step.at(step.sample, step.sample, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "ask"),
+    [
+        ("empty", lambda step: step.predict("positive", "empty")),
+        ("empty", lambda step: step.predict("empty", rows=torch.tensor([], dtype=torch.long))),
+        ("weak:positive", lambda step: step.predict_one("weak:positive", rows=torch.tensor([1]))),
+        ("negative", lambda step: elsewhere(step).predict("positive", "negative")),
+        ("negative", lambda step: elsewhere(elsewhere(step)).predict_one("negative")),
+    ],
+)
+def test_a_branch_that_is_not_declared_is_refused_and_not_evaluated(name: str, ask: Callable[[Step], object]) -> None:
+    network = Recorder()
+    guided = GuidedDenoiser(network, Declares(("positive", "main:negative_2"), ask), Surroundings(3))
+    at = Point(torch.zeros(3, 1), 0.6, 0.8, 500, 0, 4, levels=lambda level: (1.0, level, 500))
+    with pytest.raises(InvalidSetting) as raised:
+        guided.predict(at)
+    assert str(raised.value) == (
+        f"a branch that odd asks for is '{name}', but must be one that it declares (positive, negative_2); its method "
+        "branches() declares them."
+    )
+    assert network.calls == []
+
+
+def test_a_wrapper_may_ask_for_what_it_declares_itself() -> None:
+    inner = Declares(("empty",), lambda step: Guided(step.predict_one("empty"), State()))
+    guided = GuidedDenoiser(Recorder(), RescaledGuidance(inner, 0.5), Surroundings(1))
+    prediction = guided.predict(Point(torch.tensor([[0.0, 2.0]]), 0.6, 0.8, 500, 0, 4))
+    assert prediction.tolist() == [[2.0, 4.0]]
+    assert guided.trace.branches == [("empty", "positive")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (lambda p: p, "the type of the answer of odd is 'Tensor', but must be Guided."),
+        (lambda p: Guided(p[:1], State()), "the shape of the prediction in the answer of odd is (1, 1), but must be the sample's, (3, 1)."),
+        (lambda p: Guided(p[:, 0], State()), "the shape of the prediction in the answer of odd is (3,), but must be the sample's, (3, 1)."),
+        (lambda p: Guided(p, State(), {"x": p.mean()}),
+         "the shape of info['x'] in the answer of odd is (), but must be (3,), a tensor of one number per image."),
+        (lambda p: Guided(p, State(), {"x": p}),
+         "the shape of info['x'] in the answer of odd is (3, 1), but must be (3,), a tensor of one number per image."),
+        (lambda p: Guided(p, State(), {"x": [1.0, 2.0, 3.0]}),
+         "the shape of info['x'] in the answer of odd is None, but must be (3,), a tensor of one number per image."),
+    ],
+)  # fmt: skip
+def test_an_answer_that_would_mix_images_is_refused(answer: Callable[[Tensor], object], wrong: str) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        run(Declares(does=lambda step: answer(step.predict_one("positive"))), Recorder())
+    assert str(raised.value) == wrong
+
+
+@dataclass(frozen=True)
+class AsksFurther(Evidence):
+    """Asks for a branch of its own beside the concept."""
+
+    says: tuple[str, ...] = ()
+    name: ClassVar[str] = "asks-further"
+    paper: ClassVar[str] = "none"
+
+    def branches(self, concept: str) -> tuple[str, ...]:
+        return tuple(name.replace("concept", concept) for name in self.says)
+
+    def begin(self, surroundings: Surroundings) -> State:
+        return State()
+
+    def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+        return Belief((step.predict_one("weak:positive") - positive)[:, 0].double() - 3, state)
+
+
+def test_an_evidence_declares_the_branches_that_it_asks_for() -> None:
+    guidance = DynamicNegativeGuidance(
+        1.0, negative_scale=(1.0, 0.0, 1.0), concept="negative", evidence=AsksFurther(("positive", "weak:concept"))
+    )
+    assert guidance.branches(3) == ("positive", "negative", "negative_3", "weak:negative", "weak:negative_3")
+    asks = DynamicNegativeGuidance(1.0, concept="negative", evidence=AsksFurther(("weak:positive",)))
+    sample = torch.zeros(2, 1)
+    guided = GuidedDenoiser(Recorder(), asks, Surroundings(2, negatives=1))
+    prediction = guided.predict(Point(sample, 0.6, 0.8, 500, 0, 4))
+    assert guided.trace.branches == [("positive", "negative", "weak:positive")]
+    assert prediction.tolist() == [[-1.0], [-1.0]]  # log-odds 4 - 1 - 3 = 0, so the push is once 3 - 1
+    silent = DynamicNegativeGuidance(1.0, concept="negative", evidence=AsksFurther())
+    with pytest.raises(
+        InvalidSetting, match=r"dynamic-negative asks for is 'weak:positive', .* \(positive, negative\)"
+    ):
+        GuidedDenoiser(Recorder(), silent, Surroundings(2, negatives=1)).predict(Point(sample, 0.6, 0.8, 500, 0, 4))
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_a_prediction_of_some_rows_is_read_at_their_samples(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sample, prediction = (torch.randn(3, 2, generator=generator) for _ in range(2))
+    step, rows = Step(Point(sample, 0.6, 0.8, 500, 0, 4), kind, 0, lambda names, rows: []), torch.tensor([2, 0])
+    for convert in (step.denoised, step.noise, step.from_denoised):
+        assert torch.equal(convert(prediction[rows], rows), convert(prediction)[rows])
+        with pytest.raises(InvalidSetting) as raised:
+            convert(prediction[:1])
+        assert str(raised.value) == (
+            "the number of images of a prediction is 1, but must be 3, as the sample's; name its rows=."
+        )
+        with pytest.raises(InvalidSetting, match="of a prediction is 3, but must be 2"):
+            convert(prediction, rows=rows)
+
+
+# traces
 
 
 def test_traces_of_batches_join_as_one() -> None:

@@ -6,7 +6,9 @@ import os
 import random
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import diffusers
 import numpy as np
@@ -24,6 +26,8 @@ from steerclear.core.errors import (
     UnsupportedModel,
 )
 from steerclear.core.guidance import Guidance
+from steerclear.core.laws import Law
+from steerclear.core.records import Guided, State, Step
 from steerclear.core.saving import save_whole
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
@@ -429,6 +433,37 @@ def test_a_conjunction_that_is_too_long_is_refused_before_any_image(model: Model
     with pytest.raises(PromptError, match="the prompt together with the negative prompt is longer than the 77 tokens"):
         generate(model, asked, [0], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Away(Guidance):
+    """Asks for the conjunction, which no setting of it is called after."""
+
+    name: ClassVar[str] = "away"
+
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return ("positive", "conjunction")
+
+    def __call__(self, step: Step, state: State) -> Guided:
+        positive, conjunction = step.predict("positive", "conjunction")
+        return Guided(2 * positive - conjunction, state)
+
+    @classmethod
+    def laws(cls) -> tuple[Law, ...]:
+        return ()
+
+
+def test_conjunctions_are_those_that_a_guidance_declares(model: Model, tmp_path: Path, announce) -> None:
+    announce("guidance", "away", __name__)
+    for guidance in (Away(), ClassifierFreeGuidance(3.0), DynamicNegativeGuidance(2.0, negative_scale=0.0)):
+        asked = recipe(model, guidance, prompt="a " * 40, negatives=("b " * 40,))
+        if guidance == Away():
+            with pytest.raises(
+                PromptError, match="the prompt together with the negative prompt is longer than the 77 tokens"
+            ):
+                check_recipe(model, asked)
+        else:
+            check_recipe(model, asked)
 
 
 def test_pure_noise_is_null_in_the_settings(tmp_path: Path) -> None:

@@ -853,7 +853,7 @@ def test_a_negative_prompt_that_is_missing():
         guided(pipe, "sd3", ours)
     ours.guidance = Asks("other:positive")
     with pytest.raises(
-        UnsupportedModel, match=r"the other network, which is not among its branches\(\) and was not given"
+        UnsupportedModel, match=r"asks for the other network, and none is given; give steerclear\.guider\("
     ):
         guided(pipe, "sd3", ours)
 
@@ -862,8 +862,18 @@ def test_a_negative_prompt_that_is_missing():
 class Asks(Unguided):
     branch: str = "positive"
 
+    def branches(self, negatives):
+        return (self.branch,)
+
     def __call__(self, step, state):
         return Guided(step.predict_one(self.branch), state)
+
+
+def test_an_inactive_step_takes_the_prompts_prediction_whatever_is_declared():
+    pipe = tiny_modular.pipeline("sd3")
+    ours = guider(Asks("negative"), "beard", start=0.5)
+    guided(pipe, "sd3", ours)
+    assert ours.trace.branches == [("positive",), ("negative",), ("negative",)]
 
 
 def test_what_is_not_finite_is_named():

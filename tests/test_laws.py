@@ -10,6 +10,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 import laws
+import looking_ahead
 import skeleton_guidance
 import skeleton_network
 from steerclear.core import guidance as base
@@ -32,7 +33,12 @@ from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.rescaled import RescaledGuidance
 
 CFG = ClassifierFreeGuidance(3.0)
-SHELF = [*guidances().values(), skeleton_guidance.LimitedGuidance]
+SHELF = [
+    *guidances().values(),
+    skeleton_guidance.LimitedGuidance,
+    looking_ahead.AheadGuidance,
+    looking_ahead.ReturnGuidance,
+]
 COMPOSED = [
     ClassifierFreeGuidance(4.0, 0.7),
     NegativePromptGuidance(3.0, negative_scale=1.5, guidance_rescale=0.5),
@@ -118,10 +124,10 @@ def test_every_guidance_with_its_scales_off_is_the_plain_prediction(guidance: Gu
 @pytest.mark.parametrize("cls", SHELF, ids=lambda cls: cls.name)
 def test_a_scale_means_the_same_in_every_guidance(cls: type[Guidance]) -> None:
     """guidance_scale is the prompt's, against the empty prompt; negative_scale is a push, in proportion to its number."""
-    scales = base.OFF.keys() & cls.parameters().keys()
+    scales = cls.off.keys() & cls.parameters().keys()
     for value in (0.5, 2.0, 5.0):
         if "guidance_scale" in scales:
-            others: dict = {name: base.OFF[name] for name in scales - {"guidance_scale"}}
+            others: dict = {name: cls.off[name] for name in scales - {"guidance_scale"}}
             with_scale = replace(cls(), guidance_scale=value, **others)
             laws.check_linear(claims.Linear(with_scale, (("positive", value), ("empty", 1 - value))))
         if "negative_scale" in scales:
@@ -156,7 +162,7 @@ def test_a_guidance_declares_whether_it_needs_the_noise_level(guidance: Guidance
 def test_every_number_that_is_called_a_scale_has_a_meaning() -> None:
     for cls in guidances().values():
         named = {name for name in cls.parameters() if name.endswith("_scale")}
-        assert named <= base.OFF.keys(), cls.name
+        assert named <= cls.off.keys(), cls.name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -192,7 +198,7 @@ class _Broken(Guidance):
     name: ClassVar[str] = "broken"
 
     def branches(self, negatives: int) -> tuple[str, ...]:
-        return ("positive",)
+        return ("empty", "positive")
 
     @classmethod
     def laws(cls) -> tuple[claims.Law, ...]:
@@ -229,6 +235,12 @@ class _Wasteful(_Broken):
 
 
 @dataclass(frozen=True)
+class _Backwards(_Broken):
+    def __call__(self, step: Step, state: State) -> Guided:
+        return Guided(step.predict("positive", "empty")[0], state)
+
+
+@dataclass(frozen=True)
 class _ClipsNoise(_Broken):
     """Clips in the network's own space: another guidance for every prediction type."""
 
@@ -262,12 +274,12 @@ class _PushesAnyway(_Broken):
         lambda: laws.check_equals(claims.Equals(_Scaled(), CFG)),
         lambda: laws.check_runs(claims.Runs(_Wasteful(), ("positive",))),
         lambda: laws.check_runs(claims.Runs(CFG, ("positive", "empty"))),
-        lambda: laws.check_declared(_Wasteful()),
+        lambda: laws.check_declared(_Backwards()),
         lambda: laws.check_prediction_type(claims.PredictionTypeInvariant(_ClipsNoise())),
         lambda: laws.check_no_push(claims.NoPushWhenAbsent(_PushesAnyway())),
         lambda: laws.check_no_hidden_state(_Remembers()),
     ],
-    ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order", "undeclared",
+    ids=["batch mean", "not the identity", "wrong coefficient", "swapped", "not equal", "one branch too many", "order", "backwards",
          "space", "push", "hidden state"],
 )  # fmt: skip
 def test_each_check_can_fail(measure) -> None:

@@ -41,6 +41,7 @@ class Looking(ClassifierFreeGuidance):
     """The prompt's own prediction; what it looks at besides is a function of the test."""
 
     look: ClassVar[Callable[[Step, Surroundings | None], dict[str, Tensor]]]
+    further: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = "looking"
 
     @dataclass(frozen=True)
@@ -53,19 +54,22 @@ class Looking(ClassifierFreeGuidance):
     def needs_noise_level(self) -> bool:
         return True
 
+    def branches(self, negatives: int) -> tuple[str, ...]:
+        return (*super().branches(negatives), *self.further)
+
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, self.Seen)
         _, positive = step.predict("empty", "positive")
         return Guided(positive, state, type(self).look(step, state.surroundings) or {})
 
 
-def looking(look: Callable[..., Any]) -> Looking:
-    """A guidance that looks with a function of (step, surroundings)."""
+def looking(look: Callable[..., Any], *further: str) -> Looking:
+    """A guidance that looks with a function of (step, surroundings), which may ask for further branches."""
 
     class Own(Looking):
         pass
 
-    Own.look = staticmethod(look)
+    Own.look, Own.further = staticmethod(look), further
     return Own(3.0)
 
 
@@ -160,8 +164,9 @@ def test_an_exact_world_is_exact_elsewhere(name: str) -> None:
         return {"error": (there.denoised(there.predict_one("negative")) - expected).abs().amax(1)}
 
     result = sample(
-        network, looking(look), scheduler, (0, 1, 2), (2,), num_inference_steps=4, negatives=1, dtype=torch.float64
-    )
+        network, looking(look, "negative"), scheduler, (0, 1, 2), (2,), num_inference_steps=4, negatives=1,
+        dtype=torch.float64,
+    )  # fmt: skip
     assert float(result.trace.table("error").max()) < 1e-12
     assert result.trace.evaluations.tolist() == [12.0] * 3
     assert result.trace.branches[0] == ("empty", "positive", "negative@0.3")

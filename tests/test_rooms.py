@@ -37,6 +37,16 @@ def test_every_room_is_a_folder_and_there_are_few() -> None:
         (("core", "engine"), "def late():\n    from ..cli.app import main", "core.engine imports the room cli, which is not below core"),
         (("core", "seeds"), "from steerclear.testbeds.mixture import x", "core.seeds imports the room testbeds, which is not below core"),
         (("testbeds", "portraits", "truth"), "from ... import guidance", "testbeds.portraits.truth imports the room guidance, which is not below testbeds"),
+        (("study", "recipe"), "from .. import compare", "study.recipe imports steerclear.compare, which is of the door; import it from its room"),
+        (("study", "recipe"), "import steerclear\nsteerclear.compare", "study.recipe imports steerclear, which is of the door; import it from its room"),
+        (("study", "recipe"), "from .. import *", "study.recipe imports * from steerclear; name what it needs"),
+        (("study", "recipe"), "from .gallery import *", "study.recipe imports * from steerclear.study.gallery; name what it needs"),
+        (("study", "recipe"), "from ... import torch", "study.recipe imports from beyond the top of the package; it has fewer folders than dots"),
+        (("study", "recipe"), "from ..... import torch", "study.recipe imports from beyond the top of the package; it has fewer folders than dots"),
+        (("core", "seeds"), "import importlib\nimportlib.import_module('steerclear.cli.app')", "core.seeds imports the room cli, which is not below core"),
+        (("core", "seeds"), "x = import_module('..guidance.auto', __package__)", "core.seeds imports the room guidance, which is not below core"),
+        (("core", "seeds"), "import_module(name='steerclear.study')", "core.seeds imports the room study, which is not below core"),
+        (("core", "seeds"), "__import__('matplotlib.pyplot')", "core.seeds imports matplotlib, which belongs to telling.figures"),
     ],
 )  # fmt: skip
 def test_the_rule_can_fail(module: Module, source: str, expected: str) -> None:
@@ -53,6 +63,9 @@ def test_the_rule_can_fail(module: Module, source: str, expected: str) -> None:
         (("telling", "figures", "grid"), "from matplotlib.figure import Figure"),
         (("study", "recipe"), "from .. import __version__"),
         (("__init__",), "from .cli.app import main"),
+        (("cli", "docs"), "import steerclear"),
+        (("core", "shelf"), "import_module(f'steerclear.{shelf}')"),
+        (("core", "shelf"), "import_module('.seeds', __package__)"),
     ],
 )
 def test_what_is_allowed_is_not_refused(module: Module, source: str) -> None:

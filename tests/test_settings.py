@@ -277,7 +277,7 @@ def test_settings_behind_the_name_and_beside_it_are_settings_of_one_guidance() -
     ("text", "error", "message"),
     [
         ("cfg,4", UnknownName, "there is no guidance 'cfg,4'; did you mean 'cfg'?"),
-        ("", UnknownName, "there is no guidance ''. Available: autoguidance, cfg,"),
+        ("", UnknownName, "there is no guidance ''. Available: "),
         ("unguided:3", UnknownName, "there is no parameter of unguided '3'. Available: none."),
         ("cfg:guidance_scale.x=3", UnknownName, "there is no parameter of cfg 'guidance_scale.x'; did you mean 'guidance_scale'?"),
         ("cfg(4", InvalidSetting, "guidance is 'cfg(4', but must be a name, or name(key=value, key=value); close the"),

@@ -10,7 +10,7 @@ import pytest
 import skeleton_guidance
 import steerclear
 from steerclear.core import shelf
-from steerclear.core.errors import InvalidSetting, UnknownName
+from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnknownName
 from steerclear.core.guidance import Guidance, find_guidance, guidances
 from steerclear.core.shelf import entries, find
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
@@ -84,6 +84,18 @@ def test_two_entries_of_one_name_are_refused(strangers) -> None:
         del sys.modules["twin"]
 
 
+def test_a_strangers_module_that_cannot_be_imported_is_left_out(announce) -> None:
+    announce("guidance", "limited", "skeleton_guidance")
+    announce("guidance", "gone", "astray.gone")
+    with pytest.warns(SteerclearWarning) as told:
+        assert guidances().keys() >= {"cfg", "limited"}
+    (said,) = told
+    assert str(said.message) == (
+        "an installed package announces 'gone' (astray.gone) in the group steerclear.guidance, which cannot be imported and is "
+        "left out: ModuleNotFoundError: No module named 'astray'; update or uninstall that package"
+    )
+
+
 @pytest.fixture
 def shelf_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A nested shelf of files: ``steerclear.attic.boxes``."""
@@ -131,7 +143,7 @@ def test_an_entry_without_a_name_is_refused(shelf_on_disk: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({}, InvalidSetting, "_class_name is None, but must be one of AutoGuidance, ClassifierFreeGuidance"),
+        ({}, InvalidSetting, "_class_name is None, but must be one of "),
         ({"_class_name": "AutoGuidence"}, UnknownName, "did you mean 'AutoGuidance'?"),
         ({"_class_name": "ClassifierFreeGuidance", "scale": 3}, UnknownName, "there is no parameter of cfg 'scale'"),
         (

@@ -69,15 +69,7 @@ class Attached:
         return (name, id(network)) in self.runners
 
     def runner(self, name: str, pipe: Any, network: Any) -> Runner:
-        """What runs the network of this name beside one of the pipeline's, of which there may be several.
-
-        Raises:
-            UnsupportedModel: no network has this name.
-        """
-        if name not in self.networks:
-            raise UnsupportedModel(
-                f"the guidance asks for {called(name)}, which is not among its branches() and was not given"
-            )
+        """What runs the network of this name beside one of the pipeline's, of which there may be several."""
         if not self.has(name, network):
             self.runners[name, id(network)] = self.stack.enter_context(self.networks[name].attached(pipe, network))
         return self.runners[name, id(network)]

@@ -24,7 +24,9 @@ app = typer.Typer(
     name="steerclear", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]}, help="Guidance for diffusion models that says what it changed.",
 )  # fmt: skip
-add_commands(app)
+with warnings.catch_warnings(record=True) as at_import:  # told by the first run, as sentences
+    warnings.simplefilter("always", SteerclearWarning)
+    add_commands(app)
 
 
 def _version(shown: bool) -> None:
@@ -60,6 +62,8 @@ def _run(arguments: list[str] | None, caught: Caught) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", SteerclearWarning)
             warnings.showwarning = _shown_in_a_sentence(console, warnings.showwarning)
+            for told in at_import:
+                warnings.warn(told.message, stacklevel=2)
             code = app(args=arguments, prog_name="steerclear", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SteerclearError as error:

@@ -44,13 +44,16 @@ class Branch:
     condition: str
 
     @classmethod
-    def parse(cls, name: str) -> "Branch":
-        """Raises :class:`InvalidSetting` if the name is not a branch."""
-        match = _BRANCH.fullmatch(name)
+    def parse(cls, name: str, what: str = "branch") -> "Branch":
+        """Raises :class:`InvalidSetting` if the name is not a branch; the message calls it ``what``."""
+        match = _BRANCH.fullmatch(name) if isinstance(name, str) else None
         if match is None:
-            raise InvalidSetting("branch", name, "positive, empty, negative or conjunction (with _2, _3, ...), "
-                                                 "behind the name of a network and a colon if it is not the main one")  # fmt: skip
+            raise InvalidSetting(what, name, "positive, empty, negative or conjunction (with _2, _3, ...), "
+                                             "behind the name of a network and a colon if it is not the main one")  # fmt: skip
         return cls(match["network"] or MAIN, match["condition"])
+
+    def __str__(self) -> str:
+        return self.condition if self.network == MAIN else f"{self.network}:{self.condition}"
 
     @staticmethod
     def is_network(name: str) -> bool:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .denoiser import Branch, Denoiser, Point
-from .errors import NotFiniteError, UnsupportedModel
+from .errors import InvalidSetting, NotFiniteError, UnsupportedModel
 from .evidence import Circumstances, Surroundings
-from .guidance import Guidance
+from .guidance import Guidance, declared
 from .numerics import norm
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
 from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
@@ -54,7 +54,8 @@ class GuidedDenoiser:
         surroundings: the batch, and what guidances and evidences may use.
 
     Raises:
-        InvalidSetting: the guidance's settings are for another number of negative prompts.
+        InvalidSetting: the guidance's settings are for another number of negative prompts, or it declares something else than
+            branches.
     """
 
     denoiser: Denoiser
@@ -63,7 +64,7 @@ class GuidedDenoiser:
     trace: Trace = field(default_factory=Trace)
 
     def __post_init__(self) -> None:
-        self.guidance.branches(self.surroundings.negatives)  # refuses a number that does not fit
+        self.declared = declared(self.guidance, self.surroundings.negatives)
         # exact denoisers (testbeds) say so; all others are learned
         self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
         self.state: State = self.guidance.begin(self.surroundings)
@@ -73,11 +74,12 @@ class GuidedDenoiser:
 
         Raises:
             NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
+            InvalidSetting: the guidance asked for a branch that it does not declare, or its answer is not what it promises.
         """
         remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
-        evaluation = _Evaluation(self.denoiser, point, self.surroundings.negatives, remedy)
+        evaluation = _Evaluation(self.denoiser, point, self.surroundings.negatives, self._refuse_undeclared, remedy)
         step = evaluation.step()
-        guided: Guided = self.guidance(step, self.state)
+        guided = self._checked(self.guidance(step, self.state), point)
         evaluation.check_finite("the guided prediction", guided.prediction, self._remedy)
         self.state = guided.state
         shown = {**evaluation.norms(step, guided.prediction), **guided.info}
@@ -86,11 +88,37 @@ class GuidedDenoiser:
         self.trace.add(TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info))
         return guided.prediction
 
+    def _refuse_undeclared(self, branch: Branch) -> None:
+        if branch not in self.declared:
+            known = ", ".join(map(str, self.declared)) or "none"
+            raise InvalidSetting(
+                f"a branch that {self.guidance.name} asks for", str(branch), f"one that it declares ({known})",
+                "its method branches() declares them",
+            )  # fmt: skip
+
+    def _checked(self, guided: Any, point: Point) -> Guided:
+        """The guidance's answer, if it is what a guidance promises: anything else would broadcast, and mix images."""
+        answer = f"the answer of {self.guidance.name}"
+        if not isinstance(guided, Guided):
+            raise InvalidSetting(f"the type of {answer}", type(guided).__name__, "Guided")
+        shape, own = tuple(point.sample.shape), _shape(guided.prediction)
+        if own != shape:
+            raise InvalidSetting(f"the shape of the prediction in {answer}", own, f"the sample's, {shape}")
+        for name, values in guided.info.items():
+            if _shape(values) != shape[:1]:
+                allowed = f"{shape[:1]}, a tensor of one number per image"
+                raise InvalidSetting(f"the shape of info[{name!r}] in {answer}", _shape(values), allowed)
+        return guided
+
     def _remedy(self) -> str:
         """Advice for a prediction that is not finite, where the guidance has acted."""
         scales = sorted(_amplifying(self.guidance).items(), key=lambda scale: -scale[1])
         lower = " or ".join(f"{name} (now {value:g})" for name, value in scales)
         return f"Try a lower {lower}, or float32 instead of a half precision." if scales else "Try float32."
+
+
+def _shape(values: object) -> tuple[int, ...] | None:
+    return tuple(values.shape) if isinstance(values, Tensor) else None
 
 
 def _amplifying(part: Configurable, where: str = "") -> dict[str, float]:
@@ -113,15 +141,16 @@ class _Evaluation:
         denoiser: is guided.
         point: where.
         negatives: number of negative prompts.
+        check: raises for a branch that may not be asked for.
         remedy: gives advice if a branch is not finite.
         within: the evaluation at the sampler's own point, whose counts it shares; None for that one itself.
     """
 
     def __init__(
-        self, denoiser: Denoiser, point: Point, negatives: int, remedy: Callable[[], str],
-        within: "_Evaluation | None" = None,
+        self, denoiser: Denoiser, point: Point, negatives: int, check: Callable[[Branch], None],
+        remedy: Callable[[], str], within: "_Evaluation | None" = None,
     ) -> None:  # fmt: skip
-        self.denoiser, self.point, self.negatives, self.remedy = denoiser, point, negatives, remedy
+        self.denoiser, self.point, self.negatives, self.check, self.remedy = denoiser, point, negatives, check, remedy
         self.own = self if within is None else within
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
@@ -136,7 +165,7 @@ class _Evaluation:
         """The step at another point, see ``Step.at``."""
         self.own.elsewhere += 1
         point = replace(point, elsewhere=self.own.elsewhere)
-        return _Evaluation(self.denoiser, point, self.negatives, self.remedy, self.own).step()
+        return _Evaluation(self.denoiser, point, self.negatives, self.check, self.remedy, self.own).step()
 
     def ask(self, names: tuple[str, ...], rows: Tensor | None) -> list[Tensor]:
         missing = tuple(dict.fromkeys(name for name in names if name not in self.known))
@@ -156,9 +185,11 @@ class _Evaluation:
         return {GUIDANCE_NORM: norm(step.noise_difference(guided, positive))}
 
     def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
+        branches = tuple(Branch.parse(name) for name in names)
+        for branch in branches:
+            self.check(branch)
         if rows is not None and not len(rows):
             return dict.fromkeys(names, self.point.sample[:0])
-        branches = tuple(Branch.parse(name) for name in names)
         predictions = self.denoiser.predict(self.point, branches, rows)
         shown = [self._shown(name) for name in names]
         self.own.asked.extend(name for name in shown if name not in self.own.asked)

@@ -180,6 +180,16 @@ class Evidence(Configurable, ABC):
         """The same evidence with open settings (None) set to what fits the run."""
         return self
 
+    def branches(self, concept: str) -> tuple[str, ...]:
+        """Every branch that it may ask a step for by itself, as of :meth:`~steerclear.core.guidance.Guidance.branches`.
+
+        "positive" and the concept's branch need not be among them.
+
+        Args:
+            concept: the branch that predicts its concept, such as "conjunction_2".
+        """
+        return ()
+
     def for_concepts(self, count: int) -> tuple["Evidence", ...]:
         """One evidence per negative prompt, each with its own entry of settings that are tuples.
 

@@ -6,7 +6,7 @@ A guidance is a frozen dataclass of plain numbers. It turns predictions of sever
     guided = guidance(step, state)        # Guided(prediction, state, info)
 
 It has no hidden state, and shares nothing across a batch: image k of a batch is image k alone.
-A scale means the same in every guidance (:data:`OFF` has the value at which it is off):
+A scale means the same in every guidance (``Guidance.off`` has the value at which it is off):
 
     guidance_scale   classifier-free scale of the prompt; 1 is off
     negative_scale   push away from a negative prompt; 0 is off
@@ -18,7 +18,7 @@ objects; one test measures every law of every guidance.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from pathlib import Path
@@ -34,8 +34,6 @@ from .shelf import find
 from .values import is_number
 
 CONFIG_NAME = "guider_config.json"
-OFF = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
-"""Each scale, and the value at which it is off."""
 
 
 class Guidance(Configurable, ABC):
@@ -45,6 +43,8 @@ class Guidance(Configurable, ABC):
         name: on the command line.
         paper: title, authors, year, arXiv number.
         cost: network evaluations per step, in words.
+        off: the value at which each scale is off. A guidance with a scale of its own adds it:
+            ``off = {**Guidance.off, "own_scale": 0.0}``.
     """
 
     shelf: ClassVar[str] = "guidance"
@@ -52,6 +52,7 @@ class Guidance(Configurable, ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     cost: ClassVar[str]
+    off: ClassVar[Mapping[str, float]] = {"guidance_scale": 1.0, "negative_scale": 0.0, "auto_scale": 1.0}
 
     def begin(self, surroundings: Surroundings) -> State:
         """The state before the first step. Most guidances need none."""
@@ -62,7 +63,7 @@ class Guidance(Configurable, ABC):
         """Every branch that any step may ask for with these settings, in the order asked.
 
         A bridge prepares all their conditions and networks before the first evaluation, and refuses there what it lacks. A
-        step may ask for fewer branches, but for no others.
+        step may ask for fewer branches; any other is refused.
 
         Args:
             negatives: the number of negative prompts, at least 0.
@@ -148,15 +149,28 @@ def joined(*groups: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
+def declared(guidance: Guidance, negatives: int) -> tuple[Branch, ...]:
+    """The branches of :meth:`Guidance.branches`, parsed.
+
+    Raises:
+        InvalidSetting: as there; or it returned something else than a tuple of names of branches.
+    """
+    names = guidance.branches(negatives)
+    if not isinstance(names, tuple):
+        example = "a tuple, such as ('empty', 'positive')"
+        raise InvalidSetting(f"what branches() of {guidance.name} returns", names, example)
+    return tuple(Branch.parse(name, f"a branch that {guidance.name} declares") for name in names)
+
+
 def conditions_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
     """The conditions other than "positive" that a step may ask for, of any network."""
-    conditions = dict.fromkeys(Branch.parse(name).condition for name in guidance.branches(negatives))
+    conditions = dict.fromkeys(branch.condition for branch in declared(guidance, negatives))
     return tuple(condition for condition in conditions if condition != "positive")
 
 
 def networks_of(guidance: Guidance, negatives: int) -> tuple[str, ...]:
     """Names of the networks other than the main one that a step may ask for."""
-    networks = dict.fromkeys(Branch.parse(name).network for name in guidance.branches(negatives))
+    networks = dict.fromkeys(branch.network for branch in declared(guidance, negatives))
     return tuple(network for network in networks if network != MAIN)
 
 
@@ -189,7 +203,7 @@ def _scales(guidance: Guidance, path: tuple[str, ...] = ()) -> Iterator[tuple[st
         value = getattr(guidance, name)
         if isinstance(value, Guidance):
             yield from _scales(value, (*path, name))
-        elif name in OFF and value != parameter.default:
+        elif name in guidance.off and value != parameter.default:
             yield (*path, name)
 
 
@@ -215,7 +229,7 @@ def find_guidance(name: str) -> type[Guidance]:
 
 def switched_off(guidance: Guidance) -> Guidance:
     """The same guidance with every scale off, inside wrappers too: the plain conditional prediction."""
-    off: dict[str, Any] = {name: value for name, value in OFF.items() if name in guidance.parameters()}
+    off: dict[str, Any] = {name: value for name, value in guidance.off.items() if name in guidance.parameters()}
     inner = getattr(guidance, "inner", None)
     if isinstance(inner, Guidance):
         off["inner"] = switched_off(inner)

@@ -151,17 +151,33 @@ class Step:
         """``["negative", "negative_2", ...]``: one branch per negative prompt."""
         return [numbered(condition, index) for index in range(self.negatives)]
 
-    def denoised(self, prediction: Prediction) -> Prediction:
-        """The x_0 that a prediction implies, float32 or better."""
-        return to_denoised(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+    def denoised(self, prediction: Prediction, rows: Tensor | None = None) -> Prediction:
+        """The x_0 that a prediction implies, float32 or better.
 
-    def noise(self, prediction: Prediction) -> Prediction:
-        """The noise that a prediction implies, float32 or better."""
-        return to_noise(wide(prediction), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+        Args:
+            prediction: ``[batch, ...]``, or ``[n, ...]`` of the rows.
+            rows: as of :meth:`predict`.
 
-    def from_denoised(self, denoised: Prediction) -> Prediction:
+        Raises:
+            InvalidSetting: a prediction of another number of images.
+            UnsupportedModel: as :attr:`alpha`.
+        """
+        return self._converted(to_denoised, prediction, rows)
+
+    def noise(self, prediction: Prediction, rows: Tensor | None = None) -> Prediction:
+        """The noise that a prediction implies, float32 or better. Arguments and errors as of :meth:`denoised`."""
+        return self._converted(to_noise, prediction, rows)
+
+    def from_denoised(self, denoised: Prediction, rows: Tensor | None = None) -> Prediction:
         """The inverse of :meth:`denoised`."""
-        return from_denoised(wide(denoised), wide(self.sample), self.alpha, self.sigma, self.prediction_type)
+        return self._converted(from_denoised, denoised, rows)
+
+    def _converted(self, convert: Callable[..., Tensor], values: Tensor, rows: Tensor | None) -> Tensor:
+        sample = self.sample if rows is None else self.sample[rows]
+        if len(values) != len(sample):
+            allowed = f"{len(sample)}, as the sample's"
+            raise InvalidSetting("the number of images of a prediction", len(values), allowed, "name its rows=")
+        return convert(wide(values), wide(sample), self.alpha, self.sigma, self.prediction_type)
 
     def noise_difference(self, left: Prediction, right: Prediction) -> Prediction:
         """noise(left) - noise(right), without the rounding of two conversions."""

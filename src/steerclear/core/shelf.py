@@ -9,13 +9,14 @@ command line is its class attribute ``name``. Other packages announce a module u
 import importlib
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from .errors import InvalidSetting, UnknownName
+from .errors import InvalidSetting, SteerclearWarning, UnknownName, shortened
 
 
 def _modules(shelf: str) -> Iterator[ModuleType]:
@@ -23,8 +24,29 @@ def _modules(shelf: str) -> Iterator[ModuleType]:
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         if not found.name.startswith("_"):
             yield importlib.import_module(f"{package.__name__}.{found.name}")
-    for entry in entry_points(group=f"steerclear.{shelf}"):
-        yield entry.load()
+    for _, module in strangers(package.__name__):
+        yield module
+
+
+def strangers(group: str) -> Iterator[tuple[EntryPoint, Any]]:
+    """What other packages announce under an entry point group, loaded.
+
+    Warns:
+        SteerclearWarning: an entry cannot be loaded. It is left out, so that all others stay usable.
+    """
+    for entry in entry_points(group=group):
+        try:
+            loaded = entry.load()
+        except Exception as error:  # code of others may fail in any way
+            package = f"the package {entry.dist.name!r}" if entry.dist else "an installed package"
+            reason = shortened(f"{type(error).__name__}: {error}")
+            warnings.warn(
+                f"{package} announces {entry.name!r} ({entry.value}) in the group {group}, which cannot be imported and is left "
+                f"out: {reason}; update or uninstall that package",
+                SteerclearWarning, stacklevel=2,
+            )  # fmt: skip
+        else:
+            yield entry, loaded
 
 
 @cache

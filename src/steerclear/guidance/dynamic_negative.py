@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.denoiser import numbered
 from ..core.errors import InvalidSetting, in_words_of
 from ..core.evidence import Evidence, Push, Surroundings
-from ..core.guidance import Guidance
+from ..core.guidance import Guidance, joined
 from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
 from ..core.numerics import norm, over_images
 from ..core.records import Guided, PerStep, State, Step
@@ -94,10 +94,10 @@ class DynamicNegativeGuidance(Guidance):
         return any_weight(self.negative_scale)
 
     def branches(self, negatives: int) -> tuple[str, ...]:
-        scales = one_each("negative_scale", self.negative_scale, negatives)
-        self.evidence.for_concepts(negatives)
-        away = tuple(numbered(self.concept, index) for index, scale in enumerate(scales) if scale != 0)
-        return ("positive", *away) if self.guidance_scale == 1 else ("empty", "positive", *away)
+        pushes = self._pushes(negatives)
+        reference = () if self.guidance_scale == 1 else ("empty",)
+        own = (*reference, "positive", *(push.branch for push in pushes))
+        return joined(own, *(push.evidence.branches(push.branch) for push in pushes))
 
     def __call__(self, step: Step, state: State) -> Guided:
         assert isinstance(state, DynamicNegativeState)

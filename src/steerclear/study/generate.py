@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,10 @@ from ..bridges.diffusers.asking import call_arguments, check_asking, check_promp
 from ..bridges.diffusers.evaluation import Run
 from ..bridges.diffusers.steer import steer
 from ..bridges.networks import check_given
+from ..core.denoiser import kind_and_index
 from ..core.engine import check_noise_level
 from ..core.errors import InvalidSetting, NotFiniteError, SteerclearWarning, in_words_of, keeping, lacks_memory
-from ..core.guidance import networks_of
+from ..core.guidance import conditions_of, networks_of
 from ..core.laboratory import Asked
 from ..core.prompts import conjunction
 from ..core.records import Trace
@@ -108,15 +108,17 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
         InvalidSetting, UnknownName: a size or class that the pipeline lacks, or a number of steps its scheduler cannot make.
     """
     pipe = model.pipe
+    guidance, negatives = recipe.built_guidance(), len(recipe.negative_prompts)
     check_asking(pipe, recipe.height, recipe.width)
-    check_noise_level(recipe.built_guidance(), pipe.scheduler)
+    check_noise_level(guidance, pipe.scheduler)
     check_steps(pipe.scheduler, recipe.num_inference_steps)
     check_prompt(pipe, "prompt", recipe.prompt)
+    kinds = {kind_and_index(condition)[0] for condition in conditions_of(guidance, negatives)}
     for negative in recipe.negative_prompts:
         check_prompt(pipe, "negative prompt", negative)
-        if _asks_for_conjunctions(recipe.guidance) and not takes_classes(pipe):
+        if "conjunction" in kinds and not takes_classes(pipe):
             check_prompt(pipe, "prompt together with the negative prompt", conjunction(recipe.prompt, negative))
-    check_given(recipe.built_guidance(), len(recipe.negative_prompts), model.networks, "load_model")
+    check_given(guidance, negatives, model.networks, "load_model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # repeated when the images are made
         with _steered(model, recipe):
@@ -136,11 +138,6 @@ def warn_of_idle_networks(model: Model, recipes: Sequence[Recipe]) -> None:
                 f"take a guidance that does{', such as autoguidance' if name == WEAK else ''}",
                 SteerclearWarning, stacklevel=2,
             )  # fmt: skip
-
-
-def _asks_for_conjunctions(config: dict[str, Any]) -> bool:
-    parts = [value for value in config.values() if isinstance(value, dict)]
-    return config.get("concept") == "conjunction" or any(map(_asks_for_conjunctions, parts))
 
 
 def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:

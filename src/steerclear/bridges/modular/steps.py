@@ -85,6 +85,7 @@ class GuiderRun:
         surroundings = surroundings_of(self.pipe, loop.state.get, images, negatives, judge=judge, files=files)
         self.seeds = surroundings.seeds
         self.engine = GuidedDenoiser(self, guidance, surroundings, trace)
+        self.engine.declared += (Branch.parse("positive"),)  # steps at which the guider is not active ask for it
         self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
         self.running: Evaluation | None = None

@@ -6,16 +6,17 @@ entry point group ``steerclear.cli.commands``, under the command's name.
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
 
 import typer
+
+from ...core.shelf import strangers
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add all commands to the program."""
     names = [one.name for one in pkgutil.iter_modules(__path__)]
     found = {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in names}
-    found |= {entry.name: entry.load() for entry in entry_points(group=__name__)}
+    found |= {entry.name: module for entry, module in strangers(__name__)}
     for name, module in found.items():
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
