@@ -248,7 +248,7 @@ def test_a_strangers_metric_is_a_column(strangers: Callable[[str, str], None]) -
 
 
 def test_a_judges_nan_is_left_out_and_said(random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = Classifier(lambda images: images.double().mean((1, 2, 3))[:, None] / 255, ("bright",))
+    judge = Classifier(lambda images: {"bright": images.double().mean((1, 2, 3)) / 255}, ("bright",))
     bound = type(judge.judge(load_model(str(random_model)), Asked("a man")))
     plain = bound.measure
     monkeypatch.setattr(
@@ -259,3 +259,9 @@ def test_a_judges_nan_is_left_out_and_said(random_model: Path, tmp_path: Path, m
     assert "bright" not in found.methods[0].measurements
     assert found.methods[0].warnings == ["the judge gave no number for bright: nan"]
     assert Results.model_validate_json((tmp_path / "results.json").read_text()) == found
+
+
+def test_a_classifier_that_gives_no_mapping_is_refused() -> None:
+    judge = Classifier(lambda images: images.double().mean((1, 2, 3)), ("bright",)).judge(None, Asked("a man"))  # type: ignore
+    with pytest.raises(UnfitFeatures, match="gave a Tensor; give a mapping of .'bright',. to probabilities"):
+        judge.see(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))

@@ -98,6 +98,10 @@ class _ClassifierJudge(Judge):
 
     def _probabilities(self, images: Tensor) -> dict[str, Tensor]:
         found, plain = self.classifier.probabilities(images), {}
+        if not isinstance(found, Mapping):
+            raise UnfitFeatures(
+                f"the classifier gave a {type(found).__name__}; give a mapping of {self.classifier.concepts} to probabilities"
+            )
         for name in self.classifier.concepts:
             value = torch.as_tensor(found[name]).double().cpu() if name in found else None
             if value is None or value.shape != (len(images),) or not ((value >= 0) & (value <= 1)).all():
