@@ -263,5 +263,5 @@ def test_a_judges_nan_is_left_out_and_said(random_model: Path, tmp_path: Path, m
 
 def test_a_classifier_that_gives_no_mapping_is_refused() -> None:
     judge = Classifier(lambda images: images.double().mean((1, 2, 3)), ("bright",)).judge(None, Asked("a man"))  # type: ignore
-    with pytest.raises(UnfitFeatures, match="gave a Tensor; give a mapping of .'bright',. to probabilities"):
+    with pytest.raises(UnfitFeatures, match=r"gave a Tensor; give a mapping of .'bright',. to probabilities"):
         judge.see(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
