@@ -1,5 +1,6 @@
 """From what was made to more of it: commands of methods, images and comparisons as recipes, sheets and pages drawn again."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Callable
@@ -20,14 +21,16 @@ from steerclear.core.parsing import changed_by, part_text
 from steerclear.models import shipped
 from steerclear.models.loading import load_model
 from steerclear.models.samplers import scheduler_by_name, scheduler_text
-from steerclear.study.again import read_image, read_results, read_run
+from steerclear.networks.dropped_layers import DroppedLayers
+from steerclear.study.again import Before, _scales, read_image, read_results, read_run
 from steerclear.study.commands import generate_command
 from steerclear.study.gallery import Picture, read_settings
 from steerclear.study.guidance_settings import build_guidance, with_scale
 from steerclear.study.methods import standard_methods
-from steerclear.study.request import request
+from steerclear.study.request import DEFAULTS, _asked, request
 from steerclear.study.run import recipe_of
 from steerclear.study.study import comparison
+from steerclear.telling.comparison import as_model
 from steerclear.telling.glossary import GLOSSARY, explained
 from steerclear.telling.sheet import MOST, sheet
 from steerclear.telling.sizes import CELL
@@ -432,3 +435,29 @@ def test_judges_that_can_be_typed_are_offered(run: Run, tmp_path: Path) -> None:
     assert "there is no laboratory 'nome'; did you mean 'none'? Available: none, portraits." in run(*asked, "nome")[2]
     code, _, err = run(*asked, "classifier")
     assert (code, "it is given in Python, as compare(..., judge=Classifier(function, names))" in err) == (2, True)
+
+
+def test_networks_and_scales_of_the_run_before_stay() -> None:
+    earlier = {"model": "f.safetensors", "config": "portraits", "networks": {"weak": "noised:0.1"}, "prompt": MAN}
+    before = Before(Path(), earlier)
+    asked = _asked(DEFAULTS, before, {"networks": {"q": "noised:0.2"}})
+    assert asked["networks"] == {"weak": "noised:0.1", "q": "noised:0.2"}
+    assert asked["config"] == "portraits"
+    assert _asked(DEFAULTS, before, {"model": "portraits"})["config"] is None
+    scales = _scales([("dynamic-negative-negative_scale-2", {"guidance_scale": 5.0, "negative_scale": 2.0})])
+    assert scales == {"guidance_scale": 5.0}
+    assert _scales([("cfg-guidance_scale-4", {"guidance_scale": 4.0})]) == {}
+
+
+def test_another_model_may_have_other_networks(made: Path, recwarn: pytest.WarningsRecorder) -> None:
+    before = read_run(made)
+    other = dataclasses.replace(load_model("portraits"), networks={}, digest="other")
+    before.warn_of_other_files(other, {"model": "elsewhere"})
+    assert [str(one.message) for one in recwarn if "other files" in str(one.message)] == []
+
+
+def test_a_name_with_a_network_of_python_keeps_its_own_weak_network() -> None:
+    found = as_model("portraits", None, {"perturbed": DroppedLayers(("mid_block",))})
+    plain = load_model("portraits")
+    assert found.networks.keys() == {"weak", "perturbed"}
+    assert (found.digest, found.name) == (plain.digest, plain.name)

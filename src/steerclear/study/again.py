@@ -54,9 +54,11 @@ class Before:
         """
         now = _digests(model.digest, {name: one.source for name, one in model.networks.items()}, model.loras)
         for name, digest in self.digests.items():
-            given = options.get("networks" if name in model.networks else name)
-            if given is None and now.get(name) != digest:
-                what = called(name) if name in model.networks else f"the {name.replace('loras', 'LoRAs')}"
+            if name in ("model", "loras"):
+                given, what = options.get(name), f"the {name.replace('loras', 'LoRAs')}"
+            else:  # a network; another model may have another one of its own
+                given, what = name in (options.get("networks") or {}) or options.get("model"), called(name)
+            if not given and now.get(name) != digest:
                 if name == "model" and IN_MEMORY in str(digest):
                     said = "was given in Python, so nothing says whether it had the same weights as the files now"
                 else:
@@ -190,5 +192,10 @@ def _scales(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, float
         scale: guidance[scale]
         for name, guidance in methods
         for scale, takers in TAKE_SCALE.items()
-        if name in takers and scale in guidance
+        if scale in guidance and any(_is_plain(name, taker, scale) for taker in takers)
     }
+
+
+def _is_plain(name: str, taker: str, scale: str) -> bool:
+    """Whether a method is this standard one, with other settings than this scale or none."""
+    return name == taker or (name.startswith(f"{taker}-") and scale not in name)

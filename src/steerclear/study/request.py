@@ -150,7 +150,12 @@ def _asked(
     given = {name: value for name, value in options.items() if value is not None}
     if before and list(given.get("negative_prompts", ())) == [""]:  # instead of those before: none
         given["negative_prompts"] = ()
-    return {**defaults, **(before.asked if before else {}), **quick, **given}
+    earlier = dict(before.asked) if before else {}
+    if "networks" in given:  # each by its name: those before stay
+        given["networks"] = {**(earlier.get("networks") or {}), **given["networks"]}
+    if "model" in given:
+        earlier.pop("config", None)  # of the single file before
+    return {**defaults, **earlier, **quick, **given}
 
 
 def _model(asked: Mapping[str, Any], device: str, offload: str) -> ModelAsked:

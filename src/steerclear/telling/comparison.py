@@ -8,7 +8,7 @@ import inspect
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,9 +220,11 @@ def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | Non
         if not hasattr(model, "components"):
             raise InvalidSetting("model", type(model), "a pipeline, a model's name, or a result of load_model")
         return given_model(model, networks=given)
-    if all(isinstance(one, (str, os.PathLike)) for one in given.values()):
-        return load_model(model, networks=given)
-    return given_model(load_model(model).pipe, networks=given)
+    typed = {name: one for name, one in given.items() if isinstance(one, (str, os.PathLike))}
+    loaded = load_model(model, networks=typed)
+    objects = {name: one for name, one in given.items() if name not in typed}
+    beside = given_model(loaded.pipe, networks=objects).networks if objects else {}
+    return replace(loaded, networks={**loaded.networks, **beside})
 
 
 def as_negatives(negative_prompt: Any) -> Any:
