@@ -59,7 +59,7 @@ SHELVES = (
 FACTS = ("title", "meaning", "better", "cost", "memory", "time", "paper")
 """Class attributes that a page shows, where a contract has them."""
 
-MEANINGS = {name: option.__metadata__[0].help for name, option in SHARED.items()}  # type: ignore[attr-defined]
+MEANINGS = {name: option.__metadata__[0].help for name, option in SHARED.items()}  # type: ignore[attr-defined]  # of Annotated
 """Of settings that are options of several commands, and whose classes do not explain them again."""
 
 

@@ -35,7 +35,7 @@ class Network(Configurable, ABC):
     """The contract: a frozen dataclass that says how a pipeline's network becomes another one.
 
     A run gives it a name ("weak", "perturbed", ...), by which a guidance asks for its branches. Row k of a batch is row k
-    alone, and the pipeline's network is never changed: the other one runs beside it.
+    alone, and the pipeline's network is never changed: the second network runs separately.
 
     Class attributes:
         name: of the kind, on the command line.

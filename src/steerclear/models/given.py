@@ -54,21 +54,25 @@ def given_model(pipe: Any, weak: Given | None = None, networks: Mapping[str, Giv
         UnsupportedModel: the pipeline cannot be steered, starts from an image, or lacks its weights.
         InvalidSetting, UnknownName: a kind of network, or a setting of one, that does not exist.
     """
-    family = family_of(pipe)
     name, folder = _origin(pipe)
     check_kind(name, pipe)
     unchanged = folder is not None and holds_files_of(pipe, folder)
-    own = getattr(pipe, family.network)
-    kinds = {key: parse_network(one) if isinstance(one, str) else one for key, one in named(weak, networks).items()}
-    beside = {}
-    for key, kind in as_networks(None, kinds).items():
-        kind.check(pipe, own)
-        beside[key] = LoadedNetwork(kind, _source(kind))
     return Model(
-        name=name, folder=folder, pipe=_beside(pipe), networks=beside,
+        name=name, folder=folder, pipe=_beside(pipe), networks=networks_beside(pipe, named(weak, networks)),
         digest=folder_digest(folder) if folder and unchanged else f"{IN_MEMORY}{pipeline_digest(pipe)}",
         device=str(getattr(pipe, "_execution_device", pipe.device)),
     )  # fmt: skip
+
+
+def networks_beside(pipe: Any, given: Mapping[str, Given]) -> dict[str, LoadedNetwork]:
+    """The networks that are given beside a pipeline's own, by name; errors as :func:`given_model`."""
+    own = getattr(pipe, family_of(pipe).network)
+    kinds = {name: parse_network(one) if isinstance(one, str) else one for name, one in given.items()}
+    beside = {}
+    for name, kind in as_networks(None, kinds).items():
+        kind.check(pipe, own)
+        beside[name] = LoadedNetwork(kind, _source(kind))
+    return beside
 
 
 def _source(kind: Network) -> NetworkSource:

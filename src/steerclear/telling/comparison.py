@@ -17,7 +17,7 @@ from rich.console import Console
 from ..core.errors import InvalidSetting, MissingPackage
 from ..core.laboratory import Laboratory
 from ..core.parsing import split_methods
-from ..models.given import Given, given_model
+from ..models.given import Given, given_model, networks_beside
 from ..models.loading import Model, load_model
 from ..models.samplers import own_scheduler
 from ..networks.shared.naming import named
@@ -223,8 +223,7 @@ def as_model(model: Any, weak: Given | None, networks: Mapping[str, Given] | Non
     typed = {name: one for name, one in given.items() if isinstance(one, (str, os.PathLike))}
     loaded = load_model(model, networks=typed)
     objects = {name: one for name, one in given.items() if name not in typed}
-    beside = given_model(loaded.pipe, networks=objects).networks if objects else {}
-    return replace(loaded, networks={**loaded.networks, **beside})
+    return replace(loaded, networks={**loaded.networks, **networks_beside(loaded.pipe, objects)})
 
 
 def as_negatives(negative_prompt: Any) -> Any:

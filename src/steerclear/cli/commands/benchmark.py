@@ -68,7 +68,7 @@ def _command(kind: type[Any]) -> Any:
         own = typer.Option(f"--{name.replace('_', '-')}", help=meaning[:1].upper() + meaning[1:])
         options.append((name, SHARED.get(name, Annotated[kind.types()[name], own]), getattr(kind, name)))
     options += [("outdir", Folder, Path("out/benchmark")), ("format", Output, Format.TEXT)]
-    command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]  # what typer reads the options from
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         for name, option, default in options
     ])  # fmt: skip
