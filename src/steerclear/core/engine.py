@@ -12,8 +12,10 @@ from .denoiser import Branch, Denoiser, Point
 from .errors import InvalidSetting, NotFiniteError, UnsupportedModel
 from .evidence import Circumstances, Surroundings
 from .guidance import Guidance, declared
-from .numerics import norm
+from .noise import from_denoised
+from .numerics import norm, wide
 from .records import Guided, PerStep, State, Step, Trace, TraceStep
+from .redrawing import Record, Rewound
 from .schedulers import ANOTHER_SCHEDULER, noise_to_signal, unreadable
 from .settings import Configurable
 
@@ -52,6 +54,9 @@ class GuidedDenoiser:
         denoiser: is guided.
         guidance: guides it.
         surroundings: the batch, and what guidances and evidences may use.
+        rewound: where a further draw begins anew; None for one from the start.
+        keeps_until: the evaluations of steps up to this one are kept in ``records``; -1 for none.
+        stochastic: whether a step of the sampler draws noise.
 
     Raises:
         InvalidSetting: the guidance's settings are for another number of negative prompts, or it declares something else than
@@ -62,12 +67,21 @@ class GuidedDenoiser:
     guidance: Guidance
     surroundings: Surroundings
     trace: Trace = field(default_factory=Trace)
+    rewound: Rewound | None = None
+    keeps_until: int = -1
+    stochastic: bool = False
 
     def __post_init__(self) -> None:
         self.declared = declared(self.guidance, self.surroundings.negatives)
         # exact denoisers (testbeds) say so; all others are learned
-        self.guidance = self.guidance.fitted(Circumstances(exact=getattr(self.denoiser, "exact", False)))
+        known = Circumstances(
+            exact=getattr(self.denoiser, "exact", False), stochastic=self.stochastic,
+            calibrations=self.surroundings.calibrations,
+        )  # fmt: skip
+        self.guidance = self.guidance.fitted(known)
         self.state: State = self.guidance.begin(self.surroundings)
+        self.records: list[Record] = []
+        self._fresh, self._evaluations = False, 0
 
     def predict(self, point: Point) -> Tensor:
         """The guided prediction at a point, in the denoiser's own space.
@@ -76,17 +90,42 @@ class GuidedDenoiser:
             NotFiniteError: a branch or the guidance gave NaN or infinity; names the step, the branch and the images.
             InvalidSetting: the guidance asked for a branch that it does not declare, or its answer is not what it promises.
         """
+        if self.rewound is not None and point.index < self.rewound.begins_at:
+            return self._again(self.rewound, point)
+        if self.rewound is not None and not self._fresh:
+            self._fresh = True
+            self.rewound.freshen()
+            self.state = self.state if self.rewound.state is None else self.rewound.state
         remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
         evaluation = _Evaluation(self.denoiser, point, self.surroundings.negatives, self._refuse_undeclared, remedy)
         step = evaluation.step()
         guided = self._checked(self.guidance(step, self.state), point)
         evaluation.check_finite("the guided prediction", guided.prediction, self._remedy)
-        self.state = guided.state
+        before, self.state = self.state, guided.state
         shown = {**evaluation.norms(step, guided.prediction), **guided.info}
         info = {name: values.detach().float().cpu() for name, values in shown.items()}
         level = step.noise_to_signal if step.has_noise_level else math.nan
-        self.trace.add(TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info))
+        made = TraceStep(point.index, level, tuple(evaluation.asked), evaluation.count.cpu(), info)
+        self.trace.add(made)
+        if point.index <= self.keeps_until:
+            self.records.append(Record(guided.prediction, before, made))
         return guided.prediction
+
+    def _again(self, rewound: Rewound, point: Point) -> Tensor:
+        """The prediction of an evaluation before a further draw begins anew; the network does not run."""
+        none = torch.zeros(len(point.sample))
+        if rewound.records is not None:
+            record = rewound.records[self._evaluations]
+            self._evaluations += 1
+            self.trace.add(replace(record.step, evaluations=none))
+            return record.prediction
+        assert rewound.finished is not None
+        level = point.sigma / point.alpha if point.alpha > 0 else math.inf
+        self.trace.add(TraceStep(point.index, level, (), none, {}))
+        sample, finished = wide(point.sample), wide(rewound.finished)
+        return from_denoised(finished, sample, point.alpha, point.sigma, self.denoiser.prediction_type).to(
+            point.sample.dtype
+        )
 
     def _refuse_undeclared(self, branch: Branch) -> None:
         if branch not in self.declared:

@@ -4,17 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from .calibration import Calibration, Observed
 from .errors import InvalidSetting, UnsupportedModel
 from .laboratory import Judge
 from .records import State, Step
 from .seeds import Stream, mixed, stream_seed
 from .settings import Configurable
-from .shapes import PerImage, Prediction
+from .shapes import Bool, PerImage, Prediction
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class Belief:
     Attributes:
         log_odds: L = log p(concept | x_t) - log p(not concept | x_t), one per image, ``[batch]``, float64.
         state: what the evidence needs later.
+        known: whether the evidence has anything to say of an image yet, ``[batch]``; None for all of them. Where it has not,
+            the log-odds are the prior's.
     """
 
     log_odds: PerImage
     state: State
+    known: Bool[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,14 @@ class Circumstances:
         exact: the denoiser is exact, of a world whose truth is known; not a learned network.
         prior: how often the concept shows without guidance, in (0, 1), or a tuple with one per negative prompt; 0.5 if
             unknown.
+        stochastic: whether a step of the sampler draws noise.
+        calibrations: what was measured before, one per negative prompt (None where nothing was), or ().
     """
 
     exact: bool = False
     prior: float | tuple[float, ...] = 0.5
+    stochastic: bool = False
+    calibrations: tuple[Calibration | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class Surroundings:
         decoder: see :meth:`decode`; None if there is none.
         given_judge: see :attr:`judge`.
         folder: where :meth:`file` looks; None if the model has no folder.
+        calibrations: what ``steerclear calibrate`` measured, one per negative prompt (None where nothing was), or ().
+        draw: which draw of these images this is, from 0; above 0 they are drawn again.
     """
 
     batch_size: int
@@ -88,10 +98,35 @@ class Surroundings:
     decoder: Callable[[Tensor], Tensor] | None = None
     given_judge: Judge | None = None
     folder: Path | None = None
+    calibrations: tuple[Calibration | None, ...] = ()
+    draw: int = 0
 
     def for_negative(self, index: int, concept: str) -> "Surroundings":
         """The surroundings for the evidence of the index-th negative prompt (from 0)."""
-        return replace(self, negative_prompts=self.negative_prompts[index : index + 1], concept=concept)
+        own = slice(index, index + 1)
+        return replace(
+            self, negative_prompts=self.negative_prompts[own], calibrations=self.calibrations[own], concept=concept
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of an evidence's own negative prompt; None without one."""
+        return self.calibrations[0] if self.calibrations else None
+
+    def of_rows(self, rows: Tensor) -> "Surroundings":
+        """The surroundings of some of the images, as if they were a batch of their own.
+
+        Args:
+            rows: their indices, ``[n]``.
+        """
+
+        def some(each: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(each[row] for row in rows.tolist()) if len(each) == self.batch_size else each
+
+        return replace(
+            self, batch_size=len(rows), seeds=some(self.seeds), prompts=some(self.prompts),
+            negative_prompts=tuple(some(texts) for texts in self.negative_prompts),
+        )  # fmt: skip
 
     def decode(self, denoised: Tensor) -> Tensor:
         """Denoised predictions as the images that the pipeline would show.
@@ -168,6 +203,8 @@ class Evidence(Configurable, ABC):
         name: on the command line.
         paper: title, authors, year, arXiv number.
         trust_region: whether a guidance limits the push (its weight, and its length to that of noise).
+        reads_concept: whether ``update`` reads the concept's prediction. If not, who only looks, and does not push, gives the
+            prompt's in its place and saves the evaluation.
     """
 
     shelf: ClassVar[str] = "evidence"
@@ -175,6 +212,7 @@ class Evidence(Configurable, ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     trust_region = True
+    reads_concept: ClassVar[bool] = True
 
     def fitted(self, known: Circumstances) -> "Evidence":
         """The same evidence with open settings (None) set to what fits the run."""
@@ -215,3 +253,11 @@ class Evidence(Configurable, ABC):
     def remember(self, step: Step, push: Push, state: State) -> State:
         """The state for the next step, given the push. Most evidences need nothing more."""
         return state
+
+    def calibrated(self, observed: Observed) -> dict[str, Tensor]:
+        """What ``steerclear calibrate`` keeps of this evidence in its file, by name; see :meth:`Calibration.of`.
+
+        Args:
+            observed: unguided images, what they showed at each step and at the end.
+        """
+        return {}

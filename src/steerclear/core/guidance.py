@@ -29,6 +29,7 @@ from .errors import InvalidSetting
 from .evidence import Circumstances, Evidence, Surroundings
 from .laws import Law
 from .records import Guided, State, Step
+from .redrawing import Redrawing
 from .settings import Configurable, read_object
 from .shelf import find
 from .values import is_number
@@ -103,6 +104,10 @@ class Guidance(Configurable, ABC):
         """
         return None
 
+    def redrawing(self) -> Redrawing | None:
+        """How a door draws finished images again; None if once is enough."""
+        return None
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``guider_config.json`` into a folder, as diffusers does for its guiders."""
         path = Path(folder) / CONFIG_NAME
@@ -119,7 +124,8 @@ class Guidance(Configurable, ABC):
             UnknownName: an unknown guidance or parameter.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
-        return Guidance.from_config(config.get("guidance", config))
+        own = config.get("_class_name") in {member.__name__ for member in Guidance.known().values()}
+        return Guidance.from_config(config if own else config.get("guidance", config))
 
 
 class Wrapper(Guidance):
@@ -138,6 +144,9 @@ class Wrapper(Guidance):
 
     def has_no_step(self, levels: Sequence[float], steps: Sequence[int] | None = None) -> str | None:
         return self.inner.has_no_step(levels, steps)
+
+    def redrawing(self) -> Redrawing | None:
+        return self.inner.redrawing()
 
 
 def joined(*groups: Sequence[str]) -> tuple[str, ...]:
@@ -186,6 +195,8 @@ def negative_has_no_effect(guidance: Guidance, negatives: int = 1) -> str | None
 
 
 def _looks_at_negatives(guidance: Guidance, negatives: int) -> bool:
+    if guidance.redrawing() is not None:
+        return True
     try:
         kinds = {kind_and_index(condition)[0] for condition in conditions_of(guidance, negatives)}
     except InvalidSetting:  # it wants another number of them
@@ -230,7 +241,8 @@ def find_guidance(name: str) -> type[Guidance]:
 def switched_off(guidance: Guidance) -> Guidance:
     """The same guidance with every scale off, inside wrappers too: the plain conditional prediction."""
     off: dict[str, Any] = {name: value for name, value in guidance.off.items() if name in guidance.parameters()}
-    inner = getattr(guidance, "inner", None)
-    if isinstance(inner, Guidance):
-        off["inner"] = switched_off(inner)
+    for name in guidance.parameters():
+        inside = getattr(guidance, name)
+        if isinstance(inside, Guidance):
+            off[name] = switched_off(inside)
     return guidance.changed(**off)

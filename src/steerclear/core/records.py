@@ -147,6 +147,30 @@ class Step:
         return self.move(replace(self.point, sample=sample, alpha=alpha, sigma=sigma, timestep=timestep,
                                  next_alpha=math.nan, next_sigma=math.nan))  # fmt: skip
 
+    def of_rows(self, rows: Tensor) -> "Step":
+        """The step of some of the images, as if they were a batch of their own; only they are evaluated.
+
+        Args:
+            rows: their indices, ``[n]``.
+        """
+        known: dict[str, Tensor] = {}
+
+        def ask(names: tuple[str, ...], own: Tensor | None) -> list[Tensor]:
+            missing = tuple(dict.fromkeys(name for name in names if name not in known))
+            if own is not None and missing:
+                fresh = dict(zip(missing, self.ask(missing, rows[own]), strict=True))
+                return [fresh[name] if name in fresh else known[name][own] for name in names]
+            known.update(zip(missing, self.ask(missing, rows) if missing else (), strict=True))
+            return [known[name] if own is None else known[name][own] for name in names]
+
+        def move(point: Point) -> "Step":
+            assert self.move is not None
+            sample = self.sample.to(point.sample.dtype).index_copy(0, rows, point.sample)
+            return self.move(replace(point, sample=sample)).of_rows(rows)
+
+        moves = None if self.move is None else move
+        return replace(self, point=replace(self.point, sample=self.sample[rows]), ask=ask, move=moves)
+
     def names(self, condition: str) -> list[str]:
         """``["negative", "negative_2", ...]``: one branch per negative prompt."""
         return [numbered(condition, index) for index in range(self.negatives)]

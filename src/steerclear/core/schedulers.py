@@ -228,6 +228,13 @@ def noise_to_signal(scheduler: Any, first: Any, evaluations: int) -> list[float]
     return levels
 
 
+def level_at_start(scheduler: Any) -> tuple[float, float]:
+    """(alpha, sigma) at the first step; the scheduler is readable, after ``set_timesteps``, before the first step."""
+    if _has_sigmas(scheduler):
+        return _from_sigma(scheduler, float(scheduler.sigmas[0]))
+    return noise_level(scheduler, scheduler.timesteps[0])
+
+
 def altered_denoised(scheduler: Any) -> str | None:
     """Why a scheduler changes the guided denoised prediction before stepping; None if it does not.
 

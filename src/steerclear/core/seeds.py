@@ -27,6 +27,7 @@ class Stream(IntEnum):
     LATENTS = 0
     TRUTH = 4
     EVIDENCE = 5
+    REDRAW = 6
 
 
 def stream_seed(seed: int, stream: IntEnum) -> int:

@@ -28,6 +28,7 @@ class ConstantEvidence(Evidence):
 
     posterior: float | tuple[float, ...] = 0.5
 
+    reads_concept: ClassVar[bool] = False
     name: ClassVar[str] = "constant"
     paper: ClassVar[str] = (
         "the negative prompt of Stable Diffusion, as a case of Dynamic Negative Guidance, arXiv 2410.14398"

@@ -28,6 +28,7 @@ class OracleEvidence(Evidence):
 
     log_odds: Callable[[Tensor, Any, Any], Tensor]
 
+    reads_concept: ClassVar[bool] = False
     name: ClassVar[str] = "oracle"
     paper: ClassVar[str] = "the exact posterior of Dynamic Negative Guidance, Koulischer et al., 2025, arXiv 2410.14398"
 
