@@ -145,6 +145,14 @@ class Mixture:
             scaled = (self.axes[component] * scaled[:, None, :]).sum(2)
         return self.means[component] + scaled
 
+    def deviations(self, sample: Prediction) -> PerImage:
+        """Mahalanobis distance of each clean sample from its nearest component, in standard deviations, ``[batch]``.
+
+        That of a draw is about sqrt(dimension), at most.
+        """
+        offsets, totals, _ = self._along_axes(sample, 1.0, 0.0)
+        return (offsets**2 / totals).sum(2).amin(1).sqrt()
+
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[dimension]`` and covariance ``[dimension, dimension]`` of the mixture."""
         weights = self.log_weights.exp()
@@ -226,6 +234,15 @@ class MixtureWorld:
         log_joint = self.full.log_joint(sample, alpha, sigma)
         inside = (log_joint + self.membership.log()).logsumexp(1)
         return inside - (log_joint + (1 - self.membership).log()).logsumexp(1)
+
+    def balance(self, samples: Prediction) -> Float[Tensor, " kept"]:
+        """How the samples without the concept share the components outside of it: their mean responsibilities, scaled to sum
+        to 1. Of the components that are not wholly the concept's, in their order; of perfect samples it is near
+        ``target.log_weights.exp()``, the nearer the less components overlap.
+        """
+        outside = self.full.log_joint(samples, 1.0, 0.0).softmax(1) * (1 - self.membership)
+        kept = outside[:, self.membership < 1].sum(0)
+        return kept / kept.sum()
 
     def concept_rate(self, samples: Prediction) -> float:
         """The mean of p(c | x_0) over samples ``[batch, ...]``."""
