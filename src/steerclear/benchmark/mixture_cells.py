@@ -22,6 +22,7 @@ from ..evidence.transition import TransitionEvidence
 from ..evidence.volume import calibrate_volume
 from ..guidance.dynamic_negative import DynamicNegativeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
+from ..guidance.redraw import Redraw
 from ..guidance.unguided import Unguided
 from ..metrics.sliced_wasserstein import left_out_distances, sliced_wasserstein
 from ..study.gallery import write_text
@@ -57,7 +58,7 @@ those that stand in for samples to give the floor."""
 ESCAPED = 10.0
 """A sample has escaped if it is more than sqrt(dimension) and this many standard deviations from every component."""
 
-Method = Literal["unguided", "negative", "published", "tracking", "oracle", "exact draws"]
+Method = Literal["unguided", "negative", "published", "tracking", "oracle", "redraw", "rewound", "exact draws"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Cell:
 
     Attributes:
         world: a key of :data:`WORLDS`.
-        method: "exact draws" are perfect samples: the floor.
+        method: "redraw" draws again from the start, "rewound" as Redraw does by default; "exact draws" are perfect samples,
+            the floor.
         strength: the weight of the negative prompt, the negative_scale of the others.
         sampler: DPM-Solver++(2M), SDE-DPM-Solver++ of order 2, or DDPM's ancestral sampler.
         steps: of the sampler.
@@ -162,7 +164,9 @@ def measure(cell: Cell) -> Found:
         return Figure(value=whole, sets=alone, left_out=[of(groups != one) for one in range(SETS * PER_SET)])
 
     def balance(kept: Tensor) -> float:
-        shares = world.balance(made[kept]) if cell.related else world.full.log_joint(made[kept], 1.0, 0.0).softmax(1).mean(0)
+        shares = (
+            world.balance(made[kept]) if cell.related else world.full.log_joint(made[kept], 1.0, 0.0).softmax(1).mean(0)
+        )
         return float((shares - target).abs().sum() / 2)
 
     distance = Figure(
@@ -244,6 +248,8 @@ def guidance_of(cell: Cell) -> Guidance:
     if cell.method == "negative":
         return NegativePromptGuidance(1 + cell.strength)
     testbed = WORLDS[cell.world]
+    if cell.method in ("redraw", "rewound"):
+        return Redraw(evidence=OracleEvidence(testbed.log_odds), from_step=0 if cell.method == "redraw" else None)
     prior = testbed.prior if cell.related else UNKNOWN_PRIOR
     if cell.method == "oracle":
         return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=OracleEvidence(testbed.log_odds))
