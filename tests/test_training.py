@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from steerclear.cli.app import _os_sentence, main
 from steerclear.core.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.core.saving import save_whole
-from steerclear.models.files import check_sums
+from steerclear.core.sums import check_sums
 from steerclear.training import command, data, loop, pack, portraits
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps

@@ -4,8 +4,9 @@ import hashlib
 from pathlib import Path
 
 from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
+from ..core.sums import check_sums
 from ..models import shipped
-from ..models.files import check_sums, folder_digest
+from ..models.files import folder_digest
 from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
 from .loop import Report, computes_in_bfloat16
