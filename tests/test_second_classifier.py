@@ -151,6 +151,9 @@ def test_the_second_of_a_laboratory_has_the_other_classifier() -> None:
     assert Portraits() == Portraits("own")
     assert Portraits().second() == Portraits("second") == named_judge("portraits:classifier=second")
     assert Portraits().second().second() == Portraits()
+    for which, seer in (("own", "the classifier"), ("second", "the second classifier")):
+        meaning = PortraitJudge(FOLDER, MAN, "mustache", which).columns()[0].meaning  # type: ignore[arg-type]
+        assert meaning == f"share of images in which {seer} sees: mustache"
     assert Portraits("second").to_config() == {"_class_name": "Portraits", "classifier": "second"}
     assert Laboratory.from_config({"_class_name": "Portraits"}) == Portraits()  # of results that were written before
     alone = Classifier(lambda images: {"red": images.float().mean((1, 2, 3)) / 255}, ("red",))

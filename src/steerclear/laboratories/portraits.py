@@ -29,6 +29,7 @@ REFERENCE_PORTRAITS = 2000
 REFERENCE_SEEDS = 3_000_000_000
 PERFECT_SEEDS = 3_500_000_000
 Which = Literal["own", "second"]
+SEERS: dict[Which, str] = {"own": "the classifier", "second": "the second classifier"}
 SHOWN_ATTRIBUTES = ("man", "mustache", "beard", "glasses", "hat", "smile")
 
 
@@ -152,10 +153,10 @@ class PortraitJudge(Judge):
         return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
 
     def columns(self) -> list[Column]:
-        known = self.truth is not None
+        known, seer = self.truth is not None, SEERS[self.which]
 
         def share(name: str, role: Role, better: Better) -> Column:
-            meaning, way = f"share of images in which the classifier sees: {name}", better if known else None
+            meaning, way = f"share of images in which {seer} sees: {name}", better if known else None
             return Column(name=name, label=name, meaning=meaning, percent=True, role=role, better=way)
 
         concepts = [share(name, "concept", "lower") for name in self.concepts]
