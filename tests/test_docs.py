@@ -76,7 +76,7 @@ def test_every_paper_has_its_number() -> None:
 
 
 def test_the_model_card_is_short() -> None:
-    assert len((ROOT / "docs/shipped-model.md").read_text().splitlines()) <= 40
+    assert len((ROOT / "docs/shipped-model.md").read_text().splitlines()) <= 55
 
 
 def test_the_version_is_the_same_everywhere() -> None:

@@ -90,7 +90,10 @@ def test_a_strangers_laboratory_judges_the_shipped_model(
     assert roles == [("red", "concept"), ("red_pixels", "score"), ("moved", "score"), ("evaluations", "cost")]
     checked_by_hand(found, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images/*/*.png")}
-    for name, judge in (("portraits", {"_class_name": "Portraits"}), ("none", None)):  # no judge changes an image
+    for name, judge in (
+        ("portraits", {"_class_name": "Portraits", "classifier": "own"}),
+        ("none", None),
+    ):  # no judge changes an image
         assert main([*arguments, name]) == 0
         again = Results.model_validate_json(capsys.readouterr().out)
         assert again.judge == judge

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 import tiny
 from steerclear.cli.app import main
 from steerclear.core.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
+from steerclear.core.sums import write_sums
 from steerclear.laboratories.portrait_classifier import PortraitClassifier, read
 from steerclear.models import shipped
-from steerclear.models.files import file_digest, located, write_sums
+from steerclear.models.files import file_digest, located
 from steerclear.models.loading import load_model
 from steerclear.models.loras import LoRA
 from steerclear.study.gallery import read_settings
@@ -676,7 +677,7 @@ def test_damaged_weights_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert generate("--model", folder, "--seeds", "0", "--outdir", tmp_path / "o") == 2
         assert printed(capsys) == (
             f"steerclear: the model {str(folder)!r} is damaged: {name} in {folder} does not match its digest in SHA256SUMS. "
-            "Copy or install the model again, or remove SHA256SUMS if you changed the weights on purpose."
+            "Copy or install it again, or remove SHA256SUMS if you changed the weights on purpose."
         )
         shutil.copyfile(shipped()["portraits"] / name, folder / name)
 
@@ -702,7 +703,7 @@ def test_damaged_weak_weights_are_noticed(
     assert generate("--model", "portraits", *asked) == 2
     assert printed(capsys) == (
         f"steerclear: the weak network {given!r} is damaged: {name} in {folder} does not match its digest in SHA256SUMS. "
-        "Copy or install the model again, or remove SHA256SUMS if you changed the weights on purpose."
+        "Copy or install it again, or remove SHA256SUMS if you changed the weights on purpose."
     )
     (folder / name).write_bytes(whole[name])
     assert generate("--model", "portraits", *asked) == 0

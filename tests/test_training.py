@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from steerclear.cli.app import _os_sentence, main
 from steerclear.core.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.core.saving import save_whole
-from steerclear.models.files import check_sums
-from steerclear.training import command, data, loop, pack, portraits
+from steerclear.core.sums import check_sums
+from steerclear.training import command, data, loop, pack
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
 from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
@@ -340,13 +340,13 @@ def test_what_could_not_be_written_whole_gives_its_room_back(tmp_path: Path) -> 
 def test_what_takes_long_says_how_far_it_has_come(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portraits, "AT_ONCE", 5)
+    monkeypatch.setattr(loop, "AT_ONCE", 5)
     said: list[Progress] = []
     train_portraits(tmp_path / "parts", tmp_path / "out", report=said.append)
     for stage in ("portraits", "latents", "siblings", "captions", "tokens"):
         steps = [(progress.step, progress.steps, progress.loss) for progress in said if progress.stage == stage]
         assert steps == [(5, 16, None), (10, 16, None), (15, 16, None), (16, 16, None)]
-    monkeypatch.setattr(portraits, "AT_ONCE", 16)
+    monkeypatch.setattr(loop, "AT_ONCE", 16)
     train_portraits(tmp_path / "whole", tmp_path / "again")
     for name in ("portraits", "latents", "siblings", "tokens"):  # the same ones, but for the last bits of the encoder
         ours, theirs = (load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("parts", "whole"))
@@ -367,7 +367,7 @@ def test_a_run_does_not_go_on_under_other_code(
 
     with pytest.raises(KeyboardInterrupt):
         train_portraits(tmp_path / "work", tmp_path / "out", report=stop)
-    monkeypatch.setattr(command, "_program", lambda: "another")
+    monkeypatch.setattr(command, "_program", lambda places: "another")
     with pytest.raises(FolderConflict, match=r"program: '[0-9a-f]{16}' there, 'another' now.* another --folder"):
         train_portraits(tmp_path / "work", tmp_path / "out", resume=True)
 

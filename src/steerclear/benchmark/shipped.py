@@ -103,7 +103,7 @@ def _parts(model: Model, judge: PortraitJudge) -> list[Claim]:
     """The autoencoder's fidelity, and the classifier's accuracy on its output, on held-out portraits."""
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT)
     images, attributes = true_portraits("", seeds)
-    rebuilt = _through_autoencoder(model.pipe.vae, images)
+    rebuilt = through_autoencoder(model.pipe.vae, images)
     signal = float(peak_signal_to_noise(images, rebuilt).mean())
     claims = [at_least("autoencoder: mean peak signal to noise, dB", REQUIRED["psnr"], signal)]
     read = judge.see(rebuilt).shown
@@ -117,5 +117,6 @@ def _parts(model: Model, judge: PortraitJudge) -> list[Claim]:
     return [*claims, at_least(told, REQUIRED["classifier_mustache"], right)]
 
 
-def _through_autoencoder(vae: Any, images: torch.Tensor) -> torch.Tensor:
+def through_autoencoder(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """uint8 images as an autoencoder gives them back, uint8."""
     return to_pixels(decode(vae, encode(vae, images.to(vae.device)))).cpu()

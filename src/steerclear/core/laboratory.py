@@ -161,3 +161,11 @@ class Laboratory(Configurable, ABC):
         All laboratories are asked, whichever judges the images, so the choice of a judge changes no image.
         """
         return None
+
+    def second(self) -> "Laboratory":
+        """Another laboratory of the same questions that shares no weights with this one; this one if there is none.
+
+        Who acts on images (flags, previews) asks the second, who measures them asks the first: images that were chosen by a
+        laboratory look better to it than they are.
+        """
+        return self

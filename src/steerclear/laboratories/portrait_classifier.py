@@ -1,6 +1,7 @@
-"""The portraits' attribute classifier: what an image shows, and its feature vector."""
+"""Classifiers of the portraits' attributes: what an image shows, and its feature vector; and the one that ships with a model."""
 
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +21,22 @@ FEATURES = 128
 BATCH = 128
 
 
-class PortraitClassifier(nn.Module):
-    """A small convolutional network: 64 x 64 pixels -> 128 features -> logits of all attributes."""
+class AttributeClassifier(nn.Module):
+    """A network that reads the attributes of portraits: 64 x 64 pixels -> features -> logits of all attributes.
 
-    def __init__(self) -> None:
+    Args:
+        body: images in [-1, 1], ``[batch, 3, 64, 64]``, to features, ``[batch, width]``.
+        width: how many features it gives.
+
+    Class attributes:
+        remedy: what to do if its file is damaged, as a clause.
+    """
+
+    remedy: ClassVar[str] = "copy the model again"
+
+    def __init__(self, body: nn.Sequential, width: int) -> None:
         super().__init__()
-
-        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
-
-        self.body = nn.Sequential(
-            *block(3, 16, 2), *block(16, 32, 1), *block(32, 32, 2), *block(32, 64, 1), *block(64, 64, 2),
-            *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
-        )  # fmt: skip
-        self.head = nn.Linear(FEATURES, len(BINARY) + sum(CATEGORICAL.values()))
+        self.body, self.head = body, nn.Linear(width, len(BINARY) + sum(CATEGORICAL.values()))
         self.feature_scale: Tensor
         self.register_buffer("feature_scale", torch.ones(()))
 
@@ -52,13 +54,13 @@ class PortraitClassifier(nn.Module):
         save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
 
     @classmethod
-    def load(cls, path: Path) -> "PortraitClassifier":
-        """From its file. Raises :class:`UnsupportedModel` if it is missing, damaged or of another network."""
-        model = cls()
+    def load(cls, path: Path) -> Self:
+        """From its file, as float32. Raises :class:`UnsupportedModel` if it is missing, damaged or of another network."""
+        model = cls()  # type: ignore[call-arg]  # each classifier makes its own body
         try:
             weights = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise UnsupportedModel(f"the classifier {path} cannot be read ({error}); copy the model again.") from error
+            raise UnsupportedModel(f"the classifier {path} cannot be read ({error}); {cls.remedy}.") from error
         own, found = (
             {name: tuple(value.shape) for name, value in each.items()} for each in (model.state_dict(), weights)
         )
@@ -66,10 +68,25 @@ class PortraitClassifier(nn.Module):
             if own.get(name) != found.get(name):
                 raise UnsupportedModel(
                     f"the classifier {path} is not that of portraits: the shape of its {name} is "
-                    f"{found.get(name, 'missing')}, but must be {own.get(name, 'missing')}; copy the model again."
+                    f"{found.get(name, 'missing')}, but must be {own.get(name, 'missing')}; {cls.remedy}."
                 )
         model.load_state_dict(weights)
         return model.eval()
+
+
+class PortraitClassifier(AttributeClassifier):
+    """The classifier that ships with a model: strided convolutions with batch normalization, 128 features."""
+
+    def __init__(self) -> None:
+        def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+            convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+        body = nn.Sequential(
+            *block(3, 16, 2), *block(16, 32, 1), *block(32, 32, 2), *block(32, 64, 1), *block(64, 64, 2),
+            *block(64, 96, 1), nn.Conv2d(96, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, FEATURES), nn.ReLU(),
+        )  # fmt: skip
+        super().__init__(body, FEATURES)
 
 
 def split_logits(logits: Float[Tensor, "batch 23"]) -> dict[str, Tensor]:
@@ -95,8 +112,8 @@ def classification_loss(
 
 @torch.no_grad()
 def read(
-    model: PortraitClassifier, images: UInt8[Tensor, "batch 3 64 64"]
-) -> tuple[dict[str, Int[Tensor, " batch"]], Float[Tensor, "batch 128"], dict[str, Tensor]]:
+    model: AttributeClassifier, images: UInt8[Tensor, "batch 3 64 64"]
+) -> tuple[dict[str, Int[Tensor, " batch"]], Float[Tensor, "batch width"], dict[str, Tensor]]:
     """What each image shows (integers by attribute), its feature vector, and float32 probabilities by attribute.
 
     The probabilities are ``[batch]`` of "yes" for a binary attribute, ``[batch, levels]`` for the others. Features are
@@ -114,13 +131,16 @@ def read(
         features.append(feature / model.feature_scale)
         logits_of_all = model.head(feature)
         if not (logits_of_all.isfinite().all() and features[-1].isfinite().all()):
-            remedy = "Its file is damaged; copy the model again."
-            raise NotFiniteError("the classifier's output", "for these images", remedy)
+            raise NotFiniteError("the classifier's output", "for these images", f"Its file is damaged; {model.remedy}.")
         for name, logits in split_logits(logits_of_all).items():
             values[name].append((logits > 0).long() if name in BINARY else logits.argmax(1))
             sure[name].append(logits.sigmoid() if name in BINARY else logits.softmax(1))
     if not features:
         unsure = {name: torch.empty(0, CATEGORICAL[name]) if name in CATEGORICAL else torch.empty(0) for name in sure}
-        return {name: torch.empty(0, dtype=torch.long) for name in values}, torch.empty(0, FEATURES), unsure
+        return (
+            {name: torch.empty(0, dtype=torch.long) for name in values},
+            torch.empty(0, model.head.in_features),
+            unsure,
+        )
     attributes = {name: torch.cat(parts) for name, parts in values.items()}
     return attributes, torch.cat(features), {name: torch.cat(parts) for name, parts in sure.items()}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -21,19 +22,29 @@ from ..testbeds.portraits import (
     shows,
     true_portraits,
 )
-from .portrait_classifier import CLASSIFIER, PortraitClassifier, read
+from .portrait_classifier import CLASSIFIER, AttributeClassifier, PortraitClassifier, read
+from .second_classifier import second_classifier
 
 REFERENCE_PORTRAITS = 2000
 REFERENCE_SEEDS = 3_000_000_000
 PERFECT_SEEDS = 3_500_000_000
+Which = Literal["own", "second"]
+SEERS: dict[Which, str] = {"own": "the classifier", "second": "the second classifier"}
 SHOWN_ATTRIBUTES = ("man", "mustache", "beard", "glasses", "hat", "smile")
 
 
 @dataclass(frozen=True)
 class Portraits(Laboratory):
-    """Portraits by a model that ships their attribute classifier, compared with the exact truth of their world."""
+    """Portraits by a model that ships their attribute classifier, compared with the exact truth of their world.
+
+    Args:
+        classifier: "own", the model's own, or "second", another network that was trained on other portraits and that comes
+            with steerclear.
+    """
 
     name = "portraits"
+
+    classifier: Which = "own"
 
     def refuses(self, model: Judged, asked: Asked) -> str | None:
         if not has_classifier(model):
@@ -45,9 +56,12 @@ class Portraits(Laboratory):
 
     def judge(self, model: Judged, asked: Asked) -> "PortraitJudge":
         assert model.folder is not None  # it is not refused
-        judge = PortraitJudge(model.folder, asked.prompt, ", ".join(asked.negative_prompts) or None)
+        judge = PortraitJudge(model.folder, asked.prompt, ", ".join(asked.negative_prompts) or None, self.classifier)
         _ = judge.classifier
         return judge
+
+    def second(self) -> "Portraits":
+        return self.changed(classifier="second" if self.classifier == "own" else "own")
 
     def prior(self, model: Judged, prompt: str, negative_prompt: str) -> float | None:
         """The rate of the commonest concept in true portraits of the prompt, kept between 0.05 and 0.95."""
@@ -86,15 +100,19 @@ class PortraitJudge(Judge):
         folder: the model's folder, which holds the classifier.
         prompt: the question's prompt.
         negative: the question's negative prompts, joined by commas; None without any.
+        which: the classifier, "own" or "second"; see :class:`Portraits`.
     """
 
     folder: Path
     prompt: str
     negative: str | None = None
+    which: Which = "own"
     _features: dict[range, Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def classifier(self) -> PortraitClassifier:
+    def classifier(self) -> AttributeClassifier:
+        if self.which == "second":
+            return second_classifier()
         return PortraitClassifier.load(self.folder / CLASSIFIER)
 
     @cached_property
@@ -135,10 +153,10 @@ class PortraitJudge(Judge):
         return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
 
     def columns(self) -> list[Column]:
-        known = self.truth is not None
+        known, seer = self.truth is not None, SEERS[self.which]
 
         def share(name: str, role: Role, better: Better) -> Column:
-            meaning, way = f"share of images in which the classifier sees: {name}", better if known else None
+            meaning, way = f"share of images in which {seer} sees: {name}", better if known else None
             return Column(name=name, label=name, meaning=meaning, percent=True, role=role, better=way)
 
         concepts = [share(name, "concept", "lower") for name in self.concepts]

@@ -13,15 +13,13 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from ..core.errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
+from ..core.sums import WEIGHTS, sha256
 from ..core.values import parse_object
 
 WEAK_FOLDER = "weak"
 """Subfolder of a pipeline that may hold its own weak network; diffusers ignores it."""
 
 PIPELINE_INDEX, NETWORK_CONFIG, SCHEDULER_CONFIG = "model_index.json", "config.json", "scheduler_config.json"
-WEIGHTS = ".safetensors"
-SUMS = "SHA256SUMS"
-"""The file with the digests of a model's weights; each shipped model has one."""
 DIGEST_LENGTH = 16
 UNLOADABLE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError,
@@ -51,43 +49,9 @@ def folder_digest(folder: Path, *, weights: bool = True) -> str:
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
-def write_sums(folder: Path) -> None:
-    """Write the digests of a model's weights next to them, in the format of ``sha256sum --check``."""
-    lines = [f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(folder.rglob(f"*{WEIGHTS}"))]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def check_sums(what: str, folder: Path, within: Path | None = None) -> None:
-    """Compare a model's weights with the digests that :func:`write_sums` wrote, if there are any.
-
-    Args:
-        what: the model, for the error.
-        folder: the model's folder.
-        within: the subfolder to check; None for the whole folder.
-
-    Raises:
-        UnsupportedModel: a weights file differs from the one that was written.
-    """
-    if not (folder / SUMS).is_file():
-        return
-    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        path = folder / name
-        if path.is_relative_to(within or folder) and path.is_file() and _sum(path) != digest:
-            raise UnsupportedModel(
-                f"{what} is damaged: {name} in {folder} does not match its digest in {SUMS}. Copy or install the model again, "
-                f"or remove {SUMS} if you changed the weights on purpose."
-            )
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_digest(path: Path) -> str:
     """A short hash of one file."""
-    return _sum(path)[:DIGEST_LENGTH]
+    return sha256(path)[:DIGEST_LENGTH]
 
 
 def is_hub_id(name: str) -> bool:

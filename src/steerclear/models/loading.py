@@ -15,6 +15,7 @@ from torch.nn import Module
 from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
 from ..core.schedulers import preconditions
+from ..core.sums import check_sums
 from ..networks.shared.naming import WEAK, called, named
 from . import files, shipped
 from .configs import check_configs, converted_scheduler
@@ -132,7 +133,7 @@ def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, P
         refuse_config(name, config)
     _check_parts(name, folder)
     check_configs(f"the model {name!r}", folder)
-    files.check_sums(f"the model {name!r}", folder)
+    check_sums(f"the model {name!r}", folder)
     try:
         parts = _parts(name, folder, dtype)
         pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)

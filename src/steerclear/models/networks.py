@@ -13,6 +13,7 @@ from torch.nn import Module
 from ..bridges.families import family_of
 from ..core.errors import InvalidSetting, UnsupportedModel, shown
 from ..core.network import Network
+from ..core.sums import check_sums
 from ..networks.other_network import OtherNetwork
 from ..networks.shared.naming import WEAK, called, is_kind, network_text, parse_network, to_give
 from . import files
@@ -77,7 +78,7 @@ def load_named(name: str, source: str | None, model: Path | None, pipe: Any) -> 
     if source is not None:  # the model's own was checked with the model
         here = Path(os.path.abspath(folder))  # of "." the parent would be "."
         for place in (here, here.parent):  # a network alone, and a part of a pipeline
-            files.check_sums(what, place, within=here)
+            check_sums(what, place, within=here)
     network = _load(what, folder, pipe, own)
     OtherNetwork(network).check(pipe, own)
     return LoadedNetwork(network, NetworkSource(source or files.WEAK_FOLDER, files.folder_digest(folder)))

@@ -95,8 +95,9 @@ def named_judge(text: str) -> Laboratory:
 class DefaultJudge(Judge):
     """The judge that an evidence may look through, made at first use.
 
-    It is that of the first laboratory that can judge the images, not the one that a study names: measuring images must not
-    change them.
+    It is that of the first laboratory that can judge the images, with its second classifier if it has one
+    (:meth:`~steerclear.core.laboratory.Laboratory.second`), not the one that a study names: measuring images must not change
+    them, and who acts on images should not be who measures them.
     """
 
     def __init__(self, laboratory: Laboratory, model: Judged, asked: Asked) -> None:
@@ -119,7 +120,13 @@ class DefaultJudge(Judge):
 def default_judge(model: Judged, asked: Asked) -> Judge | None:
     """See :class:`DefaultJudge`; None if no laboratory can judge these images."""
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
-    return next((DefaultJudge(laboratory, model, asked) for laboratory in fitting), None)
+    return next((DefaultJudge(_seconding(laboratory, model, asked), model, asked) for laboratory in fitting), None)
+
+
+def _seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
+    """The second of a laboratory that can judge these images; the laboratory itself if its second refuses them."""
+    second = laboratory.second()
+    return second if second.refuses(model, asked) is None else laboratory
 
 
 def _ready() -> list[Laboratory]:

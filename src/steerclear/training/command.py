@@ -1,21 +1,25 @@
-"""``steerclear train portraits``: check the arguments, train, pack."""
+"""``steerclear train``: check the arguments, train, pack."""
 
 import hashlib
 from pathlib import Path
 
 from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
+from ..core.sums import check_sums
 from ..models import shipped
-from ..models.files import check_sums, folder_digest
+from ..models.files import folder_digest
 from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
+from .second_classifier import COURSE, Course, SecondWorkshop
 
 PACKAGE = Path(__file__).parent.parent
+SHIPPED_MODEL = "portraits"
 PROGRAM = ("core/seeds.py", "laboratories/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
-"""The source files that determine the result of a training."""
+SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
+"""The source files that determine the result of a training: of the pipeline, of the second classifier."""
 
 
 def train_portraits(
@@ -48,16 +52,46 @@ def train_portraits(
     """
     _check_preset(preset, learns_on=start_from is not None)
     arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
-    _check_folders(folder, outdir, resume=resume)
+    _check_folders(folder, outdir, "pipeline", resume=resume)
     start = None if start_from is None else _finished_pipeline(start_from)
     claimed = {
         "command": "train portraits", "preset": repr(PRESETS[preset]), "seed": seed, "arithmetic": arithmetic,
-        "program": _program(),
+        "program": _program(PROGRAM),
     }  # fmt: skip
     if start is not None:
         claimed["start_from"] = folder_digest(start)
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
         pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
+
+
+def train_second_classifier(
+    folder: Path, outdir: Path, *, seed: int, device: str, resume: bool, report: Report, course: Course = COURSE
+) -> None:
+    """Train the second classifier of portraits and write its file and its digest.
+
+    It sees portraits as drawn and through the autoencoder of the shipped model.
+
+    Args:
+        folder: folder for checkpoints and portraits.
+        outdir: folder for the classifier.
+        seed: determines all randomness but that of the portraits, which are always the same.
+        device: "cpu" or "cuda".
+        resume: continue a stopped run in the folder.
+        report: called after every training step, and after every part of a preparation.
+        course: portraits and schedule.
+
+    Raises:
+        InvalidSetting, UnsupportedModel, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`.
+    """
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+    _check_folders(folder, outdir, "classifier", resume=resume)
+    model = _finished_pipeline(SHIPPED_MODEL)
+    claimed = {
+        "command": "train second-classifier", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(SECOND_PROGRAM), "autoencoder": folder_digest(model / "vae"),
+    }  # fmt: skip
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        SecondWorkshop(folder, model / "vae", seed, device, report, course).pack(outdir)
 
 
 def _check_preset(preset: str, *, learns_on: bool) -> None:
@@ -71,25 +105,25 @@ def _check_preset(preset: str, *, learns_on: bool) -> None:
         )  # fmt: skip
 
 
-def _check_folders(folder: Path, outdir: Path, *, resume: bool) -> None:
-    """Refuse folders whose files would be lost."""
+def _check_folders(folder: Path, outdir: Path, result: str, *, resume: bool) -> None:
+    """Refuse folders whose files would be lost; ``result`` is what is written to ``outdir``."""
     if holds_run(folder) and not resume:
         raise FolderConflict(
             f"{str(folder)!r} holds a training run; add --resume to continue it, or give another --folder."
         )
     if outdir.exists() and (not outdir.is_dir() or not all(map(is_unpacked, outdir.iterdir()))):
         raise FolderConflict(
-            f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished pipeline."
+            f"{str(outdir)!r} is not an empty folder; give another --outdir for the finished {result}."
         )
     if folder.resolve().is_relative_to(outdir.resolve()):
         raise FolderConflict(
-            f"{str(folder)!r} is inside {str(outdir.resolve())!r}, which must hold only the finished pipeline; give another --folder."
+            f"{str(folder)!r} is inside {str(outdir.resolve())!r}, which must hold only the finished {result}; give another --folder."
         )
 
 
-def _program() -> str:
+def _program(places: tuple[str, ...]) -> str:
     """A digest of the code that determines the training: a run can only be resumed with the same code."""
-    sources = [path for place in PROGRAM for path in sorted(PACKAGE.glob(place))]
+    sources = [path for place in places for path in sorted(PACKAGE.glob(place))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """Training images and captions: drawn once from their seeds, stored as 8-bit pixels, the same on every machine."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +17,26 @@ from ..testbeds.portraits.streams import PortraitStream
 
 FLIPPED_OF_ALL = ("smile", "glasses", "hat")
 FLIPPED_OF_MEN = ("mustache", "beard")
+ATTRIBUTES = "attributes."
+"""Begins the names of attributes among the tensors of a file."""
 
 
 def portraits(seeds: Sequence[int], **fixed: int) -> tuple[UInt8[Tensor, "images 3 64 64"], Attributes]:
     """True portraits, ``[n, 3, 64, 64]`` uint8, and their attributes. Portrait k depends on its seed alone."""
     attributes = world.sample(seeds, **fixed)
     return draw_from_seeds(attributes, seeds), attributes
+
+
+def drawn(parts: Iterable[Sequence[int]]) -> dict[str, Tensor]:
+    """True portraits of some seeds, part by part: ``images`` uint8 and ``attributes.<name>``."""
+    images, attributes = zip(*(portraits(seeds) for seeds in parts), strict=True)
+    columns = {f"{ATTRIBUTES}{name}": torch.cat([some[name] for some in attributes]) for name in attributes[0]}
+    return {"images": torch.cat(images)} | columns
+
+
+def attributes_of(stored: dict[str, Tensor]) -> Attributes:
+    """The attributes of what :func:`drawn` gave."""
+    return {key.removeprefix(ATTRIBUTES): value for key, value in stored.items() if key.startswith(ATTRIBUTES)}
 
 
 def captions(seeds: Sequence[int], attributes: Attributes, each: int) -> list[list[str]]:

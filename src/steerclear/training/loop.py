@@ -22,6 +22,8 @@ from ..core.saving import save_whole
 CHECKPOINT_EVERY_SECONDS = 60.0
 STEP_SEED_STRIDE = 1_000_003
 LARGEST_GRADIENT = 1.0
+AT_ONCE = 2048
+"""Portraits per part of a preparation."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+def in_parts(stage: str, count: int, report: Report) -> Iterator[Tensor]:
+    """The indices of ``count`` portraits in parts; reports the progress of a preparation after each part."""
+    began = time.monotonic()
+    for rows in torch.arange(count).split(AT_ONCE):
+        yield rows
+        done = int(rows[-1]) + 1
+        report(Progress(stage, done, count, done / (time.monotonic() - began)))
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -9,8 +9,9 @@ from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from ..core.saving import PARTIAL, clear_partials, is_partial, save_whole
+from ..core.sums import write_sums
 from ..laboratories.portrait_classifier import CLASSIFIER
-from ..models.files import PIPELINE_INDEX, WEAK_FOLDER, write_sums
+from ..models.files import PIPELINE_INDEX, WEAK_FOLDER
 from .diffusion import build_scheduler
 from .portraits import Workshop
 

@@ -5,7 +5,6 @@ Each stage writes a file and is skipped if the file exists; a stopped stage resu
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,20 +18,19 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..core.errors import InvalidSetting
 from ..core.saving import save_whole
 from ..core.values import parse_json
-from ..laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier, classification_loss
+from ..laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights
-from .loop import Progress, Report, Schedule, train
+from .classifier import classifier_loss
+from .loop import Report, Schedule, in_parts, train
 from .metric import error_metric
 from .presets import Preset
 from .references import REFERENCES, Families
 
-AT_ONCE = 2048
 RECONSTRUCTIONS = 4096
 TOKENIZER_CAPTIONS = 20_000
 FEATURE_SCALE_PORTRAITS = 4096
-CLASSIFIER_NOISE = 0.05
 KEPT_PARTS = ("vae", "tokenizer", CLASSIFIER)
 LEARNING_PARTS = ("unet", "text_encoder")
 """Parts of a finished pipeline that a further training keeps unchanged, and parts that it trains further."""
@@ -67,28 +65,20 @@ class Workshop:
 
     def _in_parts(self, stage: str) -> Iterator[Tensor]:
         """The indices of all training portraits, which are also their seeds, in parts; reports the progress."""
-        began = time.monotonic()
-        for rows in torch.arange(self.preset.images).split(AT_ONCE):
-            yield rows
-            done = int(rows[-1]) + 1
-            self.report(Progress(stage, done, self.preset.images, done / (time.monotonic() - began)))
+        return in_parts(stage, self.preset.images, self.report)
 
     @cached_property
     def drawn(self) -> dict[str, Tensor]:
         """``images`` uint8 and ``attributes.<name>``."""
 
         def make() -> dict[str, Tensor]:
-            parts = [data.portraits(rows.tolist()) for rows in self._in_parts("portraits")]
-            images, attributes = zip(*parts, strict=True)
-            columns = {f"attributes.{name}": torch.cat([some[name] for some in attributes]) for name in attributes[0]}
-            return {"images": torch.cat(images)} | columns
+            return data.drawn(rows.tolist() for rows in self._in_parts("portraits"))
 
         return data.cached(self.folder / "portraits.safetensors", make)
 
     @property
     def attributes(self) -> dict[str, Tensor]:
-        prefix = "attributes."
-        return {key.removeprefix(prefix): value for key, value in self.drawn.items() if key.startswith(prefix)}
+        return data.attributes_of(self.drawn)
 
     @cached_property
     def autoencoder(self) -> AutoencoderKL:
@@ -252,18 +242,7 @@ class Workshop:
             rebuilt = data.to_pixels(autoencoder.decode(self.autoencoder, latents)).cpu()
             torch.manual_seed(self.seed)
             model = PortraitClassifier().to(self.device)
-            half = schedule.batch_size // 2
-
-            def loss(step: int, generator: torch.Generator) -> Tensor:
-                true = torch.randint(len(images), (half,), generator=generator)
-                again = torch.randint(len(rebuilt), (half,), generator=generator)
-                pixels = data.to_model(torch.cat([images[true], rebuilt[again]]))
-                strength = CLASSIFIER_NOISE * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-                pixels = pixels + strength * torch.randn(pixels.shape, generator=generator)
-                rows = torch.cat([true, again])
-                shown = {name: column[rows].to(self.device) for name, column in attributes.items()}
-                return classification_loss(model(pixels.to(self.device)), shown)
-
+            loss = classifier_loss(model, images, rebuilt, attributes, schedule.batch_size, self.device)
             train("classifier", model, loss, schedule, self.folder, seed=self.seed + 2, report=self.report)
             model.cpu().set_feature_scale(images[:FEATURE_SCALE_PORTRAITS])
             save_whole(done, model.save)

@@ -1,5 +1,7 @@
 """steerclear train: remake the shipped weights."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,22 @@ app = typer.Typer(no_args_is_help=True, help="Remake the shipped models.")
 @app.callback()
 def group() -> None:
     """Remake the shipped models."""
+
+
+@contextmanager
+def _reported() -> Iterator[Callable[[Any], None]]:
+    """What a training calls after every step: a progress bar per stage."""
+    with progress_bars() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: Any) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.steps)
+            loss = "" if progress.loss is None else f" loss {progress.loss:.4f}"
+            text = f"{progress.stage}{loss} {progress.images_per_second:.0f}/s"
+            bars.update(tasks[progress.stage], completed=progress.step, description=text)
+
+        yield report
 
 
 @app.command("portraits")
@@ -41,17 +59,31 @@ def portraits(
     quiet()  # before training imports diffusers and transformers
     from ...training.command import train_portraits
 
-    with progress_bars() as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(progress: Any) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.steps)
-            loss = "" if progress.loss is None else f" loss {progress.loss:.4f}"
-            text = f"{progress.stage}{loss} {progress.images_per_second:.0f}/s"
-            bars.update(tasks[progress.stage], completed=progress.step, description=text)
-
+    with _reported() as report:
         train_portraits(
             preset, folder, outdir, seed=seed, device=device, resume=resume, report=report, start_from=start_from
         )
     print(f"the pipeline is in {outdir}")
+
+
+@app.command("second-classifier")
+def second_classifier(
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
+    folder: Annotated[Path, typer.Option(
+        **FOLDER, help="For checkpoints and drawn portraits."
+    )] = Path("out/train-second-classifier"),
+    outdir: Annotated[Path, typer.Option(**FOLDER, help="For the classifier.")] = Path("out/second-classifier"),
+    seed: Annotated[int, typer.Option(
+        help="Determines all randomness but that of the portraits.", min=0, max=2**32 - 1
+    )] = 1,
+    device: Device = "cpu",
+) -> None:  # fmt: skip
+    """Train the second classifier of portraits, which shares no weights with that of the model (some minutes on two cores)."""
+    from ...models.loading import quiet
+
+    quiet()
+    from ...training.command import train_second_classifier
+
+    with _reported() as report:
+        train_second_classifier(folder, outdir, seed=seed, device=device, resume=resume, report=report)
+    print(f"the classifier is in {outdir}")

@@ -9,3 +9,4 @@ class PortraitStream(IntEnum):
     ATTRIBUTES = 1
     DRAWING = 2
     CAPTION = 3
+    SOFTNESS = 10
