@@ -16,6 +16,7 @@ from ..metrics.frechet import Frechet
 from ..metrics.rates import rate
 from ..models.loading import Model
 from ..study.folders import working_folder
+from ..study.gallery import Picture
 from ..study.measure import pixels
 from ..study.methods import Method
 from ..study.recipe import format_seeds, parse_seeds
@@ -80,7 +81,13 @@ class PortraitExperiment(Experiment):
     def images(
         self, model: Model, study: Study, folder: Path, on_stage: OnStage
     ) -> Iterator[tuple[Method, torch.Tensor]]:
-        """The pixels of each method's images, one method after another.
+        """The pixels of each method's images; arguments and errors as of :meth:`pictures`."""
+        return ((method, pixels(made)) for method, made in self.pictures(model, study, folder, on_stage))
+
+    def pictures(
+        self, model: Model, study: Study, folder: Path, on_stage: OnStage
+    ) -> Iterator[tuple[Method, list[Picture]]]:
+        """Each method's images, one method after another.
 
         Args:
             model, study: the model and the methods.
@@ -115,4 +122,4 @@ class PortraitExperiment(Experiment):
                 lambda made, total: progress[-1](made, total),
             ):  # fmt: skip
                 done.append(method.name)
-                yield method, pixels(pictures)
+                yield method, pictures

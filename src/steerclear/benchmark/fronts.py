@@ -1,0 +1,301 @@
+"""Ways of saying "no" on the shipped model, each at several strengths: what is removed, what else moves, what it costs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ..core.errors import UnknownName
+from ..core.guidance import Guidance
+from ..core.laboratory import Measurement
+from ..core.parsing import parse_part
+from ..laboratories.portraits import PortraitJudge, concepts_in
+from ..metrics.estimates import Rate
+from ..models.loading import Model
+from ..study.measure import pixels
+from ..study.methods import Method
+from ..telling.figures.base import save
+from ..telling.figures.fronts import Line, Panel, draw_fronts
+from ..testbeds.portraits import shows
+from .claims import Benchmark, Claim, OnStage, at_most
+from .portraits import MAN, PortraitExperiment
+from .tracking import selectivity
+
+CONCEPTS = "mustache, hat, glasses, beard, smile, mustache + hat"
+"""Several negatives at once have a plus between them."""
+
+WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "unguided": ("unguided", (0,)),
+    "negative prompt": ("negative:guidance_scale={}", (1.5, 2, 3, 5)),
+    "constant": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=constant", (1, 2)),
+    "scheduled constant": (
+        "interval:inner=dynamic-negative(guidance_scale=1,negative_scale={},evidence=constant),stop=6,by=sigma", (2, 4)
+    ),
+    "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2, 3)),
+    "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1, 2)),
+    "drawn again": ("redraw:from_step=0,tries={}", (2, 8)),
+    "rewound": ("redraw:from_step={},tries=8", (6, 10, 12, 14)),
+    "late, then earlier": ("redraw:latest={}", (0.4,)),
+}  # fmt: skip
+"""Name -> how it is typed, with a place for its strength, and the strengths."""
+
+GATE = "oracle gate"
+"""The constant push where the unguided image of the seed shows the concept, and none elsewhere: no network is asked anew."""
+
+SETS = 3
+"""The seeds are three sets; a figure is that of all of them, and the sets' own figures stand beside it."""
+
+
+class Row(BaseModel):
+    """One way at one strength.
+
+    Attributes:
+        concept, scheduler, way, strength: what was made.
+        images: how many.
+        rate: how often the concept is left, as the measuring classifier sees it, and as the second one does.
+        shift: collateral shift, less chance.
+        frechet: distance to true portraits without the concept.
+        moved_without, moved_with: how far the images moved whose unguided image has no concept, and has it.
+        ratio: of the two; None where one of them is 0.
+        calls: network evaluations per image.
+        sets: rate, shift and Fréchet distance of each set of seeds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    concept: str
+    scheduler: str
+    way: str
+    strength: float
+    images: int
+    rate: Measurement
+    rate_by_second: float
+    shift: Measurement
+    frechet: Measurement
+    moved_without: float
+    moved_with: float
+    ratio: Measurement | None
+    calls: float
+    sets: list[tuple[float, float, float]]
+
+
+class FrontsBenchmark(Benchmark):
+    """The claims, and every figure that they come from."""
+
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Fronts(PortraitExperiment):
+    """Removal against collateral shift, and shift against network calls, for several concepts on the shipped model.
+
+    Args:
+        concepts: negative prompts, separated by commas; several at once have a plus between them.
+        schedulers: separated by commas; "own" is the model's.
+        ways: names of ways, separated by commas; default: all.
+    """
+
+    name = "fronts"
+
+    seeds: str = "0-767"
+    concepts: str = CONCEPTS
+    schedulers: str = "own"
+    ways: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for way in self._ways():
+            if way not in (*WAYS, GATE):
+                raise UnknownName("way", way, (*WAYS, GATE))
+
+    def _ways(self) -> tuple[str, ...]:
+        return (*WAYS, GATE) if self.ways is None else tuple(name.strip() for name in self.ways.split(","))
+
+    def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
+        """Images go to ``<scheduler>/<concept>/images``; results and figure are rewritten after each concept."""
+        rows: list[Row] = []
+        for scheduler in (name.strip() for name in self.schedulers.split(",")):
+            for concept in (name.strip() for name in self.concepts.split(",")):
+                rows += self._rows(concept, scheduler, folder / scheduler.replace(" ", "-") / _plain(concept), on_stage)
+                found = self._benchmark(rows)
+                found.save(folder / f"{self.name}.json")
+                save(figure_of(found), folder / f"{self.name}.png")
+        return found
+
+    def _benchmark(self, rows: Sequence[Row]) -> FrontsBenchmark:
+        model = self._loaded("own")
+        plain = self.benchmark(model, claims_of(rows), scheduler="each of the named schedulers")
+        return FrontsBenchmark(**plain.model_dump(), rows=list(rows))
+
+    def _loaded(self, scheduler: str) -> Model:
+        return self.study([], (), None if scheduler == "own" else scheduler).model.load()
+
+    def _rows(self, concept: str, scheduler: str, folder: Path, on_stage: OnStage) -> Iterator[Row]:
+        negatives = tuple(part.strip() for part in concept.split("+"))
+        asked = self._ways()
+        wanted = {"unguided", *asked} | ({"constant"} if GATE in asked else set())
+        methods = {
+            (way, strength): _method(way, strength, negatives, f"{scheduler}, {concept}: ")
+            for way, (_, strengths) in WAYS.items() if way in wanted
+            for strength in strengths
+        }  # fmt: skip
+        study = self.study(list(methods.values()), negatives, None if scheduler == "own" else scheduler)
+        model = study.model.load()
+        measure = _Measure(model, negatives, concept, scheduler)
+        names = {method.name: key for key, method in methods.items()}
+        for method, pictures in self.pictures(model, study, folder, on_stage):
+            (way, strength), images = names[method.name], pixels(pictures)
+            if way in asked:
+                yield measure.row(way, strength, images, torch.tensor([one.evaluations for one in pictures]))
+            measure.keep(way, strength, images)
+        if GATE in asked:
+            for strength in WAYS["constant"][1]:
+                yield measure.row(GATE, strength, *measure.gated(strength))
+
+
+def _plain(concept: str) -> str:
+    return "-and-".join(part.strip().replace(" ", "-") for part in concept.split("+"))
+
+
+def _method(way: str, strength: float, negatives: tuple[str, ...], before: str) -> Method:
+    guidance = parse_part(WAYS[way][0].format(f"{strength:g}"), Guidance)
+    name = f"{way}-{strength:g}".replace(",", "").replace(" ", "-")
+    texts = (", ".join(negatives),) if way == "negative prompt" else () if way == "unguided" else negatives
+    return Method(name, f"{before}{way} {strength:g}", MAN, texts, guidance)
+
+
+class _Measure:
+    """The judges of one concept, and the images that others are compared with."""
+
+    def __init__(self, model: Model, negatives: tuple[str, ...], concept: str, scheduler: str) -> None:
+        self.named, self.concept, self.scheduler = ", ".join(negatives), concept, scheduler
+        folder = model.folder or Path()
+        self.judge = PortraitJudge(folder, MAN, self.named)
+        self.second = PortraitJudge(folder, MAN, self.named, "second")
+        self.kept: dict[tuple[str, float], Tensor] = {}
+
+    def keep(self, way: str, strength: float, images: Tensor) -> None:
+        if way in ("unguided", "constant"):
+            self.kept[way, strength] = images
+
+    @property
+    def unguided(self) -> Tensor:
+        return self.kept["unguided", 0]
+
+    def had(self) -> Tensor:
+        """Whether the unguided image of a seed shows a concept."""
+        return self._shown(self.judge, self.unguided)
+
+    def _shown(self, judge: PortraitJudge, images: Tensor) -> Tensor:
+        seen = judge.see(images).shown
+        return torch.stack([shows(name, seen).bool() for name in concepts_in(self.named)]).any(0)
+
+    def gated(self, strength: float) -> tuple[Tensor, Tensor]:
+        """Images and calls of the oracle gate."""
+        had, pushed = self.had(), self.kept["constant", strength]
+        images = torch.where(had[:, None, None, None], pushed, self.unguided)
+        return images, torch.where(had, 60.0, 30.0)
+
+    def row(self, way: str, strength: float, images: Tensor, calls: Tensor) -> Row:
+        reference = images if way == "unguided" else self.unguided
+        had = self._shown(self.judge, reference)
+        shown, found = self._shown(self.judge, images), self.judge.measure(self.judge.see(images))
+        change = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
+        both = bool(had.any()) and not bool(had.all()) and float(change[had].sum()) > 0
+        return Row(
+            concept=self.concept, scheduler=self.scheduler, way=way, strength=strength, images=len(images),
+            rate=rate_of(shown), rate_by_second=float(self._shown(self.second, images).double().mean()),
+            shift=found["collateral_shift"], frechet=found["frechet"],
+            moved_without=_mean(change[~had]), moved_with=_mean(change[had]),
+            ratio=selectivity(images, reference, had) if both else None, calls=float(calls.double().mean()),
+            sets=[self._of_set(some, shown[rows]) for rows, some in _sets(images)],
+        )  # fmt: skip
+
+    def _of_set(self, images: Tensor, shown: Tensor) -> tuple[float, float, float]:
+        found = self.judge.measure(self.judge.see(images))
+        return float(shown.double().mean()), found["collateral_shift"].value, found["frechet"].value
+
+
+def rate_of(shown: Tensor) -> Measurement:
+    return Rate.of(int(shown.sum()), len(shown)).measured(0.0)
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _sets(images: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    size = len(images) // SETS
+    for number in range(SETS):
+        rows = slice(number * size, (number + 1) * size)
+        yield rows, images[rows]
+
+
+def of_negative(rows: Sequence[Row], row: Row, what: str) -> float | None:
+    """A figure of the negative prompt at the rate of another way: the logarithm of the rate is interpolated.
+
+    Returns:
+        None if no two strengths of the negative prompt have rates around it.
+    """
+    own = [
+        one for one in rows if (one.concept, one.scheduler, one.way) == (row.concept, row.scheduler, "negative prompt")
+    ]
+    own = sorted(own, key=lambda one: one.strength)
+    least = 0.5 / row.images
+    wanted = math.log(max(row.rate.value, least))
+    for weaker, stronger in pairwise(own):
+        high, low = (math.log(max(one.rate.value, least)) for one in (weaker, stronger))
+        if low <= wanted <= high and high > low:
+            share = (high - wanted) / (high - low)
+            return getattr(weaker, what).value * (1 - share) + getattr(stronger, what).value * share
+    return getattr(own[-1], what).value if own and wanted < math.log(max(own[-1].rate.value, least)) else None
+
+
+def claims_of(rows: Sequence[Row]) -> list[Claim]:
+    """What each way promises, against the negative prompt at the same rate."""
+    claims: list[Claim] = []
+    for row in rows:
+        where = f"{row.scheduler}, {row.concept}, {row.way} {row.strength:g} (left {row.rate.value:.3f}, {row.calls:.0f} calls)"
+        shift, frechet = of_negative(rows, row, "shift"), of_negative(rows, row, "frechet")
+        if row.way in ("unguided", "negative prompt") or shift is None or frechet is None:
+            continue
+        claims += [
+            at_most(
+                f"{where}: collateral shift, less chance, against a fifth of the negative prompt's",
+                shift / 5,
+                row.shift,
+            ),
+            at_most(f"{where}: Fréchet distance, against a third of the negative prompt's", frechet / 3, row.frechet),
+        ]
+        if row.ratio is not None:
+            claims.append(
+                at_most(f"{where}: images without the concept moved, as a share of those with it", 0.45, row.ratio)
+            )
+    return claims
+
+
+def figure_of(found: FrontsBenchmark) -> Any:
+    """Two panels per concept: shift against the concept's removal, and against calls."""
+    panels = []
+    for concept, scheduler in dict.fromkeys((row.concept, row.scheduler) for row in found.rows):
+        own = [row for row in found.rows if (row.concept, row.scheduler) == (concept, scheduler)]
+        base = next((row.rate.value for row in own if row.way == "unguided"), 1.0)
+        floor = max(row.shift.by_chance or 0.0 for row in own)
+
+        def line(way: str, across: str, own: Sequence[Row] = own, base: float = base) -> Line:
+            some = [row for row in own if row.way == way]
+            at = {"removed": lambda row: 1 - row.rate.value / base, "calls": lambda row: row.calls}[across]
+            return Line(way, tuple((at(row), (row.shift.uncorrected or row.shift.value)) for row in some))
+
+        ways = list(dict.fromkeys(row.way for row in own))
+        title = concept if scheduler == "own" else f"{concept}, {scheduler}"
+        for across, words, ideal in (("removed", "share removed", (1.0, floor)), ("calls", "network calls", None)):
+            lines = tuple(line(way, across) for way in ways)
+            panels.append(Panel(title, words, "collateral shift", lines, floor, ideal))
+    return draw_fronts(panels, 2)
