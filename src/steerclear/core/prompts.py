@@ -1,9 +1,12 @@
 """Prompts as a text encoder reads them: words beyond its limit are named, not dropped silently."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import PromptError, in_words_of, shown
+
+ARTICLES = {"a", "an", "the"}
 
 Convert = Callable[[str], str]
 """Converts a text before the tokenizer sees it: textual inversion may turn one word into several."""
@@ -75,3 +78,21 @@ def conjunction(prompt: str, negative: str) -> str:
     ('portrait photo of a man, mustache', 'mustache')
     """
     return f"{prompt}, {negative}" if prompt else negative
+
+
+def concepts_named(negative_prompts: Sequence[str], concepts: Sequence[str]) -> tuple[str, ...]:
+    """The concepts that negative prompts name, by their words; if several match, the one with the fewest words.
+
+    >>> concepts_named(["a hat, red hair"], ["hair:red", "hat", "hat_color:red", "beard"])
+    ('hair:red', 'hat')
+    """
+
+    def words(text: str) -> set[str]:
+        return set(re.split(r"[\W_]+", text.lower())) - {""}
+
+    found = set()
+    for negative in ",".join(negative_prompts).split(","):
+        wanted = words(negative) - ARTICLES
+        fitting = [concept for concept in concepts if wanted and wanted <= words(concept)]
+        found |= {min(fitting, key=lambda concept: len(words(concept)))} if fitting else set()
+    return tuple(concept for concept in concepts if concept in found)

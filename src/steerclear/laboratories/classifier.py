@@ -1,7 +1,6 @@
 """Your own classifier as a judge: one call, on any pipeline."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,10 @@ from torch import Tensor
 
 from ..core.errors import InvalidSetting, UnfitFeatures
 from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen
+from ..core.prompts import concepts_named
 from ..core.settings import texts
 from ..metrics.rates import rate
 
-ARTICLES = {"a", "an", "the"}
 BATCH = 32
 """Images that the function is given at once."""
 
@@ -56,25 +55,7 @@ class Classifier(Laboratory):
         return None
 
     def judge(self, model: Judged, asked: Asked) -> Judge:
-        return _ClassifierJudge(self, named(asked.negative_prompts, self.concepts))
-
-
-def named(negative_prompts: Sequence[str], concepts: Sequence[str]) -> tuple[str, ...]:
-    """The concepts that negative prompts name, by their words; if several match, the one with the fewest words.
-
-    >>> named(["a hat, red hair"], ["hair:red", "hat", "hat_color:red", "beard"])
-    ('hair:red', 'hat')
-    """
-
-    def words(text: str) -> set[str]:
-        return set(re.split(r"[\W_]+", text.lower())) - {""}
-
-    found = set()
-    for negative in ",".join(negative_prompts).split(","):
-        wanted = words(negative) - ARTICLES
-        fitting = [concept for concept in concepts if wanted and wanted <= words(concept)]
-        found |= {min(fitting, key=lambda concept: len(words(concept)))} if fitting else set()
-    return tuple(concept for concept in concepts if concept in found)
+        return _ClassifierJudge(self, concepts_named(asked.negative_prompts, self.concepts))
 
 
 @dataclass(frozen=True)

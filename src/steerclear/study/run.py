@@ -4,7 +4,7 @@ import math
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, i
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory, Measurement
 from ..core.saving import stays_if_unwritable
+from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
@@ -170,7 +171,8 @@ def recipe_of(
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
     asked = _networks(method)
-    guidance = method.guidance.fitted(circumstances(model, method.prompt, method.negative_prompts))
+    known = circumstances(model, method.prompt, method.negative_prompts)
+    guidance = method.guidance.fitted(replace(known, stochastic=is_stochastic(model.pipe.scheduler)))
     return Recipe(
         **settings_of(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
         networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,

@@ -20,7 +20,7 @@ from ...core.guidance import Guidance, conditions_of, networks_of
 from ...core.laboratory import Judge
 from ...core.network import Forward, Network
 from ...core.records import Trace
-from ...core.schedulers import point, prediction_type
+from ...core.schedulers import is_stochastic, point, prediction_type
 from ...guidance.unguided import Unguided
 from ..branches import NetworkCall, is_prompt, map_tensors, positional_names
 from ..families import FAMILIES, POSITIVE
@@ -84,7 +84,7 @@ class GuiderRun:
         images = len(loop.block.latents)
         surroundings = surroundings_of(self.pipe, loop.state.get, images, negatives, judge=judge, files=files)
         self.seeds = surroundings.seeds
-        self.engine = GuidedDenoiser(self, guidance, surroundings, trace)
+        self.engine = GuidedDenoiser(self, guidance, surroundings, trace, stochastic=is_stochastic(self.scheduler))
         self.engine.declared += (Branch.parse("positive"),)  # steps at which the guider is not active ask for it
         self.guidance = self.engine.guidance  # as it was fitted to the run
         self.known: dict[Any, Tensor] = {}
