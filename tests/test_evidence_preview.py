@@ -308,7 +308,8 @@ def judged(model: Model) -> Judge:
 
 
 def made(model: Model, guidance: Guidance, seeds: range, steps: int) -> tuple[Tensor, Any]:
-    with steer(model.pipe, guidance, "mustache", judge=judged(model)) as run:
+    looks = Portraits().second().judge(model, Asked(PROMPT, ("mustache",)))
+    with steer(model.pipe, guidance, "mustache", judge=looks) as run:
         images = model.pipe(PROMPT, num_inference_steps=steps, num_images_per_prompt=len(seeds),
                             generator=tiny.generators(*seeds), output_type="pt").images  # fmt: skip
     return images, run
@@ -333,7 +334,8 @@ def test_image_k_is_image_k_alone_and_nothing_is_evaluated_for_a_look(model: Mod
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not look at negative prompts")
 def test_the_preview_ranks_images_long_before_they_are_finished(model: Model) -> None:
-    """Area under the curve against the finished image, on the shipped, stochastic sampler."""
+    """Area under the curve against the finished image, on the shipped, stochastic sampler. The second classifier looks, the
+    model's own says what the finished image shows. Standard error .04 at the highest level."""
     evidence = PreviewEvidence().uncalibrated()
     beliefs: list[Tensor] = []
 
@@ -351,7 +353,7 @@ def test_the_preview_ranks_images_long_before_they_are_finished(model: Model) ->
             return Guided(positive, belief.state)
 
     said, shown = [], []
-    for first in range(90_000, 90_096, 32):
+    for first in range(70_000, 70_128, 32):
         beliefs.clear()
         images, run = made(model, Watching(), range(first, first + 32), 30)
         said.append(torch.stack(beliefs))

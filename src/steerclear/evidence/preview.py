@@ -20,7 +20,7 @@ from .prior import PriorEvidence
 from .transition import interpolated
 
 SUREST = 1e-4
-"""Probabilities of a judge are kept this far from 0 and 1."""
+"""Probabilities of a judge are kept this far from 0 and 1: nearer to 1, a last bit of float32 would count."""
 
 STOCHASTIC, DETERMINISTIC = 1.5, 0.5
 """How fast the temperature rises with sigma / alpha, for each kind of sampler."""
