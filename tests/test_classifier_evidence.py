@@ -104,7 +104,7 @@ def test_over_all_levels_it_is_the_exact_likelihood_ratio(at: tuple[float, float
 
 
 def test_one_level_by_hand() -> None:
-    """S of one level has width 1 in log s; the second noise is the negative of the first."""
+    """S of one level has width 1 in log s; the noise changes its sign from level to level, and for a second noise."""
     world, x = overlapping(), torch.tensor([[0.5, 0.5], [-1.0, 2.0]], dtype=torch.float64)
     network = MixtureDenoiser(world)
     denoised = world.full.denoised(x, 1.0, 0.9)
@@ -115,7 +115,7 @@ def test_one_level_by_hand() -> None:
         total = torch.zeros(2, dtype=torch.float64)
         for level, width in levels.items():
             for sign in signs:
-                there = denoised + sign * level * noise
+                there = denoised + sign * (-1) ** list(levels).index(level) * level * noise
                 missed = [
                     ((denoised - of.denoised(there, 1.0, level)) ** 2).sum(1) for of in (world.full, world.concept)
                 ]
@@ -273,13 +273,13 @@ def test_a_calibration_gives_slope_and_intercept_at_each_noise_level() -> None:
     own = replace(raw, temperature=None, prior=0.2)
     around = Surroundings(2, 1, seeds=(0, 1), calibrations=(kept,))
     for sigma, slope, intercept in ((4.0, 0.1, 3.0), (2.0, 0.3, 1.0), (7.0, 0.1, 3.0)):
-        ratio = said_at(network, raw, x, sigma)[0].log_odds
+        ratio = said_at(network, raw, x, sigma)[0].log_odds.clamp(max=math.log(5))
         guidance = watching(own)  # by hand, as for a network that learned: an exact one would have the temperature 1
         guidance(_step(network, x, sigma), guidance.begin(around))
         said = guidance.beliefs[-1].log_odds
         assert torch.allclose(said, math.log(0.25) + intercept + slope * ratio, atol=1e-9)
     assert own.begin(around.for_negative(0, "conjunction")).table == ((1.0, 0.5, -1.0), (4.0, 0.1, 3.0))
-    assert raw.begin(around.for_negative(0, "conjunction")).table == ((1.0, 1.0, 0.0),)
+    assert raw.begin(around.for_negative(0, "conjunction")).table is None
 
 
 def _step(network: MixtureDenoiser, x: Tensor, sigma: float) -> Step:
@@ -304,9 +304,9 @@ def test_without_a_calibration_the_table_is_that_of_the_kind_of_sampler() -> Non
         levels, slopes = [row[0] for row in table], [row[1] for row in table]
         assert levels == sorted(levels)
         assert slopes == sorted(slopes, reverse=True)
-        assert 0 < slopes[-1] < slopes[0] < 1
-    assert ClassifierEvidence().fitted(Circumstances(exact=True)).begin(around).table == ((1.0, 1.0, 0.0),)
-    assert ClassifierEvidence(temperature=8.0).fitted(Circumstances()).begin(around).table == ((1.0, 0.125, 0.0),)
+        assert 0 < slopes[-1] < slopes[0] <= 1
+    assert ClassifierEvidence().fitted(Circumstances(exact=True)).begin(around).table is None
+    assert ClassifierEvidence(temperature=8.0).fitted(Circumstances()).begin(around).table is None
 
 
 def test_the_prior_is_the_calibrations_where_there_is_one() -> None:
@@ -326,7 +326,7 @@ def test_a_fit_recovers_slope_and_intercept() -> None:
     generator = torch.Generator().manual_seed(0)
     images = 20_000
     ratio = 6 * torch.randn(images, 4, generator=generator, dtype=torch.float64) - 4
-    log_odds = math.log(0.25) + 1.5 + 0.3 * ratio[:, 0]
+    log_odds = math.log(0.25) + 1.5 + 0.3 * ratio[:, 0].clamp(max=math.log(5))
     shown = torch.rand(images, generator=generator, dtype=torch.float64) < log_odds.sigmoid()
     said = torch.stack([ratio[:, 0], torch.full((images,), math.nan), ratio[:, 2], -ratio[:, 0]], 1)
     said[::2, 0] = math.nan
