@@ -164,14 +164,14 @@ class ClassifierEvidence(Evidence):
         assert isinstance(state, ClassifierState)
         device = step.sample.device
         log_odds, looked = state.log_odds.to(device), state.looked.to(device)
-        if not self._looks(step, state.last):
-            return Belief(log_odds, state, looked)
-        rows = self._undecided(log_odds, looked)
+        looks = self._looks(step, state.last)
+        rows = self._undecided(log_odds, looked) if looks else looked.new_zeros(0)
         if len(rows):
             found = self._log_odds(self._ratio(step, positive, state.surroundings, rows), step, state.table)
             log_odds = log_odds.index_copy(0, rows, found)
             looked = looked.index_fill(0, rows, True)
-        return Belief(log_odds, replace(state, log_odds=log_odds, looked=looked, last=step.index), looked)
+        last = step.index if looks else state.last
+        return Belief(log_odds, replace(state, log_odds=log_odds, looked=looked, last=last), looked)
 
     def calibrated(self, observed: Observed) -> dict[str, Tensor]:
         """Slope and intercept of a logistic fit to what the finished images show, per noise level.
