@@ -175,10 +175,14 @@ class Surroundings:
             )
         return path
 
-    def noise(self, step: Step) -> Tensor:
+    def noise(self, step: Step, number: int = 0) -> Tensor:
         """An evidence's own standard normal numbers, shaped like the step's sample, float32.
 
-        Those of image k depend on its seed and the index of the step alone.
+        Those of image k depend on its seed, the index of the step and the ``number`` alone.
+
+        Args:
+            step: where the sampler stands.
+            number: of several draws at one step, from 0; they are independent.
 
         Raises:
             UnsupportedModel: the seeds are unknown.
@@ -188,7 +192,8 @@ class Surroundings:
                 "an evidence asks for random numbers, and the images' seeds are unknown; give one seed per image"
             )
         shape = step.sample.shape[1:]
-        own = [mixed(stream_seed(seed, Stream.EVIDENCE), step.index) % 2**32 for seed in self.seeds]
+        which = (step.index, number) if number else (step.index,)
+        own = [mixed(stream_seed(seed, Stream.EVIDENCE), *which) % 2**32 for seed in self.seeds]
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in own]
         return torch.stack(drawn).to(step.sample.device)
 
@@ -254,10 +259,15 @@ class Evidence(Configurable, ABC):
         """The state for the next step, given the push. Most evidences need nothing more."""
         return state
 
+    def uncalibrated(self) -> "Evidence":
+        """The same evidence as ``steerclear calibrate`` watches it: raw, without any earlier calibration; see :meth:`calibrated`."""
+        return self
+
     def calibrated(self, observed: Observed) -> dict[str, Tensor]:
         """What ``steerclear calibrate`` keeps of this evidence in its file, by name; see :meth:`Calibration.of`.
 
         Args:
-            observed: unguided images, what they showed at each step and at the end.
+            observed: unguided images, what they showed at each step and at the end; log-odds are those of
+                :meth:`uncalibrated`.
         """
         return {}
