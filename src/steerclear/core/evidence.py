@@ -210,6 +210,8 @@ class Evidence(Configurable, ABC):
         trust_region: whether a guidance limits the push (its weight, and its length to that of noise).
         reads_concept: whether ``update`` reads the concept's prediction. If not, who only looks, and does not push, gives the
             prompt's in its place and saves the evaluation.
+        least_push: of a push that a guidance chooses by itself, as a multiple of the theory's weight; above 1 for an evidence
+            that leaves much of the concept at 1.
     """
 
     shelf: ClassVar[str] = "evidence"
@@ -218,6 +220,7 @@ class Evidence(Configurable, ABC):
     paper: ClassVar[str]
     trust_region = True
     reads_concept: ClassVar[bool] = True
+    least_push: ClassVar[float] = 1.0
 
     def fitted(self, known: Circumstances) -> "Evidence":
         """The same evidence with open settings (None) set to what fits the run."""

@@ -124,7 +124,7 @@ class Guidance(Configurable, ABC):
             UnknownName: an unknown guidance or parameter.
         """
         config = read_object(Path(folder) / CONFIG_NAME, "the settings of a guidance")
-        own = config.get("_class_name") in {member.__name__ for member in Guidance.known().values()}
+        own = any(config.get("_class_name") == member.__name__ for member in Guidance.known().values())
         return Guidance.from_config(config if own else config.get("guidance", config))
 
 

@@ -81,6 +81,10 @@ class CombinedEvidence(Evidence):
     def trust_region(self) -> bool:  # type: ignore[override]  # as reads_concept
         return self.first.trust_region or self.second.trust_region
 
+    @property
+    def least_push(self) -> float:  # type: ignore[override]  # as reads_concept
+        return min(self.first.least_push, self.second.least_push)
+
     def fitted(self, known: Circumstances) -> Self:
         prior, inside = self.prior, known
         if prior is None:

@@ -86,7 +86,7 @@ class PreviewEvidence(PriorEvidence):
     """
 
     every: int = 2
-    below: float = 10.0
+    below: float = 20.0
     stop_below: float = 0.5
     temperature: float | None = None
     sure: float | None = None

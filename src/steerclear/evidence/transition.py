@@ -68,6 +68,7 @@ class TransitionEvidence(TrackingEvidence):
     volume: tuple[tuple[float, float], ...] = ()
     omega: float = 1.0
 
+    least_push: ClassVar[float] = 2.0
     name: ClassVar[str] = "transition"
     paper: ClassVar[str] = (
         "Dynamic Negative Guidance of Diffusion Models, Koulischer, Deleu, Raya, Demeester and Ambrogioni, ICLR 2025, "

@@ -2,14 +2,14 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from ..core.denoiser import numbered
 from ..core.errors import InvalidSetting, in_words_of
-from ..core.evidence import Evidence, Push, Surroundings
+from ..core.evidence import Circumstances, Evidence, Push, Surroundings
 from ..core.guidance import Guidance, joined
 from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, PredictionTypeInvariant, Runs
 from ..core.numerics import norm, over_images
@@ -50,12 +50,15 @@ class DynamicNegativeGuidance(Guidance):
     With one negative, lambda = 1, w = 1 and the exact posterior this is the exact score of p(x | prompt, not c) for any
     sampler; a constant negative prompt uses a constant r. An evidence gives each image its own posterior. A trust region
     prevents rare blow-ups: r is at most 99, and |r (e_concept - e_prompt)| at most sqrt(dimension) + 3, the length of noise.
-    The published evidence has none.
+    The published evidence has none. Where an evidence has nothing to say of an image yet, as before its first look, there is
+    no push.
 
     Args:
         guidance_scale: w, the classifier-free scale of "the prompt without the concept"; 1 is off.
         negative_scale: lambda, the push away from the negative; 0 is off (plain CFG), 1 the theory's weight, larger removes
-            more. One number for all negatives, or a tuple with one for each.
+            more. One number for all negatives, or a tuple with one for each. None takes 1, or as much more as brings
+            lambda w to the evidence's ``least_push``: under a learned network the transitions leave a fifth of the concept at
+            lambda w = 1 and little at 2 (docs/tracking.md).
         concept: "conjunction" takes the prompt and the negative together ("portrait photo of a man, mustache") as the
             concept, which differs from the prompt only in the negative; "negative" takes the negative alone.
         evidence: where the posterior comes from.
@@ -67,7 +70,7 @@ class DynamicNegativeGuidance(Guidance):
 
     guidance_scale: float = 3.0
     _: KW_ONLY
-    negative_scale: float | tuple[float, ...] = 1.0
+    negative_scale: float | tuple[float, ...] | None = None
     concept: Literal["conjunction", "negative"] = "conjunction"
     evidence: Evidence = field(default_factory=TransitionEvidence)
 
@@ -80,7 +83,8 @@ class DynamicNegativeGuidance(Guidance):
 
     def __post_init__(self) -> None:
         finite("guidance_scale", self.guidance_scale)
-        finite_each("negative_scale", self.negative_scale, low=0)
+        if self.negative_scale is not None:
+            finite_each("negative_scale", self.negative_scale, low=0)
         if not isinstance(self.evidence, Evidence):
             example = in_words_of("TransitionEvidence()", "transition")
             raise InvalidSetting("evidence", self.evidence, f"an evidence, such as {example}")
@@ -91,7 +95,17 @@ class DynamicNegativeGuidance(Guidance):
         return DynamicNegativeState(tuple(push.evidence.begin(each) for push, each in zip(pushes, own, strict=True)))
 
     def needs_noise_level(self) -> bool:
-        return any_weight(self.negative_scale)
+        return any_weight(self._scale())
+
+    def fitted(self, known: Circumstances) -> Self:
+        found = super().fitted(known)
+        if self.negative_scale is not None:
+            return found
+        enough = 1.0 if known.exact else self.evidence.least_push / max(abs(self.guidance_scale), 1.0)
+        return found.changed(negative_scale=max(1.0, enough))
+
+    def _scale(self) -> float | tuple[float, ...]:
+        return 1.0 if self.negative_scale is None else self.negative_scale
 
     def branches(self, negatives: int) -> tuple[str, ...]:
         pushes = self._pushes(negatives)
@@ -112,6 +126,8 @@ class DynamicNegativeGuidance(Guidance):
             length = norm(step.noise_difference(concept, positive)).to(belief.log_odds)
             longest = math.sqrt(positive[0].numel()) + TAIL if push.evidence.trust_region else None
             weight = _weight(belief.log_odds, length, longest)
+            if belief.known is not None:
+                weight = weight * belief.known.to(weight)
             shift = push.scale * over_images(weight, positive) * (concept - positive)
             target = target - shift
             own = Push(positive, concept, positive - shift, weight)
@@ -124,7 +140,7 @@ class DynamicNegativeGuidance(Guidance):
 
     def _pushes(self, count: int) -> list["_Negative"]:
         """Those of ``count`` negative prompts that are pushed away from."""
-        scales, evidences = one_each("negative_scale", self.negative_scale, count), self.evidence.for_concepts(count)
+        scales, evidences = one_each("negative_scale", self._scale(), count), self.evidence.for_concepts(count)
         names = [numbered(self.concept, index) for index in range(count)]
         every = zip(range(count), names, scales, evidences, strict=True)
         return [_Negative(*own) for own in every if own[2] != 0]
