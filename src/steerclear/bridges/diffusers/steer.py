@@ -25,9 +25,11 @@ from ..negatives import Negatives, check_complete, check_readable, chosen, given
 from ..networks import Attached, check_given, of_idle, of_unasked
 from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
-from .call import PipelineCall, current, handler
+from .call import FIRST, OneDraw, PipelineCall, current, handler
 from .evaluation import Run, Steered, Steering
 from .labels import class_numbers
+from .redraw import check_redrawing, until_clear
+from .selecting import asked_of
 from .texts import Encoding
 
 _steered: dict[int, Steering] = {}
@@ -158,7 +160,12 @@ def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
         bound = signature_of_call.bind(self, *args, **kwargs)
         given = dict(bound.arguments)
         bound.apply_defaults()
-        return _steered_call(self, given, bound.arguments, lambda: original.__call__(self, *args, **kwargs))
+        first = functools.partial(original.__call__, self, *args, **kwargs)
+
+        def again(changed: Mapping[str, Any]) -> Any:
+            return original.__call__(self, **changed)
+
+        return _steered_call(self, given, bound.arguments, first, again)
 
     encode_prompt = getattr(original, "encode_prompt", None)
     return {"__call__": call} if encode_prompt is None else {"__call__": call, "encode_prompt": _noted(encode_prompt)}
@@ -183,16 +190,50 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _steered_call(
-    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], original: Callable[[], Any]
-) -> Any:
-    """One call of the pipeline, with its scheduler and its network taken over."""
+    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], first: Callable[[], Any],
+    again: Callable[[Mapping[str, Any]], Any],
+) -> Any:  # fmt: skip
+    """One call of the pipeline, with its scheduler and its network taken over; several where images are drawn again.
+
+    Args:
+        pipe: the pipeline.
+        given, arguments: of the call: those that were not left at their defaults, and all.
+        first: the user's own call.
+        again: the same with other arguments.
+    """
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
     check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
+    guidance, run = _rescaled(steering.guidance, arguments), steering.run
+    redrawing, asked, flagging = guidance.redrawing(), None, None
+    if redrawing is not None:
+        asked = asked_of(pipe, given, arguments, steering.family.class_labels)
+    if redrawing is not None and asked is not None:
+        flagging = check_redrawing(redrawing, steering, asked, arguments, negatives, pipe)
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
-    steered = Steered(pipe, steering, negatives, arguments)
-    call = PipelineCall(steered, _rescaled(steering.guidance, arguments))
+    run.draws = run.flagged = None
+
+    def once(changed: Mapping[str, Any] | None, told: Run, draw: OneDraw) -> tuple[Any, PipelineCall]:
+        if changed is None:
+            return _one_call(Steered(pipe, replace(steering, run=told), negatives, arguments), guidance, draw, first)
+        own = {**arguments, **changed}
+        steered = Steered(pipe, replace(steering, run=told), _negatives_of_call(pipe, steering, own), own)
+        return _one_call(steered, guidance, draw, functools.partial(again, changed))
+
+    if redrawing is None or asked is None:
+        return once(None, run, FIRST)[0]
+    if flagging is not None and not flagging.knows:
+        message = "no image is drawn again: the judge knows none of the concepts that the negative prompts name"
+        _warn(iter([f"{message}; name them in its words, or give another judge"]), CALLER)
+    return until_clear(pipe, redrawing, asked, arguments.get("generator"), flagging, run, once)
+
+
+def _one_call(
+    steered: Steered, guidance: Guidance, draw: OneDraw, original: Callable[[], Any]
+) -> tuple[Any, PipelineCall]:
+    """What the pipeline's own call returns under a guidance, and how it went."""
+    call, pipe = PipelineCall(steered, guidance, draw), steered.pipe
     with ExitStack() as stack:
         # the scheduler and the networks of this moment: they may have been replaced since the block began
         stack.enter_context(replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {steered.name}"))
@@ -201,7 +242,7 @@ def _steered_call(
                 stack.enter_context(routed_call(module, handler))
         token = current.set(call)
         stack.callback(current.reset, token)
-        return original()
+        return original(), call
 
 
 def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, Any]) -> Negatives:
@@ -240,8 +281,13 @@ def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
         call = call_of(self)
         if call is None:
             return original.step(self, model_output, *args, **kwargs)
+        if "sample" in kwargs:
+            kwargs = {**kwargs, "sample": call.sample_of_step(kwargs["sample"])}
+        else:
+            timestep, sample, *others = args
+            args = (timestep, call.sample_of_step(sample), *others)
         moved = original.step(self, call.before_step(model_output), *args, **kwargs)
-        call.after_step()
+        call.after_step(moved)
         return moved
 
     methods: dict[str, Callable[..., Any]] = {"step": step}
