@@ -87,8 +87,8 @@ def flagging_of(
     """
     if not len(negatives):
         raise PromptError(
-            "images that show what a negative prompt names are drawn again, and there is none; give steer(..., negative_prompt=...), "
-            "or another guidance than redraw"
+            "redraw draws images again that show what a negative prompt names, and there is none; give "
+            "steer(..., negative_prompt=...), or another guidance"
         )
     if redrawing.by_evidence:
         return None
