@@ -18,10 +18,15 @@ from steerclear.core.evidence import Belief, Evidence, Surroundings
 from steerclear.core.laboratory import Asked
 from steerclear.core.records import State, Step
 from steerclear.core.redrawing import noise_seed
+from steerclear.evidence.constant import ConstantEvidence
+from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
+from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.redraw import Redraw
+from steerclear.guidance.rescaled import RescaledGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.laboratories.classifier import Classifier
+from test_families import with_picture
 
 PROMPT, STEPS, SEEDS = "a red hat", 6, (0, 1, 2, 3, 4, 5)
 CFG = ClassifierFreeGuidance(2.0)
@@ -477,6 +482,38 @@ def test_embeddings_go_with_their_images():
     assert empty.shape == positive.shape
 
 
+def test_the_picture_of_an_ip_adapter_stays_with_its_prompt():
+    pipe = tiny.family("sd", "text2img", "dpm++")
+    picture = with_picture("sd", pipe)
+    guidance = Redraw(CFG, judge=ALWAYS, tries=2)
+    batch, run = images_of(pipe, guidance, (0, 1), **picture)
+    assert run.draws.tolist() == [2, 2]
+    alone, _ = images_of(pipe, guidance, (1,), **picture)
+    assert np.abs(alone[0] - batch[1]).max() < 1e-4
+    with (
+        steer(pipe, guidance, "hat") as run,
+        pytest.raises(UnsupportedModel, match="call the pipeline once for each prompt"),
+    ):
+        pipe(["a cat", "a man"], **arguments((0, 1), num_images_per_prompt=1), **picture)
+    assert run.forwards == 0
+    several = tiny.family("sd", "controlnet-multi")
+    own = {**tiny.call_arguments("sd", "controlnet-multi"), **arguments((0, 1), num_images_per_prompt=1)}
+    with steer(several, guidance, "hat") as run, pytest.raises(UnsupportedModel, match="several ControlNets"):
+        several(["a cat", "a man"], **own)
+    assert run.forwards == 0
+
+
+def test_a_picture_for_each_prompt_of_a_controlnet():
+    pipe = tiny.family("sd", "controlnet", "dpm++")
+    pictures, prompts = [tiny.picture("red"), tiny.picture("blue")], ["a red hat", "a blue car"]
+    guidance = Redraw(CFG, judge=ALWAYS, tries=2)
+    batch, _ = images_of(pipe, guidance, (0, 1, 2, 3), prompt=prompts, image=pictures, num_images_per_prompt=2)
+    for k in (1, 2):
+        settings = {"prompt": prompts[k // 2], "image": pictures[k // 2]}
+        alone, _ = images_of(pipe, guidance, (k,), **settings)
+        assert np.abs(alone[0] - batch[k]).max() < 1e-4
+
+
 BRIGHT_JUDGE = BRIGHT.judge(None, Asked("", ("hat",)))  # type: ignore[arg-type]  # it asks for nothing of the model
 
 
@@ -583,6 +620,24 @@ def test_the_end_of_a_run_before_its_last_step_is_refused():
     with steer(pipe, Redraw(CFG, judge=BRIGHT), "hat") as run, pytest.raises(UnsupportedModel, match="denoising_end"):
         pipe(PROMPT, denoising_end=0.5, **arguments())
     assert run.forwards == 0
+
+
+def test_wrappers_draw_again():
+    """An interval and autoguidance pass it on; the rescaling of the call acts on what draws."""
+    pipe = tiny.stable_diffusion("ddpm")
+    inside = IntervalGuidance(Redraw(CFG, judge=ALWAYS, tries=2, latest=0.0), 0.5, 1.0)
+    _, run = images_of(pipe, inside, (0, 1))
+    assert run.evaluations.tolist() == [2 * (3 + 2 * 3)] * 2
+    weak = tiny.unet(seed=8, channels=(4, 8))
+    with steer(pipe, AutoGuidance(2.0, Redraw(CFG, judge=ALWAYS, tries=2, latest=0.0)), "hat", weak) as run:
+        pipe(PROMPT, **arguments((0, 1)))
+    assert run.evaluations.tolist() == [2 * 3 * STEPS] * 2
+    abandoning = Redraw(CFG, judge=ALWAYS, tries=2, latest=0.0, abandon=ConstantEvidence(0.99))
+    found, run = images_of(pipe, abandoning, (0, 1), guidance_rescale=0.7)
+    assert run.draws.tolist() == [2, 2]
+    assert run.evaluations.tolist() == [2 + 2 * STEPS] * 2
+    plain, _ = images_of(pipe, replace(abandoning, guidance=RescaledGuidance(CFG, 0.7)), (0, 1))
+    assert np.array_equal(found, plain)
 
 
 def test_guiders_refuse_to_draw_again():

@@ -17,6 +17,7 @@ from ...core.guidance import Guidance
 from ...core.laboratory import Judge
 from ...core.network import Network
 from ...core.settings import whole
+from ...guidance.redraw import Redraw
 from ...guidance.rescaled import RescaledGuidance
 from ...networks.shared.naming import as_networks
 from .. import effects
@@ -62,19 +63,24 @@ def steer(
         networks: other networks by name, as ``{"perturbed": DroppedLayers(...)}``; ``weak`` means ``{"weak": ...}``.
         negative_class_labels: ``negative_prompt`` of pipelines that have classes: numbers, or names where there are some.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
-        judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
+        judge: who says what an image shows, for an evidence that asks, and for :class:`~steerclear.guidance.redraw.Redraw`; see
+            :class:`~steerclear.core.laboratory.Judge`.
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     An evidence that leaves its prior open assumes 0.5. Random numbers (of some networks and evidences) for image k come
     from the seed of image k: that of the k-th generator of the call; with one generator or none it is that one's seed
     (or 0) + k, so only a list of generators makes images independent of their batch.
 
+    Under :class:`~steerclear.guidance.redraw.Redraw` a call of the pipeline is the user's own call, and then further ones for
+    the images that are flagged. It needs a list of generators, one per image.
+
     Yields:
-        What happened in the last call of the pipeline: the trace and the number of network evaluations.
+        What happened in the last call of the pipeline: the trace and the number of network evaluations, of all draws.
 
     Raises:
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a network that is missing or does
-            not fit; within a call, a scheduler without a noise level under a guidance that needs it.
+            not fit; within a call, a scheduler without a noise level under a guidance that needs it, or nobody who flags images
+            that are to be drawn again.
         PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one per prompt.
         UnknownName, InvalidSetting: a class that the pipeline does not have; an argument of another kind or out of range.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
@@ -266,6 +272,8 @@ def _prompts(arguments: Mapping[str, Any]) -> int | None:
 def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
     """With the ``guidance_rescale`` of the call; the pipeline, which sees one prediction only, cannot apply it."""
     rescale = arguments.get("guidance_rescale")
+    if rescale and isinstance(guidance, Redraw):  # images that were given up have no prediction to rescale
+        return guidance.changed(guidance=RescaledGuidance(guidance.guidance, rescale))
     return RescaledGuidance(guidance, rescale) if rescale else guidance
 
 
