@@ -653,3 +653,29 @@ def test_a_run_of_one_draw_says_nothing_of_draws():
     assert run.flagged is None
     _, run = images_of(pipe, Redraw(CFG, judge=BRIGHT, tries=1), negative=None)
     assert run.draws is None
+
+
+def test_an_interrupted_call_draws_nothing_more():
+    """By a callback, in the first draw or in a further one: what was finished before is kept."""
+    pipe, steps = tiny.stable_diffusion("dpm++"), []
+
+    def stop_at(which: int):
+        def see(pipe, index, timestep, tensors):
+            steps.append(index)
+            if len(steps) == which:
+                pipe._interrupt = True
+            return {}
+
+        steps.clear()
+        return {"callback_on_step_end": see}
+
+    guidance = Redraw(CFG, judge=ALWAYS, tries=4, latest=0.0)
+    _, run = images_of(pipe, guidance, (0, 1), **stop_at(2))
+    assert run.draws.tolist() == [1, 1]
+    assert len(steps) == 2
+    plain, _ = images_of(pipe, CFG, (0, 1), negative=None)
+    found, run = images_of(pipe, guidance, (0, 1), **stop_at(STEPS + 2))
+    assert np.array_equal(found, plain)
+    assert run.draws.tolist() == [1, 1]
+    assert run.flagged.tolist() == [True, True]
+    assert run.forwards == STEPS + 2

@@ -14,6 +14,8 @@ from ...core.laboratory import Asked, Judge, Laboratory
 from ...core.redrawing import Redrawing
 from ..negatives import Negatives
 from ..surroundings import decoder, folder_of
+from .evaluation import Steering
+from .selecting import Batch
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,17 @@ def _concepts(judge: Judge) -> list[str]:
 
 
 def flagging_of(
-    pipe: Any, redrawing: Redrawing, judge: Judge | None, files: str | Path | None, negatives: Negatives,
-    told: Mapping[str, Any], prompts: int, each: int,
-) -> Flagging | None:  # fmt: skip
+    pipe: Any, redrawing: Redrawing, steering: Steering, negatives: Negatives, told: Mapping[str, Any], batch: Batch
+) -> Flagging | None:
     """The judges of a call; None where an evidence flags.
 
     Args:
         pipe: the pipeline.
         redrawing: how images are drawn again.
-        judge, files: of ``steer``.
+        steering: what ``steer`` was asked for.
         negatives: the negative prompts of the call.
         told: the arguments of the call.
-        prompts, each: how many there are, and images of each.
+        batch: its images.
 
     Raises:
         PromptError: there is no negative prompt, or a laboratory cannot read it.
@@ -93,20 +94,22 @@ def flagging_of(
     if redrawing.by_evidence:
         return None
     size = told.get("height"), told.get("width")
-    pixels = _pixels_of(pipe, decoder(pipe, size, None) if getattr(pipe, "vae", None) is not None else None)
+    pixels = _pixels_of(
+        pipe, decoder(pipe, size, steering.max_batch) if getattr(pipe, "vae", None) is not None else None
+    )
     if redrawing.judge is not None:
         model = SteeredModel(
-            str(getattr(pipe, "name_or_path", None) or type(pipe).__name__), folder_of(pipe, files), pipe
+            str(getattr(pipe, "name_or_path", None) or type(pipe).__name__), folder_of(pipe, steering.files), pipe
         )
-        asked = [Asked(*texts, *size) for texts in _questions(pipe, negatives, told, prompts)]
+        asked = [Asked(*texts, *size) for texts in _questions(pipe, negatives, told, batch.prompts)]
         known = {one: _judge(redrawing.judge, model, one) for one in dict.fromkeys(asked)}
-        return Flagging(tuple(known[one] for one in asked for _ in range(each)), pixels)
-    if judge is None:
+        return Flagging(tuple(known[one] for one in asked for _ in range(batch.each)), pixels)
+    if steering.judge is None:
         raise UnsupportedModel(
             "nobody says which images are to be drawn again: give steer(..., judge=...) a judge, or Redraw(..., judge=...) a "
             "laboratory, or Redraw(..., evidence=...) an evidence"
         )
-    return Flagging((judge,) * (prompts * each), pixels)
+    return Flagging((steering.judge,) * batch.images, pixels)
 
 
 def _judge(laboratory: Laboratory, model: SteeredModel, asked: Asked) -> Judge:

@@ -29,7 +29,7 @@ from ..negatives import Negatives
 from .call import NotBegun, OneDraw, PipelineCall
 from .evaluation import Run, Steering
 from .flagging import Flagging, flagging_of
-from .selecting import Asked, check_generators
+from .selecting import Batch, check_generators
 
 OneCall = Callable[[Mapping[str, Any] | None, Run, OneDraw], tuple[Any, PipelineCall]]
 """(arguments, None for the user's own; what is told of the call; which draw it is) -> what the pipeline returned, and how."""
@@ -77,33 +77,31 @@ def _seed(generator: torch.Generator) -> int:
     return mixed(own, int.from_bytes(drawn[:8], "little")) % 2**32
 
 
-def check_redrawing(redrawing: Redrawing, steering: Steering, asked: Asked, arguments: Mapping[str, Any],
+def check_redrawing(redrawing: Redrawing, steering: Steering, batch: Batch, arguments: Mapping[str, Any],
                     negatives: Negatives, pipe: Any) -> Flagging | None:  # fmt: skip
     """Refuse what cannot be drawn again, before the pipeline's network runs; returns who flags, None for an evidence.
 
     Raises:
         InvalidSetting, PromptError, UnsupportedModel: see :func:`check_generators` and :func:`flagging_of`.
     """
-    check_generators(arguments.get("generator"), asked.images)
+    check_generators(arguments.get("generator"), batch.images)
     if arguments.get("denoising_end") is not None:
         raise UnsupportedModel(
             "a call with denoising_end ends before its images are finished, so nobody can say what they show; leave it out, or "
             "use another guidance than redraw"
         )
-    return flagging_of(
-        pipe, redrawing, steering.judge, steering.files, negatives, arguments, asked.prompts, asked.each
-    )  # fmt: skip
+    return flagging_of(pipe, redrawing, steering, negatives, arguments, batch)
 
 
 def until_clear(
-    pipe: Any, redrawing: Redrawing, asked: Asked, generator: Any, flagging: Flagging | None, run: Run, once: OneCall
+    pipe: Any, redrawing: Redrawing, batch: Batch, generator: Any, flagging: Flagging | None, run: Run, once: OneCall
 ) -> Any:
     """The user's call, and further ones for the images that are flagged.
 
     Args:
         pipe: the pipeline.
         redrawing: how images are drawn again.
-        asked: the call.
+        batch: the call.
         generator: of the call, checked.
         flagging: who flags; None for an evidence.
         run: is told what happened, of all draws together.
@@ -112,17 +110,20 @@ def until_clear(
     Returns:
         What the pipeline returned, with the images that were drawn again in their places.
     """
-    noise = Noise.of(check_generators(generator, asked.images))
-    rows = list(range(asked.images))
+    noise = Noise.of(check_generators(generator, batch.images))
+    rows = list(range(batch.images))
     output, call = once(None, run, OneDraw(keeps=redrawing, generators=noise.generators))
+    if _interrupted(pipe):  # by a callback: the images are not finished
+        run.draws, run.flagged = torch.ones(batch.images, dtype=torch.long), torch.zeros(batch.images, dtype=torch.bool)
+        return output
     first = _drawn(output, call, rows)
 
-    def again(some: Tensor, number: int, rewound: Rewound | None) -> Drawn:
+    def again(some: Tensor, number: int, rewound: Rewound | None) -> Drawn | None:
         own, inside = [rows[row] for row in some.tolist()], Run()
-        arguments, draw = _further(asked, noise, own, number, rewound, call)
-        made = _drawn(*once(arguments, inside, draw), own)
+        arguments, draw = _further(batch, noise, own, number, rewound, call)
+        made, drawing = once(arguments, inside, draw)
         run.forwards += inside.forwards
-        return made
+        return None if _interrupted(pipe) else _drawn(made, drawing, own)
 
     def probability(drawn: Drawn) -> Tensor:
         if flagging is None:
@@ -134,6 +135,10 @@ def until_clear(
     return _merged(output, outcome)
 
 
+def _interrupted(pipe: Any) -> bool:
+    return bool(getattr(pipe, "_interrupt", False))
+
+
 def _drawn(output: Any, call: PipelineCall, rows: list[int]) -> Drawn:
     guided = call.guided
     assert call.finished is not None  # the pipeline has returned
@@ -142,13 +147,13 @@ def _drawn(output: Any, call: PipelineCall, rows: list[int]) -> Drawn:
 
 
 def _further(
-    asked: Asked, noise: Noise, rows: list[int], number: int, rewound: Rewound | None, first: PipelineCall
+    batch: Batch, noise: Noise, rows: list[int], number: int, rewound: Rewound | None, first: PipelineCall
 ) -> tuple[dict[str, Any], OneDraw]:
     """Arguments of the call that draws these images again, and which draw it is."""
     seeds = [noise_seed(noise.seeds[row], number) for row in rows]
     generators = noise.fresh(rows, seeds)
     own = tuple(noise.generators[row].initial_seed() for row in rows)
-    arguments = asked.of_rows(rows) | {"generator": generators}
+    arguments = batch.of_rows(rows) | {"generator": generators}
     if rewound is None:
         return arguments, OneDraw(number, own)
     replayed = rewound.records is not None

@@ -18,7 +18,7 @@ CHANGED = ("generator", "latents", "num_images_per_prompt")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Batch:
     """One call of a pipeline, as far as it says which image is of which prompt.
 
     Attributes:
@@ -57,7 +57,7 @@ class Asked:
         return _chosen(value, [row // self.each if control else row % count for row in rows])
 
 
-def asked_of(pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], classes: str | None) -> Asked | None:
+def batch_of(pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], classes: str | None) -> Batch | None:
     """What a call asks for; None where it has no prompt, which the pipeline refuses by itself.
 
     Args:
@@ -76,10 +76,10 @@ def asked_of(pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], 
     if not prompts:
         return None
     controlled = getattr(pipe, "controlnet", None) is not None and "control_image" not in arguments
-    asked = Asked(plain, prompts, arguments.get("num_images_per_prompt") or 1, controlled)
+    batch = Batch(plain, prompts, arguments.get("num_images_per_prompt") or 1, controlled)
     if prompts > 1:
         _refuse_undivided(pipe, plain)
-    return asked
+    return batch
 
 
 def _refuse_undivided(pipe: Any, given: Mapping[str, Any]) -> None:

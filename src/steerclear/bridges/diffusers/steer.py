@@ -30,7 +30,7 @@ from .call import FIRST, OneDraw, PipelineCall, current, handler
 from .evaluation import Run, Steered, Steering
 from .labels import class_numbers
 from .redraw import check_redrawing, until_clear
-from .selecting import asked_of
+from .selecting import batch_of
 from .texts import Encoding
 
 _steered: dict[int, Steering] = {}
@@ -212,11 +212,11 @@ def _steered_call(
     negatives = _negatives_of_call(pipe, steering, arguments)
     check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
     guidance, run = _rescaled(steering.guidance, arguments), steering.run
-    redrawing, asked, flagging = guidance.redrawing(), None, None
+    redrawing, batch, flagging = guidance.redrawing(), None, None
     if redrawing is not None:
-        asked = asked_of(pipe, given, arguments, steering.family.class_labels)
-    if redrawing is not None and asked is not None:
-        flagging = check_redrawing(redrawing, steering, asked, arguments, negatives, pipe)
+        batch = batch_of(pipe, given, arguments, steering.family.class_labels)
+    if redrawing is not None and batch is not None:
+        flagging = check_redrawing(redrawing, steering, batch, arguments, negatives, pipe)
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     run.draws = run.flagged = None
 
@@ -227,12 +227,12 @@ def _steered_call(
         steered = Steered(pipe, replace(steering, run=told), _negatives_of_call(pipe, steering, own), own)
         return _one_call(steered, guidance, draw, functools.partial(again, changed))
 
-    if redrawing is None or asked is None:
+    if redrawing is None or batch is None:
         return once(None, run, FIRST)[0]
     if flagging is not None and not flagging.knows:
         message = "no image is drawn again: the judge knows none of the concepts that the negative prompts name"
         _warn(iter([f"{message}; name them in its words, or give another judge"]), CALLER)
-    return until_clear(pipe, redrawing, asked, arguments.get("generator"), flagging, run, once)
+    return until_clear(pipe, redrawing, batch, arguments.get("generator"), flagging, run, once)
 
 
 def _one_call(
