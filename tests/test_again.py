@@ -28,6 +28,7 @@ from steerclear.study.gallery import Picture, read_settings
 from steerclear.study.guidance_settings import build_guidance, with_scale
 from steerclear.study.methods import standard_methods
 from steerclear.study.request import DEFAULTS, _asked, request
+from steerclear.study.results import SCHEMA_VERSION
 from steerclear.study.run import recipe_of
 from steerclear.study.study import comparison
 from steerclear.telling.comparison import as_model
@@ -82,7 +83,7 @@ def options_of(command: str) -> dict[str, Any]:
 def test_the_command_of_each_method_is_its_recipe(made: Path) -> None:
     """Read by the program's own parser; the digests of all settings are equal."""
     results = read_results(made)
-    assert len(results.methods) == 7
+    assert len(results.methods) == 8
     model = load_model("portraits", scheduler="dpm++ 2m karras")
     for method in results.methods:
         given = options_of(generate_command(results, method) or "")
@@ -392,7 +393,7 @@ def test_a_damaged_study_is_named(content: bytes, tmp_path: Path, run: Run) -> N
 @pytest.mark.parametrize("version", ["1.0", "99.0"])
 def test_results_of_another_version_are_refused(version: str, tmp_path: Path, run: Run) -> None:
     (tmp_path / "results.json").write_text(
-        sample_results(tmp_path).model_dump_json().replace('"2.0"', f'"{version}"', 1)
+        sample_results(tmp_path).model_dump_json().replace(f'"{SCHEMA_VERSION}"', f'"{version}"', 1)
     )
     for command in (("report", tmp_path), ("compare", "--recipe", tmp_path, "--outdir", tmp_path / "o")):
         code, _, err = run(*command)

@@ -28,11 +28,13 @@ from steerclear.core.errors import (
 )
 from steerclear.core.guidance import Guidance, guidances, networks_of
 from steerclear.core.records import Guided
+from steerclear.evidence.constant import ConstantEvidence
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.negative_prompt import NegativePromptGuidance
+from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.networks.noised_weights import NoisedWeights
 
@@ -580,7 +582,9 @@ def on_the_shelf():
         AutoGuidance(2.0, THREE_BRANCHES),
         DynamicNegativeGuidance(SCALE, negative_scale=2.0, concept="negative"),
     ]
-    return [*(kind() for kind in guidances().values()), *extra]
+    drawing_again = Redraw(CFG, evidence=ConstantEvidence(0.7), tries=2, latest=0.5)  # alone it asks for a judge
+    kinds = [kind for kind in guidances().values() if kind is not Redraw]
+    return [*(kind() for kind in kinds), drawing_again, *extra]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])

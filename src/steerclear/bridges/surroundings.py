@@ -37,7 +37,7 @@ def surroundings_of(
     own = [negatives.for_prompts(index, len(prompts) or 1) for index in range(len(negatives.texts))]
     return Surroundings(
         images, len(negatives), seeds_of_images(told("generator"), images), per_image(prompts),
-        tuple(per_image(texts) for texts in own), given_judge=judge, folder=_folder(pipe, files),
+        tuple(per_image(texts) for texts in own), given_judge=judge, folder=folder_of(pipe, files),
         decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch),
     )  # fmt: skip
 
@@ -50,7 +50,8 @@ def check_looking(judge: Any, files: Any) -> None:
         raise InvalidSetting("files", files, "a folder that exists, or None")
 
 
-def _folder(pipe: Any, files: str | Path | None) -> Path | None:
+def folder_of(pipe: Any, files: str | Path | None) -> Path | None:
+    """Where a model's files are: the folder that was given, or that the pipeline was loaded from; None if it has none."""
     if files is not None:
         return Path(files)
     known = getattr(pipe, "name_or_path", None)

@@ -46,6 +46,21 @@ Guidance = Annotated[str | None, typer.Option(
 )]  # fmt: skip
 GuidanceScale = Annotated[float | None, typer.Option(help="Of the prompt; 1 is off; default: the guidance's own.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the guidance; may be repeated.")]
+DrawAgain = Annotated[bool, typer.Option(
+    "--redraw", help="Draw images again that show what a negative prompt names; the guidance draws, by default cfg at 3."
+)]  # fmt: skip
+FromStep = Annotated[int | None, typer.Option(
+    "--from-step", help="With --redraw: further draws begin at this step; 0 is the start; default: each earlier than the one before.", min=0
+)]  # fmt: skip
+FromSigma = Annotated[float | None, typer.Option(
+    "--from-sigma", help="With --redraw: further draws begin at this noise level, sigma / alpha, in place of a step."
+)]  # fmt: skip
+Tries = Annotated[
+    int | None, typer.Option("--tries", help="With --redraw: most draws of one image; default: 8.", min=1)
+]
+Abandon = Annotated[str | None, typer.Option(
+    "--abandon", metavar="EVIDENCE", help="With --redraw: an evidence, such as transition, that ends hopeless draws on their way."
+)]  # fmt: skip
 Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
 SomeSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 0-63 or 1,5,9; default: 0-7.")]
 ManySeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 1,5,9; default: 0-63.")]

@@ -47,15 +47,27 @@ def _print_tables(results: "Results") -> None:
         console.print(f"note: {note}", markup=False)
 
 
+def _drawn_again(pictures: Sequence["Picture"]) -> str:
+    """How many draws images took, and which could not be cleared."""
+    from ..study.recipe import format_seeds
+
+    flagged, draws = [one.seed for one in pictures if one.flagged], sum(picture.draws for picture in pictures)
+    left = f"; not cleared: seed {format_seeds(flagged)}" if flagged else "; all are clear"
+    return f"drawn again: {draws} draws of {len(pictures)} images{left}"
+
+
 def print_images(
     recipe: "Recipe", pictures: Sequence["Picture"], sheet: Path, format: Format, *, quiet: bool, open: bool
 ) -> None:
     """Print the folder and the sheet of images; ``quiet`` prints only the folder, JSON the recipe, files and traces."""
     if format is Format.JSON:
-        rows = [{"seed": p.seed, "file": str(p.path), "evaluations": p.evaluations, "trace": p.trace} for p in pictures]
+        names = ("seed", "evaluations", "draws", "flagged", "trace")
+        rows = [{"file": str(one.path), **{name: getattr(one, name) for name in names}} for one in pictures]
         print_json(json.dumps({"recipe": recipe.model_dump(mode="json"), "images": rows}, indent=1))
     else:
         folder = sheet.parent
         print(folder if quiet else f"{len(pictures)} images in {folder}, side by side in {sheet}")
+        if not quiet and any(picture.draws > 1 for picture in pictures):
+            print(_drawn_again(pictures))
     if open:
         open_file(sheet)

@@ -170,8 +170,10 @@ class Outcome:
     probability: PerImage = field(default_factory=lambda: torch.zeros(0))
 
 
-Draw = Callable[[Tensor, int, Rewound | None], Drawn]
-"""Draws some images again: their rows, which draw it is (1 is the second), where it begins anew (None: at the start)."""
+Draw = Callable[[Tensor, int, Rewound | None], Drawn | None]
+"""Draws some images again: their rows, which draw it is (1 is the second), where it begins anew (None: at the start).
+
+None where that was interrupted: what was drawn before is kept, and nothing is drawn any more."""
 
 
 def draw_until_clear(redrawing: Redrawing, first: Drawn, draw: Draw, probability: Callable[[Drawn], Tensor]) -> Outcome:
@@ -196,7 +198,10 @@ def draw_until_clear(redrawing: Redrawing, first: Drawn, draw: Draw, probability
         wanted = redrawing.begins_at(number, levels) if first.stochastic or readable else 0
         for begins_at, rows in _groups(flagged, gone, wanted, first.stochastic).items():
             rewound = None if begins_at == 0 else _rewound(first, rows, begins_at)
-            _settle(outcome, redrawing, rows, draw(rows, number, rewound), probability)
+            drawn = draw(rows, number, rewound)
+            if drawn is None:
+                return outcome
+            _settle(outcome, redrawing, rows, drawn, probability)
     return outcome
 
 

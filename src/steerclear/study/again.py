@@ -189,10 +189,11 @@ def _digests(model: str, networks: Mapping[str, NetworkSource], loras: Any) -> d
 def _scales(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, float]:
     """The scales of the question, as the methods (name and guidance) that take them have them."""
     return {
-        scale: guidance[scale]
+        scale: own[scale]
         for name, guidance in methods
+        for own in (guidance, guidance.get("guidance") or {})  # drawing again has it in the guidance that draws
         for scale, takers in TAKE_SCALE.items()
-        if scale in guidance and any(_is_plain(name, taker, scale) for taker in takers)
+        if scale in own and any(_is_plain(name, taker, scale) for taker in takers)
     }
 
 

@@ -40,6 +40,8 @@ class Said(BaseModel):
     levels: list[float | None]
     branches: list[list[str]]
     evaluations: float = Field(ge=0)
+    draws: int = Field(default=1, ge=1)
+    flagged: bool = False
     pixels: str
 
     @model_validator(mode="after")
@@ -59,7 +61,9 @@ class Picture:
         trace: name -> the guidance's number per step (None at steps without one).
         levels: sigma / alpha per step (None at pure noise, where it is infinite, and where unknown).
         branches: the branches that ran, per step.
-        evaluations: number of network evaluations.
+        evaluations: number of network evaluations, of all draws.
+        draws: how often it was drawn; 1 unless its guidance draws images again.
+        flagged: whether none of the draws was clear.
     """
 
     seed: int
@@ -68,6 +72,8 @@ class Picture:
     levels: list[float | None]
     branches: list[list[str]]
     evaluations: float
+    draws: int = 1
+    flagged: bool = False
 
     def open(self) -> Image.Image:
         with Image.open(self.path) as image:
@@ -83,7 +89,8 @@ def write_picture(image: Image.Image, recipe: Recipe, picture: Picture) -> None:
     settings = {
         "recipe": recipe.model_dump(mode="json"), "digest": recipe.digest(), "seed": picture.seed,
         "trace": picture.trace, "levels": picture.levels, "branches": picture.branches,
-        "evaluations": picture.evaluations, "pixels": pixel_digest(image),
+        "evaluations": picture.evaluations, "draws": picture.draws, "flagged": picture.flagged,
+        "pixels": pixel_digest(image),
     }  # fmt: skip
     info = PngImagePlugin.PngInfo()
     info.add_text(SETTINGS_KEY, json.dumps(settings))
@@ -174,8 +181,8 @@ def check_places(folder: Path, seeds: Sequence[int]) -> None:
 def _picture(folder: Path, seed: int, recipe: Recipe, settings: dict[str, Any] | None) -> Picture | None:
     if settings is None or settings["digest"] != recipe.digest() or settings["seed"] != seed:
         return None
-    path, names = picture_path(folder, seed), ("trace", "levels", "branches", "evaluations")
-    return Picture(seed, path, **{name: settings[name] for name in names})
+    path, names = picture_path(folder, seed), ("trace", "levels", "branches", "evaluations", "draws", "flagged")
+    return Picture(seed, path, **{name: settings[name] for name in names if name in settings})
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,6 @@ from ..core.errors import InvalidSetting, NotFiniteError, SteerclearWarning, in_
 from ..core.guidance import conditions_of, networks_of
 from ..core.laboratory import Asked
 from ..core.prompts import conjunction
-from ..core.records import Trace
 from ..core.schedulers import check_steps
 from ..core.seeds import checked_seeds, image_generators
 from ..core.settings import callback, folder_path, whole
@@ -158,11 +157,14 @@ def _make(
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
     # one block for all batches, so that a network made from the pipeline's own is made once
     with _steered(model, recipe) as run:
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            before = sum(map(len, batches[:number])) * recipe.num_inference_steps
 
-            def after_step(size: int = len(batch)) -> None:
+            def after_step(
+                size: int = len(batch), until: int = before + len(batch) * recipe.num_inference_steps
+            ) -> None:
                 nonlocal done
-                done = min(done + size, total)
+                done = min(done + size, until, total)  # further draws are not foreseen
                 on_progress(done, total)
 
             arguments = call_arguments(
@@ -187,16 +189,19 @@ def _make(
                         "Try float32 instead of a half precision; if it is float32, the autoencoder's weights are damaged.",
                     )  # fmt: skip
                 image = model.pipe.numpy_to_pil(decoded)[0]
-                picture = _picture(seed, picture_path(folder, seed), run.trace, row)
+                picture = _picture(seed, picture_path(folder, seed), run, row)
                 write_picture(image, recipe, picture)
                 pictures[seed] = picture
 
 
-def _picture(seed: int, path: Path, trace: Trace, row: int) -> Picture:
+def _picture(seed: int, path: Path, run: Run, row: int) -> Picture:
+    trace = run.trace
+
     def plain(values: list[float]) -> list[float | None]:
         return [None if not math.isfinite(value) else float(f"{value:.{TRACE_DIGITS}g}") for value in values]
 
     return Picture(
         seed, path, {name: plain(trace.table(name)[:, row].tolist()) for name in trace.names}, plain(trace.levels),
         [list(names) for names in trace.branches], float(trace.evaluations[row]),
+        1 if run.draws is None else int(run.draws[row]), run.flagged is not None and bool(run.flagged[row]),
     )  # fmt: skip

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from ..core.errors import SteerclearError
+from ..core.errors import InvalidSetting, SteerclearError
+from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.parsing import parse_part
+from ..guidance.redraw import Redraw
 
 
 def build_guidance(name: str, guidance_scale: float | None = None, assignments: Sequence[str] = ()) -> Guidance:
@@ -24,6 +28,53 @@ def build_guidance(name: str, guidance_scale: float | None = None, assignments: 
 def with_scale(guidance_scale: float | None, assignments: Sequence[str]) -> list[str]:
     """The assignments, with the guidance scale as the first where it is given."""
     return [*([] if guidance_scale is None else [f"guidance_scale={json.dumps(guidance_scale)}"]), *assignments]
+
+
+@dataclass(frozen=True)
+class Again:
+    """How images are drawn again, as people type it; None for what was not given.
+
+    Attributes:
+        redraw: whether they are.
+        from_step, from_sigma, tries: see :class:`~steerclear.guidance.redraw.Redraw`.
+        abandon: the name of an evidence, with settings.
+    """
+
+    redraw: bool = False
+    from_step: int | None = None
+    from_sigma: float | None = None
+    tries: int | None = None
+    abandon: str | None = None
+
+    def __post_init__(self) -> None:
+        idle = [f"--{name.replace('_', '-')}" for name in self._given()]
+        if idle and not self.redraw:
+            raise InvalidSetting(idle[0], getattr(self, next(iter(self._given()))), "given together with --redraw")
+        if self.from_step is not None and self.from_sigma is not None:
+            raise InvalidSetting(
+                "--from-step", self.from_step, "left out where --from-sigma is given", "give one of the two"
+            )
+
+    def _given(self) -> dict[str, Any]:
+        names = ("from_step", "from_sigma", "tries", "abandon")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def around(self, guidance: Guidance) -> Guidance:
+        """The guidance, or one that draws its images again; one that does so already has what is given changed.
+
+        Raises:
+            UnknownName, InvalidSetting: an unknown evidence, or a value out of range.
+        """
+        if not self.redraw:
+            return guidance
+        given = self._given()
+        if self.abandon is not None:
+            given["abandon"] = parse_part(self.abandon, Evidence)
+        if isinstance(guidance, Redraw):
+            begins = ("from_step", "from_sigma")
+            before = dict.fromkeys(begins) if given.keys() & {*begins} else {}  # the other one is not meant then
+            return guidance.changed(**{**before, **given})
+        return Redraw(guidance, **given)
 
 
 def first_that_takes(names: Sequence[str], guidance_scale: float | None, assignments: Sequence[str]) -> Guidance:

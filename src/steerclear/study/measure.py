@@ -119,14 +119,20 @@ class DefaultJudge(Judge):
 
 def default_judge(model: Judged, asked: Asked) -> Judge | None:
     """See :class:`DefaultJudge`; None if no laboratory can judge these images."""
+    laboratory = acting_laboratory(model, asked)
+    return None if laboratory is None else DefaultJudge(laboratory, model, asked)
+
+
+def acting_laboratory(model: Judged, asked: Asked) -> Laboratory | None:
+    """Who says what images show where that changes them: the second of the first laboratory that can judge them.
+
+    It is the first one itself if its second refuses them, and None if no laboratory can judge them.
+    """
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
-    return next((DefaultJudge(_seconding(laboratory, model, asked), model, asked) for laboratory in fitting), None)
-
-
-def _seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
-    """The second of a laboratory that can judge these images; the laboratory itself if its second refuses them."""
-    second = laboratory.second()
-    return second if second.refuses(model, asked) is None else laboratory
+    for laboratory in fitting:
+        second = laboratory.second()
+        return second if second.refuses(model, asked) is None else laboratory
+    return None
 
 
 def _ready() -> list[Laboratory]:

@@ -19,6 +19,7 @@ from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.dynamic_negative import DynamicNegativeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
+from ..guidance.redraw import Redraw
 from ..guidance.unguided import Unguided
 
 WITHOUT_NEGATIVE, WITH_NEGATIVE = "cfg", ("dynamic-negative", "negative")
@@ -27,7 +28,7 @@ because the dynamic negative needs a conjunction of prompts."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
 TAKE_SCALE = {
-    "guidance_scale": ("without", "cfg", "negative", "dynamic-negative"),
+    "guidance_scale": ("without", "cfg", "negative", "dynamic-negative", "redraw"),
     "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
 }
 """Scale -> the standard methods that have it."""
@@ -55,7 +56,7 @@ class Method:
         label: for people.
         prompt, negative_prompts: what the model is given; no negatives for methods that do not use them.
         guidance: its settings that are None are set for each model.
-        optional: left out, with a note, if the model lacks a network that the guidance uses.
+        optional: left out, with a note, if the model lacks a network that the guidance uses, or who flags its images.
     """
 
     name: str
@@ -72,6 +73,7 @@ def standard_methods(
     """The standard methods in the order of the table; arguments as for :func:`~steerclear.study.study.comparison`."""
     negatives = tuple(negative_prompts)
     dynamic, inside = DynamicNegativeGuidance(guidance_scale), DynamicNegativeGuidance(1.0)
+    drawn = Unguided() if guidance_scale == 1 else ClassifierFreeGuidance(guidance_scale)
     without = f"{prompt} without {' and without '.join(negatives)}"
     together = (", ".join(negatives),) if negatives else ()  # Stable Diffusion has room for one text
     methods = [
@@ -80,6 +82,7 @@ def standard_methods(
         Method("cfg", "classifier-free guidance", prompt, (), ClassifierFreeGuidance(guidance_scale)),
         Method("negative", "negative prompt", prompt, together, NegativePromptGuidance(guidance_scale)),
         Method("dynamic-negative", "dynamic negative", prompt, negatives, dynamic),
+        Method("redraw", "drawn again", prompt, negatives, Redraw(drawn)),
         Method("autoguidance", "autoguidance", prompt, (), AutoGuidance(auto_scale)),
         Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
                AutoGuidance(auto_scale, inside)),
@@ -117,7 +120,10 @@ def chosen_methods(
     if names is None:
         fitting = [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
         needs = [networks_of(method.guidance, len(method.negative_prompts)) for method in fitting]
-        return [replace(method, optional=bool(some)) for method, some in zip(fitting, needs, strict=True)]
+        return [
+            replace(method, optional=bool(some) or method.guidance.redrawing() is not None)
+            for method, some in zip(fitting, needs, strict=True)
+        ]
     if "" in names:
         remedy = "there is an empty name between commas" if len(names) > 1 else "the name is empty"
         raise InvalidSetting("methods", ",".join(names), "names of methods, separated by commas", remedy)

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 
 from ..bridges.effects import of_latents
+from ..core.errors import in_words_of
 from ..core.guidance import negative_has_no_effect
 from ..core.laboratory import UNSURE
 from ..models.loading import Model
 from ..networks.shared.naming import WEAK, to_give
 from .measure import Judging
 from .methods import Method, unmeasured
+from .recipe import format_seeds
 from .results import MethodResult
 
 UNSURE_NAMED = 6
@@ -19,15 +21,13 @@ PUBLISHED = 1000
 """Fewest images per method of a published figure."""
 
 
-def notes(
-    model: Model, methods: Sequence[Method], left_out: Sequence[Method], judging: Judging, images: int
-) -> list[str]:
+def notes(model: Model, methods: Sequence[Method], left_out: Sequence[str], judging: Judging, images: int) -> list[str]:
     """Notes on all methods.
 
     Args:
         model: the model that made the images.
         methods: those compared.
-        left_out: those left out, because the model lacks a network.
+        left_out: why methods were left out, in sentences.
         judging: who judged the images.
         images: their number per method.
     """
@@ -38,9 +38,7 @@ def notes(
         found.append(judging.refusal)
     if judging.judge is not None:
         found += judging.judge.notes(images)
-    if left_out:
-        give = to_give(WEAK, "load_model")
-        found.append(f"Autoguidance is left out: there is no weak network. Give one with {give}.")
+    found += left_out
     if images < PUBLISHED:
         found.append(
             f"{images} images per method: read the intervals. A published figure needs at least {PUBLISHED:,}."
@@ -55,6 +53,35 @@ def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]
     idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
     reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
     return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]
+
+
+def no_network() -> str:
+    """Said of a standard method that is left out."""
+    return f"Autoguidance is left out: there is no weak network. Give one with {to_give(WEAK, 'load_model')}."
+
+
+def nobody_flags() -> str:
+    """Said of a standard method that is left out."""
+    example = in_words_of('methods=["redraw:evidence=NAME"]', "--methods redraw:evidence=NAME")
+    return (
+        f"Drawing again is left out: no laboratory judges these images, so nobody says which to draw again. Give an evidence "
+        f"that does, as {example}."
+    )
+
+
+def redraw_notes(methods: Sequence[MethodResult]) -> list[str]:
+    """How many draws the methods made that draw images again, and which images they could not clear."""
+    found = []
+    for method in methods:
+        draws, flagged = sum(image.draws for image in method.images), [one.seed for one in method.images if one.flagged]
+        if draws == len(method.images) and not flagged:
+            continue
+        said = f"{method.label}: {len(method.images)} images took {draws} draws"
+        if flagged:
+            who = "seed" if len(flagged) == 1 else "seeds"
+            said += f"; {who} {format_seeds(flagged)} could not be cleared, and the least suspicious draw is shown"
+        found.append(f"{said}.")
+    return found
 
 
 def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:

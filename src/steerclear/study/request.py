@@ -9,10 +9,11 @@ from ..bridges.diffusers.asking import takes_classes
 from ..core.errors import PromptError, typed
 from ..core.guidance import Guidance
 from ..core.parsing import changed_by, split_methods
+from ..guidance.redraw import Redraw
 from ..models.loading import Model
 from .again import Before
 from .folders import default_folder, refuse_early
-from .guidance_settings import build_guidance, first_that_takes, with_scale
+from .guidance_settings import Again, build_guidance, first_that_takes, with_scale
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
@@ -82,7 +83,7 @@ class Request:
 
 def request(
     options: Mapping[str, Any], guidance: str | None, guidance_scale: float | None, assignments: Sequence[str],
-    before: Before | None = None, *, device: str = "cpu", offload: str = "none",
+    before: Before | None = None, *, again: Again | None = None, device: str = "cpu", offload: str = "none",
 ) -> Request:  # fmt: skip
     """What ``generate`` is asked for.
 
@@ -92,27 +93,48 @@ def request(
         guidance_scale: None for the guidance's own.
         assignments: ``key=value`` of the guidance.
         before: an image that supplies what was not given.
+        again: how images are drawn again; None for not at all, unless ``guidance`` or ``before`` does.
         device, offload: where the networks run, and where idle ones wait.
 
     Raises:
         PromptError, InvalidSetting, UnknownName: a value that cannot be used.
     """
+    again = again or Again()
     asked = _asked(DEFAULTS, before, options)
     prompt, negatives = _prompt(asked, "--from"), checked_negatives(tuple(asked["negative_prompts"]))
     earlier = before.guidance if before and guidance is None else None
     if earlier is not None:
-        built = changed_by(earlier, "", with_scale(guidance_scale, assignments))
+        built = _changed(earlier, guidance_scale, assignments)
+    elif again.redraw and guidance is None:
+        built = _to_draw_again(guidance_scale, assignments)
     else:
         names = (guidance,) if guidance else WITH_NEGATIVE if negatives else (WITHOUT_NEGATIVE,)
         built = first_that_takes(names, guidance_scale, assignments)
+    built = again.around(built)
     study = Study(
         prompt, negatives, (Method(built.name, built.name, prompt, negatives, built),), _seeds(asked), asked["num_inference_steps"],
         asked["height"], asked["width"], model=_model(asked, device, offload),
     )  # fmt: skip
-    by_default = guidance is None and before is None and bool(negatives)
+    by_default = guidance is None and before is None and bool(negatives) and not again.redraw
     said = {"prompt": study.prompt, "negative_prompts": negatives}
     other = before is not None and before.guidance is not None and not said.items() <= before.asked.items()
     return Request(study, guidance_scale, tuple(assignments), by_default, other)
+
+
+def _to_draw_again(guidance_scale: float | None, assignments: Sequence[str]) -> Guidance:
+    """What draws images that are drawn again, where no guidance is named: classifier-free guidance, at scale 1 none."""
+    scale = SCALES["guidance_scale"] if guidance_scale is None else guidance_scale
+    if scale == 1 and not assignments:
+        return build_guidance("unguided")
+    return build_guidance(WITHOUT_NEGATIVE, scale, assignments)
+
+
+def _changed(earlier: Guidance, guidance_scale: float | None, assignments: Sequence[str]) -> Guidance:
+    """The guidance of an image, with what is given now; the scale of one that draws again is that of what draws."""
+    if isinstance(earlier, Redraw) and guidance_scale is not None:
+        inner = changed_by(earlier.guidance, "", with_scale(guidance_scale, ()))
+        return changed_by(earlier.changed(guidance=inner), "", assignments)
+    return changed_by(earlier, "", with_scale(guidance_scale, assignments))
 
 
 def asked_to_compare(

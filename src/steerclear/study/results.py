@@ -9,7 +9,7 @@ from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 RESULTS_FILE = "results.json"
 
 
@@ -22,6 +22,8 @@ class ImageResult(Frozen):
         shown: attribute -> what the judge sees (empty without a judge).
         probability: concept -> the judge's probability that the image shows it, in [0, 1].
         trace: name -> the guidance's number per step; null at steps without it.
+        draws: how often it was drawn; 1 unless its guidance draws images again.
+        flagged: whether it shows the concept still, in the eyes of who flagged it.
     """
 
     seed: int
@@ -29,6 +31,8 @@ class ImageResult(Frozen):
     shown: dict[str, int]
     probability: dict[str, float] = {}
     trace: dict[str, list[float | None]]
+    draws: int = 1
+    flagged: bool = False
 
 
 class MethodResult(Frozen):

@@ -22,12 +22,13 @@ from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
+from .flagging import can_flag, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_networks
 from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
 from .methods import Method
-from .notes import method_warnings, notes, unsure_notes
+from .notes import method_warnings, no_network, nobody_flags, notes, redraw_notes, unsure_notes
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results
 from .study import STUDY_FILE, Study, checked_numbers
@@ -72,7 +73,7 @@ def run(
     model = study.model.load() if model is None else model
     check_model(model)
     judging = _judging(study, model, judge)
-    methods = [method for method in study.methods if not method.optional or _networks(method) <= model.networks.keys()]
+    methods = [method for method in study.methods if not method.optional or lacks(model, method, study) is None]
     recipes = _checked_recipes(model, study, methods)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
@@ -156,6 +157,14 @@ def _networks(method: Method) -> set[str]:
     return {*networks_of(method.guidance, len(method.negative_prompts))}
 
 
+def lacks(model: Model, method: Method, study: Study) -> str | None:
+    """What a model lacks for a method of a study, in a sentence: a network, or who flags its images; None if nothing."""
+    if not _networks(method) <= model.networks.keys():
+        return no_network()
+    asked = Asked(method.prompt, method.negative_prompts, study.height, study.width)
+    return None if can_flag(model, method.guidance, asked) else nobody_flags()
+
+
 def recipe_of(
     model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
 ) -> Recipe:
@@ -164,6 +173,7 @@ def recipe_of(
     Raises:
         PromptError: an empty prompt, or not a text.
         InvalidSetting: steps or a size of the wrong type or out of range.
+        SteerclearError: nobody can flag the images, see :func:`~steerclear.study.flagging.with_flagging`.
     """
     check_model(model)
     numbers = checked_numbers(num_inference_steps, height, width)
@@ -173,6 +183,7 @@ def recipe_of(
     asked = _networks(method)
     known = circumstances(model, method.prompt, method.negative_prompts)
     guidance = method.guidance.fitted(replace(known, stochastic=is_stochastic(model.pipe.scheduler)))
+    guidance = with_flagging(model, guidance, Asked(method.prompt, tuple(method.negative_prompts), height, width))
     return Recipe(
         **settings_of(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
         networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
@@ -233,7 +244,7 @@ def _results(
     folder: Path,
 ) -> Results:  # fmt: skip
     methods = [method for method in study.methods if method.name in made]
-    left_out = [method for method in study.methods if method.name not in made]
+    left_out = {lacks(model, method, study): None for method in study.methods if method.name not in made}
     first = pixels(made[methods[0].name])
     rows = [_row(method, recipes[method.name], made[method.name], first, judging, folder) for method in methods]
     columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
@@ -245,7 +256,10 @@ def _results(
         judge=judging.laboratory.to_config() if judging.laboratory else None,
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
         target=judging.judge.target if judging.judge else None,
-        notes=[*notes(model, methods, left_out, judging, len(study.seeds)), *unsure_notes(rows)], methods=rows,
+        notes=[
+            *notes(model, methods, [said for said in left_out if said], judging, len(study.seeds)),
+            *redraw_notes(rows), *unsure_notes(rows),
+        ], methods=rows,
     )  # fmt: skip
 
 
@@ -268,7 +282,7 @@ def _row(
                 seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
                 shown={name: int(values[row]) for name, values in shown.items()},
                 probability={name: round(float(values[row]), 4) for name, values in sure.items()},
-                trace=picture.trace,
+                trace=picture.trace, draws=picture.draws, flagged=picture.flagged,
             )
             for row, picture in enumerate(pictures)
         ],

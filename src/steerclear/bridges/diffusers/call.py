@@ -14,7 +14,8 @@ from ...core.engine import GuidedDenoiser, of_schedule
 from ...core.errors import SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance, conditions_of
 from ...core.records import Trace
-from ...core.schedulers import point, prediction_type
+from ...core.redrawing import Redrawing, Rewound, latest_step
+from ...core.schedulers import is_stochastic, noise_to_signal, point, prediction_type
 from ..branches import NetworkCall, positional_names
 from ..families import POSITIVE
 from ..surroundings import seeds_of_images, surroundings_of
@@ -54,6 +55,30 @@ class Answered:
     calls: int = 1
 
 
+@dataclass(frozen=True)
+class OneDraw:
+    """Which draw of its images a call of a pipeline is.
+
+    Attributes:
+        number: 0 for the first.
+        seeds: one per image; () for those of the call's generators.
+        rewound: where a further draw begins anew; None for one from the start.
+        begin: the first point -> the sample that a rewound draw begins with, in place of the pipeline's own noise.
+        keeps: how the images may be drawn again afterwards; None if they are not.
+        generators: whose noise tells whether the sampler is stochastic, where ``keeps`` is given.
+    """
+
+    number: int = 0
+    seeds: tuple[int, ...] = ()
+    rewound: Rewound | None = None
+    begin: Callable[[Point], Tensor] | None = None
+    keeps: Redrawing | None = None
+    generators: tuple[torch.Generator, ...] = ()
+
+
+FIRST = OneDraw()
+
+
 class PipelineCall:
     """The denoiser that a pipeline is to the engine, and the events that the pipeline's loop brings.
 
@@ -64,10 +89,21 @@ class PipelineCall:
     Args:
         steered: the pipeline in this call.
         guidance: the guidance of this call.
+        draw: which draw of the images it is.
+
+    Attributes:
+        finished: what the scheduler's last step returned, ``[batch, ...]``; None before.
+        began: the noisy sample at the first evaluation, ``[batch, ...]``; None before.
+        noise: the states of the generators of ``draw`` there.
+        drew: whether they moved on in the steps of the scheduler.
     """
 
-    def __init__(self, steered: Steered, guidance: Guidance) -> None:
+    def __init__(self, steered: Steered, guidance: Guidance, draw: OneDraw = FIRST) -> None:
         self.steered, self.guidance, self.scheduler = steered, guidance, steered.pipe.scheduler
+        self.draw, self.drew = draw, False
+        self.began: Tensor | None = None
+        self.finished: Tensor | None = None
+        self.noise: list[Tensor] = []
         self.prediction_type = prediction_type(self.scheduler)
         self.index = 0  # of evaluations
         self.guided: NotBegun | GuidedDenoiser = NotBegun()
@@ -98,7 +134,7 @@ class PipelineCall:
             self.now = self._answered_again(self.now, call)
             return self._given_back(self.now.prediction, kwargs)
         assert isinstance(self.now, Moved)  # within Asking the network is not ours, see handler
-        seeds = seeds_of_images(steered.arguments.get("generator"), call.batch_size)
+        seeds = self.draw.seeds or seeds_of_images(steered.arguments.get("generator"), call.batch_size)
         before, asking = self.now, Asking(steered, call, self.now.control, seeds, self.index)
         self.now = asking
         if isinstance(self.guided, NotBegun):
@@ -107,7 +143,7 @@ class PipelineCall:
             raise UnsupportedModel(
                 f"the batch changed from {self.guided.surroundings.batch_size} to {call.batch_size} images within one call"
             )
-        guided = self.guided.predict(self._point(call, before.unscaled)).to(asking.dtype)
+        guided = self.guided.predict(self._begun(self._point(call, before.unscaled))).to(asking.dtype)
         self.now = Answered(call, guided)
         return self._given_back(repeated(guided, len(call.parts)), kwargs)
 
@@ -118,10 +154,20 @@ class PipelineCall:
         # DiT steps all parts of its batch
         return repeated(self.now.prediction, len(prediction) // len(self.now.prediction))
 
-    def after_step(self) -> None:
-        """The scheduler has moved on."""
+    def sample_of_step(self, sample: Tensor) -> Tensor:
+        """What the scheduler moves on from: a rewound draw's own beginning in place of the pipeline's noise."""
+        if self.index or self.draw.begin is None or self.began is None:
+            return sample
+        return repeated(self.began.to(sample.dtype), len(sample) // len(self.began))
+
+    def after_step(self, moved: Any) -> None:
+        """The scheduler has moved on, and returned this."""
         if isinstance(self.now, Answered):
             self.index += 1
+            sample = moved[0] if isinstance(moved, tuple) else moved.prev_sample
+            self.finished = sample[: len(self.now.prediction)]  # DiT steps all parts of its batch
+            noise = [generator.get_state() for generator in self.draw.generators]
+            self.drew = self.drew or not all(map(torch.equal, self.noise, noise))
         self.now = Moved()
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
@@ -141,17 +187,39 @@ class PipelineCall:
             if not isinstance(call.argument(path), Tensor):
                 raise UnsupportedModel(f"{steered.name} gives its network no {path}, so it has no prompt to steer")
         steering, negatives = steered.steering, steered.negatives
-        guided = GuidedDenoiser(self, self.guidance, surroundings_of(
+        surroundings = surroundings_of(
             steered.pipe, steered.arguments.get, call.batch_size, negatives,
             judge=steering.judge, files=steering.files, max_batch=steering.max_batch,
-        ))  # fmt: skip
+        )  # fmt: skip
+        draw, self.noise = self.draw, [generator.get_state() for generator in self.draw.generators]
+        surroundings = replace(surroundings, seeds=draw.seeds or surroundings.seeds, draw=draw.number)
+        guided = GuidedDenoiser(
+            self, self.guidance, surroundings, rewound=draw.rewound, keeps_until=self._kept(call),
+            stochastic=is_stochastic(self.scheduler),
+        )  # fmt: skip
         for condition in conditions_of(self.guidance, len(negatives)):
             if steered.own_part(condition, call) is None:
                 steered.inputs(condition, call)
         steering.run.trace = guided.trace
-        for message in of_schedule(self.guidance, self.scheduler, self._timestep(call), self._evaluations()):
+        schedule = self.scheduler, self._timestep(call), self._evaluations()
+        for message in of_schedule(self.guidance, *schedule) if draw.number == 0 else ():
             warnings.warn(message, SteerclearWarning, stacklevel=2)
         return guided
+
+    def _begun(self, here: Point) -> Point:
+        """The first point is where a rewound draw begins; the pipeline's own otherwise."""
+        if self.index == 0 and self.began is None:
+            self.began = here.sample if self.draw.begin is None else self.draw.begin(here)
+        if self.index or self.draw.begin is None or self.began is None:
+            return here
+        return replace(here, sample=self.began.to(here.sample.dtype))
+
+    def _kept(self, call: NetworkCall) -> int:
+        """The evaluations of steps up to this one are kept, for a further draw to go through again."""
+        if self.draw.keeps is None:
+            return -1
+        levels = noise_to_signal(self.scheduler, self._timestep(call), self._evaluations())
+        return latest_step(self.draw.keeps, levels)
 
     def _evaluations(self) -> int:
         """How many timesteps the pipeline goes through: an image-to-image start leaves the first ones out."""

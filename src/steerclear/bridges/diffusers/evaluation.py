@@ -30,15 +30,21 @@ class Run:
     """What happened in the last call of a steered pipeline.
 
     Attributes:
-        trace: what the guidance did to every image at every step.
+        trace: what the guidance did to every image at every step. Of images that were drawn again it shows the draw that is
+            kept, and the evaluations of all.
         forwards: how often a network ran, each time on a batch of branches and images.
+        draws: how often each image was drawn, ``[batch]``; None under a guidance that draws once.
+        flagged: images that could not be cleared, bool ``[batch]``; None as ``draws``.
     """
 
     trace: Trace = field(default_factory=Trace)
     forwards: int = 0
+    draws: Tensor | None = None
+    flagged: Tensor | None = None
 
     def __repr__(self) -> str:
-        return f"Run({self.forwards} forwards, {self.trace!r})"
+        again = "" if self.draws is None else f", {int(self.draws.sum())} draws of {len(self.draws)} images"
+        return f"Run({self.forwards} forwards{again}, {self.trace!r})"
 
     @property
     def evaluations(self) -> Tensor:

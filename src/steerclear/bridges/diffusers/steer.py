@@ -17,6 +17,7 @@ from ...core.guidance import Guidance
 from ...core.laboratory import Judge
 from ...core.network import Network
 from ...core.settings import whole
+from ...guidance.redraw import Redraw
 from ...guidance.rescaled import RescaledGuidance
 from ...networks.shared.naming import as_networks
 from .. import effects
@@ -25,9 +26,11 @@ from ..negatives import Negatives, check_complete, check_readable, chosen, given
 from ..networks import Attached, check_given, of_idle, of_unasked
 from ..surroundings import check_looking
 from ..takeover import replaced_methods, routed_call
-from .call import PipelineCall, current, handler
+from .call import FIRST, OneDraw, PipelineCall, current, handler
 from .evaluation import Run, Steered, Steering
 from .labels import class_numbers
+from .redraw import check_redrawing, until_clear
+from .selecting import batch_of
 from .texts import Encoding
 
 _steered: dict[int, Steering] = {}
@@ -60,19 +63,24 @@ def steer(
         networks: other networks by name, as ``{"perturbed": DroppedLayers(...)}``; ``weak`` means ``{"weak": ...}``.
         negative_class_labels: ``negative_prompt`` of pipelines that have classes: numbers, or names where there are some.
         max_batch: run at most so many images and branches in one forward, to save memory; None for all at once.
-        judge: who says what an image shows, for an evidence that asks; see :class:`~steerclear.core.laboratory.Judge`.
+        judge: who says what an image shows, for an evidence that asks, and for :class:`~steerclear.guidance.redraw.Redraw`; see
+            :class:`~steerclear.core.laboratory.Judge`.
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
 
     An evidence that leaves its prior open assumes 0.5. Random numbers (of some networks and evidences) for image k come
     from the seed of image k: that of the k-th generator of the call; with one generator or none it is that one's seed
     (or 0) + k, so only a list of generators makes images independent of their batch.
 
+    Under :class:`~steerclear.guidance.redraw.Redraw` a call of the pipeline is the user's own call, and then further ones for
+    the images that are flagged. It needs a list of generators, one per image.
+
     Yields:
-        What happened in the last call of the pipeline: the trace and the number of network evaluations.
+        What happened in the last call of the pipeline: the trace and the number of network evaluations, of all draws.
 
     Raises:
         UnsupportedModel: an unknown kind of pipeline, one that is being steered already, a network that is missing or does
-            not fit; within a call, a scheduler without a noise level under a guidance that needs it.
+            not fit; within a call, a scheduler without a noise level under a guidance that needs it, or nobody who flags images
+            that are to be drawn again.
         PromptError: a negative prompt that is empty, too long, not a text, given twice, or not one per prompt.
         UnknownName, InvalidSetting: a class that the pipeline does not have; an argument of another kind or out of range.
         NotFiniteError: within a call, when a network or the guidance gives NaN or infinity.
@@ -158,7 +166,12 @@ def _pipeline_methods(original: type) -> Mapping[str, Callable[..., Any]]:
         bound = signature_of_call.bind(self, *args, **kwargs)
         given = dict(bound.arguments)
         bound.apply_defaults()
-        return _steered_call(self, given, bound.arguments, lambda: original.__call__(self, *args, **kwargs))
+        first = functools.partial(original.__call__, self, *args, **kwargs)
+
+        def again(changed: Mapping[str, Any]) -> Any:
+            return original.__call__(self, **changed)
+
+        return _steered_call(self, given, bound.arguments, first, again)
 
     encode_prompt = getattr(original, "encode_prompt", None)
     return {"__call__": call} if encode_prompt is None else {"__call__": call, "encode_prompt": _noted(encode_prompt)}
@@ -183,16 +196,50 @@ def _noted(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _steered_call(
-    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], original: Callable[[], Any]
-) -> Any:
-    """One call of the pipeline, with its scheduler and its network taken over."""
+    pipe: Any, given: Mapping[str, Any], arguments: Mapping[str, Any], first: Callable[[], Any],
+    again: Callable[[Mapping[str, Any]], Any],
+) -> Any:  # fmt: skip
+    """One call of the pipeline, with its scheduler and its network taken over; several where images are drawn again.
+
+    Args:
+        pipe: the pipeline.
+        given, arguments: of the call: those that were not left at their defaults, and all.
+        first: the user's own call.
+        again: the same with other arguments.
+    """
     steering = _steered[id(pipe)]
     check_noise_level(steering.guidance, pipe.scheduler)
     negatives = _negatives_of_call(pipe, steering, arguments)
     check_given(steering.guidance, len(negatives), steering.attached.networks, "steer")
+    guidance, run = _rescaled(steering.guidance, arguments), steering.run
+    redrawing, batch, flagging = guidance.redrawing(), None, None
+    if redrawing is not None:
+        batch = batch_of(pipe, given, arguments, steering.family.class_labels)
+    if redrawing is not None and batch is not None:
+        flagging = check_redrawing(redrawing, steering, batch, arguments, negatives, pipe)
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
-    steered = Steered(pipe, steering, negatives, arguments)
-    call = PipelineCall(steered, _rescaled(steering.guidance, arguments))
+    run.draws = run.flagged = None
+
+    def once(changed: Mapping[str, Any] | None, told: Run, draw: OneDraw) -> tuple[Any, PipelineCall]:
+        if changed is None:
+            return _one_call(Steered(pipe, replace(steering, run=told), negatives, arguments), guidance, draw, first)
+        own = {**arguments, **changed}
+        steered = Steered(pipe, replace(steering, run=told), _negatives_of_call(pipe, steering, own), own)
+        return _one_call(steered, guidance, draw, functools.partial(again, changed))
+
+    if redrawing is None or batch is None:
+        return once(None, run, FIRST)[0]
+    if flagging is not None and not flagging.knows:
+        message = "no image is drawn again: the judge knows none of the concepts that the negative prompts name"
+        _warn(iter([f"{message}; name them in its words, or give another judge"]), CALLER)
+    return until_clear(pipe, redrawing, batch, arguments.get("generator"), flagging, run, once)
+
+
+def _one_call(
+    steered: Steered, guidance: Guidance, draw: OneDraw, original: Callable[[], Any]
+) -> tuple[Any, PipelineCall]:
+    """What the pipeline's own call returns under a guidance, and how it went."""
+    call, pipe = PipelineCall(steered, guidance, draw), steered.pipe
     with ExitStack() as stack:
         # the scheduler and the networks of this moment: they may have been replaced since the block began
         stack.enter_context(replaced_methods(pipe.scheduler, _scheduler_methods, f"the scheduler of {steered.name}"))
@@ -201,7 +248,7 @@ def _steered_call(
                 stack.enter_context(routed_call(module, handler))
         token = current.set(call)
         stack.callback(current.reset, token)
-        return original()
+        return original(), call
 
 
 def _negatives_of_call(pipe: Any, steering: Steering, arguments: Mapping[str, Any]) -> Negatives:
@@ -225,6 +272,8 @@ def _prompts(arguments: Mapping[str, Any]) -> int | None:
 def _rescaled(guidance: Guidance, arguments: Mapping[str, Any]) -> Guidance:
     """With the ``guidance_rescale`` of the call; the pipeline, which sees one prediction only, cannot apply it."""
     rescale = arguments.get("guidance_rescale")
+    if rescale and isinstance(guidance, Redraw):  # images that were given up have no prediction to rescale
+        return guidance.changed(guidance=RescaledGuidance(guidance.guidance, rescale))
     return RescaledGuidance(guidance, rescale) if rescale else guidance
 
 
@@ -240,8 +289,13 @@ def _scheduler_methods(original: Any) -> Mapping[str, Callable[..., Any]]:
         call = call_of(self)
         if call is None:
             return original.step(self, model_output, *args, **kwargs)
+        if "sample" in kwargs:
+            kwargs = {**kwargs, "sample": call.sample_of_step(kwargs["sample"])}
+        else:
+            timestep, sample, *others = args
+            args = (timestep, call.sample_of_step(sample), *others)
         moved = original.step(self, call.before_step(model_output), *args, **kwargs)
-        call.after_step()
+        call.after_step(moved)
         return moved
 
     methods: dict[str, Callable[..., Any]] = {"step": step}

@@ -100,6 +100,11 @@ class Guider(BaseGuidance):
         if not isinstance(guidance, Guidance):
             example = "such as ClassifierFreeGuidance(guidance_scale=3.0)"
             raise InvalidSetting("guidance", guidance, "a guidance", example)
+        if guidance.redrawing() is not None:
+            raise UnsupportedModel(
+                f"the guidance {guidance.name} draws finished images again, and a guider sees no finished image, only the steps "
+                f"of one run; use steerclear.steer with a pipeline that is not modular, or tries=1"
+            )
         self._guidance = guidance
         self.register_to_config(guidance=guidance.to_config())
 
@@ -295,6 +300,7 @@ def guider(
     Raises:
         InvalidSetting: not a guidance, not a network, or a share of the steps outside [0, 1].
         PromptError: an empty negative prompt.
+        UnsupportedModel: a guidance that draws finished images again.
 
     When the pipeline runs, before the first step that is guided:
 
