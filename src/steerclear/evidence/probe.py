@@ -23,6 +23,7 @@ DIRECTIONS = 32
 """Most principal directions per level."""
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of which each level takes the likeliest; the first direction's projection has variance 1."""
+FOLDS = 5
 WIDEST = 4096
 """Most numbers of a denoised prediction that is looked at as it is."""
 SIDE, TOKENS = 32, 64
@@ -166,13 +167,22 @@ def _fitted(looked: Float[Tensor, "images width"], shown: Bool[Tensor, " images"
     seen = centred.double() @ kept.double().mT
     scale = float(seen[:, 0].std().clamp(min=torch.finfo(torch.float32).tiny))
     seen = seen / scale
-    tried = {ridge: cross_validated(seen, shown, ridge) for ridge in RIDGES}
+    tried = {ridge: cross_validated(seen, shown, ridge, FOLDS) for ridge in RIDGES}
     ridge = max(tried, key=lambda one: _likelihood(tried[one], shown))
     coefficients, intercept = fit(seen, shown, ridge)
     return {
         "mean": mean, "directions": kept, "coefficients": coefficients / scale,
-        "intercept": torch.tensor(intercept, dtype=torch.float64), "auc": torch.tensor(auc(tried[ridge], shown)),
+        "intercept": torch.tensor(intercept, dtype=torch.float64), "auc": torch.tensor(_area(tried[ridge], shown)),
     }  # fmt: skip
+
+
+def _area(log_odds: PerImage, shown: Tensor) -> float:
+    """The area under the curve of cross-validated log-odds, over pairs of one fold: two folds have other intercepts."""
+    folds = torch.arange(len(shown)) % FOLDS
+    each = [(auc(log_odds[own], shown[own]), int(shown[own].sum() * (~shown[own]).sum())) for own in
+            (folds == number for number in range(FOLDS))]  # fmt: skip
+    pairs = sum(weight for _, weight in each)
+    return sum(area * weight for area, weight in each if weight) / max(pairs, 1)
 
 
 def _likelihood(log_odds: PerImage, shown: Tensor) -> float:

@@ -53,7 +53,7 @@ class TrackingEvidence(Evidence):
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
-            None takes that of a calibration, else that of the run's :class:`~steerclear.core.evidence.Circumstances`.
+            None takes that of the run's :class:`~steerclear.core.evidence.Circumstances`.
 
     Raises:
         InvalidSetting: a prior out of range.
@@ -71,7 +71,7 @@ class TrackingEvidence(Evidence):
         return tuple(replace(self, prior=prior) for prior in one_each("prior", self.prior, count))
 
     def fitted(self, known: Circumstances) -> Self:
-        return self if self.prior is not None else replace(self, prior=known.prior)
+        return replace(self, prior=known.prior) if self.prior is None else self
 
     def prior_log_odds(self) -> float:
         """log(prior / (1 - prior)), of one concept."""

@@ -99,7 +99,7 @@ class TransitionEvidence(TrackingEvidence):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
     def fitted(self, known: Circumstances) -> Self:
-        found = super().fitted(known)
+        found = super().fitted(replace(known, prior=known.measured_prior()))
         measured = [one.of(self.name) for one in known.calibrations if one is not None]
         stop_below = _largest(measured, "stop_below", 0.0 if known.exact else LEARNED_STOP_BELOW)
         temperature = _largest(measured, "temperature", 1.0)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.calibration import Calibration
 from ..core.errors import UnknownName, UnsupportedModel
 from ..core.evidence import Circumstances
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
@@ -135,13 +136,15 @@ def _ready() -> list[Laboratory]:
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 
-def circumstances(model: Judged, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known before a run: the share of images that show each negative, if a laboratory knows it."""
+def circumstances(
+    model: Judged, prompt: str, negatives: Sequence[str], calibrations: tuple[Calibration | None, ...] = ()
+) -> Circumstances:
+    """What is known before a run: the share of images that show each negative, if a laboratory knows it; calibrations."""
     priors = [_prior(model, prompt, negative) for negative in negatives]
     if all(prior is None for prior in priors):
-        return Circumstances()
+        return Circumstances(calibrations=calibrations)
     known = tuple(0.5 if prior is None else prior for prior in priors)
-    return Circumstances(prior=known[0] if len(known) == 1 else known)
+    return Circumstances(prior=known[0] if len(known) == 1 else known, calibrations=calibrations)
 
 
 def _prior(model: Judged, prompt: str, negative: str) -> float | None:

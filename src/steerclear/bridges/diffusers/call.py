@@ -16,6 +16,7 @@ from ...core.guidance import Guidance, conditions_of
 from ...core.records import Trace
 from ...core.schedulers import point, prediction_type
 from ..branches import NetworkCall, positional_names
+from ..calibrations import matched, texts_of
 from ..families import POSITIVE
 from ..surroundings import seeds_of_images, surroundings_of
 from .controlnet import ControlNetCall
@@ -144,6 +145,7 @@ class PipelineCall:
         guided = GuidedDenoiser(self, self.guidance, surroundings_of(
             steered.pipe, steered.arguments.get, call.batch_size, negatives,
             judge=steering.judge, files=steering.files, max_batch=steering.max_batch,
+            calibrations=matched(steering.calibrations, texts_of(negatives)),
         ))  # fmt: skip
         for condition in conditions_of(self.guidance, len(negatives)):
             if steered.own_part(condition, call) is None:
