@@ -17,6 +17,7 @@ from ..core.numerics import dot, over_images
 from ..core.records import Step
 from ..core.settings import finite
 from ..core.shapes import PerImage, Prediction
+from ..core.watching import LARGEST_WEIGHT
 from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
@@ -125,6 +126,8 @@ class TransitionEvidence(TrackingEvidence):
         log_odds = observed.log_odds.get(self.name)
         if log_odds is None:
             return {}
+        bound = math.log(LARGEST_WEIGHT)  # beyond it a guidance sees no difference, and without a push they run away
+        log_odds = log_odds.clamp(-bound, bound)
         known = [index for index in range(len(observed.levels)) if bool(log_odds[:, index].isfinite().all())]
         areas = {index: auc(log_odds[:, index], observed.shown) for index in known}
         told = [index for index in known if areas[index] >= max(areas.values()) - TIE]
@@ -133,7 +136,7 @@ class TransitionEvidence(TrackingEvidence):
         last = told[-1]
         slope = float(fit(log_odds[:, last : last + 1], observed.shown, SLOPE_RIDGE)[0])
         temperature = min(max(1 / max(slope, 1e-9), TEMPERATURES[0]), TEMPERATURES[1])
-        level = float(observed.levels[last]) if last < known[-1] else 0.0
+        level = math.sqrt(float(observed.levels[last] * observed.levels[last + 1])) if last < known[-1] else 0.0
         tensors = {"temperature": torch.tensor([temperature]), "stop_below": torch.tensor([level])}
         return {name: value.double() for name, value in tensors.items()}
 
