@@ -394,7 +394,11 @@ def test_the_command_writes_a_calibration_and_a_table(mustache: Path) -> None:
     made, table = Calibration.load(mustache), json.loads(mustache.with_suffix(".json").read_text())
     about = made.about
     assert (about.prompt, about.negative_prompt, about.images, about.num_inference_steps) == (MAN, MUSTACHE, 24, 4)
-    assert (about.model, about.model_digest, about.judge) == ("portraits", load_model("portraits").digest, "portraits")
+    assert (about.model, about.model_digest, about.judge) == (
+        "portraits",
+        load_model("portraits").digest,
+        "portraits:classifier=second",
+    )
     assert made.prior == pytest.approx((about.shown + 0.5) / 25)
     assert table["digest"] == made.digest()
     assert {*table["auc"]} >= {"transition", "probe"}

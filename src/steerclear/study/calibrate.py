@@ -17,13 +17,14 @@ from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of, shown
 from ..core.evidence import Evidence
 from ..core.laboratory import Asked, Judge, Laboratory
 from ..core.logistic import auc
+from ..core.parsing import part_text
 from ..core.settings import default_of, folder_path, whole
 from ..guidance.unguided import Unguided
 from ..models.loading import Model
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import Picture, write_text
 from .generate import OnProgress, check_model, check_recipe
-from .measure import find_judge, pixels
+from .measure import find_judge, pixels, seconding
 from .methods import Method
 from .observing import IMAGES, Sight, Watched, observe, runnable
 from .recipe import Recipe, checked_prompt
@@ -177,7 +178,7 @@ def _judge(wanted: str | Laboratory | None, model: Model, asked: Asked) -> tuple
     if found.laboratory is None:
         give = in_words_of("judge=", "--judge")
         raise UnsupportedModel(f"a calibration needs a judge. {found.refusal} Give one with {give}.")
-    laboratory = found.laboratory if wanted is not None else second(found.laboratory)
+    laboratory = found.laboratory if wanted is not None else seconding(found.laboratory, model, asked)
     judge = laboratory.judge(model, asked)
     concepts = tuple(column.name for column in judge.columns() if column.role == "concept")
     if not concepts:
@@ -186,11 +187,6 @@ def _judge(wanted: str | Laboratory | None, model: Model, asked: Asked) -> tuple
             f"which images show it; give another {in_words_of('judge', '--judge')}, or another negative prompt"
         )
     return laboratory, judge, concepts
-
-
-def second(laboratory: Laboratory) -> Laboratory:
-    """Another laboratory of the same questions, so that who calibrates is not who measures."""
-    return getattr(laboratory, "second", lambda: laboratory)()
 
 
 def labelled(judge: Judge, concepts: Sequence[str], pictures: Sequence[Picture]) -> Tensor:
@@ -225,8 +221,14 @@ def _check_enough(negative: str, labels: Tensor) -> None:
 def _about(model: Model, recipe: Recipe, negative: str, labels: Tensor, laboratory: Laboratory) -> About:
     return About(
         model.name, model.digest, recipe.prompt, negative, recipe.scheduler, recipe.num_inference_steps, len(labels),
-        int(labels.sum()), laboratory.name, __version__,
+        int(labels.sum()), _named(laboratory), __version__,
     )  # fmt: skip
+
+
+def _named(laboratory: Laboratory) -> str:
+    """As people type it; the name alone where a setting can only be given in Python."""
+    functions = any(callable(getattr(laboratory, name)) for name in laboratory.parameters())
+    return laboratory.name if functions else part_text(laboratory)
 
 
 def areas(observed: Observed, kept: Mapping[str, Mapping[str, Tensor]]) -> dict[str, tuple[float, ...]]:

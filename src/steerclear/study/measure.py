@@ -121,10 +121,10 @@ class DefaultJudge(Judge):
 def default_judge(model: Judged, asked: Asked) -> Judge | None:
     """See :class:`DefaultJudge`; None if no laboratory can judge these images."""
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
-    return next((DefaultJudge(_seconding(laboratory, model, asked), model, asked) for laboratory in fitting), None)
+    return next((DefaultJudge(seconding(laboratory, model, asked), model, asked) for laboratory in fitting), None)
 
 
-def _seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
+def seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
     """The second of a laboratory that can judge these images; the laboratory itself if its second refuses them."""
     second = laboratory.second()
     return second if second.refuses(model, asked) is None else laboratory
