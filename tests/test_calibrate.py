@@ -33,11 +33,13 @@ from steerclear.evidence.probe import ProbeEvidence, pooled
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.unguided import Unguided
-from steerclear.models.loading import load_model
+from steerclear.models import loading
 from steerclear.study.calibrate import calibrate
 from steerclear.study.calibrations import CalibrationSource, as_given
 from steerclear.study.gallery import read_settings
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
+
+pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
 ABOUT = About("portraits", "digest", "a man", "hat", "DDIMScheduler", 4, 40, 20, "portraits", "0")
 MAN, MUSTACHE = "portrait photo of a man", "mustache"
@@ -381,7 +383,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def mustache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mustache(loaded_once: None, few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibration of the shipped model; its images are in the folder "run" beside it."""
     folder = tmp_path_factory.mktemp("calibrated")
     asked = ["--seeds", SEEDS, "--steps", STEPS, "--batch-size", "8", "--outdir", str(folder / "run"), "-q"]
@@ -396,7 +398,7 @@ def test_the_command_writes_a_calibration_and_a_table(mustache: Path) -> None:
     assert (about.prompt, about.negative_prompt, about.images, about.num_inference_steps) == (MAN, MUSTACHE, 24, 4)
     assert (about.model, about.model_digest, about.judge) == (
         "portraits",
-        load_model("portraits").digest,
+        loading.load_model("portraits").digest,
         "portraits:classifier=second",
     )
     assert made.prior == pytest.approx((about.shown + 0.5) / 25)
@@ -411,7 +413,7 @@ def test_the_command_writes_a_calibration_and_a_table(mustache: Path) -> None:
 def test_its_images_are_those_of_no_guidance(mustache: Path, tmp_path: Path) -> None:
     """So watching changes nothing, bit for bit; and what was made is found again."""
     folder = mustache.parent / "run" / "images" / "unguided"
-    model = load_model("portraits")
+    model = loading.load_model("portraits")
     plain = steerclear.generate(
         model, MAN, guidance="unguided", seeds=range(8), num_inference_steps=4, batch_size=8, folder=tmp_path
     )
@@ -431,7 +433,14 @@ def test_a_resumed_command_is_an_uninterrupted_one(mustache: Path, tmp_path: Pat
     untouched = (run / "seen" / "00020.safetensors").stat().st_mtime_ns
     with pytest.warns(SteerclearWarning, match=r"are damaged or of other settings, and are made again"):
         calibrate(
-            load_model("portraits"), MAN, MUSTACHE, run, here, seeds=range(24), num_inference_steps=4, batch_size=8
+            loading.load_model("portraits"),
+            MAN,
+            MUSTACHE,
+            run,
+            here,
+            seeds=range(24),
+            num_inference_steps=4,
+            batch_size=8,
         )
     assert here.read_bytes() == mustache.read_bytes()
     assert (run / "seen" / "00020.safetensors").stat().st_mtime_ns == untouched
@@ -515,7 +524,9 @@ def test_a_comparison_takes_it_where_it_is_read(run: Run, mustache: Path, tmp_pa
     code, _, err = run(*asked, "--methods", methods, "--calibration", mustache, "--outdir", tmp_path / "a")
     assert (code, err) == (0, "")
     results = json.loads((tmp_path / "a" / "results.json").read_text())
-    plain = steerclear.generate(load_model("portraits"), MAN, guidance="unguided", seeds=[0, 1], num_inference_steps=4)
+    plain = steerclear.generate(
+        loading.load_model("portraits"), MAN, guidance="unguided", seeds=[0, 1], num_inference_steps=4
+    )
     assert results["methods"][0]["recipe_digest"] == plain.recipe.digest()  # nothing of it in what does not read it
     assert results["calibrations"] == [{"name": str(mustache), "digest": Calibration.load(mustache).digest()}]
     code, _, err = run("compare", "--recipe", tmp_path / "a", "--outdir", tmp_path / "b", "-q")
@@ -532,7 +543,7 @@ def test_a_comparison_takes_it_where_it_is_read(run: Run, mustache: Path, tmp_pa
 
 
 def test_python_takes_what_the_command_takes(mustache: Path, tmp_path: Path) -> None:
-    made, model = Calibration.load(mustache), load_model("portraits")
+    made, model = Calibration.load(mustache), loading.load_model("portraits")
     asked = {"guidance": "dynamic-negative:evidence=probe", "seeds": [0], "num_inference_steps": 4}
     first = steerclear.generate(model, MAN, MUSTACHE, calibration=made, **asked)
     second = steerclear.generate(model, MAN, MUSTACHE, calibration=mustache, **asked)

@@ -126,15 +126,15 @@ class TransitionEvidence(TrackingEvidence):
         log_odds = observed.log_odds.get(self.name)
         if log_odds is None:
             return {}
-        bound = math.log(LARGEST_WEIGHT)  # beyond it a guidance sees no difference, and without a push they run away
-        log_odds = log_odds.clamp(-bound, bound)
         known = [index for index in range(len(observed.levels)) if bool(log_odds[:, index].isfinite().all())]
         areas = {index: auc(log_odds[:, index], observed.shown) for index in known}
         told = [index for index in known if areas[index] >= max(areas.values()) - TIE]
         if not told or not math.isfinite(areas[told[-1]]):
             return {}
         last = told[-1]
-        slope = float(fit(log_odds[:, last : last + 1], observed.shown, SLOPE_RIDGE)[0])
+        bound = math.log(LARGEST_WEIGHT)  # beyond it a guidance sees no difference, and without a push they run away
+        bounded = log_odds[:, last : last + 1].clamp(-bound, bound)
+        slope = float(fit(bounded, observed.shown, SLOPE_RIDGE)[0])
         temperature = min(max(1 / max(slope, 1e-9), TEMPERATURES[0]), TEMPERATURES[1])
         level = math.sqrt(float(observed.levels[last] * observed.levels[last + 1])) if last < known[-1] else 0.0
         tensors = {"temperature": torch.tensor([temperature]), "stop_below": torch.tensor([level])}
