@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from ..core.evidence import Evidence
 from ..core.laboratory import Asked, Measurement
 from ..core.logistic import auc
 from ..core.numerics import logit
-from ..core.settings import default_of
 from ..core.shapes import Bool, PerImage
 from ..evidence.constant import ConstantEvidence
 from ..guidance.unguided import Unguided
 from ..metrics.estimates import bootstrap_counts, percentile_interval
 from ..models.loading import Model
-from ..study.calibrate import calibrate, labelled, observed_of
+from ..study.calibrate import calibrate, labelled, observed_of, single
 from ..study.folders import working_folder
 from ..study.gallery import write_text
 from ..study.measure import find_judge
@@ -88,7 +87,7 @@ class EvidenceQuality(PortraitExperiment):
             batch_size=self.batch_size, on_progress=on_stage(f"{sampler}: calibrating"),
         ).calibration  # fmt: skip
         sights, shown = self._seen(model, kept, folder / "measured", on_stage(f"{sampler}: measuring"))
-        observed = observed_of(sights, shown)
+        observed = observed_of(sights, shown, sights[0].log_odds)
         claims: list[Claim] = []
         bins: dict[str, Any] = {}
         for name, log_odds in observed.log_odds.items():
@@ -120,10 +119,9 @@ class EvidenceQuality(PortraitExperiment):
 
 
 def watchable() -> Iterator[tuple[str, Evidence]]:
-    """The evidences on the shelf whose settings all have defaults, but not the one that never changes."""
-    for name, kind in Evidence.known().items():
-        open_ones = [default_of(one) is MISSING for one in kind.parameters().values()]
-        if not any(open_ones) and not issubclass(kind, ConstantEvidence):
+    """The evidences on the shelf with their defaults, but not those of others together nor the one that never changes."""
+    for name, kind in single().items():
+        if not issubclass(kind, ConstantEvidence):
             yield name, kind()
 
 

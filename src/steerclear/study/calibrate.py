@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..core.evidence import Evidence
 from ..core.laboratory import Asked, Judge, Laboratory
 from ..core.logistic import auc
 from ..core.parsing import part_text
-from ..core.settings import default_of, folder_path, whole
+from ..core.settings import default_of, folder_path, part_type, whole
 from ..guidance.unguided import Unguided
 from ..models.loading import Model
 from .folders import default_folder, refuse_early, run_folder
@@ -141,7 +141,7 @@ def calibrate(
         watched = Watched(recipe, negative, able)
         sights, pictures = observe(model, watched, seeds, folder, batch_size=batch_size, on_progress=on_progress)
         labels = labelled(judging, concepts, pictures)
-        observed = observed_of(sights, labels)
+        observed = observed_of(sights, labels, every.evidences)
         _check_enough(negative, labels)
         about = _about(model, recipe, negative, labels, laboratory)
         kept = {name: kind().calibrated(observed) for name, kind in _learning().items()}
@@ -149,7 +149,7 @@ def calibrate(
         left_out = {name: why for name, why in left_out.items() if not kept[name]}
         evaluations = {name: sum(one.evaluations[name] for one in sights) / len(sights) for name in able}
         found = Calibrated(
-            Calibration(about, observed.prior, tensors), tuple(observed.levels.tolist()), areas(observed, kept),
+            Calibration(about, observed.prior, tensors), tuple(observed.levels.tolist()), areas(observed, kept, able),
             evaluations, left_out, path,
         )  # fmt: skip
         found.calibration.save(path)
@@ -158,12 +158,17 @@ def calibrate(
 
 
 def _learning() -> dict[str, type[Evidence]]:
-    """The evidences on the shelf that a calibration keeps something of, whose settings all have defaults."""
+    """The evidences on the shelf that a calibration keeps something of."""
+    return {name: kind for name, kind in single().items() if kind.calibrated is not Evidence.calibrated}
+
+
+def single() -> dict[str, type[Evidence]]:
+    """The evidences on the shelf, by name, whose settings all have defaults and that have no other ones inside."""
     return {
         name: kind
         for name, kind in Evidence.known().items()
-        if kind.calibrated is not Evidence.calibrated
-        and not any(default_of(one) is MISSING for one in kind.parameters().values())
+        if not any(default_of(one) is MISSING for one in kind.parameters().values())
+        and not any(part_type(one) for one in kind.types().values())
     }
 
 
@@ -195,9 +200,16 @@ def labelled(judge: Judge, concepts: Sequence[str], pictures: Sequence[Picture])
     return torch.stack([seen[name] > 0 for name in concepts]).any(0)
 
 
-def observed_of(sights: Sequence[Sight], labels: Tensor) -> Observed:
-    """Sights of several images, put together. The prior is (k + 1/2) / (n + 1) for k of n images."""
-    log_odds = {name: torch.stack([one.log_odds[name] for one in sights]) for name in sights[0].log_odds}
+def observed_of(sights: Sequence[Sight], labels: Tensor, names: Iterable[str]) -> Observed:
+    """Sights of several images, put together. The prior is (k + 1/2) / (n + 1) for k of n images.
+
+    Args:
+        sights: at least one.
+        labels: whether each image shows the concept, ``[n]``.
+        names: of the evidences; those that did not watch have NaN.
+    """
+    nothing = torch.full_like(sights[0].levels, math.nan)
+    log_odds = {name: torch.stack([one.log_odds.get(name, nothing) for one in sights]) for name in names}
     prior = (float(labels.sum()) + 0.5) / (len(labels) + 1)
     denoised = torch.stack([one.denoised for one in sights])
     return Observed(sights[0].levels, denoised, log_odds, labels, prior)
@@ -231,11 +243,13 @@ def _named(laboratory: Laboratory) -> str:
     return laboratory.name if functions else part_text(laboratory)
 
 
-def areas(observed: Observed, kept: Mapping[str, Mapping[str, Tensor]]) -> dict[str, tuple[float, ...]]:
+def areas(
+    observed: Observed, kept: Mapping[str, Mapping[str, Tensor]], watched: Iterable[str]
+) -> dict[str, tuple[float, ...]]:
     """The area under the curve of each evidence at each level; of one that keeps its own ("auc"), that one."""
     found = {
-        name: tuple(_area(values[:, index], observed.shown) for index in range(len(observed.levels)))
-        for name, values in observed.log_odds.items()
+        name: tuple(_area(observed.log_odds[name][:, index], observed.shown) for index in range(len(observed.levels)))
+        for name in watched
     }
     for name, own in kept.items():
         if {"auc", "levels"} <= own.keys():
