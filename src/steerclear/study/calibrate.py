@@ -141,20 +141,26 @@ def calibrate(
         watched = Watched(recipe, negative, able)
         sights, pictures = observe(model, watched, seeds, folder, batch_size=batch_size, on_progress=on_progress)
         labels = labelled(judging, concepts, pictures)
-        observed = observed_of(sights, labels, every.evidences)
         _check_enough(negative, labels)
         about = _about(model, recipe, negative, labels, laboratory)
-        kept = {name: kind().calibrated(observed) for name, kind in _learning().items()}
-        tensors = {f"{name}.{what}": value for name, own in kept.items() for what, value in own.items()}
-        left_out = {name: why for name, why in left_out.items() if not kept[name]}
-        evaluations = {name: sum(one.evaluations[name] for one in sights) / len(sights) for name in able}
-        found = Calibrated(
-            Calibration(about, observed.prior, tensors), tuple(observed.levels.tolist()), areas(observed, kept, able),
-            evaluations, left_out, path,
-        )  # fmt: skip
+        found = _calibrated(about, observed_of(sights, labels, every.evidences), sights, left_out, path)
         found.calibration.save(path)
         write_text(path.with_suffix(".json"), found.to_json())
     return found
+
+
+def _calibrated(
+    about: About, observed: Observed, sights: Sequence[Sight], left_out: Mapping[str, str], path: Path
+) -> Calibrated:
+    """What every evidence keeps of what was observed."""
+    kept = {name: kind().calibrated(observed) for name, kind in _learning().items()}
+    tensors = {f"{name}.{what}": value for name, own in kept.items() for what, value in own.items()}
+    watched = sights[0].evaluations
+    return Calibrated(
+        Calibration(about, observed.prior, tensors), tuple(observed.levels.tolist()), areas(observed, kept, watched),
+        {name: sum(one.evaluations[name] for one in sights) / len(sights) for name in watched},
+        {name: why for name, why in left_out.items() if not kept[name]}, path,
+    )  # fmt: skip
 
 
 def _learning() -> dict[str, type[Evidence]]:
