@@ -18,6 +18,7 @@ from ..core.records import Step
 from ..core.settings import finite
 from ..core.shapes import PerImage, Prediction
 from ..core.watching import LARGEST_WEIGHT
+from .prior import known_prior
 from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
@@ -100,7 +101,7 @@ class TransitionEvidence(TrackingEvidence):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
     def fitted(self, known: Circumstances) -> Self:
-        found = super().fitted(replace(known, prior=known.measured_prior()))
+        found = super().fitted(replace(known, prior=known_prior(known)))
         measured = [one.of(self.name) for one in known.calibrations if one is not None]
         stop_below = _largest(measured, "stop_below", 0.0 if known.exact else LEARNED_STOP_BELOW)
         temperature = _largest(measured, "temperature", 1.0)
