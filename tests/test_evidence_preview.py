@@ -268,7 +268,7 @@ def test_wrong_settings_are_refused() -> None:
         ({"every": 0}, "every is 0, but must be a whole number of at least 1"),
         ({"every": 1.5}, "every is 1.5, but must be a whole number"),
         ({"below": -1.0}, "below is -1.0, but must be a finite number of at least 0"),
-        ({"stop_below": 11.0}, "stop_below is 11.0, but must be at most below (10)"),
+        ({"stop_below": 21.0}, "stop_below is 21.0, but must be at most below (20)"),
         ({"temperature": 0.0}, "temperature is 0.0, but must be a finite number of at least 0.001"),
         ({"sure": -0.1}, "sure is -0.1"),
         ({"prior": 1.0}, "prior is 1.0, but must be between 0 and 1, both excluded"),
@@ -322,8 +322,8 @@ def test_image_k_is_image_k_alone_and_nothing_is_evaluated_for_a_look(model: Mod
     assert run.trace.branches == [("positive", "conjunction")] * 10
     posterior = run.trace.table("posterior")
     levels = run.trace.levels
-    assert torch.equal(posterior[[s > 10 for s in levels]], torch.full((sum(s > 10 for s in levels), 4), 0.5))
-    decided = [(posterior[i] - posterior[i - 1]).abs() == 0 for i, s in enumerate(levels) if 0.5 <= s <= 10]
+    assert torch.equal(posterior[[s > 20 for s in levels]], torch.full((sum(s > 20 for s in levels), 4), 0.5))
+    decided = [(posterior[i] - posterior[i - 1]).abs() == 0 for i, s in enumerate(levels) if 0.5 <= s <= 20]
     assert 0 < int(torch.stack(decided).sum()) < 4 * len(decided)  # some images were skipped at some steps
     for seed in (1, 3):
         alone, _ = made(model, guidance, range(seed, seed + 1), 10)

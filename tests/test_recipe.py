@@ -13,6 +13,7 @@ from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.models.loras import LoRA
 from steerclear.models.networks import NetworkSource
+from steerclear.study.calibrations import CalibrationSource
 from steerclear.study.guidance_settings import build_guidance
 from steerclear.study.recipe import Recipe, format_seeds, parse_seeds
 
@@ -48,8 +49,8 @@ def test_what_are_no_seeds(text: str, message: str) -> None:
 def test_the_digest_sees_all_that_was_asked_for_and_not_where_it_was_made() -> None:
     recipe = Recipe(**PLAIN)
     other = {"model": "x", "model_digest": "x", "prompt": "x", "negative_prompts": ("x",), "guidance": {"x": 1},
-             "networks": {"weak": NetworkSource("x")}, "loras": (LoRA("x", 1.0, "d"),), "scheduler": "x", "num_inference_steps": 7, "height": 64,
-             "width": 64, "dtype": "float16"}  # fmt: skip
+             "networks": {"weak": NetworkSource("x")}, "loras": (LoRA("x", 1.0, "d"),), "calibrations": (CalibrationSource("x", "d"),), "scheduler": "x",
+             "num_inference_steps": 7, "height": 64, "width": 64, "dtype": "float16"}  # fmt: skip
     same = {"version": "9", "config": "m", "device": "cuda", "offload": "model"}
     assert set(other) | set(same) == set(Recipe.model_fields)
     digests = {recipe.model_copy(update={name: value}).digest() for name, value in other.items()}
@@ -61,6 +62,15 @@ def test_the_digest_sees_every_part_of_a_lora() -> None:
     loras = [(), (LoRA("a", 1.0, "d"),), (LoRA("a", 0.5, "d"),), (LoRA("a", 1.0, "e"),),
              (LoRA("a", 1.0, "d"), LoRA("b", 1.0, "f")), (LoRA("b", 1.0, "f"), LoRA("a", 1.0, "d"))]  # fmt: skip
     assert len({Recipe(**PLAIN, loras=chosen).digest() for chosen in loras}) == len(loras)
+
+
+def test_calibrations_count_by_what_they_say_and_none_change_nothing() -> None:
+    recipe, told = Recipe(**PLAIN), "a calibration's name and digest"
+    assert "calibrations" not in recipe.asked()
+    measured = [Recipe(**PLAIN, calibrations=(CalibrationSource(name, "d"),)) for name in ("here.safetensors", told)]
+    assert measured[0].digest() == measured[1].digest() != recipe.digest()
+    assert measured[0].asked()["calibrations"] == ["d"]
+    assert Recipe.model_validate_json(measured[1].model_dump_json()).calibrations[0].name == told
 
 
 def test_a_recipe_comes_back_from_json_with_its_guidance() -> None:

@@ -29,6 +29,8 @@ _HOMES = {
     "core.network": ("Network",),
     "telling.comparison": ("compare",),
     "telling.images": ("generate",),
+    "telling.calibrating": ("calibrate",),
+    "core.calibration": ("Calibration",),
     "core.errors": ("SteerclearError", "SteerclearWarning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

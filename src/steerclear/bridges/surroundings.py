@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting, UnsupportedModel
 from ..core.evidence import Surroundings
 from ..core.laboratory import Judge
@@ -16,7 +17,7 @@ from .negatives import Negatives
 
 def surroundings_of(
     pipe: Any, told: Callable[[str], Any], images: int, negatives: Negatives, *, judge: Judge | None,
-    files: str | Path | None, max_batch: int | None = None,
+    files: str | Path | None, max_batch: int | None = None, calibrations: tuple[Calibration | None, ...] = (),
 ) -> Surroundings:  # fmt: skip
     """Of one run.
 
@@ -27,6 +28,7 @@ def surroundings_of(
         negatives: the negative prompts of the run.
         judge, files: see :func:`~steerclear.bridges.diffusers.steer.steer`.
         max_batch: how many images are decoded at once; None for all.
+        calibrations: one per negative prompt, or ().
     """
     prompt, size = told("prompt"), (told("height"), told("width"))
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
@@ -38,7 +40,7 @@ def surroundings_of(
     return Surroundings(
         images, len(negatives), seeds_of_images(told("generator"), images), per_image(prompts),
         tuple(per_image(texts) for texts in own), given_judge=judge, folder=folder_of(pipe, files),
-        decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch),
+        decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch), calibrations=calibrations,
     )  # fmt: skip
 
 

@@ -64,6 +64,9 @@ Abandon = Annotated[str | None, typer.Option(
 Seeds = Annotated[str, typer.Option("--seeds", help="One per image: 0-63 or 1,5,9.")]
 SomeSeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 0-63 or 1,5,9; default: 0-7.")]
 ManySeeds = Annotated[str | None, typer.Option("--seeds", help="One per image, such as 1,5,9; default: 0-63.")]
+Calibrations = Annotated[list[Path] | None, typer.Option(
+    "--calibration", metavar="FILE", help="What steerclear calibrate measured of a negative prompt; may be repeated."
+)]  # fmt: skip
 Steps = Annotated[int, typer.Option(*STEPS, help="Sampler steps.", min=1, max=1000)]
 OptionalSteps = Annotated[int | None, typer.Option(*STEPS, help="Sampler steps; default: 30.", min=1, max=1000)]
 Height = Annotated[int | None, typer.Option("--height", **SIDE)]

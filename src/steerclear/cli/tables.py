@@ -11,6 +11,7 @@ from .options import Format, open_file
 from .streams import print_json
 
 if TYPE_CHECKING:  # their torch would make every command slow, even --help
+    from ..study.calibrate import Calibrated
     from ..study.gallery import Picture
     from ..study.recipe import Recipe
     from ..study.results import Results
@@ -71,3 +72,24 @@ def print_images(
             print(_drawn_again(pictures))
     if open:
         open_file(sheet)
+
+
+def print_calibrated(found: "Calibrated", folder: Path, format: Format, *, quiet: bool) -> None:
+    """Print the areas under the curve, the prior and the paths; ``quiet`` prints only the file's path, JSON all numbers."""
+    from ..telling.calibrating import calibration_table
+
+    about = found.calibration.about
+    if format is Format.JSON:
+        print_json(found.to_json())
+    elif quiet:
+        print(found.path)
+    else:
+        console = Console(emoji=False, highlight=False)
+        console.print(calibration_table(found))
+        lines = [
+            f"{about.shown} of {about.images} images show {about.negative_prompt!r}, as the laboratory {about.judge} sees them.",
+            *(f"left out: {name}: {why}" for name, why in found.left_out.items()),
+            f"calibration: {found.path} (images in {folder})",
+        ]
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)

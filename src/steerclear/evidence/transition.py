@@ -1,22 +1,34 @@
 """Tracking the posterior from the sampler's own transitions."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Self
 
 import torch
+from torch import Tensor
 
+from ..core.calibration import Observed
 from ..core.errors import InvalidSetting
 from ..core.evidence import Circumstances
+from ..core.logistic import auc, fit
 from ..core.numerics import dot, over_images
 from ..core.records import Step
 from ..core.settings import finite
 from ..core.shapes import PerImage, Prediction
+from ..core.watching import LARGEST_WEIGHT
+from .prior import known_prior
 from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
 """s under which the increments of a learned network are noise (docs/tracking.md)."""
+
+TIE = 0.005
+"""Areas under the curve this near count as equal."""
+SLOPE_RIDGE = 1e-3
+TEMPERATURES = (0.25, 20.0)
+"""Range of a measured temperature: a slope near 0 says that the transitions know nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +59,15 @@ class TransitionEvidence(TrackingEvidence):
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
             None takes the rate in the world's truth, kept between 0.05 and 0.95, if it is known (``compare`` and
-            ``generate`` on the shipped model), else 0.5.
+            ``generate`` on the shipped model), else 0.5; a calibration knows it better.
         stop_below: s below which the log-odds are frozen. None takes 1 for a learned network, whose increments are noise
-            below about 1, and 0 for the exact denoiser of a testbed.
-        temperature: divides every increment; above 1 trusts transitions less.
+            below about 1, or what a calibration says, and 0 for the exact denoiser of a testbed.
+        temperature: divides every increment; above 1 trusts transitions less. None takes that of a calibration, else 1.
         innovation: subtract the extra push of a negative_scale other than 1 from y' before comparing; otherwise a scale
             above 1 would lower its own posterior. Without it the log-odds are those of the point that was reached, and the
             push ends once it has succeeded. At negative_scale 1 there is no difference.
-        volume: nodes (s, beta) with s rising, interpolated in log s; empty, or None, for no volume term.
+        volume: nodes (s, beta) with s rising, interpolated in log s; empty, or None, for that of a calibration, else for no
+            volume term.
         omega: how deterministic the sampler is: 1 for DDIM with eta 0, Euler, Heun and DPM-Solver++(2M),
             0 for ancestral ones, 1 - eta^2 between.
 
@@ -63,7 +76,7 @@ class TransitionEvidence(TrackingEvidence):
     """
 
     stop_below: float | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     innovation: bool = True
     volume: tuple[tuple[float, float], ...] = ()
     omega: float = 1.0
@@ -79,7 +92,8 @@ class TransitionEvidence(TrackingEvidence):
         super().__post_init__()
         if self.stop_below is not None:
             finite("stop_below", self.stop_below, low=0)
-        finite("temperature", self.temperature, low=1e-3)
+        if self.temperature is not None:
+            finite("temperature", self.temperature, low=1e-3)
         finite("omega", self.omega, low=0)
         for level, beta in self.volume:
             finite("volume's level", level, low=LOWEST_LEVEL)
@@ -88,8 +102,45 @@ class TransitionEvidence(TrackingEvidence):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
     def fitted(self, known: Circumstances) -> Self:
-        stop_below = 0.0 if known.exact else LEARNED_STOP_BELOW
-        return replace(super().fitted(known), stop_below=stop_below if self.stop_below is None else self.stop_below)
+        found = super().fitted(replace(known, prior=known_prior(known)))
+        measured = [one.of(self.name) for one in known.calibrations if one is not None]
+        stop_below = _largest(measured, "stop_below", 0.0 if known.exact else LEARNED_STOP_BELOW)
+        temperature = _largest(measured, "temperature", 1.0)
+        tables = [one["volume"] for one in measured if "volume" in one]
+        alone = tables[0].double().tolist() if len(tables) == len(known.calibrations) == 1 else []
+        return replace(
+            found,
+            stop_below=stop_below if found.stop_below is None else found.stop_below,
+            temperature=temperature if found.temperature is None else found.temperature,
+            volume=found.volume or tuple((level, beta) for level, beta in alone),
+        )
+
+    def uncalibrated(self) -> Self:
+        """On its way to the end, at temperature 1, without a volume term."""
+        return replace(self, stop_below=0.0, temperature=1.0, volume=())
+
+    def calibrated(self, observed: Observed) -> dict[str, Tensor]:
+        """``temperature`` and ``stop_below``.
+
+        The increments go on to the level from which on they only blur the order of the images (the lowest with the largest
+        area under the curve, up to :data:`TIE`); there a logistic regression says how much a log-odd is worth.
+        """
+        log_odds = observed.log_odds.get(self.name)
+        if log_odds is None:
+            return {}
+        known = [index for index in range(len(observed.levels)) if bool(log_odds[:, index].isfinite().all())]
+        areas = {index: auc(log_odds[:, index], observed.shown) for index in known}
+        told = [index for index in known if areas[index] >= max(areas.values()) - TIE]
+        if not told or not math.isfinite(areas[told[-1]]):
+            return {}
+        last = told[-1]
+        bound = math.log(LARGEST_WEIGHT)  # beyond it a guidance sees no difference, and without a push they run away
+        bounded = log_odds[:, last : last + 1].clamp(-bound, bound)
+        slope = float(fit(bounded, observed.shown, SLOPE_RIDGE)[0])
+        temperature = min(max(1 / max(slope, 1e-9), TEMPERATURES[0]), TEMPERATURES[1])
+        level = math.sqrt(float(observed.levels[last] * observed.levels[last + 1])) if last < known[-1] else 0.0
+        tensors = {"temperature": torch.tensor([temperature]), "stop_below": torch.tensor([level])}
+        return {name: value.double() for name, value in tensors.items()}
 
     def lowest_level(self) -> float:
         return 0.0 if self.stop_below is None else self.stop_below
@@ -111,7 +162,8 @@ class TransitionEvidence(TrackingEvidence):
         g = dot(y - departure.point, difference)
         shrink = (s**2 - reached**2) / 2
         change = -((1 + w) / reached**2) * (s * g + shrink * (2 * b + (1 - w) * a))
-        return (change + self._volume(s, reached, w, a)) / self.temperature
+        temperature = 1.0 if self.temperature is None else self.temperature
+        return (change + self._volume(s, reached, w, a)) / temperature
 
     def _volume(self, s: float, reached: float, w: PerImage, a: PerImage) -> PerImage:
         """The volume term, see the class."""
@@ -119,6 +171,11 @@ class TransitionEvidence(TrackingEvidence):
             return torch.zeros_like(w)
         beta = (interpolated(self.volume, s) + interpolated(self.volume, reached)) / 2
         return self.omega * (1 + w) * (beta + w * a) * math.log(reached / s)
+
+
+def _largest(measured: Sequence[Mapping[str, Tensor]], name: str, otherwise: float) -> float:
+    """The largest that any calibration says; it trusts the transitions least."""
+    return max((float(one[name].double().max()) for one in measured if name in one), default=otherwise)
 
 
 def interpolated(nodes: tuple[tuple[float, float], ...], level: float) -> float:

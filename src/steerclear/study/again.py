@@ -23,6 +23,7 @@ from .results import RESULTS_FILE, Results
 from .study import STUDY_FILE, Study
 
 LOADING = ("model", "config", "networks", "loras", "scheduler", "dtype")
+MEASURED = "calibrations"
 """Fields of :class:`~steerclear.study.recipe.Recipe` that say how the model is loaded."""
 
 
@@ -86,7 +87,7 @@ def read_image(path: Path) -> Before:
     except (KeyError, ValidationError, SteerclearError) as error:
         reason = str(error).splitlines()[0].rstrip(".:")
         raise InvalidSetting("the image", str(path), f"{allowed}, by this version", reason) from error
-    asked = {name: getattr(recipe, name) for name in (*LOADING, "prompt", "negative_prompts", "num_inference_steps", "height", "width")}  # fmt: skip
+    asked = {name: getattr(recipe, name) for name in (*LOADING, MEASURED, "prompt", "negative_prompts", "num_inference_steps", "height", "width")}  # fmt: skip
     digests = _digests(recipe.model_digest, recipe.networks, recipe.loras)
     return Before(path, _typed(asked) | {"seeds": (said["seed"],)}, guidance, digests)
 
@@ -110,7 +111,7 @@ def read_run(path: Path) -> Before:
 
 def _of_results(results: Results) -> dict[str, Any]:
     """What was asked for, as far as the results say."""
-    asked = {name: getattr(results, name) for name in (*LOADING, "num_inference_steps", "height", "width")}
+    asked = {name: getattr(results, name) for name in (*LOADING, MEASURED, "num_inference_steps", "height", "width")}
     methods = [(method.name, method.guidance) for method in results.methods]
     return _typed(asked) | {
         "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
@@ -132,7 +133,7 @@ def _of_study(file: Path) -> dict[str, Any]:
     except SteerclearError as error:
         allowed = f"one with a whole {STUDY_FILE} of this version"
         raise InvalidSetting("the comparison", str(file), allowed, str(error).rstrip(".")) from error
-    same = ("prompt", "negative_prompts", "seeds", "num_inference_steps", "height", "width", "judge")
+    same = (MEASURED, "prompt", "negative_prompts", "seeds", "num_inference_steps", "height", "width", "judge")
     asked = {name: getattr(study, name) for name in same} | {name: getattr(study.model, name) for name in LOADING[1:]}
     return asked | {"model": study.model.name, "networks": dict(study.model.networks), "methods": methods, **scales}
 

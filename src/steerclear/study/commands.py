@@ -31,7 +31,7 @@ def generate_command(results: Results, method: MethodResult) -> str | None:
     options: dict[str, Any] = {
         "--negative-prompt": method.negative_prompts, "--guidance": part_text(guidance),
         "--network": [f"{name}={source}" for name, source in networks.items()], "--lora": lora_texts(results.loras),
-        "--model": results.model, "--config": results.config, "--scheduler": results.scheduler,
+        "--calibration": [one.name for one in results.calibrations if one.name], "--model": results.model, "--config": results.config, "--scheduler": results.scheduler,
         "--dtype": results.dtype if results.dtype != "float32" else None, "--height": results.height,
         "--width": results.width, "--steps": results.num_inference_steps, "--seeds": results.seeds,
     }  # fmt: skip

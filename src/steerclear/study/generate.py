@@ -25,6 +25,7 @@ from ..models.configs import failures_of_libraries
 from ..models.files import WEAK_FOLDER
 from ..models.loading import Model
 from ..networks.shared.naming import WEAK, called
+from .calibrations import GivenCalibration, to_steer
 from .gallery import Picture, missing_seeds, picture_path, write_picture
 from .measure import default_judge
 from .recipe import Recipe
@@ -39,7 +40,7 @@ SAVES_MEMORY = ("offload='model' or dtype='float16'", "--offload model or --dtyp
 
 def generate(
     model: Model, recipe: Recipe, seeds: Sequence[int], folder: Path | str, *, batch_size: int = 16,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress | None = None, calibrations: Sequence[GivenCalibration] = (),
 ) -> list[Picture]:  # fmt: skip
     """The images of a recipe, in the order of the seeds.
 
@@ -50,6 +51,7 @@ def generate(
         folder: folder of the PNGs; those that this recipe made are kept.
         batch_size: images per forward pass, see :func:`batches_of`.
         on_progress: see :data:`OnProgress`.
+        calibrations: those that the recipe names, read already; others are read from their files.
 
     Raises:
         SteerclearError: see :func:`check_recipe` and :func:`~steerclear.bridges.diffusers.steer.steer`.
@@ -67,13 +69,14 @@ def generate(
     seeds, folder = checked_seeds(seeds, some=False), folder_path("folder", folder)
     batch_size = whole("batch_size", batch_size, low=1)
     callback("on_progress", on_progress)
-    check_recipe(model, recipe)
+    check_recipe(model, recipe, calibrations)
     there, missing = missing_seeds(folder, seeds, recipe)
     pictures = {picture.seed: picture for picture in there}
     if missing:
         batches = [batch for batch in batches_of(seeds, batch_size) if not pictures.keys() >= set(batch)]
         with keeping(lambda: pictures):
-            _make(model, recipe, batches, folder, pictures, on_progress or (lambda done, total: None))
+            report = on_progress or (lambda done, total: None)
+            _make(model, recipe, batches, folder, pictures, report, calibrations)
     return [pictures[seed] for seed in seeds]
 
 
@@ -96,7 +99,7 @@ def batches_of(seeds: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 @failures_of_libraries()
-def check_recipe(model: Model, recipe: Recipe) -> None:
+def check_recipe(model: Model, recipe: Recipe, calibrations: Sequence[GivenCalibration] = ()) -> None:
     """Check that the model can make this recipe.
 
     Raises:
@@ -120,7 +123,7 @@ def check_recipe(model: Model, recipe: Recipe) -> None:
     check_given(guidance, negatives, model.networks, "load_model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # repeated when the images are made
-        with _steered(model, recipe):
+        with _steered(model, recipe, calibrations):
             pass
 
 
@@ -139,24 +142,29 @@ def warn_of_idle_networks(model: Model, recipes: Sequence[Recipe]) -> None:
             )  # fmt: skip
 
 
-def _steered(model: Model, recipe: Recipe) -> AbstractContextManager[Run]:
+def _steered(
+    model: Model, recipe: Recipe, calibrations: Sequence[GivenCalibration] = ()
+) -> AbstractContextManager[Run]:
     guidance = recipe.built_guidance()
     networks = {name: model.networks[name].network for name in networks_of(guidance, len(recipe.negative_prompts))}
     judge = default_judge(model, Asked(recipe.prompt, recipe.negative_prompts, recipe.height, recipe.width))
     negatives = negative_arguments(model.pipe, recipe.negative_prompts)
     folder = model.folder if model.folder and model.folder.is_dir() else None
-    return steer(model.pipe, guidance, networks=networks, judge=judge, files=folder, **negatives)
+    measured = to_steer(recipe.calibrations, calibrations)
+    return steer(
+        model.pipe, guidance, networks=networks, judge=judge, files=folder, calibration=measured, **negatives
+    )  # fmt: skip
 
 
 @failures_of_libraries()
 def _make(
     model: Model, recipe: Recipe, batches: Sequence[Sequence[int]], folder: Path, pictures: dict[int, Picture],
-    on_progress: OnProgress,
+    on_progress: OnProgress, calibrations: Sequence[GivenCalibration] = (),
 ) -> None:  # fmt: skip
     """Make these batches, write the images that ``pictures`` lacks, and add them to it."""
     done, total = 0, sum(map(len, batches)) * recipe.num_inference_steps
     # one block for all batches, so that a network made from the pipeline's own is made once
-    with _steered(model, recipe) as run:
+    with _steered(model, recipe, calibrations) as run:
         for number, batch in enumerate(batches):
             before = sum(map(len, batches[:number])) * recipe.num_inference_steps
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.calibration import Calibration
 from ..core.errors import UnknownName, UnsupportedModel
 from ..core.evidence import Circumstances
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
@@ -130,9 +131,14 @@ def acting_laboratory(model: Judged, asked: Asked) -> Laboratory | None:
     """
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
     for laboratory in fitting:
-        second = laboratory.second()
-        return second if second.refuses(model, asked) is None else laboratory
+        return seconding(laboratory, model, asked)
     return None
+
+
+def seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
+    """The second of a laboratory that can judge these images; the laboratory itself if its second refuses them."""
+    second = laboratory.second()
+    return second if second.refuses(model, asked) is None else laboratory
 
 
 def _ready() -> list[Laboratory]:
@@ -141,13 +147,15 @@ def _ready() -> list[Laboratory]:
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 
-def circumstances(model: Judged, prompt: str, negatives: Sequence[str]) -> Circumstances:
-    """What is known before a run: the share of images that show each negative, if a laboratory knows it."""
+def circumstances(
+    model: Judged, prompt: str, negatives: Sequence[str], calibrations: tuple[Calibration | None, ...] = ()
+) -> Circumstances:
+    """What is known before a run: the share of images that show each negative, if a laboratory knows it; calibrations."""
     priors = [_prior(model, prompt, negative) for negative in negatives]
     if all(prior is None for prior in priors):
-        return Circumstances()
+        return Circumstances(calibrations=calibrations)
     known = tuple(0.5 if prior is None else prior for prior in priors)
-    return Circumstances(prior=known[0] if len(known) == 1 else known)
+    return Circumstances(prior=known[0] if len(known) == 1 else known, calibrations=calibrations)
 
 
 def _prior(model: Judged, prompt: str, negative: str) -> float | None:

@@ -16,6 +16,7 @@ from ..core.prompts import check_text
 from ..core.seeds import checked_seeds
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
+from .calibrations import CalibrationSource
 
 HASH_LENGTH = 16
 HALVES = re.compile("[\ud800-\udfff]")
@@ -38,6 +39,7 @@ class Recipe(BaseModel):
         guidance: the guidance's plain values.
         networks: further networks that the guidance uses, by name.
         loras: the LoRAs added to the model, in order.
+        calibrations: what was measured of the negative prompts, as far as the guidance reads it.
         scheduler: the scheduler's class name, and those of its settings that differ from the model's.
         num_inference_steps: in [1, 1000].
         height, width: of the image in pixels, from 8 to 16,384; None for the model's default.
@@ -56,6 +58,7 @@ class Recipe(BaseModel):
     guidance: dict[str, Any]
     networks: dict[str, NetworkSource] = {}
     loras: tuple[LoRA, ...] = ()
+    calibrations: tuple[CalibrationSource, ...] = ()
     scheduler: str
     num_inference_steps: int = Field(default=30, ge=1, le=MOST_STEPS)
     height: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
@@ -79,8 +82,10 @@ class Recipe(BaseModel):
         return Guidance.from_config(self.guidance)
 
     def asked(self) -> dict[str, Any]:
-        """What was asked for, as plain values: all fields except :data:`NOT_ASKED`."""
-        return self.model_dump(mode="json", exclude=set(NOT_ASKED))
+        """What was asked for, as plain values: all fields except :data:`NOT_ASKED`; calibrations by their digests."""
+        plain = self.model_dump(mode="json", exclude={*NOT_ASKED, "calibrations"})
+        digests = [one.digest for one in self.calibrations]
+        return plain | ({"calibrations": digests} if digests else {})
 
     def digest(self) -> str:
         """A short hash of what was asked for: equal digests and seeds give equal images (up to rounding on other devices).

@@ -12,6 +12,7 @@ from ..core.parsing import changed_by, split_methods
 from ..guidance.redraw import Redraw
 from ..models.loading import Model
 from .again import Before
+from .calibrations import CalibrationSource, as_given
 from .folders import default_folder, refuse_early
 from .guidance_settings import Again, build_guidance, first_that_takes, with_scale
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
@@ -21,7 +22,7 @@ from .study import ModelAsked, Study, checked_negatives, comparison
 
 DEFAULTS: Mapping[str, Any] = {
     "model": "portraits", "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
-    "negative_prompts": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
+    "negative_prompts": (), "calibrations": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
 }  # fmt: skip
 COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **SCALES}
 QUICK: Mapping[str, Any] = {"seeds": "0-15", "num_inference_steps": 15}
@@ -113,7 +114,7 @@ def request(
     built = again.around(built)
     study = Study(
         prompt, negatives, (Method(built.name, built.name, prompt, negatives, built),), _seeds(asked), asked["num_inference_steps"],
-        asked["height"], asked["width"], model=_model(asked, device, offload),
+        asked["height"], asked["width"], model=_model(asked, device, offload), calibrations=_calibrations(asked),
     )  # fmt: skip
     by_default = guidance is None and before is None and bool(negatives) and not again.redraw
     said = {"prompt": study.prompt, "negative_prompts": negatives}
@@ -159,7 +160,7 @@ def asked_to_compare(
     study = comparison(
         _prompt(asked, "--recipe"), tuple(asked["negative_prompts"]), _seeds(asked), asked["num_inference_steps"], **scales,
         methods=split_methods(methods) if isinstance(methods, str) else methods, height=asked["height"],
-        width=asked["width"], judge=asked["judge"], model=_model(asked, device, offload),
+        width=asked["width"], judge=asked["judge"], model=_model(asked, device, offload), calibrations=_calibrations(asked),
     )  # fmt: skip
     chosen = question_of(study) | scales | study.model.identity()
     return study, _claimable(folder, "compare", study, chosen, asked_of(study))
@@ -185,6 +186,10 @@ def _model(asked: Mapping[str, Any], device: str, offload: str) -> ModelAsked:
     return ModelAsked(
         asked["model"], networks, asked["config"], tuple(asked["loras"]), asked["scheduler"], asked["dtype"], device, offload
     )  # fmt: skip
+
+
+def _calibrations(asked: Mapping[str, Any]) -> tuple[CalibrationSource, ...]:
+    return tuple(one.source for one in as_given(tuple(asked["calibrations"])))
 
 
 def _claimable(given: Path | None, command: str, study: Study, chosen: dict[str, Any], asked: dict[str, Any]) -> Path:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
+from .calibrations import CalibrationSource
 
 SCHEMA_VERSION = "2.1"
 RESULTS_FILE = "results.json"
@@ -78,6 +79,7 @@ class Results(Frozen):
         model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype, device, offload: settings
             shared by all methods, see :class:`~steerclear.study.recipe.Recipe`.
         networks: further networks that the methods may use, by name.
+        calibrations: what was measured of the negative prompts before.
         seeds: as written on the command line.
         judge: the laboratory that judged the images, as plain values; None without one.
         columns: the measurements, in order.
@@ -104,6 +106,7 @@ class Results(Frozen):
     device: str = "cpu"
     offload: str = "none"
     networks: dict[str, NetworkSource] = {}
+    calibrations: list[CalibrationSource] = []
     seeds: str
     judge: dict[str, Any] | None = None
     columns: list[Column]

@@ -22,6 +22,7 @@ from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
+from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibrations
 from .flagging import can_flag, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
@@ -42,7 +43,7 @@ Started = Callable[[Method, int, int], None]
 def run(
     study: Study, folder: Path | str, *, model: Model | None = None, judge: Laboratory | None = None,
     batch_size: int = 16, command: str = "", on_method: Started | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None, calibrations: Sequence[GivenCalibration] = (),
 ) -> Results:  # fmt: skip
     """Make the missing images, measure all of them, write ``study.json`` and ``results.json``.
 
@@ -56,6 +57,7 @@ def run(
         batch_size: images per forward pass.
         command: command that repeats this run, for the report.
         on_method, on_progress: called when a method begins; after each step with (image-steps done, in all).
+        calibrations: the study's, read already; others are read from their files.
 
     Raises:
         PromptError: an overlong prompt.
@@ -74,13 +76,16 @@ def run(
     check_model(model)
     judging = _judging(study, model, judge)
     methods = [method for method in study.methods if not method.optional or lacks(model, method, study) is None]
-    recipes = _checked_recipes(model, study, methods)
+    calibrations = loaded(study.calibrations, calibrations)
+    recipes = _checked_recipes(model, study, methods, calibrations)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
         check_places(folder / images, study.seeds)
     made: dict[str, list[Picture]] = {}
     with run_folder(folder, identity(model, study), option(), recipes=places), keeping(lambda: made):
-        for method, pictures in make(model, methods, recipes, study.seeds, folder, batch_size, on_method, on_progress):
+        for method, pictures in make(
+            model, methods, recipes, study.seeds, folder, batch_size, on_method, on_progress, calibrations
+        ):  # fmt: skip
             made[method.name] = pictures
         results = _results(model, study, recipes, made, judging, folder).model_copy(update={"command": command})
         for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
@@ -91,7 +96,7 @@ def run(
 
 def images_of(
     study: Study, folder: Path | str, *, model: Model | None = None, batch_size: int = 16, on_method: Started | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None, calibrations: Sequence[GivenCalibration] = (),
 ) -> tuple[Recipe, list[Picture]]:  # fmt: skip
     """The images of a study of one method, directly in the folder and not judged; existing ones are kept.
 
@@ -103,11 +108,14 @@ def images_of(
     if len(study.methods) != 1:
         raise InvalidSetting("methods", [method.name for method in study.methods], "exactly one")
     folder, model = folder_path("folder", folder), study.model.load() if model is None else model
-    recipe = _checked_recipes(model, study, study.methods)[study.methods[0].name]
+    calibrations = loaded(study.calibrations, calibrations)
+    recipe = _checked_recipes(model, study, study.methods, calibrations)[study.methods[0].name]
     with run_folder(folder, {"command": "generate"} | recipe.asked(), option(), recipes={"": recipe}):
         if on_method is not None:
             on_method(study.methods[0], 0, 1)
-        return recipe, generate(model, recipe, study.seeds, folder, batch_size=batch_size, on_progress=on_progress)
+        return recipe, generate(
+            model, recipe, study.seeds, folder, batch_size=batch_size, on_progress=on_progress, calibrations=calibrations
+        )  # fmt: skip
 
 
 def option() -> str:
@@ -118,6 +126,7 @@ def option() -> str:
 def make(
     model: Model, methods: Sequence[Method], recipes: Mapping[str, Recipe], seeds: Sequence[int], folder: Path,
     batch_size: int, on_method: Started | None, on_progress: Callable[[int, int], None] | None,
+    calibrations: Sequence[GivenCalibration] = (),
 ) -> Iterator[tuple[Method, list[Picture]]]:  # fmt: skip
     """Make each method's images in ``images/<method>`` of the folder; existing ones are kept.
 
@@ -128,16 +137,26 @@ def make(
             on_method(method, place, len(methods))
         images = folder / "images" / method.name
         recipe = recipes[method.name]
-        yield method, generate(model, recipe, seeds, images, batch_size=batch_size, on_progress=on_progress)
+        yield method, generate(
+            model, recipe, seeds, images, batch_size=batch_size, on_progress=on_progress, calibrations=calibrations
+        )  # fmt: skip
 
 
-def _checked_recipes(model: Model, study: Study, methods: Sequence[Method]) -> dict[str, Recipe]:
+def _checked_recipes(
+    model: Model, study: Study, methods: Sequence[Method], calibrations: Sequence[GivenCalibration]
+) -> dict[str, Recipe]:
     """The recipe of each method by its name; refused if the model cannot make it."""
     size = study.num_inference_steps, study.height, study.width
-    recipes = {method.name: recipe_of(model, method, *size) for method in methods}
+    recipes = {method.name: recipe_of(model, method, *size, calibrations) for method in methods}
     for recipe in recipes.values():
-        check_recipe(model, recipe)
+        check_recipe(model, recipe, calibrations)
     warn_of_idle_networks(model, list(recipes.values()))
+    used = []
+    for method in methods if calibrations else ():
+        recipe = recipes[method.name]
+        known = {name: getattr(recipe, name) for name in ("model_digest", "prompt", "scheduler", "num_inference_steps")}
+        used.append((method.guidance, method.negative_prompts, known, recipe.calibrations))
+    warn_of_calibrations(used, calibrations)
     return recipes
 
 
@@ -166,9 +185,10 @@ def lacks(model: Model, method: Method, study: Study) -> str | None:
 
 
 def recipe_of(
-    model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None
-) -> Recipe:
-    """The recipe of a method; settings that its guidance left open (None) are set for this model.
+    model: Model, method: Method, num_inference_steps: int, height: int | None = None, width: int | None = None,
+    calibrations: Sequence[GivenCalibration] = (),
+) -> Recipe:  # fmt: skip
+    """The recipe of a method; settings that its guidance left open (None) are set for this model and these calibrations.
 
     Raises:
         PromptError: an empty prompt, or not a text.
@@ -181,12 +201,15 @@ def recipe_of(
     for negative in method.negative_prompts:
         checked_prompt("negative prompt", negative)
     asked = _networks(method)
-    known = circumstances(model, method.prompt, method.negative_prompts)
+    own = of_negatives(method.guidance, method.negative_prompts, calibrations)
+    measured = tuple(None if one is None else one.calibration for one in own)
+    known = circumstances(model, method.prompt, method.negative_prompts, measured)
     guidance = method.guidance.fitted(replace(known, stochastic=is_stochastic(model.pipe.scheduler)))
     guidance = with_flagging(model, guidance, Asked(method.prompt, tuple(method.negative_prompts), height, width))
     return Recipe(
         **settings_of(model), prompt=method.prompt, negative_prompts=method.negative_prompts, guidance=guidance.to_config(),
         networks={name: found.source for name, found in model.networks.items() if name in asked}, **numbers,
+        calibrations=tuple(one.source for one in own if one is not None),
     )  # fmt: skip
 
 
@@ -205,6 +228,7 @@ def question_of(study: Study, command: str = "compare") -> dict[str, Any]:
     return {
         "command": command, "prompt": study.prompt, "negative_prompts": list(study.negative_prompts),
         "num_inference_steps": study.num_inference_steps, "height": study.height, "width": study.width,
+        **({"calibrations": [one.digest for one in study.calibrations]} if study.calibrations else {}),
     }  # fmt: skip
 
 
@@ -251,7 +275,8 @@ def _results(
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **settings_of(model),
-        networks={name: found.source for name, found in model.networks.items()}, num_inference_steps=study.num_inference_steps, height=study.height,
+        networks={name: found.source for name, found in model.networks.items()}, calibrations=list(study.calibrations),
+        num_inference_steps=study.num_inference_steps, height=study.height,
         width=study.width, seeds=format_seeds(study.seeds),
         judge=judging.laboratory.to_config() if judging.laboratory else None,
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],

@@ -16,6 +16,7 @@ from ..core.seeds import checked_seeds
 from ..core.settings import finite, whole
 from ..core.values import described, fitted, frozen, parse_object
 from ..models import loading
+from .calibrations import CalibrationSource
 from .measure import NO_JUDGE, named_judge
 from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, LARGEST, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
@@ -89,6 +90,7 @@ class Study:
         judge: a laboratory's name, with settings as "name:key=value"; "none" for no judge; None for the first laboratory
             that can judge the images.
         model: the model.
+        calibrations: what was measured of the negative prompts.
 
     Raises:
         InvalidSetting, PromptError: a value of the wrong type or out of range.
@@ -105,6 +107,7 @@ class Study:
     width: int | None = None
     judge: str | None = None
     model: ModelAsked = field(default_factory=ModelAsked)
+    calibrations: tuple[CalibrationSource, ...] = ()
 
     def __post_init__(self) -> None:
         self._set("prompt", checked_prompt("prompt", self.prompt))
@@ -119,6 +122,9 @@ class Study:
             named_judge(self.judge)
         if not isinstance(self.model, ModelAsked):
             raise InvalidSetting("model", self.model, "a ModelAsked")
+        sources = self.calibrations
+        if not isinstance(sources, tuple) or not all(isinstance(one, CalibrationSource) for one in sources):
+            raise InvalidSetting("calibrations", sources, "a tuple of CalibrationSource")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -154,6 +160,8 @@ class Study:
         """A short hash of what is asked for, independent of the device."""
         plain = json.loads(self.to_json())
         plain["model"] = {name: value for name, value in plain["model"].items() if name not in NOT_ASKED}
+        calibrations = [one["digest"] for one in plain.pop("calibrations")]
+        plain |= {"calibrations": calibrations} if calibrations else {}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:HASH_LENGTH]
 
 
@@ -166,11 +174,12 @@ def comparison(
     prompt: str, negative_prompts: Sequence[str], seeds: Sequence[int], num_inference_steps: int = 30,
     guidance_scale: float = 3.0, auto_scale: float = 2.0, methods: Sequence[str] | None = None, height: int | None = None,
     width: int | None = None, *, judge: str | None = None, model: ModelAsked | None = None,
+    calibrations: tuple[CalibrationSource, ...] = (),
 ) -> Study:  # fmt: skip
     """The study that ``steerclear compare`` makes of its arguments.
 
     Args:
-        prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model: see :class:`Study`.
+        prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model, calibrations: see :class:`Study`.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
         methods: names with optional settings, see :func:`~steerclear.study.methods.chosen_methods`; None for the standard ones.
@@ -192,7 +201,7 @@ def comparison(
     names = _checked_names(methods)
     study = Study(
         prompt, negatives, tuple(chosen_methods(names, standard, prompt, negatives)), seeds,  # type: ignore[arg-type]
-        num_inference_steps, height, width, judge, model or ModelAsked(),
+        num_inference_steps, height, width, judge, model or ModelAsked(), calibrations,
     )  # fmt: skip
     _warn_of_idle_scales(scales, names)
     return study

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting, MissingPackage
 from ..core.laboratory import Laboratory
 from ..core.parsing import split_methods
@@ -21,6 +22,7 @@ from ..models.given import Given, given_model, networks_beside
 from ..models.loading import Model, load_model
 from ..models.samplers import own_scheduler
 from ..networks.shared.naming import named
+from ..study.calibrations import as_given
 from ..study.commands import given_networks, lora_texts
 from ..study.recipe import parse_seeds
 from ..study.results import Results
@@ -140,6 +142,7 @@ def compare(
     num_inference_steps: int = 30, guidance_scale: float = 3.0, auto_scale: float = 2.0,
     methods: Iterable[str] | None = None, height: int | None = None, width: int | None = None,
     weak: Given | None = None, networks: Mapping[str, Given] | None = None, judge: Laboratory | str | None = None,
+    calibration: Calibration | str | Path | Iterable[Calibration | str | Path] | None = None,
     folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
 ) -> Comparison:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
@@ -158,6 +161,7 @@ def compare(
         height, width: of every image, in pixels; None for the model's default.
         weak, networks: further networks for methods that use them, by name; ``weak`` is the one named "weak". See ``steer``.
         judge: a laboratory or its name, "none", or None for the first that can judge these images.
+        calibration: what ``calibrate`` measured of the negative prompts: files, or read already.
         folder: folder of the run: comparing again makes only missing images. None for a temporary folder.
         batch_size: images per forward pass.
         progress: whether to show progress bars; None for only in terminals and notebooks.
@@ -181,16 +185,17 @@ def compare(
 
 def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: Any, on_progress: Any) -> Results:
     """Run the study of the arguments of :func:`compare`."""
-    methods, judge = asked["methods"], asked["judge"]
+    methods, judge, calibrations = asked["methods"], asked["judge"], as_given(as_tuple(asked["calibration"]))
     study = comparison(
         asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]),
         methods=as_methods(methods), model=asked_model(model),
-        judge=None if isinstance(judge, Laboratory) else judge,
+        judge=None if isinstance(judge, Laboratory) else judge, calibrations=tuple(one.source for one in calibrations),
         **{name: asked[name] for name in ("num_inference_steps", "guidance_scale", "auto_scale", "height", "width")},
     )  # fmt: skip
     return run(
         study, folder, model=model, judge=judge if isinstance(judge, Laboratory) else None,
         batch_size=asked["batch_size"], command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
+        calibrations=calibrations,
     )  # fmt: skip
 
 

@@ -8,16 +8,18 @@ from typing import Any, overload
 from PIL.Image import Image
 
 from ..bridges.diffusers.asking import takes_classes
+from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting
 from ..core.guidance import Guidance
 from ..models.given import Given
+from ..study.calibrations import as_given
 from ..study.gallery import Picture
 from ..study.guidance_settings import build_guidance
 from ..study.methods import WITH_NEGATIVE, WITHOUT_NEGATIVE, Method
 from ..study.recipe import Recipe, format_seeds
 from ..study.run import images_of
 from ..study.study import Study, checked_negatives
-from .comparison import as_model, as_negatives, as_seeds, asked_model
+from .comparison import as_model, as_negatives, as_seeds, as_tuple, asked_model
 from .place import Place
 from .progress import progress_bars, show_methods
 from .report import data_uri, rendered
@@ -99,13 +101,14 @@ def generate(
     model: Any, prompt: str, negative_prompt: str | Iterable[str] = (), *, guidance: Guidance | str | None = None,
     seeds: Iterable[int] | str = range(8), num_inference_steps: int = 30, height: int | None = None,
     width: int | None = None, weak: Given | None = None, networks: Mapping[str, Given] | None = None,
+    calibration: Calibration | str | Path | Iterable[Calibration | str | Path] | None = None,
     folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
 ) -> Images:  # fmt: skip
     """Make images of one prompt under one guidance. Image k depends only on seed k; the pipeline is left unchanged.
 
     Args:
-        model, prompt, negative_prompt, seeds, num_inference_steps, height, width, weak, networks, folder, batch_size, progress: see
-            :func:`~steerclear.telling.comparison.compare`, also for errors and warnings.
+        model, prompt, negative_prompt, seeds, num_inference_steps, height, width, weak, networks, calibration, folder, batch_size,
+            progress: see :func:`~steerclear.telling.comparison.compare`, also for errors and warnings.
         guidance: a guidance, or its name with settings; None for classifier-free guidance, and with a negative prompt for
             the dynamic negative.
 
@@ -117,14 +120,17 @@ def generate(
     negatives = checked_negatives(as_negatives(negative_prompt))
     built = _guidance(guidance, bool(negatives), takes_classes(loaded.pipe))
     method = Method(built.name, built.name, prompt, negatives, built)
+    calibrations = as_given(as_tuple(calibration))
     study = Study(
-        prompt, negatives, (method,), as_seeds(seeds), num_inference_steps, height, width, model=asked_model(loaded)
-    )
+        prompt, negatives, (method,), as_seeds(seeds), num_inference_steps, height, width, model=asked_model(loaded),
+        calibrations=tuple(one.source for one in calibrations),
+    )  # fmt: skip
     with progress_bars(progress) as bars:
         on_method, on_progress = show_methods(bars)
         recipe, pictures = images_of(
-            study, place.path, model=loaded, batch_size=batch_size, on_method=on_method, on_progress=on_progress
-        )
+            study, place.path, model=loaded, batch_size=batch_size, on_method=on_method, on_progress=on_progress,
+            calibrations=calibrations,
+        )  # fmt: skip
     return Images(recipe, tuple(pictures), place)
 
 

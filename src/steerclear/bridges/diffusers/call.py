@@ -17,6 +17,7 @@ from ...core.records import Trace
 from ...core.redrawing import Redrawing, Rewound, latest_step
 from ...core.schedulers import is_stochastic, noise_to_signal, point, prediction_type
 from ..branches import NetworkCall, positional_names
+from ..calibrations import matched, texts_of
 from ..families import POSITIVE
 from ..surroundings import seeds_of_images, surroundings_of
 from .controlnet import ControlNetCall
@@ -190,6 +191,7 @@ class PipelineCall:
         surroundings = surroundings_of(
             steered.pipe, steered.arguments.get, call.batch_size, negatives,
             judge=steering.judge, files=steering.files, max_batch=steering.max_batch,
+            calibrations=matched(steering.calibrations, texts_of(negatives)),
         )  # fmt: skip
         draw, self.noise = self.draw, [generator.get_state() for generator in self.draw.generators]
         surroundings = replace(surroundings, seeds=draw.seeds or surroundings.seeds, draw=draw.number)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.calibration import Calibration
 from ...core.denoiser import MAIN, Branch, Point
 from ...core.errors import UnsupportedModel
 from ...core.guidance import Guidance
@@ -64,6 +65,8 @@ class Steering:
     run: Run
     judge: Judge | None = None
     files: str | Path | None = None
+    calibrations: tuple[Calibration, ...] = ()
+    checked: bool = False
 
 
 class Steered:

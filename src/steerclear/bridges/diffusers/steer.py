@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ...core.calibration import Calibration
 from ...core.engine import check_noise_level
 from ...core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
 from ...core.guidance import Guidance
@@ -21,6 +22,7 @@ from ...guidance.redraw import Redraw
 from ...guidance.rescaled import RescaledGuidance
 from ...networks.shared.naming import as_networks
 from .. import effects
+from ..calibrations import Checked, as_calibrations, of_call, texts_of
 from ..families import Family, family_of
 from ..negatives import Negatives, check_complete, check_readable, chosen, given_to_call, given_to_steer
 from ..networks import Attached, check_given, of_idle, of_unasked
@@ -46,6 +48,7 @@ def steer(
     weak: torch.nn.Module | Network | None = None, *, networks: Mapping[str, torch.nn.Module | Network] | None = None,
     negative_class_labels: int | str | Sequence[int | str] | None = None, max_batch: int | None = None,
     judge: Judge | None = None, files: str | Path | None = None,
+    calibration: Calibration | str | Path | Sequence[Calibration | str | Path] | Checked | None = None,
 ) -> Iterator[Run]:  # fmt: skip
     """Steer every call of a pipeline inside the block; afterwards the pipeline is as it was.
 
@@ -66,8 +69,10 @@ def steer(
         judge: who says what an image shows, for an evidence that asks, and for :class:`~steerclear.guidance.redraw.Redraw`; see
             :class:`~steerclear.core.laboratory.Judge`.
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
+        calibration: what ``steerclear calibrate`` measured of the concept, a file or read already; a list has one per
+            negative prompt. Each goes to the negative prompt of its text.
 
-    An evidence that leaves its prior open assumes 0.5. Random numbers (of some networks and evidences) for image k come
+    An evidence that leaves its prior open takes the calibration's, else 0.5. Random numbers (of some networks and evidences) for image k come
     from the seed of image k: that of the k-th generator of the call; with one generator or none it is that one's seed
     (or 0) + k, so only a list of generators makes images independent of their batch.
 
@@ -89,9 +94,11 @@ def steer(
         SteerclearWarning: a setting has no effect, or a surprising one; says which, and why.
     """
     check_looking(judge, files)
+    calibrations = as_calibrations(calibration)
     given = as_networks(weak, networks)
     steering = _checked(pipe, guidance, negative_prompt, given, negative_class_labels, max_batch)
-    steering = replace(steering, judge=judge, files=files)
+    checked = isinstance(calibration, Checked)
+    steering = replace(steering, judge=judge, files=files, calibrations=calibrations, checked=checked)
     name = f"this {type(pipe).__name__}"
     with closing(steering.attached), replaced_methods(pipe, _pipeline_methods, name):
         _steered[id(pipe)] = steering
@@ -218,6 +225,9 @@ def _steered_call(
     if redrawing is not None and batch is not None:
         flagging = check_redrawing(redrawing, steering, batch, arguments, negatives, pipe)
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
+    if not steering.checked:
+        texts = texts_of(negatives)
+        _warn(of_call(steering.guidance, steering.calibrations, texts, pipe.scheduler, arguments), CALLER)
     run.draws = run.flagged = None
 
     def once(changed: Mapping[str, Any] | None, told: Run, draw: OneDraw) -> tuple[Any, PipelineCall]:

@@ -22,7 +22,8 @@ Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: wit
 def command(
     prompt: options.Prompt = None, negative_prompts: options.Negatives = None, recipe: options.Again = None,
     model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
-    networks: options.Networks = None, loras: options.Loras = None, outdir: options.Outdir = None,
+    networks: options.Networks = None, loras: options.Loras = None, calibrations: options.Calibrations = None,
+    outdir: options.Outdir = None,
     seeds: options.ManySeeds = None, num_inference_steps: options.OptionalSteps = None, guidance_scale: Scale = None,
     auto_scale: AutoScale = None, methods: Methods = None, judge: JudgeName = None, height: options.Height = None,
     width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,

@@ -9,7 +9,7 @@ def command(
     guidance: options.Guidance = None, guidance_scale: options.GuidanceScale = None, set: options.Settings = None,
     redraw: options.DrawAgain = False, from_step: options.FromStep = None, from_sigma: options.FromSigma = None,
     tries: options.Tries = None, abandon: options.Abandon = None, model: options.ModelName = None, config: options.Config = None, weak: options.WeakName = None,
-    networks: options.Networks = None, loras: options.Loras = None, seeds: options.SomeSeeds = None,
+    networks: options.Networks = None, loras: options.Loras = None, calibrations: options.Calibrations = None, seeds: options.SomeSeeds = None,
     num_inference_steps: options.OptionalSteps = None, height: options.Height = None, width: options.Width = None,
     scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16, device: options.Device = "cpu",
     dtype: options.Dtype = None, offload: options.Offload = "none", outdir: options.Outdir = None,
