@@ -11,10 +11,11 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ..core.errors import UnknownName
+from ..core.errors import InvalidSetting, UnknownName
 from ..core.guidance import Guidance
 from ..core.laboratory import Measurement
 from ..core.parsing import parse_part
+from ..core.settings import finite
 from ..laboratories.portraits import PortraitJudge, concepts_in
 from ..metrics.estimates import Rate
 from ..models.loading import Model
@@ -32,14 +33,14 @@ CONCEPTS = "mustache, hat, glasses, beard, smile, mustache + hat"
 
 WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "unguided": ("unguided", (0,)),
-    "negative prompt": ("negative:guidance_scale={}", (1.5, 2, 3, 5)),
+    "negative prompt": ("negative:guidance_scale={}", (2, 3, 5)),
     "constant": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=constant", (1, 2)),
     "scheduled constant": (
         "interval:inner=dynamic-negative(guidance_scale=1,negative_scale={},evidence=constant),stop=6,by=sigma", (2, 4)
     ),
-    "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2, 3)),
-    "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1, 2)),
-    "drawn again": ("redraw:from_step=0,tries={}", (2, 8)),
+    "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2)),
+    "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1,)),
+    "drawn again": ("redraw:from_step=0,tries={}", (8,)),
     "rewound": ("redraw:from_step={},tries=8", (6, 10, 12, 14)),
     "late, then earlier": ("redraw:latest={}", (0.4,)),
 }  # fmt: skip
@@ -98,7 +99,7 @@ class Fronts(PortraitExperiment):
     Args:
         concepts: negative prompts, separated by commas; several at once have a plus between them.
         schedulers: separated by commas; "own" is the model's.
-        ways: names of ways, separated by commas; default: all.
+        ways: names of ways, separated by commas, with other strengths after a colon, as "looking:1 2"; default: all.
     """
 
     name = "fronts"
@@ -114,8 +115,16 @@ class Fronts(PortraitExperiment):
             if way not in (*WAYS, GATE):
                 raise UnknownName("way", way, (*WAYS, GATE))
 
-    def _ways(self) -> tuple[str, ...]:
-        return (*WAYS, GATE) if self.ways is None else tuple(name.strip() for name in self.ways.split(","))
+    def _ways(self) -> dict[str, tuple[float, ...]]:
+        """Name -> strengths."""
+        usual = {way: strengths for way, (_, strengths) in WAYS.items()} | {GATE: WAYS["constant"][1]}
+        if self.ways is None:
+            return usual
+        asked = [name.partition(":") for name in self.ways.split(",")]
+        return {
+            way.strip(): tuple(_number(one) for one in own.split()) or usual.get(way.strip(), ())
+            for way, _, own in asked
+        }
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
         """Images go to ``<scheduler>/<concept>/images``; results and figure are rewritten after each concept."""
@@ -139,12 +148,13 @@ class Fronts(PortraitExperiment):
     def _rows(self, concept: str, scheduler: str, folder: Path, on_stage: OnStage) -> Iterator[Row]:
         negatives = tuple(part.strip() for part in concept.split("+"))
         asked = self._ways()
-        wanted = {"unguided", *asked} | ({"constant"} if GATE in asked else set())
+        base: dict[str, tuple[float, ...]] = {"unguided": (0,)} | ({"constant": asked[GATE]} if GATE in asked else {})
+        wanted = base | {way: strengths for way, strengths in asked.items() if way != GATE}
         methods = {
             (way, strength): _method(way, strength, negatives, f"{scheduler}, {concept}: ")
-            for way, (_, strengths) in WAYS.items() if way in wanted
+            for way, strengths in wanted.items()
             for strength in strengths
-        }  # fmt: skip
+        }
         study = self.study(list(methods.values()), negatives, None if scheduler == "own" else scheduler)
         model = study.model.load()
         measure = _Measure(model, negatives, concept, scheduler)
@@ -155,8 +165,15 @@ class Fronts(PortraitExperiment):
                 yield measure.row(way, strength, images, torch.tensor([one.evaluations for one in pictures]))
             measure.keep(way, strength, images)
         if GATE in asked:
-            for strength in WAYS["constant"][1]:
+            for strength in asked[GATE]:
                 yield measure.row(GATE, strength, *measure.gated(strength))
+
+
+def _number(text: str) -> float:
+    try:
+        return finite("a strength", float(text), low=0)
+    except ValueError as error:
+        raise InvalidSetting("a strength", text, "a number of at least 0", 'such as "looking:1 2"') from error
 
 
 def _plain(concept: str) -> str:

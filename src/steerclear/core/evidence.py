@@ -212,6 +212,7 @@ class Evidence(Configurable, ABC):
             prompt's in its place and saves the evaluation.
         least_push: of a push that a guidance chooses by itself, as a multiple of the theory's weight; above 1 for an evidence
             that leaves much of the concept at 1.
+        needs_judge: whether it looks through the judge of the run.
     """
 
     shelf: ClassVar[str] = "evidence"
@@ -221,6 +222,7 @@ class Evidence(Configurable, ABC):
     trust_region = True
     reads_concept: ClassVar[bool] = True
     least_push: ClassVar[float] = 1.0
+    needs_judge: ClassVar[bool] = False
 
     def fitted(self, known: Circumstances) -> "Evidence":
         """The same evidence with open settings (None) set to what fits the run."""

@@ -85,6 +85,10 @@ class CombinedEvidence(Evidence):
     def least_push(self) -> float:  # type: ignore[override]  # as reads_concept
         return min(self.first.least_push, self.second.least_push)
 
+    @property
+    def needs_judge(self) -> bool:  # type: ignore[override]  # as reads_concept
+        return self.first.needs_judge or self.second.needs_judge
+
     def fitted(self, known: Circumstances) -> Self:
         prior, inside = self.prior, known
         if prior is None:

@@ -63,6 +63,10 @@ class EachEvidence(Evidence):
     def least_push(self) -> float:  # type: ignore[override]  # as reads_concept
         return min(one.least_push for one in self.parts_given)
 
+    @property
+    def needs_judge(self) -> bool:  # type: ignore[override]  # as reads_concept
+        return any(one.needs_judge for one in self.parts_given)
+
     def fitted(self, known: Circumstances) -> Self:
         own = zip(("first", "second", "third"), self.parts_given, strict=False)
         return replace(self, **{name: one.fitted(_of(known, place)) for place, (name, one) in enumerate(own)})

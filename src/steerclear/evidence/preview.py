@@ -85,14 +85,15 @@ class PreviewEvidence(PriorEvidence):
             step if it can be known there.
     """
 
-    every: int = 2
+    every: int = 1
     below: float = 20.0
-    stop_below: float = 0.5
+    stop_below: float = 1.2
     temperature: float | None = None
     sure: float | None = None
     stochastic: bool | None = None
 
     reads_concept: ClassVar[bool] = False
+    needs_judge: ClassVar[bool] = True
     name: ClassVar[str] = "preview"
     paper: ClassVar[str] = (
         "after Universal Guidance for Diffusion Models, Bansal, Chu, Schwarzschild, Sengupta, Goldblum, Geiping and "

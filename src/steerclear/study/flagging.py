@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..core.errors import InvalidSetting, PromptError, SteerclearError, UnsupportedModel, in_words_of
+from ..core.evidence import Evidence
 from ..core.guidance import Guidance
 from ..core.laboratory import Asked, Judged, Laboratory
+from ..core.prompts import concepts_named
 from ..guidance.redraw import Redraw
 from .measure import acting_laboratory
 
@@ -18,6 +20,17 @@ def redraws(guidance: Guidance) -> list[Redraw]:
 def can_flag(model: Judged, guidance: Guidance, asked: Asked) -> bool:
     """Whether somebody flags the images of a guidance, or none are to be flagged."""
     return not any(map(_is_open, redraws(guidance))) or acting_laboratory(model, asked) is not None
+
+
+def can_look(model: Judged, guidance: Guidance, asked: Asked) -> bool:
+    """Whether a judge sees each of the concepts for the evidences of a guidance that look, or none of them looks."""
+    if not any(isinstance(part, Evidence) and part.needs_judge for part in guidance.parts()):
+        return True
+    laboratory = acting_laboratory(model, asked)
+    if laboratory is None:
+        return False
+    known = [column.name for column in laboratory.judge(model, asked).columns() if column.role == "concept"]
+    return all(concepts_named((negative,), known) for negative in asked.negative_prompts)
 
 
 def with_flagging(model: Judged, guidance: Guidance, asked: Asked) -> Guidance:

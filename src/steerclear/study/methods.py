@@ -10,10 +10,12 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator
 
 from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
+from ..core.evidence import Evidence
 from ..core.guidance import Guidance, guidances, networks_of
 from ..core.parsing import changed_by, name_and_settings
 from ..core.schedulers import is_flow
 from ..core.settings import Configurable
+from ..evidence.preview import PreviewEvidence
 from ..evidence.transition import TransitionEvidence
 from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
@@ -28,7 +30,7 @@ because the dynamic negative needs a conjunction of prompts."""
 
 NEED_NO_NEGATIVE = ("unguided", "cfg", "autoguidance")
 TAKE_SCALE = {
-    "guidance_scale": ("without", "cfg", "negative", "dynamic-negative", "redraw"),
+    "guidance_scale": ("without", "cfg", "negative", "dynamic-negative", "looking", "redraw"),
     "auto_scale": ("autoguidance", "autoguidance-dynamic-negative"),
 }
 """Scale -> the standard methods that have it."""
@@ -56,7 +58,7 @@ class Method:
         label: for people.
         prompt, negative_prompts: what the model is given; no negatives for methods that do not use them.
         guidance: its settings that are None are set for each model.
-        optional: left out, with a note, if the model lacks a network that the guidance uses, or who flags its images.
+        optional: left out, with a note, if the model lacks a network that the guidance uses, or who sees its images.
     """
 
     name: str
@@ -73,6 +75,7 @@ def standard_methods(
     """The standard methods in the order of the table; arguments as for :func:`~steerclear.study.study.comparison`."""
     negatives = tuple(negative_prompts)
     dynamic, inside = DynamicNegativeGuidance(guidance_scale), DynamicNegativeGuidance(1.0)
+    looking = DynamicNegativeGuidance(guidance_scale, evidence=PreviewEvidence())
     drawn = Unguided() if guidance_scale == 1 else ClassifierFreeGuidance(guidance_scale)
     without = f"{prompt} without {' and without '.join(negatives)}"
     together = (", ".join(negatives),) if negatives else ()  # Stable Diffusion has room for one text
@@ -82,6 +85,7 @@ def standard_methods(
         Method("cfg", "classifier-free guidance", prompt, (), ClassifierFreeGuidance(guidance_scale)),
         Method("negative", "negative prompt", prompt, together, NegativePromptGuidance(guidance_scale)),
         Method("dynamic-negative", "dynamic negative", prompt, negatives, dynamic),
+        Method("looking", "looking", prompt, negatives, looking),
         Method("redraw", "drawn again", prompt, negatives, Redraw(drawn)),
         Method("autoguidance", "autoguidance", prompt, (), AutoGuidance(auto_scale)),
         Method("autoguidance-dynamic-negative", "autoguidance + dynamic negative", prompt, negatives,
@@ -121,7 +125,7 @@ def chosen_methods(
         fitting = [method for method in standard if negatives or method.name in NEED_NO_NEGATIVE]
         needs = [networks_of(method.guidance, len(method.negative_prompts)) for method in fitting]
         return [
-            replace(method, optional=bool(some) or method.guidance.redrawing() is not None)
+            replace(method, optional=bool(some) or needs_to_see(method.guidance))
             for method, some in zip(fitting, needs, strict=True)
         ]
     if "" in names:
@@ -168,6 +172,12 @@ def _differences(before: Configurable, after: Configurable, where: str = "") -> 
             yield from _differences(old, new, f"{where}{key}.")
         else:
             yield f"{where}{key}", typed(new)
+
+
+def needs_to_see(guidance: Guidance) -> bool:
+    """Whether somebody has to say what images show before they are finished, or before they are kept."""
+    looks = any(isinstance(part, Evidence) and part.needs_judge for part in guidance.parts())
+    return looks or guidance.redrawing() is not None
 
 
 def method_texts(methods: Sequence[Method], standard: Sequence[Method]) -> tuple[str, ...] | None:

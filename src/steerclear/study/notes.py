@@ -69,6 +69,11 @@ def nobody_flags() -> str:
     )
 
 
+def nobody_looks() -> str:
+    """Said of a standard method that is left out."""
+    return "Looking is left out: no laboratory sees in these images what the negative prompts name."
+
+
 def redraw_notes(methods: Sequence[MethodResult]) -> list[str]:
     """How many draws the methods made that draw images again, and which images they could not clear."""
     found = []

@@ -23,13 +23,13 @@ from ..core.settings import Configurable, callback, folder_path, whole
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
 from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibrations
-from .flagging import can_flag, with_flagging
+from .flagging import can_flag, can_look, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_networks
 from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
 from .methods import Method
-from .notes import method_warnings, no_network, nobody_flags, notes, redraw_notes, unsure_notes
+from .notes import method_warnings, no_network, nobody_flags, nobody_looks, notes, redraw_notes, unsure_notes
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results
 from .study import STUDY_FILE, Study, checked_numbers
@@ -177,11 +177,13 @@ def _networks(method: Method) -> set[str]:
 
 
 def lacks(model: Model, method: Method, study: Study) -> str | None:
-    """What a model lacks for a method of a study, in a sentence: a network, or who flags its images; None if nothing."""
+    """What a model lacks for a method of a study, in a sentence: a network, or who sees its images; None if nothing."""
     if not _networks(method) <= model.networks.keys():
         return no_network()
     asked = Asked(method.prompt, method.negative_prompts, study.height, study.width)
-    return None if can_flag(model, method.guidance, asked) else nobody_flags()
+    if not can_flag(model, method.guidance, asked):
+        return nobody_flags()
+    return None if can_look(model, method.guidance, asked) else nobody_looks()
 
 
 def recipe_of(
