@@ -18,9 +18,12 @@ from ..core.parsing import parse_part
 from ..core.settings import finite
 from ..laboratories.portraits import PortraitJudge, concepts_in
 from ..metrics.estimates import Rate
+from ..metrics.frechet import Frechet
 from ..models.loading import Model
 from ..study.measure import pixels
 from ..study.methods import Method
+from ..study.recipe import parse_seeds
+from ..study.study import ModelAsked
 from ..telling.figures.base import save
 from ..telling.figures.fronts import Line, Panel, draw_fronts
 from ..testbeds.portraits import shows
@@ -111,6 +114,11 @@ class Fronts(PortraitExperiment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        fewest = SETS * Frechet.fewest
+        if len(parse_seeds(self.seeds)) < fewest:
+            raise InvalidSetting(
+                "seeds", self.seeds, f"at least {fewest}", f"{SETS} sets of them give Fréchet distances"
+            )
         for way in self._ways():
             if way not in (*WAYS, GATE):
                 raise UnknownName("way", way, (*WAYS, GATE))
@@ -127,23 +135,21 @@ class Fronts(PortraitExperiment):
         }
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """Images go to ``<scheduler>/<concept>/images``; results and figure are rewritten after each concept."""
+        """Images go to ``<scheduler>/<concept>/images``; results are rewritten after each way, the figure at the end."""
         rows: list[Row] = []
+        model = ModelAsked(self.model, device=self.device).load()
         for scheduler in (name.strip() for name in self.schedulers.split(",")):
             for concept in (name.strip() for name in self.concepts.split(",")):
-                rows += self._rows(concept, scheduler, folder / scheduler.replace(" ", "-") / _plain(concept), on_stage)
-                found = self._benchmark(rows)
-                found.save(folder / f"{self.name}.json")
-                save(figure_of(found), folder / f"{self.name}.png")
+                for row in self._rows(concept, scheduler, folder / _plain(scheduler) / _plain(concept), on_stage):
+                    rows.append(row)
+                    self._benchmark(model, rows).save(folder / f"{self.name}.json")
+        found = self._benchmark(model, rows)
+        save(figure_of(found), folder / f"{self.name}.png")
         return found
 
-    def _benchmark(self, rows: Sequence[Row]) -> FrontsBenchmark:
-        model = self._loaded("own")
+    def _benchmark(self, model: Model, rows: Sequence[Row]) -> FrontsBenchmark:
         plain = self.benchmark(model, claims_of(rows), scheduler="each of the named schedulers")
         return FrontsBenchmark(**plain.model_dump(), rows=list(rows))
-
-    def _loaded(self, scheduler: str) -> Model:
-        return self.study([], (), None if scheduler == "own" else scheduler).model.load()
 
     def _rows(self, concept: str, scheduler: str, folder: Path, on_stage: OnStage) -> Iterator[Row]:
         negatives = tuple(part.strip() for part in concept.split("+"))
