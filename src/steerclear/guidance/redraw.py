@@ -21,6 +21,9 @@ from ..core.watching import WatchState, begin_watching, largest, watch, watched_
 from .classifier_free import ClassifierFreeGuidance
 from .unguided import Unguided
 
+BY_JUDGE, BY_EVIDENCE = 0.1, 0.5
+"""Thresholds by who flags."""
+
 
 @dataclass(frozen=True)
 class RedrawState(State):
@@ -52,7 +55,8 @@ class Redraw(Wrapper):
         judge: the laboratory that flags; None for the judge of the run: the model's second one in ``compare`` and
             ``generate``, so that who flags is not who measures, and ``steer(..., judge=...)``.
         evidence: flags in place of a judge, by its last log-odds: for models without a judge.
-        threshold: probability of the concept above which an image is flagged, strictly between 0 and 1.
+        threshold: probability of the concept above which an image is flagged, strictly between 0 and 1. None takes 0.1 for a
+            judge, who is sure of most images, so that the doubtful ones cost little; and 0.5 for an evidence, which is not.
         tries: most draws of one image, the first included, at least 1. The least suspicious draw is kept if none is clear.
         from_step: every further draw begins at this step; 0 draws from the start, which is exact.
         from_sigma: ... at the first step whose sigma / alpha is not above this. Not both.
@@ -69,7 +73,7 @@ class Redraw(Wrapper):
     _: KW_ONLY
     judge: Laboratory | None = None
     evidence: Evidence | None = None
-    threshold: float = 0.5
+    threshold: float | None = None
     tries: int = 8
     from_step: int | None = None
     from_sigma: float | None = None
@@ -92,7 +96,7 @@ class Redraw(Wrapper):
         if any(part.redrawing() is not None for part in self.guidance.parts() if isinstance(part, Guidance)):
             raise InvalidSetting("guidance", self.guidance, "one that does not draw again itself")
         for name in ("threshold", "abandon_above"):
-            if not 0 < finite(name, getattr(self, name)) < 1:
+            if getattr(self, name) is not None and not 0 < finite(name, getattr(self, name)) < 1:
                 raise InvalidSetting(name, getattr(self, name), "between 0 and 1, both excluded")
         whole("tries", self.tries, low=1)
         finite("latest", self.latest, low=0, high=1)
@@ -112,14 +116,15 @@ class Redraw(Wrapper):
     def redrawing(self) -> Redrawing | None:
         if self.tries == 1:
             return None
+        usual = BY_JUDGE if self.evidence is None else BY_EVIDENCE
         return Redrawing(
-            self.tries,
-            self.threshold,
-            self.judge,
-            self.evidence is not None,
-            self.from_step,
-            self.from_sigma,
-            self.latest,
+            tries=self.tries,
+            threshold=usual if self.threshold is None else self.threshold,
+            judge=self.judge,
+            by_evidence=self.evidence is not None,
+            from_step=self.from_step,
+            from_sigma=self.from_sigma,
+            latest=self.latest,
         )
 
     def begin(self, surroundings: Surroundings) -> RedrawState:
