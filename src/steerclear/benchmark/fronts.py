@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "constant": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=constant", (1, 2)),
     "scheduled constant": (
         "interval:inner=dynamic-negative(guidance_scale=1,negative_scale={},evidence=constant),stop=6,by=sigma", (2, 4)
+    ),
+    "asking": (
+        "dynamic-negative:guidance_scale=1,negative_scale={},evidence=classifier(every=2,below=14,stop_below=1.9)", (1, 2)
     ),
     "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2)),
     "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1,)),
@@ -100,6 +103,7 @@ class Fronts(PortraitExperiment):
     """Removal against collateral shift, and shift against network calls, for several concepts on the shipped model.
 
     Args:
+        prompt: what the images should show.
         concepts: negative prompts, separated by commas; several at once have a plus between them.
         schedulers: separated by commas; "own" is the model's.
         ways: names of ways, separated by commas, with other strengths after a colon, as "looking:1 2"; default: all.
@@ -108,6 +112,7 @@ class Fronts(PortraitExperiment):
     name = "fronts"
 
     seeds: str = "0-767"
+    prompt: str = MAN
     concepts: str = CONCEPTS
     schedulers: str = "own"
     ways: str | None = None
@@ -157,13 +162,14 @@ class Fronts(PortraitExperiment):
         base: dict[str, tuple[float, ...]] = {"unguided": (0,)} | ({"constant": asked[GATE]} if GATE in asked else {})
         wanted = base | {way: strengths for way, strengths in asked.items() if way != GATE}
         methods = {
-            (way, strength): _method(way, strength, negatives, f"{scheduler}, {concept}: ")
+            (way, strength): _method(way, strength, self.prompt, negatives, f"{scheduler}, {concept}: ")
             for way, strengths in wanted.items()
             for strength in strengths
         }
-        study = self.study(list(methods.values()), negatives, None if scheduler == "own" else scheduler)
+        named = None if scheduler == "own" else scheduler
+        study = replace(self.study(list(methods.values()), negatives, named), prompt=self.prompt)
         model = study.model.load()
-        measure = _Measure(model, negatives, concept, scheduler)
+        measure = _Measure(model, self.prompt, negatives, concept, scheduler)
         names = {method.name: key for key, method in methods.items()}
         for method, pictures in self.pictures(model, study, folder, on_stage):
             (way, strength), images = names[method.name], pixels(pictures)
@@ -186,21 +192,21 @@ def _plain(concept: str) -> str:
     return "-and-".join(part.strip().replace(" ", "-") for part in concept.split("+"))
 
 
-def _method(way: str, strength: float, negatives: tuple[str, ...], before: str) -> Method:
+def _method(way: str, strength: float, prompt: str, negatives: tuple[str, ...], before: str) -> Method:
     guidance = parse_part(WAYS[way][0].format(f"{strength:g}"), Guidance)
     name = f"{way}-{strength:g}".replace(",", "").replace(" ", "-")
     texts = (", ".join(negatives),) if way == "negative prompt" else () if way == "unguided" else negatives
-    return Method(name, f"{before}{way} {strength:g}", MAN, texts, guidance)
+    return Method(name, f"{before}{way} {strength:g}", prompt, texts, guidance)
 
 
 class _Measure:
     """The judges of one concept, and the images that others are compared with."""
 
-    def __init__(self, model: Model, negatives: tuple[str, ...], concept: str, scheduler: str) -> None:
+    def __init__(self, model: Model, prompt: str, negatives: tuple[str, ...], concept: str, scheduler: str) -> None:
         self.named, self.concept, self.scheduler = ", ".join(negatives), concept, scheduler
         folder = model.folder or Path()
-        self.judge = PortraitJudge(folder, MAN, self.named)
-        self.second = PortraitJudge(folder, MAN, self.named, "second")
+        self.judge = PortraitJudge(folder, prompt, self.named)
+        self.second = PortraitJudge(folder, prompt, self.named, "second")
         self.kept: dict[tuple[str, float], Tensor] = {}
 
     def keep(self, way: str, strength: float, images: Tensor) -> None:
