@@ -1,6 +1,7 @@
 """The benchmark of evidences: its statistics against answers known beforehand, and a small run of it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from steerclear.benchmark.evidence import (
     watchable,
 )
 from steerclear.core.logistic import auc
+from steerclear.telling.figures.areas import draw_areas
 
 pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
@@ -75,10 +77,24 @@ def test_a_small_run_measures_every_evidence_that_can_run(tmp_path: Path) -> Non
     assert len(found.claims) == 11 * len(names)
     spent = {one.claim.split(": ")[1]: one.value for one in found.claims if "further network" in one.claim}
     assert (spent["probe"], spent["transition"]) == (0.0, 3.0)
-    reliability = json.loads((tmp_path / "evidence-reliability.json").read_text())
-    for bins in reliability["dpm++ 2m"]["probe"].values():
+    by_level = json.loads((tmp_path / "evidence-by-level.json").read_text())["dpm++ 2m"]
+    for bins in by_level["probe"]["reliability"].values():
         assert sum(one["images"] for one in bins) == 16
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    areas = {one.claim: one.value for one in found.claims if "area under" in one.claim}
+    level, area = by_level["probe"]["auc"][-1]
+    assert area == pytest.approx(areas["dpm++ 2m: probe: area under the curve at sigma 1.5"], abs=1e-4) or level < 1
+    assert (tmp_path / "evidence.png").read_bytes().startswith(b"\x89PNG")
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("0*.png")}
     assert len(written) == 40
     assert quality.run(tmp_path) == found
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == written
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("0*.png")} == written
+
+
+def test_the_figure_draws_what_is_known_from_high_noise_to_low() -> None:
+    points = [(math.inf, 0.5), (8.0, 0.7), (2.0, math.nan), (0.5, 0.9)]
+    figure = draw_areas({"one": {"probe": points, "other": [(8.0, math.nan)]}, "two": {"probe": points[:2]}})
+    first, second = figure.axes
+    lines = [line for line in first.get_lines() if len(line.get_xdata()) == 2 and line.get_xdata()[0] == 8.0]
+    assert [list(map(float, each)) for each in lines[0].get_data()] == [[8.0, 0.5], [0.7, 0.9]]
+    assert first.get_xlim()[0] > first.get_xlim()[1]
+    assert second.get_ylim() == (0.4, 1.0)

@@ -28,6 +28,8 @@ from ..study.methods import Method
 from ..study.observing import Sight, Watched, observe, runnable
 from ..study.recipe import parse_seeds
 from ..study.run import recipe_of
+from ..telling.figures.areas import Areas, draw_areas
+from ..telling.figures.base import save
 from .claims import Benchmark, Claim, OnStage, at_least, at_most
 from .portraits import MAN, PortraitExperiment
 
@@ -64,7 +66,9 @@ class EvidenceQuality(PortraitExperiment):
         parse_seeds(self.calibrated_on)
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """Images go to ``<sampler>/calibrated`` and ``<sampler>/measured``, reliability to ``evidence-reliability.json``."""
+        """Images go to ``<sampler>/calibrated`` and ``<sampler>/measured``; reliability, and the areas at every step, to
+        ``evidence-by-level.json`` and ``evidence.png``.
+        """
         names = SAMPLERS if self.samplers is None else tuple(name.strip() for name in self.samplers.split(","))
         claims: list[Claim] = []
         reliability: dict[str, Any] = {}
@@ -75,7 +79,8 @@ class EvidenceQuality(PortraitExperiment):
             reliability[sampler] = bins
             benchmark = self.benchmark(model, claims, scheduler="each of the named samplers")
             benchmark.save(folder / f"{self.name}.json")
-            write_text(folder / f"{self.name}-reliability.json", json.dumps(reliability, indent=1) + "\n")
+            write_text(folder / f"{self.name}-by-level.json", json.dumps(reliability, indent=1) + "\n")
+            save(draw_areas({own: _areas(found) for own, found in reliability.items()}), folder / f"{self.name}.png")
         return benchmark
 
     def _of_sampler(
@@ -97,8 +102,15 @@ class EvidenceQuality(PortraitExperiment):
             told = f"{sampler}: {name}: further network evaluations per image, against one per step"
             claims.append(at_most(told, self.num_inference_steps, spent))
             bins[name] = {
-                f"{observed.levels[index]:.4g}": reliability_bins(said[:, index].sigmoid(), shown)
-                for index in nearest(observed.levels)
+                "reliability": {
+                    f"{observed.levels[index]:.4g}": reliability_bins(said[:, index].sigmoid(), shown)
+                    for index in nearest(observed.levels)
+                },
+                "auc": [
+                    (float(f"{level:.6g}"), round(auc(said[:, index], shown), 4))
+                    for index, level in enumerate(observed.levels.tolist())
+                    if math.isfinite(level)
+                ],
             }
         return claims, bins
 
@@ -116,6 +128,10 @@ class EvidenceQuality(PortraitExperiment):
         assert judging.judge is not None  # the calibration had one
         concepts = [column.name for column in judging.judge.columns() if column.role == "concept"]
         return sights, labelled(judging.judge, concepts, pictures)
+
+
+def _areas(found: Mapping[str, Any]) -> Areas:
+    return {name: one["auc"] for name, one in found.items()}
 
 
 def watchable() -> Iterator[tuple[str, Evidence]]:
