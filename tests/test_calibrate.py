@@ -32,6 +32,7 @@ from steerclear.evidence.constant import ConstantEvidence
 from steerclear.evidence.probe import ProbeEvidence, pooled
 from steerclear.evidence.transition import TransitionEvidence
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
+from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
 from steerclear.study.calibrate import calibrate
@@ -555,3 +556,23 @@ def test_python_takes_what_the_command_takes(mustache: Path, tmp_path: Path) -> 
         folder=mustache.parent / "run",
     )  # fmt: skip
     assert again.digest() == made.digest()
+
+
+@pytest.mark.filterwarnings("ignore:the negative prompt has no effect")  # of the one that draws once
+def test_a_probe_flags_what_is_drawn_again(mustache: Path) -> None:
+    """The flagged are those above one half at the last step; nothing more is evaluated; an image alone is the same image."""
+    model = loading.load_model("portraits")
+    redraw = Redraw(evidence=ProbeEvidence(), tries=2, from_step=0)
+    asked = {"guidance": redraw, "calibration": mustache, "num_inference_steps": 4}
+    several = steerclear.generate(model, MAN, MUSTACHE, seeds=range(6), **asked)
+    watched = steerclear.generate(
+        model, MAN, MUSTACHE, seeds=range(6), **{**asked, "guidance": redraw.changed(tries=1)}
+    )
+    flagged = [picture.trace["concept"][-1] > 0.5 for picture in watched.pictures]
+    assert 0 < sum(flagged) < 6
+    assert [picture.draws for picture in several.pictures] == [1 + one for one in flagged]
+    assert [picture.evaluations for picture in several.pictures] == [4.0 * (1 + one) for one in flagged]
+    last = flagged.index(True)
+    alone = steerclear.generate(model, MAN, MUSTACHE, seeds=[last], **asked)
+    apart = np.abs(np.array(alone[0], dtype=int) - np.array(several[last], dtype=int))
+    assert apart.max() <= 1
