@@ -35,8 +35,10 @@ from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
+from steerclear.study.again import read_results
 from steerclear.study.calibrate import calibrate
 from steerclear.study.calibrations import CalibrationSource, as_given
+from steerclear.study.commands import generate_command
 from steerclear.study.gallery import read_settings
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
 
@@ -530,6 +532,11 @@ def test_a_comparison_takes_it_where_it_is_read(run: Run, mustache: Path, tmp_pa
     )
     assert results["methods"][0]["recipe_digest"] == plain.recipe.digest()  # nothing of it in what does not read it
     assert results["calibrations"] == [{"name": str(mustache), "digest": Calibration.load(mustache).digest()}]
+    found = read_results(tmp_path / "a")
+    commands = [generate_command(found, method) for method in found.methods]
+    assert [f"--calibration {mustache}" in str(command) for command in commands] == [False, True]
+    nameless = found.model_copy(update={"calibrations": [CalibrationSource("", "d")]})
+    assert [generate_command(nameless, method) is None for method in found.methods] == [False, True]
     code, _, err = run("compare", "--recipe", tmp_path / "a", "--outdir", tmp_path / "b", "-q")
     assert (code, err) == (0, "")
     code, _, err = run(*asked, "--methods", "unguided", "--calibration", mustache, "--outdir", tmp_path / "c")

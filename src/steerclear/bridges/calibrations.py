@@ -70,8 +70,13 @@ def matched(calibrations: Sequence[Calibration], negatives: Sequence[str | None]
 
 def reads(guidance: Guidance, calibration: Calibration) -> bool:
     """Whether a guidance has an evidence that something was measured for."""
+    return any(calibration.of(name) for name in may_read(guidance))
+
+
+def may_read(guidance: Guidance) -> tuple[str, ...]:
+    """The names of the evidences in a guidance that a calibration may keep something of."""
     parts = [part for part in guidance.parts() if isinstance(part, Evidence)]
-    return any(type(part).calibrated is not Evidence.calibrated and calibration.of(part.name) for part in parts)
+    return tuple(part.name for part in parts if type(part).calibrated is not Evidence.calibrated)
 
 
 def of_calibrations(

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..bridges.calibrations import may_read
 from ..core.errors import SteerclearError
 from ..core.guidance import Guidance, networks_of
 from ..core.parsing import part_text
@@ -18,7 +19,8 @@ from .results import MethodResult, Results
 def generate_command(results: Results, method: MethodResult) -> str | None:
     """The command that makes a method's images, or more of them with other seeds.
 
-    None if its guidance is not installed, or if the pipeline was given in Python and no name loads it again.
+    None if its guidance is not installed, or if the pipeline, or a calibration that it may read, was given in Python and no
+    name loads it again.
     """
     if results.model_digest.startswith(IN_MEMORY) and not is_hub_id(results.model):
         return None
@@ -26,12 +28,15 @@ def generate_command(results: Results, method: MethodResult) -> str | None:
         guidance = Guidance.from_config(method.guidance)
     except SteerclearError:
         return None
+    calibrations = results.calibrations if may_read(guidance) else []
+    if not all(one.name for one in calibrations):
+        return None
     asked = networks_of(guidance, len(method.negative_prompts))
     networks = {name: source for name, source in given_networks(results.networks).items() if name in asked}
     options: dict[str, Any] = {
         "--negative-prompt": method.negative_prompts, "--guidance": part_text(guidance),
         "--network": [f"{name}={source}" for name, source in networks.items()], "--lora": lora_texts(results.loras),
-        "--calibration": [one.name for one in results.calibrations if one.name], "--model": results.model, "--config": results.config, "--scheduler": results.scheduler,
+        "--calibration": [one.name for one in calibrations], "--model": results.model, "--config": results.config, "--scheduler": results.scheduler,
         "--dtype": results.dtype if results.dtype != "float32" else None, "--height": results.height,
         "--width": results.width, "--steps": results.num_inference_steps, "--seeds": results.seeds,
     }  # fmt: skip
