@@ -47,10 +47,12 @@ WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2)),
     "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1,)),
     "drawn again": ("redraw:from_step=0,tries={}", (8,)),
+    "drawn again by own": ("redraw:from_step=0,tries={},judge=portraits(classifier=own)", (8,)),
     "rewound": ("redraw:from_step={},tries=8", (6, 10, 12, 14)),
     "late, then earlier": ("redraw:latest={}", (0.4,)),
 }  # fmt: skip
-"""Name -> how it is typed, with a place for its strength, and the strengths."""
+"""Name -> how it is typed, with a place for its strength, and the strengths. Of "drawn again" the second classifier flags, of "drawn again by
+own" the one that measures, so that the second measures it."""
 
 GATE = "oracle gate"
 """The constant push where the unguided image of the seed shows the concept, and none elsewhere: no network is asked anew."""
