@@ -83,7 +83,7 @@ def options_of(command: str) -> dict[str, Any]:
 def test_the_command_of_each_method_is_its_recipe(made: Path) -> None:
     """Read by the program's own parser; the digests of all settings are equal."""
     results = read_results(made)
-    assert len(results.methods) == 8
+    assert len(results.methods) == 9
     model = load_model("portraits", scheduler="dpm++ 2m karras")
     for method in results.methods:
         given = options_of(generate_command(results, method) or "")

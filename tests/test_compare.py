@@ -26,6 +26,7 @@ STANDARD = [
     "cfg",
     "negative",
     "dynamic-negative",
+    "looking",
     "redraw",
     "autoguidance",
     "autoguidance-dynamic-negative",
@@ -78,7 +79,7 @@ def test_what_each_method_costs(run: Path) -> None:
     found = {method.name: method for method in results(run).methods}
     again = found.pop("redraw")
     cost = {name: method.evaluations / 3 for name, method in found.items()}
-    assert cost == dict(zip(found, [1, 2, 2, 2, 3, 2, 3], strict=True))
+    assert cost == dict(zip(found, [1, 2, 2, 2, 3, 3, 2, 3], strict=True))
     redrawing = Guidance.from_config(again.guidance).redrawing()
     draws = [image.draws for image in again.images]
     skipped = [redrawing.begins_at(number, [1.0] * 3) for drawn in draws for number in range(1, drawn)]

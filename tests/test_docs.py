@@ -55,8 +55,8 @@ def test_exported_names() -> None:
         for cls in entries(shelf.shelf, shelf.base).values()
     }
     assert [name for name in steerclear.__all__ if name not in found] == [
-        "__version__", "Belief", "Circumstances", "Evidence", "Guidance", "Guided", "Guider", "Network", "State",
-        "SteerclearError", "SteerclearWarning", "Step", "Surroundings", "Trace", "compare", "generate", "guidances", "guider",
+        "__version__", "Belief", "Calibration", "Circumstances", "Evidence", "Guidance", "Guided", "Guider", "Network", "State",
+        "SteerclearError", "SteerclearWarning", "Step", "Surroundings", "Trace", "calibrate", "compare", "generate", "guidances", "guider",
         "load_model", "sample", "steer",
     ]  # fmt: skip
     assert found >= {"DynamicNegativeGuidance", "TransitionEvidence", "NoisedWeights", "Classifier", "Spiral"}

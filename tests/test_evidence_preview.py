@@ -185,13 +185,16 @@ def test_a_calibration_is_used_and_interpolated_in_the_logarithm(
     order = -1 if falling else 1
     file = calibration(levels=[1.0, 4.0][::order], intercept=[-1.0, 0.0][::order], slope=[0.5, 0.2][::order])
     surroundings, image = around(calibrations=(file,)), painted((0.8, 0, 0))
-    for evidence in (PreviewEvidence(), PreviewEvidence().fitted(Circumstances(prior=0.9, calibrations=(file,)))):
+    for evidence in (
+        PreviewEvidence(stop_below=0.5),
+        PreviewEvidence(stop_below=0.5).fitted(Circumstances(prior=0.9, calibrations=(file,))),
+    ):
         belief = looked(evidence, surroundings, image, s)
         assert float(belief.log_odds) == pytest.approx(intercept + slope * logit(0.8), abs=1e-9)
-    shifted = looked(PreviewEvidence(0.7), surroundings, image, s)
+    shifted = looked(PreviewEvidence(0.7, stop_below=0.5), surroundings, image, s)
     expected = intercept + slope * logit(0.8) + logit(0.7) - logit(0.4)
     assert float(shifted.log_odds) == pytest.approx(expected, abs=1e-9)
-    plain = looked(PreviewEvidence(0.4, temperature=2.0), surroundings, image, s)
+    plain = looked(PreviewEvidence(0.4, temperature=2.0, stop_below=0.5), surroundings, image, s)
     assert float(plain.log_odds) == pytest.approx(logit(0.4) + logit(0.8) / 2, abs=1e-9)
 
 
@@ -316,7 +319,7 @@ def made(model: Model, guidance: Guidance, seeds: range, steps: int) -> tuple[Te
 
 
 def test_image_k_is_image_k_alone_and_nothing_is_evaluated_for_a_look(model: Model) -> None:
-    guidance = DynamicNegativeGuidance(1.0, evidence=PreviewEvidence(every=1, sure=1.5))
+    guidance = DynamicNegativeGuidance(1.0, evidence=PreviewEvidence(every=1, sure=1.0, stop_below=0.5))
     together, run = made(model, guidance, range(4), 10)
     assert run.evaluations.tolist() == [20.0] * 4
     assert run.trace.branches == [("positive", "conjunction")] * 10

@@ -143,7 +143,7 @@ def test_a_model_without_a_judge_is_compared_without(tmp_path: Path) -> None:
     results = steerclear.compare(pipe, "a man", "hat", folder=tmp_path / "all", **settings).results
     assert "redraw" not in [method.name for method in results.methods]
     left_out = [note for note in results.notes if "is left out" in note]
-    assert len(left_out) == 2  # and autoguidance
+    assert len(left_out) == 3  # and looking, and autoguidance
     assert any("no laboratory judges these images" in note and "redraw:evidence=NAME" in note for note in left_out)
     with pytest.raises(UnsupportedModel, match="nobody says which are to be drawn again"):
         steerclear.compare(pipe, "a man", "hat", methods=["redraw"], **settings)
@@ -190,7 +190,7 @@ def standard(scale: float = 2.0) -> list[Method]:
 
 def test_the_standard_method() -> None:
     names = [method.name for method in standard()]
-    assert names.index("redraw") == names.index("dynamic-negative") + 1
+    assert names.index("redraw") == names.index("looking") + 1
     [method] = [method for method in standard() if method.name == "redraw"]
     assert (method.label, method.negative_prompts, method.guidance) == ("drawn again", (MUSTACHE,), Redraw(CFG))
     [off] = [method for method in standard(1.0) if method.name == "redraw"]

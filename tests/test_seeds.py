@@ -13,7 +13,7 @@ from steerclear.testbeds.portraits.streams import PortraitStream
 
 SEEDS = st.integers(0, LARGEST_SEED)
 NUMBERS = 5000
-STREAMS = (Stream.LATENTS, *PortraitStream, Stream.TRUTH)
+STREAMS = tuple(sorted((Stream.LATENTS, *PortraitStream, Stream.TRUTH)))
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_what_is_left_open_fits_the_run() -> None:
     exact = GuidedDenoiser(MixtureDenoiser(Spiral().world), open_, Surroundings(2, 1)).guidance
     assert isinstance(exact, IntervalGuidance)
     assert (exact.inner.evidence.stop_below, exact.inner.evidence.prior) == (0.0, 0.5)
-    chosen = TransitionEvidence(0.3, stop_below=2.0)
+    chosen = TransitionEvidence(0.3, stop_below=2.0, temperature=1.0)
     assert chosen.fitted(Circumstances(prior=0.25)) == chosen
 
 

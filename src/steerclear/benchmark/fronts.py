@@ -49,7 +49,7 @@ WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "drawn again": ("redraw:from_step=0,tries={}", (8,)),
     "drawn again by own": ("redraw:from_step=0,tries={},judge=portraits(classifier=own)", (8,)),
     "rewound": ("redraw:from_step={},tries=8", (6, 10, 12, 14)),
-    "late, then earlier": ("redraw:latest={}", (0.4,)),
+    "later": ("redraw:latest={}", (0.4,)),
 }  # fmt: skip
 """Name -> how it is typed, with a place for its strength, and the strengths. Of "drawn again" the second classifier flags, of "drawn again by
 own" the one that measures, so that the second measures it."""

@@ -69,15 +69,12 @@ def steer(
         judge: who says what an image shows, for an evidence that asks, and for :class:`~steerclear.guidance.redraw.Redraw`; see
             :class:`~steerclear.core.laboratory.Judge`.
         files: the folder of the files that an evidence asks for; None for the folder that the pipeline was loaded from.
-        calibration: what ``steerclear calibrate`` measured of the concept, a file or read already; a list has one per
-            negative prompt. Each goes to the negative prompt of its text.
+        calibration: what ``steerclear calibrate`` measured, a file or read already, or a list: one per negative prompt.
 
-    An evidence that leaves its prior open takes the calibration's, else 0.5. Random numbers (of some networks and evidences) for image k come
-    from the seed of image k: that of the k-th generator of the call; with one generator or none it is that one's seed
-    (or 0) + k, so only a list of generators makes images independent of their batch.
-
-    Under :class:`~steerclear.guidance.redraw.Redraw` a call of the pipeline is the user's own call, and then further ones for
-    the images that are flagged. It needs a list of generators, one per image.
+    An evidence that leaves its prior open takes the calibration's, else 0.5. Random numbers (of some networks and evidences)
+    for image k come from the seed of image k: that of the k-th generator of the call; with one generator or none it is that
+    one's seed (or 0) + k, so only a list of generators makes images independent of their batch. Under
+    :class:`~steerclear.guidance.redraw.Redraw`, which needs a list, further calls of the pipeline follow for flagged images.
 
     Yields:
         What happened in the last call of the pipeline: the trace and the number of network evaluations, of all draws.
