@@ -75,6 +75,7 @@ class Cell:
         error: the perturbation's size as a share of the score; 0 for exact scores.
         related: whether the concept is a part of what the prompt shows; otherwise its prior is 0.
         first, images: the seeds, split into three sets.
+        omega: of the tracking; None takes :data:`OMEGA`.
     """
 
     world: str
@@ -85,7 +86,8 @@ class Cell:
     error: float = 0.0
     related: bool = True
     first: int = 10_000
-    images: int = 9216
+    images: int = 7200
+    omega: float | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +97,10 @@ class Cell:
 
     def digest(self) -> str:
         """What makes two cells the same, in 16 letters."""
-        recipe = asdict(self) | {"version": __version__, "omega": OMEGA.get(self.sampler)}
+        recipe = asdict(self) | {
+            "version": __version__,
+            "omega": OMEGA.get(self.sampler) if self.omega is None else self.omega,
+        }
         return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -255,9 +260,9 @@ def guidance_of(cell: Cell) -> Guidance:
         return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=OracleEvidence(testbed.log_odds))
     if cell.method == "published":
         return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=PublishedEvidence(prior))
-    evidence = TransitionEvidence(
-        prior, stop_below=0.0, volume=_volume(cell.world, cell.error, cell.related), omega=OMEGA[cell.sampler]
-    )
+    omega = OMEGA[cell.sampler] if cell.omega is None else cell.omega
+    table = _volume(cell.world, cell.error, cell.related)
+    evidence = TransitionEvidence(prior, stop_below=0.0, volume=table, omega=omega)
     return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=evidence)
 
 
