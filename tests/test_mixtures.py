@@ -10,6 +10,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+import mixture_tables
 from steerclear.benchmark import mixture_cells, mixtures
 from steerclear.benchmark.mixture_cells import WORLDS, Cell, denoiser_of, guidance_of, scheduler_of
 from steerclear.benchmark.mixtures import Curve, MixtureBenchmark, Mixtures
@@ -226,5 +227,10 @@ def test_a_front_draws_its_points() -> None:
 
 
 def test_too_few_samples_are_refused() -> None:
-    with pytest.raises(InvalidSetting, match="images is 35, but must be a whole number of at least 36"):
-        Mixtures(images=35)
+    with pytest.raises(InvalidSetting, match="images is 71, but must be a whole number of at least 72"):
+        Mixtures(images=71)
+
+
+def test_the_page_has_the_tables_of_what_was_measured() -> None:
+    page = (mixture_tables.MEASURED.parents[1] / "exact-worlds.md").read_text()
+    assert mixture_tables.written_into(page) == page
