@@ -36,6 +36,7 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/python -m steerclear.cli.docs docs
 	$(BIN)/python tests/features.py docs/steer-your-pipeline.md
+	$(BIN)/python tests/mixture_tables.py docs/exact-worlds.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:

@@ -47,8 +47,8 @@ OWN_SHARE = 0.2
 SETS, PER_SET = 3, 4
 """Sets of seeds, and groups of each that the jackknife leaves out."""
 
-CHUNK = 2048
-"""Samples at once; limits the memory."""
+CHUNK = 32_768
+"""Numbers at once, at most 2,048 samples: many more do not fit into a processor's cache."""
 
 CALIBRATION = range(3_000_000_000, 3_000_000_256)
 TRUTH, SECOND_TRUTH = 1_000_000_000, 2_000_000_000
@@ -75,6 +75,7 @@ class Cell:
         error: the perturbation's size as a share of the score; 0 for exact scores.
         related: whether the concept is a part of what the prompt shows; otherwise its prior is 0.
         first, images: the seeds, split into three sets.
+        omega: of the tracking; None takes :data:`OMEGA`.
     """
 
     world: str
@@ -85,7 +86,8 @@ class Cell:
     error: float = 0.0
     related: bool = True
     first: int = 10_000
-    images: int = 9216
+    images: int = 7200
+    omega: float | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +97,10 @@ class Cell:
 
     def digest(self) -> str:
         """What makes two cells the same, in 16 letters."""
-        recipe = asdict(self) | {"version": __version__, "omega": OMEGA.get(self.sampler)}
+        recipe = asdict(self) | {
+            "version": __version__,
+            "omega": OMEGA.get(self.sampler) if self.omega is None else self.omega,
+        }
         return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -208,9 +213,9 @@ def _samples(cell: Cell) -> tuple[Tensor, float]:
 
 
 def _chunks(cell: Cell) -> Iterator[range]:
-    end = cell.first + cell.images
-    for begin in range(cell.first, end, CHUNK):
-        yield range(begin, min(begin + CHUNK, end))
+    end, size = cell.first + cell.images, min(2048, CHUNK // WORLDS[cell.world].world.full.dimension)
+    for begin in range(cell.first, end, size):
+        yield range(begin, min(begin + size, end))
 
 
 def denoiser_of(cell: Cell) -> Denoiser:
@@ -255,9 +260,9 @@ def guidance_of(cell: Cell) -> Guidance:
         return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=OracleEvidence(testbed.log_odds))
     if cell.method == "published":
         return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=PublishedEvidence(prior))
-    evidence = TransitionEvidence(
-        prior, stop_below=0.0, volume=_volume(cell.world, cell.error, cell.related), omega=OMEGA[cell.sampler]
-    )
+    omega = OMEGA[cell.sampler] if cell.omega is None else cell.omega
+    table = _volume(cell.world, cell.error, cell.related)
+    evidence = TransitionEvidence(prior, stop_below=0.0, volume=table, omega=omega)
     return DynamicNegativeGuidance(1.0, negative_scale=cell.strength, evidence=evidence)
 
 

@@ -1,7 +1,8 @@
 """Every method on the exact worlds, against the exact target: what it removes, what else it changes, what it costs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,10 +15,10 @@ from ..metrics.estimates import jackknife
 from ..telling.figures.base import save
 from ..telling.figures.fronts import Line, Panel, draw_fronts
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
-from .mixture_cells import OMEGA, PER_SET, SETS, WORLDS, Cell, Found, found
+from .mixture_cells import OMEGA, SETS, WORLDS, Cell, Found, found
 
 SWEEPS: dict[str, tuple[float, ...]] = {
-    "negative": (0.5, 1, 1.5, 2), "published": (1, 3), "tracking": (0.75, 1, 1.25, 1.5, 2), "oracle": (0.5, 0.75, 1),
+    "negative": (0.5, 1, 1.5, 2), "published": (1, 3), "tracking": (0.75, 1, 1.25, 1.5), "oracle": (0.5, 0.75, 1),
     "unguided": (0,), "redraw": (1,), "rewound": (1,), "exact draws": (1,),
 }  # fmt: skip
 """Strengths of each method."""
@@ -35,8 +36,12 @@ OF_NEGATIVE = {False: (1 / 10, 1 / 5), True: (1 / 8, 1 / 5)}
 """Sliced Wasserstein distance and total variation as shares of the negative prompt's, with exact and with perturbed scores."""
 
 OF_ORACLE, OF_UNRELATED = 1.4, {"2": 1 / 5, "16": 1 / 50, "64": 1 / 50}
-RATE_APART, OF_PUBLISHED, PUBLISHED_STEPS, FEWER = 0.005, 1.3, 1000, 3
-"""Against the published method in 1,000 steps, where one FEWERth of the samples is drawn."""
+RATE_APART, OF_PUBLISHED, PUBLISHED_STEPS = 0.005, 1.3, 1000
+"""Against the published method in 1,000 steps."""
+
+FEWER, UNIT = 3, 72
+"""Costly cells take one FEWERth of the samples: 64 dimensions beside exact scores, and the published method in 1,000 steps; both
+together one of 2 FEWER. Numbers of samples are multiples of UNIT, so that sets and groups stay equally large."""
 
 
 Interval = tuple[float, float, float]
@@ -93,6 +98,23 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Cells that are measured together, and the claims that they make.
+
+    Attributes:
+        name: for progress bars.
+        cells: in order.
+        claims: of the figures of all cells so far.
+        setting: the setting that is swept, None for other stages.
+    """
+
+    name: str
+    cells: list[Cell]
+    claims: Callable[[dict[Cell, Found]], Iterable[Claim]]
+    setting: Setting | None = None
+
+
+@dataclass(frozen=True)
 class Curve:
     """A method's figures along its strengths: value, sets and left-out values in columns, ``[strengths, columns]``."""
 
@@ -123,7 +145,7 @@ class Mixtures(Experiment):
     """All methods on exact worlds of 2, 16 and 64 dimensions, against the exact target, at equal shares removed.
 
     Args:
-        images: samples of each method, over three sets of seeds.
+        images: samples of each cell, over three sets of seeds; the costly ones take a third.
         first: the first seed.
         error: size of the perturbed scores' error, as a share of the score.
     """
@@ -135,43 +157,59 @@ class Mixtures(Experiment):
     error: float = 0.1
 
     def __post_init__(self) -> None:
-        whole("images", self.images, low=SETS * PER_SET * FEWER)
+        whole("images", self.images, low=UNIT)
         whole("first", self.first, low=0)
         finite("error", self.error, low=0)
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """Every cell is kept in ``folder/cells``; running again measures what is missing."""
-        settings = [
-            Setting(world, error, sampler) for world in WORLDS for error in self._errors() for sampler in SAMPLERS
-        ]
+        """Every cell is kept in ``folder/cells``; the results and the figure are rewritten after each stage."""
+        done: list[Stage] = []
         results: dict[Cell, Found] = {}
-        stages = {one.name: list(self._swept(one)) for one in settings}
-        stages |= {
-            f"{world} dimensions, {title}": cells for world in WORLDS for title, cells in self._others(world).items()
-        }
-        for name, cells in stages.items():
-            progress = on_stage(name)
-            for done, cell in enumerate(cells):
-                progress(done, len(cells))
+        for stage in self.stages():
+            progress = on_stage(stage.name)
+            for count, cell in enumerate(stage.cells):
+                progress(count, len(stage.cells))
                 results[cell] = found(cell, folder)
-            progress(len(cells), len(cells))
-        claims = [claim for one in settings for claim in self._of_setting(one, results)]
+            progress(len(stage.cells), len(stage.cells))
+            done.append(stage)
+            result = self.written(done, results, folder)
+        return result
+
+    def stages(self) -> list["Stage"]:
+        """What is measured, in order."""
+        stages = []
         for world in WORLDS:
-            claims += [*self._against_published(world, results), *self._of_unrelated(world, results)]
-        claims.append(_of_escapes(results))
-        save(draw_fronts(self._panels(settings, results), columns=3), folder / f"{self.name}.png")
-        return MixtureBenchmark(
-            model="Gaussian mixtures of 2, 16 and 64 dimensions", model_digest=None,
+            settings = [Setting(world, error, sampler) for error in self._errors() for sampler in SAMPLERS]
+            stages += [Stage(one.name, list(self._swept(one)), partial(self._of_setting, one), one) for one in settings]
+            for title, cells in self._others(world).items():
+                claims = self._of_unrelated if "unrelated" in title else self._against_published
+                stages.append(Stage(f"{world} dimensions, {title}", cells, partial(claims, world)))
+        return stages
+
+    def written(self, done: list["Stage"], results: dict[Cell, Found], folder: Path) -> MixtureBenchmark:
+        """The result of these stages; it and its figure are written into the folder."""
+        claims = [claim for stage in done for claim in stage.claims(results)] + [_of_escapes(results)]
+        result = MixtureBenchmark(
+            model="Gaussian mixtures", model_digest=None,
             scheduler=" and ".join(SAMPLERS.values()) + ", Karras levels of Stable Diffusion", num_inference_steps=30,
             seeds=f"{self.first}-{self.first + self._images - 1}, in three sets",
             claims=claims, rows=[_row(cell, one) for cell, one in results.items()],
         )  # fmt: skip
+        result.save(folder / f"{self.name}.json")
+        exact = [stage.setting for stage in done if stage.setting is not None and not stage.setting.error]
+        worlds = [world for world in WORLDS if sum(one.world == world for one in exact) == len(SAMPLERS)]
+        if worlds:
+            panels = self._panels([one for one in exact if one.world in worlds], results)
+            save(draw_fronts(panels, columns=len(worlds)), folder / f"{self.name}.png")
+        return result
 
     @property
     def _images(self) -> int:
-        """Rounded down, so that sets and groups are equally large."""
-        unit = SETS * PER_SET * FEWER
-        return self.images // unit * unit
+        return self.images // UNIT * UNIT
+
+    def _fewer(self, world: str) -> int:
+        """Of a cell that is costly in 64 dimensions."""
+        return self._images // FEWER if world == "64" else self._images
 
     def _errors(self) -> tuple[float, ...]:
         return (0.0, self.error) if self.error else (0.0,)
@@ -181,25 +219,26 @@ class Mixtures(Experiment):
 
     def _swept(self, setting: Setting) -> Iterable[Cell]:
         for method, strengths in SWEEPS.items():
-            for strength in strengths:
-                yield self._in(setting, method, strength)
+            if method != "published" or not setting.error:  # it fails with exact scores already
+                yield from (self._in(setting, method, strength) for strength in strengths)
 
     def _in(self, setting: Setting, method: str, strength: float = 1) -> Cell:
+        images = self._fewer(setting.world) if setting.error else self._images
+        if method == "exact draws":  # the same for all
+            return self._cell(setting.world, method, strength=strength, images=images)
         where = {"sampler": setting.sampler, "error": setting.error}
-        if method == "exact draws":
-            where = {"sampler": "2m", "error": 0.0}  # the same for all
-        return self._cell(setting.world, method, strength=strength, **where)
+        return self._cell(setting.world, method, strength=strength, images=images, **where)
 
     def _others(self, world: str) -> dict[str, list[Cell]]:
         """Cells beside the sweeps, by stage."""
-        fewer = self._images // FEWER
+        fewest = self._images // FEWER // (2 if world == "64" else 1)
         unrelated = [
-            self._cell(world, method, strength=strength, sampler=sampler, related=False)
+            self._cell(world, method, strength=strength, sampler=sampler, related=False, images=self._fewer(world))
             for sampler in SAMPLERS
             for method, strength in (("unguided", 0), ("negative", 1), ("tracking", 1))
         ]
-        published = self._cell(world, "published", sampler="ddpm", steps=PUBLISHED_STEPS, images=fewer)
-        tracking = self._cell(world, "tracking", sampler="sde", images=fewer)
+        published = self._cell(world, "published", sampler="ddpm", steps=PUBLISHED_STEPS, images=fewest)
+        tracking = self._cell(world, "tracking", sampler="sde", images=fewest)
         return {"unrelated concept": unrelated, f"published, {PUBLISHED_STEPS:,} steps": [published, tracking]}
 
     def _curve(self, setting: Setting, method: str, results: dict[Cell, Found]) -> Curve:
@@ -260,11 +299,10 @@ class Mixtures(Experiment):
             )  # fmt: skip
 
     def _panels(self, settings: list[Setting], results: dict[Cell, Found]) -> list[Panel]:
-        """Removal against distance, a row for each sampler; then distance against calls; exact scores."""
-        exact = [one for sampler in SAMPLERS for one in settings if one.sampler == sampler and not one.error]
-        return [self._removal(one, results) for one in exact] + [
-            self._calls(one, results) for one in exact if one.sampler == "sde"
-        ]
+        """Removal against distance, a row for each sampler; then distance against calls in the last one."""
+        rows = [one for sampler in SAMPLERS for one in settings if one.sampler == sampler]
+        last = [one for one in rows if one.sampler == [*SAMPLERS][-1]]
+        return [self._removal(one, results) for one in rows] + [self._calls(one, results) for one in last]
 
     def _removal(self, setting: Setting, results: dict[Cell, Found]) -> Panel:
         floor = results[self._in(setting, "exact draws")].distance.value

@@ -165,13 +165,16 @@ class Mixture:
         return mean, between + within
 
     def _along_axes(self, sample: Tensor, alpha: Level, sigma: Level) -> tuple[Tensor, Tensor, tuple[Level, Level]]:
-        """x - alpha m_k and the variances of x_t along the components' axes, ``[batch, components, dimension]``."""
+        """x - alpha m_k and the variances of x_t along the components' axes, ``[batch, components, dimension]``.
+
+        The variances have no batch if no image has a level of its own.
+        """
         flat = sample.double().flatten(1)[:, None, :]
         alpha, sigma = per_image(alpha, flat), per_image(sigma, flat)
         offsets = flat - alpha * self.means
         if self.axes is not None:
             offsets = torch.einsum("bkd,kde->bke", offsets, self.axes)
-        return offsets, alpha**2 * self.variances + sigma**2 + torch.zeros_like(offsets), (alpha, sigma)
+        return offsets, alpha**2 * self.variances + sigma**2, (alpha, sigma)
 
     def _log_joint(self, offsets: Tensor, totals: Tensor) -> Tensor:
         exponents = (offsets**2 / totals + totals.log()).sum(2)

@@ -50,11 +50,12 @@ class Panel:
 
 
 def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT) -> Figure:
-    """All panels in rows of ``columns``, with one legend above them."""
+    """All panels in rows of ``columns``, with the legend above them."""
     rows = -(-len(panels) // columns)
-    width, height = columns * WIDTH, rows * HEIGHT + LEGEND
-    figure = blank(width, height, theme)
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    abreast = 3 * columns
+    width, height = columns * WIDTH, rows * HEIGHT + LEGEND * -(-(len(labels) + 1) // abreast)
+    figure = blank(width, height, theme)
     styles = {label: _style(index, theme) for index, label in enumerate(labels)}
     for place, panel in enumerate(panels):
         left, bottom = (place % columns) * WIDTH + MARGIN, (rows - 1 - place // columns) * HEIGHT + MARGIN - 0.12
@@ -62,7 +63,8 @@ def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT) -> 
         _draw(figure.add_axes(box, label=panel.title), panel, styles, theme)
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.9, label="exact draws"))
-    legend(figure, handles, theme, 1 - 0.2 / height)
+    for first in range(0, len(handles), abreast):
+        legend(figure, handles[first : first + abreast], theme, 1 - (0.2 + LEGEND * 0.6 * first / abreast) / height)
     return figure
 
 
