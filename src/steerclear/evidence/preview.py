@@ -22,7 +22,7 @@ from .transition import interpolated
 SUREST = 1e-4
 """Probabilities of a judge are kept this far from 0 and 1: nearer to 1, a last bit of float32 would count."""
 
-STOCHASTIC, DETERMINISTIC = 1.5, 0.5
+STOCHASTIC, DETERMINISTIC = 1.0, 0.5
 """How fast the temperature rises with sigma / alpha, for each kind of sampler."""
 
 WATCHED = 0.2, 80.0
@@ -58,7 +58,7 @@ class PreviewEvidence(PriorEvidence):
 
         p = the judge's probability of the concept in decode(D_prompt), kept in [0.0001, 0.9999];  s = sigma / alpha
 
-    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + 1.5 s tempers it, or 1 + s / 2 on
+    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + s tempers it, or 1 + s / 2 on
     a deterministic sampler, whose predictions are decided earlier: what logistic fits to the shipped model's images gave. A calibration has the logistic regression of the finished image on logit(p)
     at each noise level, a(s) and b(s), and the prior_0 under which it was measured; between its levels they are interpolated
     in log s, beyond its ends they are constant. Of several concepts in one negative prompt the likeliest counts. Between two
