@@ -84,7 +84,7 @@ def logit(p: float) -> float:
 
 @pytest.mark.parametrize(
     ("settings", "temperature"),
-    [({"stochastic": True}, 1 + 1.5 * 2.0), ({"stochastic": False}, 1 + 2.0 / 2), ({"temperature": 1.0}, 1.0)],
+    [({"stochastic": True}, 1 + 2.0), ({"stochastic": False}, 1 + 2.0 / 2), ({"temperature": 1.0}, 1.0)],
 )
 def test_a_tempered_look_is_the_judges_logit_over_the_temperature(settings: dict[str, Any], temperature: float) -> None:
     evidence = PreviewEvidence(0.2, **settings)

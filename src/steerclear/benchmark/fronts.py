@@ -34,6 +34,8 @@ from .tracking import selectivity
 CONCEPTS = "mustache, hat, glasses, beard, smile, mustache + hat"
 """Several negatives at once have a plus between them."""
 
+BY_OWN = "drawn again by own"
+
 WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "unguided": ("unguided", (0,)),
     "negative prompt": ("negative:guidance_scale={}", (2, 3, 5)),
@@ -47,7 +49,7 @@ WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "transition": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=transition", (1, 2)),
     "looking": ("dynamic-negative:guidance_scale=1,negative_scale={},evidence=preview", (1,)),
     "drawn again": ("redraw:from_step=0,tries={}", (8,)),
-    "drawn again by own": ("redraw:from_step=0,tries={},judge=portraits(classifier=own)", (8,)),
+    BY_OWN: ("redraw:from_step=0,tries={},judge=portraits(classifier=own)", (8,)),
     "rewound": ("redraw:from_step={},tries=8", (6, 10, 12, 14)),
     "later": ("redraw:latest={}", (0.4,)),
 }  # fmt: skip
@@ -67,7 +69,8 @@ class Row(BaseModel):
     Attributes:
         concept, scheduler, way, strength: what was made.
         images: how many.
-        rate: how often the concept is left, as the measuring classifier sees it, and as the second one does.
+        rate: how often the concept is left, as the measuring classifier sees it.
+        rate_by_other: the same, as the other classifier does: of images drawn again the one that flagged them.
         shift: collateral shift, less chance.
         frechet: distance to true portraits without the concept.
         moved_without, moved_with: how far the images moved whose unguided image has no concept, and has it.
@@ -84,7 +87,7 @@ class Row(BaseModel):
     strength: float
     images: int
     rate: Measurement
-    rate_by_second: float
+    rate_by_other: float
     shift: Measurement
     frechet: Measurement
     moved_without: float
@@ -175,9 +178,10 @@ class Fronts(PortraitExperiment):
         names = {method.name: key for key, method in methods.items()}
         for method, pictures in self.pictures(model, study, folder, on_stage):
             (way, strength), images = names[method.name], pixels(pictures)
+            calls = torch.tensor([one.evaluations for one in pictures])
+            measure.keep(way, strength, images, calls)
             if way in asked:
-                yield measure.row(way, strength, images, torch.tensor([one.evaluations for one in pictures]))
-            measure.keep(way, strength, images)
+                yield measure.row(way, strength, images, calls)
         if GATE in asked:
             for strength in asked[GATE]:
                 yield measure.row(GATE, strength, *measure.gated(strength))
@@ -209,48 +213,47 @@ class _Measure:
         folder = model.folder or Path()
         self.judge = PortraitJudge(folder, prompt, self.named)
         self.second = PortraitJudge(folder, prompt, self.named, "second")
-        self.kept: dict[tuple[str, float], Tensor] = {}
+        self.kept: dict[tuple[str, float], tuple[Tensor, Tensor]] = {}
 
-    def keep(self, way: str, strength: float, images: Tensor) -> None:
+    def keep(self, way: str, strength: float, images: Tensor, calls: Tensor) -> None:
         if way in ("unguided", "constant"):
-            self.kept[way, strength] = images
+            self.kept[way, strength] = images, calls
 
     @property
     def unguided(self) -> Tensor:
-        return self.kept["unguided", 0]
-
-    def had(self) -> Tensor:
-        """Whether the unguided image of a seed shows a concept."""
-        return self._shown(self.judge, self.unguided)
+        return self.kept["unguided", 0][0]
 
     def _shown(self, judge: PortraitJudge, images: Tensor) -> Tensor:
+        """Whether a concept shows in each image."""
         seen = judge.see(images).shown
         return torch.stack([shows(name, seen).bool() for name in concepts_in(self.named)]).any(0)
 
     def gated(self, strength: float) -> tuple[Tensor, Tensor]:
         """Images and calls of the oracle gate."""
-        had, pushed = self.had(), self.kept["constant", strength]
-        images = torch.where(had[:, None, None, None], pushed, self.unguided)
-        return images, torch.where(had, 60.0, 30.0)
+        had = self._shown(self.judge, self.unguided)
+        (pushed, more), (plain, calls) = self.kept["constant", strength], self.kept["unguided", 0]
+        return torch.where(had[:, None, None, None], pushed, plain), torch.where(had, more, calls)
 
     def row(self, way: str, strength: float, images: Tensor, calls: Tensor) -> Row:
         reference = images if way == "unguided" else self.unguided
-        had = self._shown(self.judge, reference)
-        shown, found = self._shown(self.judge, images), self.judge.measure(self.judge.see(images))
+        judge, other = (self.second, self.judge) if way == BY_OWN else (self.judge, self.second)
+        had = self._shown(judge, reference)
+        shown, found = self._shown(judge, images), judge.measure(judge.see(images))
         change = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
         both = bool(had.any()) and not bool(had.all()) and float(change[had].sum()) > 0
         return Row(
             concept=self.concept, scheduler=self.scheduler, way=way, strength=strength, images=len(images),
-            rate=rate_of(shown), rate_by_second=float(self._shown(self.second, images).double().mean()),
+            rate=rate_of(shown), rate_by_other=float(self._shown(other, images).double().mean()),
             shift=found["collateral_shift"], frechet=found["frechet"],
             moved_without=_mean(change[~had]), moved_with=_mean(change[had]),
             ratio=selectivity(images, reference, had) if both else None, calls=float(calls.double().mean()),
-            sets=[self._of_set(some, shown[rows]) for rows, some in _sets(images)],
+            sets=[_of_set(judge, some, shown[rows]) for rows, some in _sets(images)],
         )  # fmt: skip
 
-    def _of_set(self, images: Tensor, shown: Tensor) -> tuple[float, float, float]:
-        found = self.judge.measure(self.judge.see(images))
-        return float(shown.double().mean()), found["collateral_shift"].value, found["frechet"].value
+
+def _of_set(judge: PortraitJudge, images: Tensor, shown: Tensor) -> tuple[float, float, float]:
+    found = judge.measure(judge.see(images))
+    return float(shown.double().mean()), found["collateral_shift"].value, found["frechet"].value
 
 
 def rate_of(shown: Tensor) -> Measurement:
