@@ -36,6 +36,8 @@ CONCEPTS = "mustache, hat, glasses, beard, smile, mustache + hat"
 
 BY_OWN = "drawn again by own"
 
+REDRAWN = ("drawn again", BY_OWN, "rewound", "later")
+
 WAYS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "unguided": ("unguided", (0,)),
     "negative prompt": ("negative:guidance_scale={}", (2, 3, 5)),
@@ -292,26 +294,30 @@ def of_negative(rows: Sequence[Row], row: Row, what: str) -> float | None:
 
 
 def claims_of(rows: Sequence[Row]) -> list[Claim]:
-    """What each way promises, against the negative prompt at the same rate."""
-    claims: list[Claim] = []
-    for row in rows:
-        where = f"{row.scheduler}, {row.concept}, {row.way} {row.strength:g} (left {row.rate.value:.3f}, {row.calls:.0f} calls)"
-        shift, frechet = of_negative(rows, row, "shift"), of_negative(rows, row, "frechet")
-        if row.way in ("unguided", "negative prompt") or shift is None or frechet is None:
-            continue
-        claims += [
-            at_most(
-                f"{where}: collateral shift, less chance, against a fifth of the negative prompt's",
-                shift / 5,
-                row.shift,
-            ),
-            at_most(f"{where}: Fréchet distance, against a third of the negative prompt's", frechet / 3, row.frechet),
-        ]
-        if row.ratio is not None:
-            claims.append(
-                at_most(f"{where}: images without the concept moved, as a share of those with it", 0.45, row.ratio)
-            )
-    return claims
+    """What each way promises: a guidance against the negative prompt at the same rate, drawing again against the truth."""
+    return [claim for row in rows for claim in _claims(rows, row)]
+
+
+def _claims(rows: Sequence[Row], row: Row) -> Iterator[Claim]:
+    where = (
+        f"{row.scheduler}, {row.concept}, {row.way} {row.strength:g} (left {row.rate.value:.3f}, {row.calls:.0f} calls)"
+    )
+    if row.way in REDRAWN:
+        yield at_most(f"{where}: share of images with the concept, by the classifier that did not flag", 0.02, row.rate)
+        yield at_most(
+            f"{where}: Fréchet distance to true portraits, as many of which have 0 on average", 0.5, row.frechet
+        )
+        yield at_most(f"{where}: collateral shift less chance", 0.0, row.shift)
+        return
+    shift, frechet = of_negative(rows, row, "shift"), of_negative(rows, row, "frechet")
+    if row.way in ("unguided", "negative prompt") or shift is None or frechet is None:
+        return
+    told = f"the negative prompt's at that rate, {shift:.3f}"
+    yield at_most(f"{where}: collateral shift, less chance, against a fifth of {told}", shift / 5, row.shift)
+    told = f"the negative prompt's at that rate, {frechet:.1f}"
+    yield at_most(f"{where}: Fréchet distance, against a third of {told}", frechet / 3, row.frechet)
+    if row.ratio is not None:
+        yield at_most(f"{where}: images without the concept moved, as a share of those with it", 0.45, row.ratio)
 
 
 def figure_of(found: FrontsBenchmark) -> Any:
