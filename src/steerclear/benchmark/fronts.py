@@ -303,11 +303,12 @@ def _claims(rows: Sequence[Row], row: Row) -> Iterator[Claim]:
         f"{row.scheduler}, {row.concept}, {row.way} {row.strength:g} (left {row.rate.value:.3f}, {row.calls:.0f} calls)"
     )
     if row.way in REDRAWN:
-        yield at_most(f"{where}: share of images with the concept, by the classifier that did not flag", 0.02, row.rate)
-        yield at_most(
-            f"{where}: Fréchet distance to true portraits, as many of which have 0 on average", 0.5, row.frechet
-        )
-        yield at_most(f"{where}: collateral shift less chance", 0.0, row.shift)
+        of_true = row.frechet.truth or 0.0
+        told = f"{where}: Fréchet distance, against that of as many true portraits, {of_true:.2f}, and .5"
+        low = Measurement(value=row.shift.low or 0.0)
+        yield at_most(f"{where}: share with the concept, by the classifier that did not flag", 0.02, row.rate)
+        yield at_most(told, of_true + 0.5, row.frechet)
+        yield at_most(f"{where}: lower end of the collateral shift, less chance ({row.shift.value:.3f})", 0.0, low)
         return
     shift, frechet = of_negative(rows, row, "shift"), of_negative(rows, row, "frechet")
     if row.way in ("unguided", "negative prompt") or shift is None or frechet is None:
