@@ -339,4 +339,4 @@ def figure_of(found: FrontsBenchmark) -> Any:
         for across, words, ideal in (("removed", "share removed", (1.0, floor)), ("calls", "network calls", None)):
             lines = tuple(line(way, across) for way in ways)
             panels.append(Panel(title, words, "collateral shift", lines, floor, ideal))
-    return draw_fronts(panels, 2)
+    return draw_fronts(panels, 2, floor="by chance")

@@ -130,10 +130,10 @@ def quiet(axes: Axes, theme: Theme, *, sides: tuple[str, ...] = ("bottom",)) -> 
     axes.tick_params(colors=theme.muted, labelsize=8, length=3, width=0.6, labelcolor=theme.muted)
 
 
-def legend(figure: Figure, handles: list[Line2D], theme: Theme, y: float) -> None:
-    """A legend in one row at the left; ``y`` is its middle as a fraction of the figure's height."""
+def legend(figure: Figure, handles: list[Line2D], theme: Theme, y: float, columns: int | None = None) -> None:
+    """A legend at the left, in one row unless ``columns`` says otherwise; ``y`` is its middle as a fraction of the height."""
     figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=len(handles), frameon=False, fontsize=8.5,
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, y), ncols=columns or len(handles), frameon=False, fontsize=8.5,
         labelcolor=theme.ink, borderaxespad=0, handlelength=1.8, columnspacing=1.6,
     )  # fmt: skip
 

@@ -17,8 +17,12 @@ from .base import LIGHT, Theme, blank, legend, quiet, text
 WIDTH, HEIGHT, LEGEND, MARGIN = 3.4, 2.5, 0.42, 0.62
 """Sizes in inches: of a panel with its labels, of the legend above, of the labels' room at the left and below."""
 
+ENTRY, ROW = 1.6, 0.2
+"""Sizes in inches of a method in the legend."""
+
 STYLES = (("concept", "o", "-"), ("other", "^", "--"), ("ink", "s", "-"), ("muted", "D", ":"),
-          ("concept", "*", ""), ("other", "P", ""), ("muted", "x", ""))  # fmt: skip
+          ("concept", "*", ""), ("other", "P", ""), ("muted", "x", ""), ("concept", "v", "--"), ("other", "h", "-"),
+          ("ink", "d", ":"), ("muted", "<", "--"), ("concept", "X", ""))  # fmt: skip
 """Colour of the theme, marker and dash of each method, in the order in which methods first occur."""
 
 
@@ -49,12 +53,14 @@ class Panel:
     ideal: tuple[float, float] | None = None
 
 
-def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT) -> Figure:
-    """All panels in rows of ``columns``, with the legend above them."""
+def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT, floor: str = "exact draws") -> Figure:
+    """All panels in rows of ``columns``, with the legend above them; ``floor`` says what the horizontal line is."""
     rows = -(-len(panels) // columns)
     labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    abreast = 3 * columns
-    width, height = columns * WIDTH, rows * HEIGHT + LEGEND * -(-(len(labels) + 1) // abreast)
+    width = columns * WIDTH
+    abreast = min(len(labels) + 1, int(width / ENTRY))
+    above = LEGEND + ROW * (-(-(len(labels) + 1) // abreast) - 1)
+    height = rows * HEIGHT + above
     figure = blank(width, height, theme)
     styles = {label: _style(index, theme) for index, label in enumerate(labels)}
     for place, panel in enumerate(panels):
@@ -62,9 +68,8 @@ def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT) -> 
         box = left / width, bottom / height, (WIDTH - MARGIN - 0.12) / width, (HEIGHT - MARGIN - 0.2) / height
         _draw(figure.add_axes(box, label=panel.title), panel, styles, theme)
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
-    handles.append(Line2D([], [], color=theme.muted, linewidth=0.9, label="exact draws"))
-    for first in range(0, len(handles), abreast):
-        legend(figure, handles[first : first + abreast], theme, 1 - (0.2 + LEGEND * 0.6 * first / abreast) / height)
+    handles.append(Line2D([], [], color=theme.muted, linewidth=0.9, label=floor))
+    legend(figure, handles, theme, 1 - (above - 0.02) / 2 / height, abreast)
     return figure
 
 
