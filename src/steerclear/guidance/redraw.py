@@ -1,7 +1,7 @@
 """Drawing again: images that show the concept are drawn anew, the others are left as they are."""
 
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -34,6 +34,11 @@ class RedrawState(State):
     abandoning: WatchState | None
     gone: Bool[Tensor, " batch"]
     gives_up: bool
+
+    def resumed(self, fresh: State) -> "RedrawState":
+        """Nothing is given up yet, and only the fresh draw knows whether it is the last try."""
+        assert isinstance(fresh, RedrawState)
+        return replace(self, inner=self.inner.resumed(fresh.inner), gone=fresh.gone, gives_up=fresh.gives_up)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Redraw(Wrapper):
             from_step=self.from_step,
             from_sigma=self.from_sigma,
             latest=self.latest,
+            abandons=self.abandon is not None,
         )
 
     def begin(self, surroundings: Surroundings) -> RedrawState:
