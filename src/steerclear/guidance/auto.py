@@ -28,7 +28,7 @@ class AutoGuidance(Wrapper):
         inner: the guidance of the strong network; its plain conditional prediction by default.
 
     Raises:
-        InvalidSetting: the scale is not finite, or inner is not a guidance.
+        InvalidSetting: the scale is not finite, or inner is not a guidance, or one that draws again by an evidence.
     """
 
     auto_scale: float = 2.0

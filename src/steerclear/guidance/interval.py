@@ -40,7 +40,7 @@ class IntervalGuidance(Wrapper):
         by: "fraction" or "sigma".
 
     Raises:
-        InvalidSetting: bounds not in order or out of range.
+        InvalidSetting: bounds not in order or out of range, or an inner that draws again by an evidence.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)

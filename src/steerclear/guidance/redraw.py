@@ -50,7 +50,7 @@ class Redraw(Wrapper):
 
     A draw costs what the guidance costs, so clear images cost 1 / (1 - prior) draws on average: with no guidance and a prior
     below one half that is less than the two evaluations a step of a negative prompt. Images that are not flagged stay as they
-    were, bit for bit. A further draw begins at the start, with other noise of the same seed, or *rewound*: the same noise up
+    were, bit for bit (with ``abandon`` up to the rounding of another batch size). A further draw begins at the start, with other noise of the same seed, or *rewound*: the same noise up
     to a step, fresh noise from there. That saves evaluations and keeps more of the image, and is no longer exact: an image
     that was about to show the concept is another one than an image that never would. A deterministic sampler has no noise on
     its way; there the finished image is noised again to the level of that step (a restart, Xu et al. 2023, arXiv 2306.14878).
@@ -67,7 +67,8 @@ class Redraw(Wrapper):
         from_sigma: ... at the first step whose sigma / alpha is not above this. Not both.
         latest: where neither is given, the share of the steps at which the second draw begins; each further one begins
             earlier, the last from the start. From 0 (always from the start) to 1.
-        abandon: an evidence that ends hopeless draws on their way; only as a last try an image is drawn to its end.
+        abandon: an evidence that ends hopeless draws on their way; only as a last try an image is drawn to its end. With it,
+            or with ``evidence``, this is the outermost guidance: none stands around it.
         abandon_above: its probability above which a draw is hopeless, strictly between 0 and 1.
 
     Raises:

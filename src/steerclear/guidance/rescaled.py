@@ -29,7 +29,7 @@ class RescaledGuidance(Wrapper):
         guidance_rescale: phi, from 0 (the inner guidance as it is) to 1; the paper takes 0.7.
 
     Raises:
-        InvalidSetting: a rescale outside [0, 1], or an inner that is not a guidance.
+        InvalidSetting: a rescale outside [0, 1], or an inner that is not a guidance or draws again by an evidence.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)
