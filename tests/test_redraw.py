@@ -327,7 +327,7 @@ def test_what_an_evidence_never_knew_is_not_flagged():
 def test_abandoned_draws_cost_less_and_leave_the_others_alone(name):
     """Half of the first draws are given up at their first step; what was not given up is what it was."""
     pipe = tiny.stable_diffusion(name)
-    plain, _ = images_of(pipe, CFG, negative=None)
+    plain, first = images_of(pipe, CFG, negative=None)
     means = []
 
     @dataclass(frozen=True)
@@ -352,6 +352,10 @@ def test_abandoned_draws_cost_less_and_leave_the_others_alone(name):
     for row in (~gone).nonzero()[:, 0].tolist():
         assert np.abs(found[row] - plain[row]).max() < 1e-4
     assert not run.flagged.any()
+    # how far the guidance moved each is known where the others were given up, too
+    moved, before = (one.trace.table("guidance_norm") for one in (run, first))
+    assert torch.allclose(moved[:, ~gone], before[:, ~gone], rtol=1e-3)
+    assert moved.isfinite().all()
 
 
 @pytest.mark.parametrize("from_step", [0, 3])
