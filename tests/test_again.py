@@ -448,6 +448,10 @@ def test_networks_and_scales_of_the_run_before_stay() -> None:
     scales = _scales([("dynamic-negative-negative_scale-2", {"guidance_scale": 5.0, "negative_scale": 2.0})])
     assert scales == {"guidance_scale": 5.0}
     assert _scales([("cfg-guidance_scale-4", {"guidance_scale": 4.0})]) == {}
+    unguided = {"guidance": {"_class_name": "Unguided"}}
+    assert _scales([("redraw", unguided)]) == {"guidance_scale": 1.0}
+    assert _scales([("redraw-tries-3", unguided)]) == {"guidance_scale": 1.0}
+    assert _scales([("redraw-guidance-unguided", unguided)]) == {}
 
 
 def test_another_model_may_have_other_networks(made: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tiny
 from steerclear.bridges.diffusers import redraw as door
+from steerclear.bridges.diffusers.call import PipelineCall
 from steerclear.bridges.diffusers.steer import steer
 from steerclear.bridges.modular.guider import guider
 from steerclear.core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel
@@ -326,7 +327,7 @@ def test_what_an_evidence_never_knew_is_not_flagged():
 def test_abandoned_draws_cost_less_and_leave_the_others_alone(name):
     """Half of the first draws are given up at their first step; what was not given up is what it was."""
     pipe = tiny.stable_diffusion(name)
-    plain, _ = images_of(pipe, CFG, negative=None)
+    plain, first = images_of(pipe, CFG, negative=None)
     means = []
 
     @dataclass(frozen=True)
@@ -351,6 +352,48 @@ def test_abandoned_draws_cost_less_and_leave_the_others_alone(name):
     for row in (~gone).nonzero()[:, 0].tolist():
         assert np.abs(found[row] - plain[row]).max() < 1e-4
     assert not run.flagged.any()
+    # how far the guidance moved each is known where the others were given up, too
+    moved, before = (one.trace.table("guidance_norm") for one in (run, first))
+    assert torch.allclose(moved[:, ~gone], before[:, ~gone], rtol=1e-3)
+    assert moved.isfinite().all()
+
+
+@pytest.mark.parametrize("from_step", [0, 3])
+@pytest.mark.filterwarnings("ignore:.*does not look at negative prompts:steerclear.core.errors.SteerclearWarning")
+def test_the_last_try_is_drawn_to_its_end_also_after_a_replay(from_step):
+    """Hopeless from the third step on: only the last draw comes to an end, and it is the one that is kept."""
+    pipe = tiny.stable_diffusion("ddpm")
+
+    @dataclass(frozen=True)
+    class Third(Level):
+        name: ClassVar[str] = "third"
+
+        def update(self, step: Step, positive: Tensor, concept: Tensor, state: State) -> Belief:
+            return Belief(torch.full((len(positive),), 9.0 if step.index >= 2 else -9.0), state)
+
+    guidance = Redraw(CFG, judge=ALWAYS, abandon=Third(), tries=3, from_step=from_step)
+    _, run = images_of(pipe, guidance, (0, 1))
+    assert run.draws.tolist() == [3, 3]
+    assert (run.trace.table("abandoned") == 0).all()
+    # the second and the third draw begin at the third step, where the first one was abandoned, or at the start
+    costs = [3, 1, STEPS - 2] if from_step else [3, 3, STEPS]
+    assert run.evaluations.tolist() == [2 * sum(costs)] * 2
+    assert run.trace.table("guidance_norm").isfinite().all()
+
+
+def test_a_replay_under_autocast_gives_the_pipeline_the_dtype_of_the_first_draw(monkeypatch):
+    pipe, guidance = tiny.stable_diffusion("ddpm"), Redraw(CFG, judge=ALWAYS, tries=2, from_step=3)
+    seen: list[torch.dtype] = []
+    before_step = PipelineCall.before_step
+
+    def see(self: PipelineCall, prediction: Tensor) -> Tensor:
+        seen.append(before_step(self, prediction).dtype)
+        return before_step(self, prediction)
+
+    monkeypatch.setattr(PipelineCall, "before_step", see)
+    with torch.autocast("cpu", torch.bfloat16):
+        images_of(pipe, guidance, (0, 1))
+    assert seen == [torch.bfloat16] * 2 * STEPS
 
 
 # what a call may be
@@ -636,8 +679,35 @@ def test_wrappers_draw_again():
     found, run = images_of(pipe, abandoning, (0, 1), guidance_rescale=0.7)
     assert run.draws.tolist() == [2, 2]
     assert run.evaluations.tolist() == [2 + 2 * STEPS] * 2
+    assert (
+        run.trace.table("abandoned") == 0
+    ).all()  # an abandoned draw loses against one that surely shows the concept
     plain, _ = images_of(pipe, replace(abandoning, guidance=RescaledGuidance(CFG, 0.7)), (0, 1))
     assert np.array_equal(found, plain)
+
+
+@pytest.mark.parametrize(
+    "own", [{"evidence": ConstantEvidence(0.9)}, {"judge": NEVER, "abandon": ConstantEvidence(0.9)}]
+)
+def test_nothing_stands_around_what_an_evidence_flags_or_abandons(own):
+    inside = Redraw(CFG, **own)
+    for wrap in (AutoGuidance, RescaledGuidance, IntervalGuidance):
+        with pytest.raises(
+            InvalidSetting, match=f"put redraw outermost.* with '{list(own)[-1]}' it follows every step"
+        ):
+            wrap(inner=inside)
+        assert wrap(inner=replace(inside, tries=1)).inner.tries == 1
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_an_evidence_with_no_concept_to_look_for_is_refused(tries):
+    pipe = tiny.stable_diffusion("dpm++")
+    with (
+        steer(pipe, Redraw(CFG, judge=NEVER, abandon=ConstantEvidence(0.9), tries=tries)) as run,
+        pytest.raises(PromptError, match=r"there is none; give steer\(\.\.\., negative_prompt="),
+    ):
+        pipe(PROMPT, **arguments((0, 1)))
+    assert run.forwards == 0
 
 
 def test_guiders_refuse_to_draw_again():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from steerclear.core.laboratory import Asked, Laboratory
 from steerclear.evidence.constant import ConstantEvidence
 from steerclear.guidance.classifier_free import ClassifierFreeGuidance
 from steerclear.guidance.interval import IntervalGuidance
+from steerclear.guidance.negative_prompt import NegativePromptGuidance
 from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.laboratories.classifier import Classifier
 from steerclear.laboratories.portraits import Portraits
 from steerclear.models.loading import Model, load_model
-from steerclear.study.again import read_image
+from steerclear.study.again import Before, read_image
 from steerclear.study.gallery import SETTINGS_KEY, find_picture, read_settings
 from steerclear.study.generate import generate
 from steerclear.study.guidance_settings import Again
-from steerclear.study.measure import acting_laboratory
+from steerclear.study.measure import Judging, acting_laboratory
 from steerclear.study.methods import Method, chosen_methods, standard_methods
+from steerclear.study.notes import same_judge_notes
 from steerclear.study.request import asked_to_compare, request
-from steerclear.study.run import recipe_of, run
+from steerclear.study.run import lacks, recipe_of, run
 from steerclear.study.study import Study, comparison
 
 MAN, MUSTACHE, STEPS = "portrait photo of a man", "mustache", 8
@@ -144,7 +147,9 @@ def test_a_model_without_a_judge_is_compared_without(tmp_path: Path) -> None:
     assert "redraw" not in [method.name for method in results.methods]
     left_out = [note for note in results.notes if "is left out" in note]
     assert len(left_out) == 3  # and looking, and autoguidance
-    assert any("no laboratory judges these images" in note and "redraw:evidence=NAME" in note for note in left_out)
+    assert any(
+        "no laboratory judges these images by what" in note and "redraw:evidence=NAME" in note for note in left_out
+    )
     with pytest.raises(UnsupportedModel, match="nobody says which are to be drawn again"):
         steerclear.compare(pipe, "a man", "hat", methods=["redraw"], **settings)
     methods = ["cfg", "redraw:evidence=constant(posterior=0.7), tries=2, from_step=0"]
@@ -209,7 +214,7 @@ def test_a_comparison_is_asked_again(scale: float, tmp_path: Path) -> None:
     )
     (tmp_path / "study.json").write_text(asked.to_json())
     again, _ = asked_to_compare({}, read_run(tmp_path), folder=tmp_path / "again")
-    assert again.methods[0].guidance == asked.methods[0].guidance
+    assert (again.methods[0].name, again.methods[0].guidance) == ("redraw-tries-3", asked.methods[0].guidance)
 
 
 # the terminal
@@ -231,6 +236,47 @@ def test_options_of_drawing_again() -> None:
     # an image's own guidance that draws again is changed, not wrapped once more
     assert Again(True, tries=2).around(Redraw(CFG, from_step=3)) == Redraw(CFG, from_step=3, tries=2)
     assert Again(True, from_sigma=2.0).around(Redraw(CFG, from_step=3)) == Redraw(CFG, from_sigma=2.0)
+
+
+def test_the_scale_is_that_of_what_draws() -> None:
+    assert asked_for("redraw", 5.0) == Redraw(ClassifierFreeGuidance(5.0))
+    assert asked_for("redraw", 1.0, ("tries=3",)) == Redraw(Unguided(), tries=3)
+    assert asked_for("redraw", None) == Redraw(Unguided())
+    own = ("guidance=negative", "guidance.negative_scale=0.5")
+    assert asked_for("redraw", 4.0, own).guidance == NegativePromptGuidance(guidance_scale=4.0, negative_scale=0.5)
+    assert asked_for("redraw:cfg(guidance_rescale=0.7)", 4.0).guidance == ClassifierFreeGuidance(4.0, 0.7)
+    assert asked_for("redraw:tries=3", 4.0) == Redraw(ClassifierFreeGuidance(4.0), tries=3)
+    with pytest.raises(SteerclearError, match="guidance_scale"):
+        asked_for("redraw", 4.0, ("guidance=unguided",))
+
+
+def test_an_evidence_takes_the_place_of_the_judge_of_an_image() -> None:
+    options = {"prompt": MAN, "negative_prompts": [MUSTACHE]}
+
+    def again(own: Redraw, *settings: str) -> Any:
+        return request(options, None, None, settings, Before(Path("a.png"), options, own)).guidance
+
+    judged = Redraw(CFG, judge=Portraits("second"))
+    assert again(judged, "evidence=constant:0.7") == Redraw(CFG, evidence=ConstantEvidence(0.7))
+    assert again(Redraw(CFG, evidence=ConstantEvidence(0.7)), "judge=portraits") == Redraw(CFG, judge=Portraits())
+    assert again(judged, "tries=3") == replace(judged, tries=3)
+
+
+def test_a_judge_that_does_not_know_the_concept_flags_nothing_by_default(model: Model) -> None:
+    """The standard row is left out with a note, as it is where nobody judges."""
+    for negative, left_out in ((MUSTACHE, False), ("a zebra", True)):
+        study = comparison(MAN, [negative], [0])
+        [method] = [method for method in study.methods if method.name == "redraw"]
+        said = lacks(model, method, study)
+        assert (said is not None and "Drawing again is left out" in said) == left_out
+
+
+def test_the_report_says_where_the_judge_that_measures_flagged() -> None:
+    guidances = {"cfg": CFG, "drawn again": Redraw(CFG, judge=Portraits("second"))}
+    assert same_judge_notes(guidances, Judging(Portraits(), None)) == []
+    assert same_judge_notes(guidances, Judging(None, None)) == []
+    [said] = same_judge_notes(guidances, Judging(Portraits("second"), None))
+    assert said.startswith("drawn again: the judge that measures the images is the one that flagged them")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class GuidedDenoiser:
         if self.rewound is not None and not self._fresh:
             self._fresh = True
             self.rewound.freshen()
-            self.state = self.state if self.rewound.state is None else self.rewound.state
+            self.state = self.state if self.rewound.state is None else self.rewound.state.resumed(self.state)
         remedy = self._remedy if self.trace.steps else lambda: UNGUIDED_REMEDY
         evaluation = _Evaluation(self.denoiser, point, self.surroundings.negatives, self._refuse_undeclared, remedy)
         step = evaluation.step()
@@ -193,6 +193,7 @@ class _Evaluation:
         self.own = self if within is None else within
         self.known: dict[str, Tensor] = {}
         self.asked: list[str] = []
+        self.positive_of: tuple[Tensor, Tensor] | None = None  # rows, and the prompt's prediction of these alone
         self.elsewhere = 0
         none = torch.zeros(len(point.sample), device=point.sample.device)
         self.count: Tensor = none if within is None else within.count
@@ -212,16 +213,28 @@ class _Evaluation:
         if rows is None:
             self.known.update(fresh)
             return [self.known[name] for name in names]
+        if "positive" in fresh:
+            self.positive_of = rows, fresh["positive"]
         return [fresh[name] if name in fresh else self.known[name][rows] for name in names]
 
     def norms(self, step: Step, guided: Tensor) -> PerStep:
-        """How far the guidance moved the prompt's prediction, as noise: ``||e_guided - e_positive||``."""
+        """How far the guidance moved the prompt's prediction, as noise: ``||e_guided - e_positive||``; NaN where it has none."""
         positive = self.known.get("positive")
-        if positive is None or not step.has_noise_level:
+        if not step.has_noise_level:
             return {}
+        if positive is None:
+            return self._norms_of_rows(step, guided)
         if guided is positive:
             return {GUIDANCE_NORM: self.count.new_zeros(len(guided))}
         return {GUIDANCE_NORM: norm(step.noise_difference(guided, positive))}
+
+    def _norms_of_rows(self, step: Step, guided: Tensor) -> PerStep:
+        if self.positive_of is None or not len(self.positive_of[0]):
+            return {}
+        rows, positive = self.positive_of
+        found = self.count.new_full((len(guided),), math.nan)
+        found[rows] = norm(step.noise_difference(guided[rows], positive)).to(found.dtype)
+        return {GUIDANCE_NORM: found}
 
     def _evaluate(self, names: tuple[str, ...], rows: Tensor | None) -> dict[str, Tensor]:
         branches = tuple(Branch.parse(name) for name in names)

@@ -149,6 +149,22 @@ class Wrapper(Guidance):
         return self.inner.redrawing()
 
 
+def check_outermost(guidance: Guidance) -> None:
+    """Refuse to wrap a guidance whose evidence flags images, or gives them up: it needs every step to itself.
+
+    Raises:
+        InvalidSetting: it is such a one; names the setting.
+    """
+    redrawing = guidance.redrawing()
+    if redrawing is not None and (redrawing.by_evidence or redrawing.abandons):
+        name = "evidence" if redrawing.by_evidence else "abandon"
+        raise InvalidSetting(
+            "inner", guidance.name, f"one that draws again without {name!r}, or a guidance that does not draw again",
+            f"put {guidance.name} outermost, around this guidance: with {name!r} it follows every step, and images that it "
+            "gave up have no prediction",
+        )  # fmt: skip
+
+
 def joined(*groups: Sequence[str]) -> tuple[str, ...]:
     """All branches of the groups in order, each once.
 

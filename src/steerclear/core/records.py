@@ -213,6 +213,14 @@ class Step:
 class State:
     """What a guidance's next step needs, and nothing else. One entry per image in every tensor."""
 
+    def resumed(self, fresh: "State") -> "State":
+        """This state of an earlier draw, for a further draw that goes on from it; most are as they were.
+
+        Args:
+            fresh: the state in which the further draw began.
+        """
+        return self
+
 
 @dataclass(frozen=True)
 class Guided:

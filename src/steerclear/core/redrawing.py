@@ -5,7 +5,7 @@ draws. Every decision is about one image, from that image's own seed and draws: 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ class Redrawing:
         from_sigma: ... at the first step whose sigma / alpha is not above this.
         latest: share of the steps at which the second draw begins anew where neither is given; each further one begins
             earlier, the last from the start.
+        abandons: whether an evidence gives draws up on their way.
     """
 
     tries: int
@@ -45,6 +46,7 @@ class Redrawing:
     from_step: int | None = None
     from_sigma: float | None = None
     latest: float = 0.0
+    abandons: bool = False
 
     def begins_at(self, draw: int, levels: Sequence[float]) -> int:
         """The step at which a further draw begins anew; 0 for one from the start.
@@ -90,7 +92,8 @@ class Rewound:
     On a stochastic sampler the first draw's predictions are given again, and the sampler draws the same noise; from
     ``begins_at`` on the noise is fresh. A deterministic sampler has no noise of its own: the finished sample x_0 is given as
     the denoised prediction, and the sampler, which then solves a straight line, carries fresh starting noise z to
-    x_0 + s z (a restart, after Xu et al. 2023, arXiv 2306.14878). In law both are the same: x_t of an image that was seen.
+    x_0 + s z (a restart, after Xu et al. 2023, arXiv 2306.14878). In law x_t is the same either way, that of an image that was
+    seen; what a multistep sampler remembers of the steps before is not.
 
     Attributes:
         begins_at: the first step that runs anew.
@@ -129,8 +132,11 @@ def latest_step(redrawing: Redrawing, levels: Sequence[float]) -> int:
 
 
 def flagged_by_evidence(drawn: "Drawn") -> Tensor:
-    """The probability that the evidence gave at the last step."""
-    return drawn.trace.table(FLAG)[-1].nan_to_num(0.0)
+    """The probability that the evidence gave last, ``[n]``; 0 where it never gave one."""
+    found = torch.zeros(len(drawn.trace.evaluations))
+    for row in drawn.trace.table(FLAG):
+        found = torch.where(row.isfinite(), row, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -161,13 +167,19 @@ class Outcome:
         trace: of the draws that are kept; evaluations of all draws.
         draws: how often each image was drawn, ``[batch]``.
         flagged: images that could not be cleared, ``[batch]``.
+        suspicion: probability of the concept in the draw that is kept, ``[batch]``; infinity for one that was abandoned.
     """
 
     made: list[tuple[Any, int]]
     trace: Trace
     draws: Tensor
     flagged: Bool[Tensor, " batch"]
-    probability: PerImage = field(default_factory=lambda: torch.zeros(0))
+    suspicion: PerImage = field(default_factory=lambda: torch.zeros(0))
+
+    @property
+    def probability(self) -> PerImage:
+        """Of the concept in the draw that is kept, ``[batch]`` in [0, 1]; 1 for one that was abandoned."""
+        return self.suspicion.clamp(max=1)
 
 
 Draw = Callable[[Tensor, int, Rewound | None], Drawn | None]
@@ -219,14 +231,20 @@ def _abandoned_at(trace: Trace) -> Tensor:
     """The step at which each image was given up; :data:`NEVER` for the others."""
     if ABANDONED not in trace.names:
         return torch.full((len(trace.evaluations),), NEVER)
-    table = trace.table(ABANDONED) > 0
+    table = torch.stack([_is_gone(step) for step in trace.steps])
     return torch.where(table.any(0), table.int().argmax(0), NEVER)
 
 
+def _is_gone(step: TraceStep) -> Tensor:
+    """Whether each image was given up at any evaluation of a step."""
+    gone = step.info.get(ABANDONED, torch.zeros(len(step.evaluations))) > 0
+    return torch.stack([gone, *map(_is_gone, step.further)]).any(0)
+
+
 def _probability(drawn: Drawn, probability: Callable[[Drawn], Tensor]) -> Tensor:
-    """Of the concept; 1 for images that were abandoned."""
+    """Of the concept; infinity for images that were abandoned, so that any finished draw is better."""
     found = probability(drawn).double().cpu()
-    return torch.where(_abandoned_at(drawn.trace) < NEVER, torch.ones_like(found), found)
+    return torch.where(_abandoned_at(drawn.trace) < NEVER, torch.full_like(found, math.inf), found)
 
 
 def _rewound(first: Drawn, rows: Tensor, begins_at: int) -> Rewound:
@@ -246,13 +264,13 @@ def _settle(
 ) -> None:
     """Keep what is better than before."""
     found = _probability(drawn, probability)
-    better = found < outcome.probability[rows]
+    better = found < outcome.suspicion[rows]
     outcome.draws[rows] += 1
     for row, own in zip(rows[better].tolist(), better.nonzero()[:, 0].tolist(), strict=True):
         outcome.made[row] = drawn.made, own
     outcome.trace = merged(outcome.trace, drawn.trace, rows, better)
-    outcome.probability[rows] = torch.minimum(found, outcome.probability[rows])
-    outcome.flagged[rows] = outcome.probability[rows] > redrawing.threshold
+    outcome.suspicion[rows] = torch.minimum(found, outcome.suspicion[rows])
+    outcome.flagged[rows] = outcome.suspicion[rows] > redrawing.threshold
 
 
 def merged(whole: Trace, part: Trace, rows: Tensor, kept: Tensor) -> Trace:
@@ -271,14 +289,14 @@ def _merged(one: TraceStep, other: TraceStep, rows: Tensor, kept: Tensor) -> Tra
     evaluations = one.evaluations.clone()
     evaluations[rows] += other.evaluations
     further = tuple(_merged(*both, rows, kept) for both in zip(one.further, other.further, strict=False))
-    return replace(one, evaluations=evaluations, info=_info(one.info, other.info, rows, kept), further=further)
+    return replace(one, evaluations=evaluations, info=_info(one, other, rows, kept), further=further)
 
 
-def _info(one: Mapping[str, Tensor], other: Mapping[str, Tensor], rows: Tensor, kept: Tensor) -> PerStep:
-    count = len(next(iter(one.values()))) if one else int(rows.max()) + 1
+def _info(one: TraceStep, other: TraceStep, rows: Tensor, kept: Tensor) -> PerStep:
     found: PerStep = {}
-    for name in dict.fromkeys([*one, *other]):
-        values = one[name].clone() if name in one else torch.full((count,), math.nan)
-        values[rows[kept]] = other[name][kept] if name in other else math.nan
+    for name in dict.fromkeys([*one.info, *other.info]):
+        blank = torch.full((len(one.evaluations),), math.nan)
+        values = one.info[name].clone() if name in one.info else blank
+        values[rows[kept]] = other.info[name][kept] if name in other.info else math.nan
         found[name] = values
     return found

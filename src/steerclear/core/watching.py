@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import numbered
+from .errors import PromptError, in_words_of
 from .evidence import Belief, Evidence, Push, Surroundings
 from .numerics import over_images
 from .records import State, Step
@@ -33,7 +34,16 @@ def watched_branches(evidence: Evidence, negatives: int) -> tuple[str, ...]:
 
 
 def begin_watching(evidence: Evidence, surroundings: Surroundings) -> WatchState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+        PromptError: there is no negative prompt, so no concept to look for.
+    """
+    if not surroundings.negatives:
+        given = in_words_of("steer(..., negative_prompt=...)", "--negative-prompt")
+        raise PromptError(
+            f"{evidence.name} looks for what a negative prompt names, and there is none; give {given}, or leave {evidence.name} out"
+        )
     each = evidence.for_concepts(surroundings.negatives)
     own = [surroundings.for_negative(index, numbered(CONCEPT, index)) for index in range(len(each))]
     return WatchState(tuple(one.begin(around) for one, around in zip(each, own, strict=True)))

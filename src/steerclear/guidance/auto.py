@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting
-from ..core.guidance import Guidance, Wrapper, joined
+from ..core.guidance import Guidance, Wrapper, check_outermost, joined
 from ..core.laws import Equals, Identity, Law, Linear, PredictionTypeInvariant, Runs
 from ..core.records import Guided, State, Step
 from ..core.settings import finite
@@ -28,7 +28,7 @@ class AutoGuidance(Wrapper):
         inner: the guidance of the strong network; its plain conditional prediction by default.
 
     Raises:
-        InvalidSetting: the scale is not finite, or inner is not a guidance.
+        InvalidSetting: the scale is not finite, or inner is not a guidance, or one that draws again by an evidence.
     """
 
     auto_scale: float = 2.0
@@ -44,6 +44,7 @@ class AutoGuidance(Wrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance", "unguided is the plain conditional prediction")
+        check_outermost(self.inner)
         finite("auto_scale", self.auto_scale)
 
     def branches(self, negatives: int) -> tuple[str, ...]:

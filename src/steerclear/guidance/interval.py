@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..core.errors import InvalidSetting
-from ..core.guidance import Guidance, Wrapper, joined
+from ..core.guidance import Guidance, Wrapper, check_outermost, joined
 from ..core.laws import Equals, Law, Runs
 from ..core.records import Guided, State, Step
 from ..core.settings import finite
@@ -40,7 +40,7 @@ class IntervalGuidance(Wrapper):
         by: "fraction" or "sigma".
 
     Raises:
-        InvalidSetting: bounds not in order or out of range.
+        InvalidSetting: bounds not in order or out of range, or an inner that draws again by an evidence.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)
@@ -58,6 +58,7 @@ class IntervalGuidance(Wrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance")
+        check_outermost(self.inner)
         highest = 1.0 if self.by == "fraction" else math.inf
         finite("start", self.start, low=0, high=highest)
         finite("stop", self.stop, low=0, high=highest)

@@ -1,7 +1,7 @@
 """Drawing again: images that show the concept are drawn anew, the others are left as they are."""
 
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,11 @@ class RedrawState(State):
     gone: Bool[Tensor, " batch"]
     gives_up: bool
 
+    def resumed(self, fresh: State) -> "RedrawState":
+        """Nothing is given up yet, and only the fresh draw knows whether it is the last try."""
+        assert isinstance(fresh, RedrawState)
+        return replace(self, inner=self.inner.resumed(fresh.inner), gone=fresh.gone, gives_up=fresh.gives_up)
+
 
 @dataclass(frozen=True)
 class Redraw(Wrapper):
@@ -45,7 +50,7 @@ class Redraw(Wrapper):
 
     A draw costs what the guidance costs, so clear images cost 1 / (1 - prior) draws on average: with no guidance and a prior
     below one half that is less than the two evaluations a step of a negative prompt. Images that are not flagged stay as they
-    were, bit for bit. A further draw begins at the start, with other noise of the same seed, or *rewound*: the same noise up
+    were, bit for bit (with ``abandon`` up to the rounding of another batch size). A further draw begins at the start, with other noise of the same seed, or *rewound*: the same noise up
     to a step, fresh noise from there. That saves evaluations and keeps more of the image, and is no longer exact: an image
     that was about to show the concept is another one than an image that never would. A deterministic sampler has no noise on
     its way; there the finished image is noised again to the level of that step (a restart, Xu et al. 2023, arXiv 2306.14878).
@@ -62,7 +67,8 @@ class Redraw(Wrapper):
         from_sigma: ... at the first step whose sigma / alpha is not above this. Not both.
         latest: where neither is given, the share of the steps at which the second draw begins; each further one begins
             earlier, the last from the start. From 0 (always from the start) to 1.
-        abandon: an evidence that ends hopeless draws on their way; only as a last try an image is drawn to its end.
+        abandon: an evidence that ends hopeless draws on their way; only as a last try an image is drawn to its end. With it,
+            or with ``evidence``, this is the outermost guidance: none stands around it.
         abandon_above: its probability above which a draw is hopeless, strictly between 0 and 1.
 
     Raises:
@@ -125,6 +131,7 @@ class Redraw(Wrapper):
             from_step=self.from_step,
             from_sigma=self.from_sigma,
             latest=self.latest,
+            abandons=self.abandon is not None,
         )
 
     def begin(self, surroundings: Surroundings) -> RedrawState:

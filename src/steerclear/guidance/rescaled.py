@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..core.errors import InvalidSetting
-from ..core.guidance import Guidance, Wrapper, joined
+from ..core.guidance import Guidance, Wrapper, check_outermost, joined
 from ..core.laws import Equals, Identity, Law, Runs
 from ..core.numerics import rescaled
 from ..core.records import Guided, State, Step
@@ -29,7 +29,7 @@ class RescaledGuidance(Wrapper):
         guidance_rescale: phi, from 0 (the inner guidance as it is) to 1; the paper takes 0.7.
 
     Raises:
-        InvalidSetting: a rescale outside [0, 1], or an inner that is not a guidance.
+        InvalidSetting: a rescale outside [0, 1], or an inner that is not a guidance or draws again by an evidence.
     """
 
     inner: Guidance = field(default_factory=ClassifierFreeGuidance)
@@ -44,6 +44,7 @@ class RescaledGuidance(Wrapper):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Guidance):
             raise InvalidSetting("inner", self.inner, "a guidance")
+        check_outermost(self.inner)
         finite("guidance_rescale", self.guidance_rescale, low=0, high=1)
 
     def branches(self, negatives: int) -> tuple[str, ...]:

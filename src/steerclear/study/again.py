@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..core.errors import InvalidSetting, SteerclearError, SteerclearWarning, shown
 from ..core.guidance import Guidance
+from ..guidance.unguided import Unguided
 from ..models.given import IN_MEMORY
 from ..models.loading import Model
 from ..models.networks import NetworkSource
@@ -192,10 +193,17 @@ def _scales(methods: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, float
     return {
         scale: own[scale]
         for name, guidance in methods
-        for own in (guidance, guidance.get("guidance") or {})  # drawing again has it in the guidance that draws
+        for own in (guidance, _drawing(name, guidance))
         for scale, takers in TAKE_SCALE.items()
         if scale in own and any(_is_plain(name, taker, scale) for taker in takers)
     }
+
+
+def _drawing(name: str, guidance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of what draws the images of a method that draws again; the standard one has no guidance at scale 1."""
+    inside = guidance.get("guidance") or {}
+    by_name = f"guidance-{Unguided.name}" in name  # somebody asked for none, whatever the scale
+    return {"guidance_scale": 1.0} if inside.get("_class_name") == Unguided.__name__ and not by_name else inside
 
 
 def _is_plain(name: str, taker: str, scale: str) -> bool:

@@ -18,14 +18,19 @@ def redraws(guidance: Guidance) -> list[Redraw]:
 
 
 def can_flag(model: Judged, guidance: Guidance, asked: Asked) -> bool:
-    """Whether somebody flags the images of a guidance, or none are to be flagged."""
-    return not any(map(_is_open, redraws(guidance))) or acting_laboratory(model, asked) is not None
+    """Whether somebody who sees each of the concepts flags the images of a guidance, or none are to be flagged."""
+    return not any(map(_is_open, redraws(guidance))) or _sees_all(model, asked)
 
 
 def can_look(model: Judged, guidance: Guidance, asked: Asked) -> bool:
     """Whether a judge sees each of the concepts for the evidences of a guidance that look, or none of them looks."""
     if not any(isinstance(part, Evidence) and part.needs_judge for part in guidance.parts()):
         return True
+    return _sees_all(model, asked)
+
+
+def _sees_all(model: Judged, asked: Asked) -> bool:
+    """Whether the judge that acts on images sees each of the concepts."""
     laboratory = acting_laboratory(model, asked)
     if laboratory is None:
         return False

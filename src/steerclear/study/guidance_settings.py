@@ -7,22 +7,52 @@ from typing import Any
 
 from ..core.errors import InvalidSetting, SteerclearError
 from ..core.evidence import Evidence
-from ..core.guidance import Guidance
-from ..core.parsing import parse_part
+from ..core.guidance import Guidance, find_guidance
+from ..core.parsing import name_and_settings, parse_part
+from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.redraw import Redraw
+from ..guidance.unguided import Unguided
 
 
 def build_guidance(name: str, guidance_scale: float | None = None, assignments: Sequence[str] = ()) -> Guidance:
     """Build a guidance from its name and settings; name, assignments and errors as :func:`~steerclear.core.parsing.parse_part`.
 
-    A ``guidance_scale`` of None leaves it to the name and the assignments.
+    A ``guidance_scale`` of None leaves it to the name and the assignments. That of a guidance which draws again is that of
+    the one that draws, by default classifier-free guidance.
 
     >>> build_guidance("cfg", 5.0).guidance_scale
     5.0
     >>> build_guidance("interval", None, ["inner=negative", "inner.guidance_scale=4", "stop=0.5"]).inner.guidance_scale
     4.0
+    >>> build_guidance("redraw", 5.0).guidance
+    ClassifierFreeGuidance(guidance_scale=5.0, guidance_rescale=0.0)
     """
+    if guidance_scale is not None and find_guidance(name_and_settings(name, "guidance")[0]) is Redraw:
+        return parse_part(name, Guidance, [*_scale_inside(name, guidance_scale, assignments), *assignments])
     return parse_part(name, Guidance, with_scale(guidance_scale, assignments))
+
+
+def _scale_inside(name: str, guidance_scale: float, assignments: Sequence[str]) -> list[str]:
+    """The scale of what draws images again; at scale 1 nothing guides it, unless it is named."""
+    in_name = Unguided.name in name or not isinstance(parse_part(name, Guidance).guidance, Unguided)
+    named = in_name or "guidance" in _keys(assignments)
+    if guidance_scale == 1 and not named:
+        return []
+    drawn = [] if named else [f"guidance={ClassifierFreeGuidance.name}"]
+    return [*drawn, f"guidance.guidance_scale={json.dumps(guidance_scale)}"]
+
+
+def _keys(assignments: Sequence[str]) -> set[str]:
+    """The settings that are typed, by the first part of their keys: ``evidence.prior=0.3`` is of ``evidence``."""
+    return {assignment.partition("=")[0].strip().partition(".")[0] for assignment in assignments}
+
+
+def with_flagger(guidance: Redraw, assignments: Sequence[str]) -> Redraw:
+    """Without the judge that a recipe filled in where an evidence is now given to flag, and the other way around."""
+    given = _keys(assignments)
+    if "evidence" in given and "judge" not in given:
+        return guidance.changed(judge=None)
+    return guidance.changed(evidence=None) if "judge" in given and "evidence" not in given else guidance
 
 
 def with_scale(guidance_scale: float | None, assignments: Sequence[str]) -> list[str]:

@@ -1,14 +1,15 @@
 """What a reader of a comparison should know, in sentences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..bridges.effects import of_latents
 from ..core.errors import in_words_of
-from ..core.guidance import negative_has_no_effect
+from ..core.guidance import Guidance, negative_has_no_effect
 from ..core.laboratory import UNSURE
 from ..models.loading import Model
 from ..networks.shared.naming import WEAK, to_give
+from .flagging import redraws
 from .measure import Judging
 from .methods import Method, unmeasured
 from .recipe import format_seeds
@@ -64,8 +65,8 @@ def nobody_flags() -> str:
     """Said of a standard method that is left out."""
     example = in_words_of('methods=["redraw:evidence=NAME"]', "--methods redraw:evidence=NAME")
     return (
-        f"Drawing again is left out: no laboratory judges these images, so nobody says which to draw again. Give an evidence "
-        f"that does, as {example}."
+        f"Drawing again is left out: no laboratory judges these images by what the negative prompts name, so nobody says which "
+        f"to draw again. Give an evidence that does, as {example}."
     )
 
 
@@ -87,6 +88,25 @@ def redraw_notes(methods: Sequence[MethodResult]) -> list[str]:
             said += f"; {who} {format_seeds(flagged)} could not be cleared, and the least suspicious draw is shown"
         found.append(f"{said}.")
     return found
+
+
+def same_judge_notes(guidances: Mapping[str, Guidance], judging: Judging) -> list[str]:
+    """That the judge of the images is the one who flagged them.
+
+    Args:
+        guidances: label of each method -> its guidance, with who flags.
+        judging: who judged the images.
+    """
+    own = [
+        label for label, guidance in guidances.items()
+        if judging.laboratory is not None and any(part.judge == judging.laboratory for part in redraws(guidance))
+    ]  # fmt: skip
+    if not own:
+        return []
+    said = (
+        "the judge that measures the images is the one that flagged them, so its rate says only that drawing again did"
+    )
+    return [f"{', '.join(own)}: {said} what it was told; let another one measure."]
 
 
 def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:

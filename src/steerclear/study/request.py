@@ -14,7 +14,7 @@ from ..models.loading import Model
 from .again import Before
 from .calibrations import CalibrationSource, as_given
 from .folders import default_folder, refuse_early
-from .guidance_settings import Again, build_guidance, first_that_takes, with_scale
+from .guidance_settings import Again, build_guidance, first_that_takes, with_flagger, with_scale
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
@@ -132,6 +132,8 @@ def _to_draw_again(guidance_scale: float | None, assignments: Sequence[str]) -> 
 
 def _changed(earlier: Guidance, guidance_scale: float | None, assignments: Sequence[str]) -> Guidance:
     """The guidance of an image, with what is given now; the scale of one that draws again is that of what draws."""
+    if isinstance(earlier, Redraw):
+        earlier = with_flagger(earlier, assignments)
     if isinstance(earlier, Redraw) and guidance_scale is not None:
         inner = changed_by(earlier.guidance, "", with_scale(guidance_scale, ()))
         return changed_by(earlier.changed(guidance=inner), "", assignments)

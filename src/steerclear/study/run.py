@@ -29,7 +29,16 @@ from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, generate, warn_of_idle_networks
 from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
 from .methods import Method
-from .notes import method_warnings, no_network, nobody_flags, nobody_looks, notes, redraw_notes, unsure_notes
+from .notes import (
+    method_warnings,
+    no_network,
+    nobody_flags,
+    nobody_looks,
+    notes,
+    redraw_notes,
+    same_judge_notes,
+    unsure_notes,
+)
 from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results
 from .study import STUDY_FILE, Study, checked_numbers
@@ -273,6 +282,7 @@ def _results(
     left_out = {lacks(model, method, study): None for method in study.methods if method.name not in made}
     first = pixels(made[methods[0].name])
     rows = [_row(method, recipes[method.name], made[method.name], first, judging, folder) for method in methods]
+    guidances = {method.label: recipes[method.name].built_guidance() for method in methods}
     columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
@@ -285,7 +295,7 @@ def _results(
         target=judging.judge.target if judging.judge else None,
         notes=[
             *notes(model, methods, [said for said in left_out if said], judging, len(study.seeds)),
-            *redraw_notes(rows), *unsure_notes(rows),
+            *redraw_notes(rows), *same_judge_notes(guidances, judging), *unsure_notes(rows),
         ], methods=rows,
     )  # fmt: skip
 

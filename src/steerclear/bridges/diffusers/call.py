@@ -67,6 +67,7 @@ class OneDraw:
         begin: the first point -> the sample that a rewound draw begins with, in place of the pipeline's own noise.
         keeps: how the images may be drawn again afterwards; None if they are not.
         generators: whose noise tells whether the sampler is stochastic, where ``keeps`` is given.
+        dtype: of what the first draw gave the pipeline back; None for the first.
     """
 
     number: int = 0
@@ -75,6 +76,7 @@ class OneDraw:
     begin: Callable[[Point], Tensor] | None = None
     keeps: Redrawing | None = None
     generators: tuple[torch.Generator, ...] = ()
+    dtype: torch.dtype | None = None
 
 
 FIRST = OneDraw()
@@ -97,11 +99,12 @@ class PipelineCall:
         began: the noisy sample at the first evaluation, ``[batch, ...]``; None before.
         noise: the states of the generators of ``draw`` there.
         drew: whether they moved on in the steps of the scheduler.
+        dtype: of what the pipeline was given back last; None before, unless an earlier draw says.
     """
 
     def __init__(self, steered: Steered, guidance: Guidance, draw: OneDraw = FIRST) -> None:
         self.steered, self.guidance, self.scheduler = steered, guidance, steered.pipe.scheduler
-        self.draw, self.drew = draw, False
+        self.draw, self.drew, self.dtype = draw, False, draw.dtype
         self.began: Tensor | None = None
         self.finished: Tensor | None = None
         self.noise: list[Tensor] = []
@@ -136,7 +139,7 @@ class PipelineCall:
             return self._given_back(self.now.prediction, kwargs)
         assert isinstance(self.now, Moved)  # within Asking the network is not ours, see handler
         seeds = self.draw.seeds or seeds_of_images(steered.arguments.get("generator"), call.batch_size)
-        before, asking = self.now, Asking(steered, call, self.now.control, seeds, self.index)
+        before, asking = self.now, Asking(steered, call, self.now.control, seeds, self.index, self.dtype)
         self.now = asking
         if isinstance(self.guided, NotBegun):
             self.guided = self._begin(call)
@@ -145,6 +148,7 @@ class PipelineCall:
                 f"the batch changed from {self.guided.surroundings.batch_size} to {call.batch_size} images within one call"
             )
         guided = self.guided.predict(self._begun(self._point(call, before.unscaled))).to(asking.dtype)
+        self.dtype = guided.dtype
         self.now = Answered(call, guided)
         return self._given_back(repeated(guided, len(call.parts)), kwargs)
 

@@ -138,6 +138,8 @@ class Asking:
         call, control: of the network and of the ControlNet (None where there is none), as the pipeline made them.
         seeds: one per image.
         index: how many evaluations were made before.
+        dtype: of the last forward, before this evaluation or in an earlier draw: the pipeline is given back what its network
+            would give, under autocast too; None where none ran yet.
     """
 
     steered: Steered
@@ -145,11 +147,10 @@ class Asking:
     control: ControlNetCall | None
     seeds: tuple[int, ...]
     index: int
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        self.dtype = (
-            self.call.sample.dtype
-        )  # of the last forward: the pipeline is given back what its network would give
+        self.dtype = self.call.sample.dtype if self.dtype is None else self.dtype
 
     def predict(self, point: Point, branches: tuple[Branch, ...], rows: Tensor | None) -> list[Tensor]:
         """See :class:`~steerclear.core.denoiser.Denoiser`."""

@@ -155,7 +155,7 @@ def _further(
     own = tuple(noise.generators[row].initial_seed() for row in rows)
     arguments = batch.of_rows(rows) | {"generator": generators}
     if rewound is None:
-        return arguments, OneDraw(number, own)
+        return arguments, OneDraw(number, own, dtype=first.dtype)
     replayed = rewound.records is not None
 
     def begin(point: Point) -> Tensor:
@@ -167,7 +167,7 @@ def _further(
         return _noised(rewound.finished, point, noise.fresh(rows, seeds))
 
     freshen = partial(reseed, generators, seeds, replayed)
-    return arguments, OneDraw(number, own, replace(rewound, freshen=freshen), begin)
+    return arguments, OneDraw(number, own, replace(rewound, freshen=freshen), begin, dtype=first.dtype)
 
 
 def _noised(finished: Tensor | None, point: Point, generators: Sequence[torch.Generator]) -> Tensor:
