@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.optimize import minimize
 from torch import Tensor
@@ -58,6 +59,12 @@ def drawn(images: int = 60, levels: int = 3, width: int = 6) -> Observed:
     return Observed(torch.tensor([8.0, 2.0, 0.5])[:levels].double(), denoised, {}, shown, 0.4)
 
 
+def latents_drawn() -> Observed:
+    """Of the size that the tiny pipelines have."""
+    observed = drawn(width=256)
+    return replace(observed, denoised=observed.denoised.unflatten(2, (4, 8, 8)))
+
+
 def measured(observed: Observed | None = None, **about: object) -> Calibration:
     observed = drawn() if observed is None else observed
     probe = ProbeEvidence().calibrated(observed)
@@ -93,6 +100,22 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     assert measured(prompt="a woman").digest() != made.digest()
     changed = replace(made, tensors={**made.tensors, "transition.temperature": torch.tensor([2.6])})
     assert changed.digest() != made.digest()
+
+
+def test_numbers_that_were_changed_are_refused(tmp_path: Path) -> None:
+    """The description stays as it was, and every tensor has its shape."""
+    path = tmp_path / "hat.safetensors"
+    rough = torch.tensor([0.5, 1.5], dtype=torch.bfloat16)
+    made = replace(measured(), tensors={**measured().tensors, "other.rough": rough, "other.one": torch.tensor(2.0)})
+    made.save(path)
+    assert torch.equal(Calibration.load(path).of("other")["rough"], rough)
+    with safe_open(str(path), framework="pt") as file:
+        said = file.metadata()
+    save_file({**made.tensors, "other.rough": rough + 1}, path, said)
+    with pytest.raises(InvalidSetting, match="its numbers are not those that were written"):
+        Calibration.load(path)
+    with pytest.raises(InvalidSetting, match="calibration is '~nobody-here/x', but must be a path"):
+        as_given("~nobody-here/x")
 
 
 def _said(**changes: object) -> dict[str, str]:
@@ -193,17 +216,22 @@ def test_the_probe_stays_below_its_last_level_and_knows_nothing_of_pure_noise() 
 
 def test_predictions_of_another_size_and_files_without_a_probe_are_refused() -> None:
     made = measured()
-    with pytest.raises(UnsupportedModel, match="denoised predictions of 6 numbers, and these have 5"):
+    with pytest.raises(UnsupportedModel, match=r"denoised predictions of 6 numbers \(6\), and these have 5"):
         probed(made, torch.zeros(1, 5), 2.0)
     for given, words in (((), "there is none"), ((replace(made, tensors={}),), "the one that was given has none")):
         with pytest.raises(
             UnsupportedModel, match=rf"{words}; write a file with steerclear calibrate.*calibration=FILE"
         ):
             ProbeEvidence().begin(Surroundings(1, 1, calibrations=given))
-    for name in ("levels", "mean", "directions", "coefficients", "intercept"):
+    with pytest.raises(UnsupportedModel, match=r"6 numbers \(6\), and these have 6 numbers \(2 x 3\)"):
+        probed(made, torch.zeros(1, 2, 3), 2.0)
+    for name in ("levels", "mean", "directions", "coefficients", "intercept", "shape"):
         without = {key: value for key, value in made.tensors.items() if key != f"probe.{name}"}
-        for tensors in (without, {**made.tensors, f"probe.{name}": torch.zeros(2, 2, 2, 2)}):
-            with pytest.raises(InvalidSetting, match="the probe of the calibration is"):
+        for tensors in (
+            without,
+            *({**made.tensors, f"probe.{name}": torch.zeros(own)} for own in ((2, 2, 2, 2), (), (0,))),
+        ):
+            with pytest.raises(InvalidSetting, match=r"calibration is .* the probe evidence finds"):
                 ProbeEvidence().begin(Surroundings(1, 1, calibrations=(replace(made, tensors=tensors),)))
 
 
@@ -330,7 +358,7 @@ def test_each_calibration_goes_to_its_negative_prompt() -> None:
 def test_a_pipeline_is_told_where_a_calibration_does_not_belong(
     guidance: str, about: dict, negatives: str, message: str | None
 ) -> None:
-    made = measured(drawn(width=256), **{"num_inference_steps": 2, **about})
+    made = measured(latents_drawn(), **{"num_inference_steps": 2, **about})
     evidence = ConstantEvidence() if guidance == "constant" else ProbeEvidence()
     pipe = tiny.stable_diffusion("ddim")
     with warnings.catch_warnings(record=True) as caught:
@@ -344,7 +372,7 @@ def test_a_pipeline_is_told_where_a_calibration_does_not_belong(
 
 
 def test_a_file_and_what_was_read_from_it_steer_the_same(tmp_path: Path) -> None:
-    made = measured(drawn(width=256), num_inference_steps=2)
+    made = measured(latents_drawn(), num_inference_steps=2)
     made.save(tmp_path / "hat.safetensors")
     pipe = tiny.stable_diffusion("ddim")
 

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting, in_words_of, shown
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
+from ..core.settings import folder_path
 from .negatives import Negatives
 
 ALLOWED = "a file of steerclear calibrate, a Calibration, or a list of them with one per negative prompt"
@@ -41,7 +41,7 @@ def _read(one: Any) -> Calibration:
         return one
     if not isinstance(one, (str, os.PathLike)):
         raise InvalidSetting("calibration", one, ALLOWED)
-    return Calibration.load(Path(one).expanduser())
+    return Calibration.load(folder_path("calibration", one))
 
 
 def matched(calibrations: Sequence[Calibration], negatives: Sequence[str | None]) -> tuple[Calibration | None, ...]:

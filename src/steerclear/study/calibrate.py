@@ -239,7 +239,7 @@ def _check_enough(negative: str, labels: Tensor) -> None:
 def _about(model: Model, recipe: Recipe, negative: str, labels: Tensor, laboratory: Laboratory) -> About:
     return About(
         model.name, model.digest, recipe.prompt, negative, recipe.scheduler, recipe.num_inference_steps, len(labels),
-        int(labels.sum()), _named(laboratory), __version__,
+        int(labels.sum()), _named(laboratory), __version__, height=recipe.height, width=recipe.width,
     )  # fmt: skip
 
 
