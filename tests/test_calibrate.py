@@ -351,6 +351,11 @@ def test_each_calibration_goes_to_its_negative_prompt() -> None:
         ("probe", {"negative_prompt": "cap"}, "hat", "its negative prompt is 'hat', and the calibration's 'cap'"),
         ("probe", {"num_inference_steps": 9}, "hat", "its number of steps is 2, and the calibration's 9"),
         ("probe", {"scheduler": "X(eta=1)"}, "hat", "its scheduler is 'DDIMScheduler', and the calibration's 'X(eta=1)'"),
+        ("probe", {"height": 512}, "hat", "its height is None, and the calibration's 512"),
+        ("probe", {"sampler": "stochastic"}, "hat", "its kind of sampler is 'deterministic', and the calibration's 'stoch"),
+        ("scale 3", {}, "hat", "its guidance scale is 3.0, and the calibration's 1.0"),
+        ("list", {}, "hat", "its prompt is 'a boy', and the calibration's 'a man'"),
+        ("negative", {}, "hat", "its concept is the negative alone, and the calibration's the conjunction"),
         ("constant", {}, "hat", "the calibration of 'hat' has no effect: dynamic-negative has no evidence that reads it"),
         ("two", {}, "hat", "the calibration of 'cap' has no effect: there is no negative prompt for it; leave it out"),
     ],
@@ -359,13 +364,19 @@ def test_a_pipeline_is_told_where_a_calibration_does_not_belong(
     guidance: str, about: dict, negatives: str, message: str | None
 ) -> None:
     made = measured(latents_drawn(), **{"num_inference_steps": 2, **about})
-    evidence = ConstantEvidence() if guidance == "constant" else ProbeEvidence()
+    evidences = {"constant": ConstantEvidence(), "negative": TransitionEvidence()}
+    evidence = evidences.get(guidance, ProbeEvidence())
+    concept, scale = "negative" if guidance == "negative" else "conjunction", 3.0 if guidance == "scale 3" else 1.0
     pipe = tiny.stable_diffusion("ddim")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         given = [made, replace(made, about=replace(made.about, negative_prompt="cap"))] if guidance == "two" else made
-        with steer(pipe, DynamicNegativeGuidance(1.0, evidence=evidence), negatives, calibration=given):
-            pipe("a man", num_inference_steps=2, generator=tiny.generators(0), output_type="latent")
+        with steer(
+            pipe, DynamicNegativeGuidance(scale, evidence=evidence, concept=concept), negatives, calibration=given
+        ):
+            prompts = ["a man", "a boy"] if guidance == "list" else "a man"
+            seeds = (0, 1) if guidance == "list" else (0,)
+            pipe(prompts, num_inference_steps=2, generator=tiny.generators(*seeds), output_type="latent")
     said = [str(one.message) for one in caught if issubclass(one.category, SteerclearWarning) and "calib" in str(one.message)]  # fmt: skip
     assert len(said) == (message is not None)
     assert message is None or message in said[0]

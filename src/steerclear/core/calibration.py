@@ -52,6 +52,7 @@ class About:
         judge: who judged.
         version: of steerclear.
         height, width: of the images in pixels; None for the model's own.
+        sampler: "stochastic" or "deterministic"; "" if unknown.
     """
 
     model: str
@@ -67,11 +68,13 @@ class About:
     guidance_scale: float = 1.0
     height: int | None = None
     width: int | None = None
+    sampler: str = ""
 
 
 DECIDE = {
     "model_digest": "model", "prompt": "prompt", "negative_prompt": "negative prompt", "scheduler": "scheduler",
     "num_inference_steps": "number of steps", "height": "height", "width": "width",
+    "sampler": "kind of sampler", "guidance_scale": "guidance scale",
 }  # fmt: skip
 """Fields that must be those of a run for the calibration to be right, and their names for people."""
 
@@ -141,7 +144,7 @@ class Calibration:
         return [
             f"its {words} is {run[name]!r}, and the calibration's {about[name]!r}"
             for name, words in DECIDE.items()
-            if name in run and run[name] != about[name]
+            if name in run and run[name] != about[name] and about[name] != ""
         ]
 
     def save(self, path: Path) -> None:

@@ -18,6 +18,7 @@ from ..core.evidence import Evidence
 from ..core.laboratory import Asked, Judge, Laboratory
 from ..core.logistic import auc
 from ..core.parsing import part_text
+from ..core.schedulers import sampler_kind
 from ..core.settings import default_of, folder_path, part_type, whole
 from ..guidance.unguided import Unguided
 from ..models.loading import Model
@@ -240,6 +241,7 @@ def _about(model: Model, recipe: Recipe, negative: str, labels: Tensor, laborato
     return About(
         model.name, model.digest, recipe.prompt, negative, recipe.scheduler, recipe.num_inference_steps, len(labels),
         int(labels.sum()), _named(laboratory), __version__, height=recipe.height, width=recipe.width,
+        sampler=sampler_kind(model.pipe.scheduler),
     )  # fmt: skip
 
 
