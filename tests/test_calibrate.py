@@ -106,7 +106,15 @@ def test_numbers_that_were_changed_are_refused(tmp_path: Path) -> None:
     """The description stays as it was, and every tensor has its shape."""
     path = tmp_path / "hat.safetensors"
     rough = torch.tensor([0.5, 1.5], dtype=torch.bfloat16)
-    made = replace(measured(), tensors={**measured().tensors, "other.rough": rough, "other.one": torch.tensor(2.0)})
+    made = replace(
+        measured(),
+        tensors={
+            **measured().tensors,
+            "other.rough": rough,
+            "other.one": torch.tensor(2.0),
+            "other.row": torch.ones(1, 3).unbind(1)[0],
+        },
+    )
     made.save(path)
     assert torch.equal(Calibration.load(path).of("other")["rough"], rough)
     with safe_open(str(path), framework="pt") as file:
@@ -309,6 +317,10 @@ def test_the_tracking_is_told_what_its_log_odds_are_worth() -> None:
     kept = TransitionEvidence().calibrated(observed)
     assert float(kept["stop_below"]) == pytest.approx(2.0)  # between 4 and 1
     assert float(kept["temperature"]) == pytest.approx(3.0, rel=0.15)
+    endless = replace(observed, levels=torch.tensor([math.inf, 16.0, 4.0, 1.0]).double())
+    assert float(TransitionEvidence().calibrated(endless)["stop_below"]) == pytest.approx(8.0)
+    endless.log_odds["transition"][:, 1:] = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
+    assert math.isfinite(float(TransitionEvidence().calibrated(endless)["stop_below"]))
     assert TransitionEvidence().calibrated(drawn()) == {}  # it did not watch
 
 
@@ -324,6 +336,12 @@ def test_open_settings_of_the_tracking_are_the_calibrations() -> None:
     assert own.fitted(one) == own
     two = TransitionEvidence().fitted(Circumstances(prior=(0.3, 0.1), calibrations=(other, None)))
     assert (two.prior, two.temperature, two.volume) == ((0.4, 0.1), 1.5, ())
+    other.tensors["transition.stop_below"][:] = 0.2  # type: ignore[index]
+    assert TransitionEvidence().fitted(Circumstances(calibrations=(other, None))).stop_below == 1.0
+    for wrong in ({"temperature": torch.zeros(0)}, {"stop_below": torch.ones(1, 1)}, {"volume": torch.ones(2)}):
+        kept = replace(made, tensors={f"transition.{name}": value for name, value in wrong.items()})
+        with pytest.raises(InvalidSetting, match="the transition evidence finds"):
+            TransitionEvidence().fitted(Circumstances(calibrations=(kept,)))
     plain = TransitionEvidence().fitted(Circumstances(prior=0.3))
     assert (plain.prior, plain.temperature, plain.stop_below, plain.volume) == (0.3, 1.0, 1.0, ())
 

@@ -107,10 +107,15 @@ def of_calibrations(
         else:
             text = negatives[places[0]]
             here = run if text is None else {**run, "negative_prompt": text.strip()}
-            other = [*one.differences(here | _guided(guidance)), *_of_concept(guidance, one)]
-            if other:
-                said = f"{of} was measured elsewhere, so its numbers may be wrong here: {'; '.join(other)}"
-                yield f"{said}; measure it for this run with steerclear calibrate"
+            elsewhere, guided = (
+                one.differences(here),
+                [*one.differences(_guided(guidance)), *_of_concept(guidance, one)],
+            )
+            if elsewhere or guided:
+                said = (
+                    f"{of} was measured elsewhere, so its numbers may be wrong here: {'; '.join([*elsewhere, *guided])}"
+                )
+                yield f"{said}; measure it for this run with steerclear calibrate" if elsewhere else said
 
 
 def _guided(guidance: Guidance) -> dict[str, object]:

@@ -131,7 +131,8 @@ class Calibration:
         for name in sorted(self.tensors):
             value = self.tensors[name].detach().cpu().contiguous()
             found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+            plain = value.flatten().clone(memory_format=torch.contiguous_format)  # a single number may have any stride
+            found.update(plain.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
         return found.hexdigest()[:16]
 
     def differences(self, run: Mapping[str, object]) -> list[str]:
