@@ -37,7 +37,7 @@ from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
 from steerclear.study.again import read_results
-from steerclear.study.calibrate import calibrate
+from steerclear.study.calibrate import calibrate, output_path
 from steerclear.study.calibrations import CalibrationSource, as_given
 from steerclear.study.commands import generate_command
 from steerclear.study.gallery import read_settings
@@ -521,6 +521,7 @@ def test_a_resumed_command_is_an_uninterrupted_one(mustache: Path, tmp_path: Pat
         (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--judge", "none"], "a calibration needs a judge"),
         (["calibrate", MAN, "--negative-prompt", "gloom", "-o", "a.safetensors"], "the laboratory portraits does not know what 'gloom' names"),
         (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--seeds", "0-8", "--steps", "1"], "so many that at least 8 show 'mustache' and 8 do not; only"),
+        (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--seeds", "0-30", "--images", "128"], "--seeds 0-30"),
         (["generate", MAN, "--negative-prompt", MUSTACHE, "--calibration", "none.safetensors"], "calibration is 'none.safetensors', but must be a file of steerclear calibrate"),
         (["generate", MAN, "--negative-prompt", MUSTACHE, "--set", "evidence=probe", "--outdir", "out"], "needs what was measured of this concept, and there is none; write a file with steerclear calibrate, and give --calibration FILE"),
     ],
@@ -533,6 +534,18 @@ def test_wrong_inputs(
     assert code == 2
     assert message in re.sub(r" *[│╭╮╰╯─]+ *", " ", err)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_what_is_no_calibration_is_not_replaced(tmp_path: Path) -> None:
+    assert output_path(tmp_path / "new" / "a.safetensors")
+    measured().save(tmp_path / "a.safetensors")
+    assert output_path(tmp_path / "a.safetensors")
+    save_file({"weights": torch.zeros(1)}, tmp_path / "b.safetensors")
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    for name, words in (("b", "nothing else"), ("a", "the table would replace a.json"), ("file/c", "can be written")):
+        with pytest.raises(InvalidSetting, match=words):
+            output_path(tmp_path / f"{name}.safetensors")
 
 
 def _generate(run: Run, mustache: Path, outdir: Path, *arguments: object) -> tuple[int, str, str]:
