@@ -372,6 +372,7 @@ def test_each_calibration_goes_to_its_negative_prompt() -> None:
         ("probe", {"height": 512}, "hat", "its height is None, and the calibration's 512"),
         ("probe", {"sampler": "stochastic"}, "hat", "its kind of sampler is 'deterministic', and the calibration's 'stoch"),
         ("scale 3", {}, "hat", "its guidance scale is 3.0, and the calibration's 1.0"),
+        ("hub", {}, "hat", "its model is 'someone/model', and the calibration's 'portraits'"),
         ("list", {}, "hat", "its prompt is 'a boy', and the calibration's 'a man'"),
         ("negative", {}, "hat", "its concept is the negative alone, and the calibration's the conjunction"),
         ("constant", {}, "hat", "the calibration of 'hat' has no effect: dynamic-negative has no evidence that reads it"),
@@ -386,6 +387,8 @@ def test_a_pipeline_is_told_where_a_calibration_does_not_belong(
     evidence = evidences.get(guidance, ProbeEvidence())
     concept, scale = "negative" if guidance == "negative" else "conjunction", 3.0 if guidance == "scale 3" else 1.0
     pipe = tiny.stable_diffusion("ddim")
+    if guidance == "hub":
+        pipe.register_to_config(_name_or_path="someone/model")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         given = [made, replace(made, about=replace(made.about, negative_prompt="cap"))] if guidance == "two" else made

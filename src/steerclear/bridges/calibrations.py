@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..core.calibration import Calibration
@@ -147,6 +148,9 @@ def of_call(
     used = matched(given, negatives)
     for one in given:
         here = run | {"scheduler": _scheduler(pipe.scheduler, one.about.scheduler)}
+        origin = str(getattr(pipe, "name_or_path", None) or "")
+        if origin and not any(Path(name).exists() for name in (origin, one.about.model)):
+            here["model"] = origin  # an id of the Hub; folders may have any name
         if prompts:
             here["prompt"] = next((text for text in prompts if text != one.about.prompt), one.about.prompt)
         left = [own if own is one else None for own in used]

@@ -72,7 +72,7 @@ class About:
 
 
 DECIDE = {
-    "model_digest": "model", "prompt": "prompt", "negative_prompt": "negative prompt", "scheduler": "scheduler",
+    "model": "model", "model_digest": "model", "prompt": "prompt", "negative_prompt": "negative prompt", "scheduler": "scheduler",
     "num_inference_steps": "number of steps", "height": "height", "width": "width",
     "sampler": "kind of sampler", "guidance_scale": "guidance scale",
 }  # fmt: skip

@@ -181,7 +181,8 @@ class ClassifierEvidence(Evidence):
         """Slope and intercept of a logistic fit to what the finished images show, per noise level.
 
         Returns:
-            ``levels``, rising, ``slope`` and ``intercept``, and ``asked`` and ``noises``, those of the looks; nothing if no level has enough images of both kinds.
+            ``levels``, rising, ``slope`` and ``intercept``, and ``asked`` and ``noises``, those of the looks; nothing if no
+            level has enough images of both kinds.
         """
         said = observed.log_odds[self.name].double().clamp(max=-math.log(observed.prior))  # NaN stays
         table = []

@@ -61,32 +61,33 @@ class PreviewEvidence(PriorEvidence):
 
         p = the judge's probability of the concept in decode(D_prompt), kept in [0.0001, 0.9999];  s = sigma / alpha
 
-    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + s tempers
-    it, or 1 + s / 2 on a deterministic sampler, whose predictions are decided earlier: what logistic fits to the shipped
-    model's images gave. A calibration has the logistic regression of the finished image on logit(p) at each noise level, a(s)
-    and b(s), and the prior_0 under which it was measured; between its levels they are interpolated in log s, beyond its ends
-    they are constant. Of several concepts in one negative prompt the likeliest counts. Between two
-    looks the log-odds stay; before the first they are the prior's.
+    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + s
+    tempers it, or 1 + s / 2 on a deterministic sampler, whose predictions are decided earlier: what logistic fits to
+    the shipped model's images gave. A calibration has the logistic regression of the finished image on logit(p) at each
+    noise level, a(s) and b(s), and the prior_0 under which it was measured; between its levels they are interpolated in
+    log s, beyond its ends they are constant. Of several concepts in one negative prompt the likeliest counts. Between
+    two looks the log-odds stay; before the first they are the prior's.
 
-    A look costs one decoding and one call of the judge, and no evaluation of the network. On the model that ships that is
-    two thirds of an evaluation; where decoding costs more, as in large latent models, look less often.
+    A look costs one decoding and one call of the judge, and no evaluation of the network. On the model that ships that
+    is two thirds of an evaluation; where decoding costs more, as in large latent models, look less often.
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
-            None takes the calibration's, or else the rate in the world's truth, kept between 0.05 and 0.95, if it is known,
-            or else 0.5.
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative
+            prompt. None takes the calibration's, or else the rate in the world's truth, kept between 0.05 and 0.95, if
+            it is known, or else 0.5.
         every: steps from one look to the next, at least 1.
         below: s above which it does not look.
         stop_below: s below which it does not look any more; at most ``below``.
-        temperature: T at all noise levels, instead of T(s) and of a calibration. None takes the calibration, or else T(s).
-        sure: images whose log-odds at the last look were farther than this from 0 are decided and not decoded again; None
-            decodes all.
+        temperature: T at all noise levels, instead of T(s) and of a calibration. None takes the calibration, or else
+            T(s).
+        sure: images whose log-odds at the last look were farther than this from 0 are decided and not decoded again;
+            None decodes all.
         stochastic: whether a step of the sampler draws noise, which decides about T(s); None finds out.
 
     Raises:
         InvalidSetting: a setting out of range.
-        UnsupportedModel: there is no judge or no decoder, or the judge does not know the concept; raised before the first
-            step if it can be known there.
+        UnsupportedModel: there is no judge or no decoder, or the judge does not know the concept; raised before the
+            first step if it can be known there.
     """
 
     every: int = 1
@@ -144,8 +145,9 @@ class PreviewEvidence(PriorEvidence):
         return replace(self, prior=0.5, every=1, below=high, stop_below=low, temperature=1.0, sure=None)
 
     def calibrated(self, observed: Observed) -> dict[str, Tensor]:
-        """ "levels", "intercept" a(s) and "slope" b(s): a logistic regression at each level with enough images of both kinds.
+        """ "levels", "intercept" a(s) and "slope" b(s): a logistic regression at each level.
 
+        A level with fewer than :data:`FEWEST` images of either kind is left out.
         A slope below 0 is noise and becomes 0: there the log-odds are those of the images' own rate.
 
         Args:

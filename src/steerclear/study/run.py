@@ -155,7 +155,7 @@ def _checked_recipes(
     used = []
     for method in methods if calibrations else ():
         recipe = recipes[method.name]
-        known = {name: getattr(recipe, name) for name in DECIDE if hasattr(recipe, name)}
+        known = {name: getattr(recipe, name) for name in DECIDE if name != "model" and hasattr(recipe, name)}
         used.append((method.guidance, method.negative_prompts, known, recipe.calibrations))
     warn_of_calibrations(used, calibrations)
     return recipes
