@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.optimize import minimize
 from torch import Tensor
@@ -36,7 +37,7 @@ from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
 from steerclear.models import loading
 from steerclear.study.again import read_results
-from steerclear.study.calibrate import calibrate
+from steerclear.study.calibrate import calibrate, output_path
 from steerclear.study.calibrations import CalibrationSource, as_given
 from steerclear.study.commands import generate_command
 from steerclear.study.gallery import read_settings
@@ -56,6 +57,12 @@ def drawn(images: int = 60, levels: int = 3, width: int = 6) -> Observed:
     denoised[:, :, 0] += shown[:, None] * torch.arange(1.0, levels + 1)
     denoised[:, :, 1] *= 3
     return Observed(torch.tensor([8.0, 2.0, 0.5])[:levels].double(), denoised, {}, shown, 0.4)
+
+
+def latents_drawn() -> Observed:
+    """Of the size that the tiny pipelines have."""
+    observed = drawn(width=256)
+    return replace(observed, denoised=observed.denoised.unflatten(2, (4, 8, 8)))
 
 
 def measured(observed: Observed | None = None, **about: object) -> Calibration:
@@ -93,6 +100,30 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     assert measured(prompt="a woman").digest() != made.digest()
     changed = replace(made, tensors={**made.tensors, "transition.temperature": torch.tensor([2.6])})
     assert changed.digest() != made.digest()
+
+
+def test_numbers_that_were_changed_are_refused(tmp_path: Path) -> None:
+    """The description stays as it was, and every tensor has its shape."""
+    path = tmp_path / "hat.safetensors"
+    rough = torch.tensor([0.5, 1.5], dtype=torch.bfloat16)
+    made = replace(
+        measured(),
+        tensors={
+            **measured().tensors,
+            "other.rough": rough,
+            "other.one": torch.tensor(2.0),
+            "other.row": torch.ones(1, 3).unbind(1)[0],
+        },
+    )
+    made.save(path)
+    assert torch.equal(Calibration.load(path).of("other")["rough"], rough)
+    with safe_open(str(path), framework="pt") as file:
+        said = file.metadata()
+    save_file({**made.tensors, "other.rough": rough + 1}, path, said)
+    with pytest.raises(InvalidSetting, match="its numbers are not those that were written"):
+        Calibration.load(path)
+    with pytest.raises(InvalidSetting, match="calibration is '~nobody-here/x', but must be a path"):
+        as_given("~nobody-here/x")
 
 
 def _said(**changes: object) -> dict[str, str]:
@@ -193,17 +224,22 @@ def test_the_probe_stays_below_its_last_level_and_knows_nothing_of_pure_noise() 
 
 def test_predictions_of_another_size_and_files_without_a_probe_are_refused() -> None:
     made = measured()
-    with pytest.raises(UnsupportedModel, match="denoised predictions of 6 numbers, and these have 5"):
+    with pytest.raises(UnsupportedModel, match=r"denoised predictions of 6 numbers \(6\), and these have 5"):
         probed(made, torch.zeros(1, 5), 2.0)
     for given, words in (((), "there is none"), ((replace(made, tensors={}),), "the one that was given has none")):
         with pytest.raises(
             UnsupportedModel, match=rf"{words}; write a file with steerclear calibrate.*calibration=FILE"
         ):
             ProbeEvidence().begin(Surroundings(1, 1, calibrations=given))
-    for name in ("levels", "mean", "directions", "coefficients", "intercept"):
+    with pytest.raises(UnsupportedModel, match=r"6 numbers \(6\), and these have 6 numbers \(2 x 3\)"):
+        probed(made, torch.zeros(1, 2, 3), 2.0)
+    for name in ("levels", "mean", "directions", "coefficients", "intercept", "shape"):
         without = {key: value for key, value in made.tensors.items() if key != f"probe.{name}"}
-        for tensors in (without, {**made.tensors, f"probe.{name}": torch.zeros(2, 2, 2, 2)}):
-            with pytest.raises(InvalidSetting, match="the probe of the calibration is"):
+        for tensors in (
+            without,
+            *({**made.tensors, f"probe.{name}": torch.zeros(own)} for own in ((2, 2, 2, 2), (), (0,))),
+        ):
+            with pytest.raises(InvalidSetting, match=r"calibration is .* the probe evidence finds"):
                 ProbeEvidence().begin(Surroundings(1, 1, calibrations=(replace(made, tensors=tensors),)))
 
 
@@ -281,6 +317,10 @@ def test_the_tracking_is_told_what_its_log_odds_are_worth() -> None:
     kept = TransitionEvidence().calibrated(observed)
     assert float(kept["stop_below"]) == pytest.approx(2.0)  # between 4 and 1
     assert float(kept["temperature"]) == pytest.approx(3.0, rel=0.15)
+    endless = replace(observed, levels=torch.tensor([math.inf, 16.0, 4.0, 1.0]).double())
+    assert float(TransitionEvidence().calibrated(endless)["stop_below"]) == pytest.approx(8.0)
+    endless.log_odds["transition"][:, 1:] = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
+    assert math.isfinite(float(TransitionEvidence().calibrated(endless)["stop_below"]))
     assert TransitionEvidence().calibrated(drawn()) == {}  # it did not watch
 
 
@@ -296,6 +336,12 @@ def test_open_settings_of_the_tracking_are_the_calibrations() -> None:
     assert own.fitted(one) == own
     two = TransitionEvidence().fitted(Circumstances(prior=(0.3, 0.1), calibrations=(other, None)))
     assert (two.prior, two.temperature, two.volume) == ((0.4, 0.1), 1.5, ())
+    other.tensors["transition.stop_below"][:] = 0.2  # type: ignore[index]
+    assert TransitionEvidence().fitted(Circumstances(calibrations=(other, None))).stop_below == 1.0
+    for wrong in ({"temperature": torch.zeros(0)}, {"stop_below": torch.ones(1, 1)}, {"volume": torch.ones(2)}):
+        kept = replace(made, tensors={f"transition.{name}": value for name, value in wrong.items()})
+        with pytest.raises(InvalidSetting, match="the transition evidence finds"):
+            TransitionEvidence().fitted(Circumstances(calibrations=(kept,)))
     plain = TransitionEvidence().fitted(Circumstances(prior=0.3))
     assert (plain.prior, plain.temperature, plain.stop_below, plain.volume) == (0.3, 1.0, 1.0, ())
 
@@ -323,6 +369,12 @@ def test_each_calibration_goes_to_its_negative_prompt() -> None:
         ("probe", {"negative_prompt": "cap"}, "hat", "its negative prompt is 'hat', and the calibration's 'cap'"),
         ("probe", {"num_inference_steps": 9}, "hat", "its number of steps is 2, and the calibration's 9"),
         ("probe", {"scheduler": "X(eta=1)"}, "hat", "its scheduler is 'DDIMScheduler', and the calibration's 'X(eta=1)'"),
+        ("probe", {"height": 512}, "hat", "its height is None, and the calibration's 512"),
+        ("probe", {"sampler": "stochastic"}, "hat", "its kind of sampler is 'deterministic', and the calibration's 'stoch"),
+        ("scale 3", {}, "hat", "its guidance scale is 3.0, and the calibration's 1.0"),
+        ("hub", {}, "hat", "its model is 'someone/model', and the calibration's 'portraits'"),
+        ("list", {}, "hat", "its prompt is 'a boy', and the calibration's 'a man'"),
+        ("negative", {}, "hat", "its concept is the negative alone, and the calibration's the conjunction"),
         ("constant", {}, "hat", "the calibration of 'hat' has no effect: dynamic-negative has no evidence that reads it"),
         ("two", {}, "hat", "the calibration of 'cap' has no effect: there is no negative prompt for it; leave it out"),
     ],
@@ -330,21 +382,29 @@ def test_each_calibration_goes_to_its_negative_prompt() -> None:
 def test_a_pipeline_is_told_where_a_calibration_does_not_belong(
     guidance: str, about: dict, negatives: str, message: str | None
 ) -> None:
-    made = measured(drawn(width=256), **{"num_inference_steps": 2, **about})
-    evidence = ConstantEvidence() if guidance == "constant" else ProbeEvidence()
+    made = measured(latents_drawn(), **{"num_inference_steps": 2, **about})
+    evidences = {"constant": ConstantEvidence(), "negative": TransitionEvidence()}
+    evidence = evidences.get(guidance, ProbeEvidence())
+    concept, scale = "negative" if guidance == "negative" else "conjunction", 3.0 if guidance == "scale 3" else 1.0
     pipe = tiny.stable_diffusion("ddim")
+    if guidance == "hub":
+        pipe.register_to_config(_name_or_path="someone/model")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         given = [made, replace(made, about=replace(made.about, negative_prompt="cap"))] if guidance == "two" else made
-        with steer(pipe, DynamicNegativeGuidance(1.0, evidence=evidence), negatives, calibration=given):
-            pipe("a man", num_inference_steps=2, generator=tiny.generators(0), output_type="latent")
+        with steer(
+            pipe, DynamicNegativeGuidance(scale, evidence=evidence, concept=concept), negatives, calibration=given
+        ):
+            prompts = ["a man", "a boy"] if guidance == "list" else "a man"
+            seeds = (0, 1) if guidance == "list" else (0,)
+            pipe(prompts, num_inference_steps=2, generator=tiny.generators(*seeds), output_type="latent")
     said = [str(one.message) for one in caught if issubclass(one.category, SteerclearWarning) and "calib" in str(one.message)]  # fmt: skip
     assert len(said) == (message is not None)
     assert message is None or message in said[0]
 
 
 def test_a_file_and_what_was_read_from_it_steer_the_same(tmp_path: Path) -> None:
-    made = measured(drawn(width=256), num_inference_steps=2)
+    made = measured(latents_drawn(), num_inference_steps=2)
     made.save(tmp_path / "hat.safetensors")
     pipe = tiny.stable_diffusion("ddim")
 
@@ -464,6 +524,7 @@ def test_a_resumed_command_is_an_uninterrupted_one(mustache: Path, tmp_path: Pat
         (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--judge", "none"], "a calibration needs a judge"),
         (["calibrate", MAN, "--negative-prompt", "gloom", "-o", "a.safetensors"], "the laboratory portraits does not know what 'gloom' names"),
         (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--seeds", "0-8", "--steps", "1"], "so many that at least 8 show 'mustache' and 8 do not; only"),
+        (["calibrate", MAN, "--negative-prompt", MUSTACHE, "-o", "a.safetensors", "--seeds", "0-30", "--images", "128"], "--seeds 0-30"),
         (["generate", MAN, "--negative-prompt", MUSTACHE, "--calibration", "none.safetensors"], "calibration is 'none.safetensors', but must be a file of steerclear calibrate"),
         (["generate", MAN, "--negative-prompt", MUSTACHE, "--set", "evidence=probe", "--outdir", "out"], "needs what was measured of this concept, and there is none; write a file with steerclear calibrate, and give --calibration FILE"),
     ],
@@ -476,6 +537,18 @@ def test_wrong_inputs(
     assert code == 2
     assert message in re.sub(r" *[│╭╮╰╯─]+ *", " ", err)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_what_is_no_calibration_is_not_replaced(tmp_path: Path) -> None:
+    assert output_path(tmp_path / "new" / "a.safetensors")
+    measured().save(tmp_path / "a.safetensors")
+    assert output_path(tmp_path / "a.safetensors")
+    save_file({"weights": torch.zeros(1)}, tmp_path / "b.safetensors")
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    for name, words in (("b", "nothing else"), ("a", "the table would replace a.json"), ("file/c", "can be written")):
+        with pytest.raises(InvalidSetting, match=words):
+            output_path(tmp_path / f"{name}.safetensors")
 
 
 def _generate(run: Run, mustache: Path, outdir: Path, *arguments: object) -> tuple[int, str, str]:

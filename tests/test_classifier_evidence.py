@@ -22,7 +22,7 @@ from steerclear.core.logistic import auc
 from steerclear.core.records import Guided, State, Step
 from steerclear.core.sampling import sample
 from steerclear.core.watching import begin_watching, watch, watched_branches
-from steerclear.evidence.classifier import DETERMINISTIC, STOCHASTIC, ClassifierEvidence
+from steerclear.evidence.classifier import DETERMINISTIC, STOCHASTIC, ClassifierEvidence, at_even_prior
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
@@ -292,7 +292,8 @@ def rows(*table: tuple[float, float, float]) -> dict[str, Tensor]:
 
 def test_a_calibration_gives_slope_and_intercept_at_each_noise_level() -> None:
     world, x = Spiral().world, torch.tensor([[0.4, 0.3], [1.0, -0.5]], dtype=torch.float64)
-    network, kept = MixtureDenoiser(world), calibration(**rows((1.0, 0.5, -1.0), (4.0, 0.1, 3.0)))
+    looks = {"asked": torch.tensor([0.3, 0.6], dtype=torch.float64), "noises": torch.tensor([1])}
+    network, kept = MixtureDenoiser(world), calibration(**rows((1.0, 0.5, -1.0), (4.0, 0.1, 3.0)), **looks)
     raw = ClassifierEvidence((0.3, 0.6), temperature=1.0, prior=0.5)
     own = replace(raw, temperature=None, prior=0.2)
     around = Surroundings(2, 1, seeds=(0, 1), calibrations=(kept,))
@@ -316,6 +317,36 @@ def _step(network: MixtureDenoiser, x: Tensor, sigma: float) -> Step:
         return Step(point, "epsilon", 1, ask, made)
 
     return made(Point(x, 1.0, sigma, 0, 0, 1, levels=lambda level: (1.0, level, 0.0)))
+
+
+def test_looks_that_a_table_was_not_measured_with_are_refused() -> None:
+    looks = {"asked": torch.tensor([1.3, 2.5], dtype=torch.float64), "noises": torch.tensor([1])}
+    for given, whose in (
+        ((), "of the model that ships"),
+        ((calibration(**rows((1.0, 0.5, -1.0)), **looks),), "of the cal"),
+    ):
+        around = Surroundings(1, 1, calibrations=given)
+        assert ClassifierEvidence().begin(around)
+        for other in ({"levels": (0.5, 1.0)}, {"noises": 2}):
+            with pytest.raises(InvalidSetting, match=f"the table {whose}.* was measured with these"):
+                ClassifierEvidence(**other).begin(around)
+            assert ClassifierEvidence(temperature=8.0, **other).begin(around)
+    wrong = rows((1.0, 0.5, -1.0), (2.0, 0.5, -1.0)) | {"slope": torch.ones(1)}
+    for table in (wrong, {"slope": torch.ones(1)}, rows((1.0, 0.5, -1.0)), rows((0.0, 0.5, -1.0))):
+        with pytest.raises(InvalidSetting, match="measure it again: the classifier evidence finds"):
+            ClassifierEvidence().begin(Surroundings(1, 1, calibrations=(calibration(**table),)))
+
+
+@pytest.mark.parametrize("prior", [0.6, 0.95])
+def test_at_a_high_prior_the_ratio_is_that_of_the_same_likelihoods_at_a_half(prior: float) -> None:
+    odds = torch.tensor([1e-4, 0.1, 1.0, 30.0, 1e6], dtype=torch.float64)
+    ratio, even = (odds / (p * odds + 1 - p) for p in (prior, 0.5))
+    assert torch.allclose(at_even_prior(ratio.log(), prior), even.log(), atol=1e-9)
+    assert torch.equal(at_even_prior(ratio.log(), 0.5), ratio.log())
+    at = Point(torch.zeros(5, 2), 1.0, 1.4, 0, 0, 1)
+    step = Step(at, "epsilon", 1, lambda names, rows: [])
+    said = ClassifierEvidence(prior=0.95)._log_odds(torch.tensor([-3.0]), step, STOCHASTIC)
+    assert float(said.sigmoid()) == pytest.approx(0.496, abs=0.01)  # the table's own doubt, and not .9
 
 
 def test_without_a_calibration_the_table_is_that_of_the_kind_of_sampler() -> None:
@@ -359,6 +390,9 @@ def test_a_fit_recovers_slope_and_intercept() -> None:
     )
     found = ClassifierEvidence().calibrated(observed)
     assert found["levels"].tolist() == [1.0, 3.0, 9.0]
+    assert (found["asked"].tolist(), found["noises"].tolist()) == ([1.3, 2.5], [1])
+    kept = {**observed.log_odds, "classifier": said[:, [0, 0, 2, 2]].float()}
+    assert ClassifierEvidence().calibrated(replace(observed, log_odds=kept))["levels"].tolist() == [3.0, 9.0]
     slope, intercept = found["slope"].tolist(), found["intercept"].tolist()
     assert slope[2] == pytest.approx(0.3, abs=0.02)
     assert intercept[2] == pytest.approx(1.5, abs=0.1)

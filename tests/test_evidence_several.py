@@ -135,6 +135,8 @@ def test_the_second_alone_is_the_second_bit_for_bit_and_so_is_the_first() -> Non
     assert torch.equal(drawn(CombinedEvidence(oracle, transition)).samples, drawn(transition).samples)
     never = CombinedEvidence(transition, Late(begins=99))
     assert torch.equal(drawn(never).samples, drawn(transition).samples)
+    nothing = CombinedEvidence(transition, Late(begins=99), by="sum", share=1.0, prior=0.2)
+    assert torch.allclose(drawn(nothing).samples, drawn(transition).samples, atol=1e-9)
 
 
 def test_the_parts_are_told_what_is_known() -> None:
@@ -207,6 +209,14 @@ def test_each_negative_has_its_own_evidence_and_its_own_weight() -> None:
     assert mixed.table("posterior")[0].tolist() == pytest.approx([WORLD.prior] * 16, abs=2e-3)  # pure noise, nearly
     one = drawn(EachEvidence(OracleEvidence(WORLD.log_odds), TransitionEvidence()), (1.0, 0.0), 2)
     assert torch.equal(one.samples, drawn(OracleEvidence(WORLD.log_odds)).samples)
+
+
+def test_each_negative_has_its_own_least_push() -> None:
+    each = EachEvidence(TransitionEvidence(), ConstantEvidence(0.25))
+    scales = DynamicNegativeGuidance(1.0, evidence=each).fitted(Circumstances())
+    assert scales.negative_scale == (2.0, 1.0)
+    same = DynamicNegativeGuidance(1.0, evidence=EachEvidence(TransitionEvidence(), TransitionEvidence()))
+    assert same.fitted(Circumstances()).negative_scale == 2.0
 
 
 def test_each_is_told_of_its_own_negative() -> None:

@@ -25,6 +25,7 @@ from steerclear.core.schedulers import (
     noise_level,
     point,
     prediction_type,
+    sampler_kind,
     step_arguments,
     unreadable,
 )
@@ -302,6 +303,25 @@ def test_stochastic_means_that_the_seed_of_a_step_matters(name):
             sample = scheduler.step(torch.full(SHAPE, 0.1), timestep, sample, **keywords).prev_sample
         ends.append(sample)
     assert is_stochastic(scheduler) == (not torch.equal(*ends))
+
+
+def test_ddim_draws_noise_with_an_eta_above_0() -> None:
+    """As the step itself does: with eta 1 its end depends on the generator."""
+    ends = []
+    for seed in (0, 1):
+        scheduler = prepared("ddim")
+        random = torch.Generator().manual_seed(seed)
+        ends.append(
+            scheduler.step(
+                torch.full(SHAPE, 0.1), scheduler.timesteps[0], torch.ones(SHAPE), eta=1.0, generator=random
+            )[0]
+        )
+    assert not torch.equal(*ends)
+    assert is_stochastic(scheduler, 1.0)
+    assert not is_stochastic(scheduler, 0.0)
+    assert not is_stochastic(scheduler)
+    assert not is_stochastic(prepared("euler"), 1.0)  # it takes no eta
+    assert (sampler_kind(scheduler, 0.5), sampler_kind(scheduler)) == ("stochastic", "deterministic")
 
 
 def test_schedulers_that_cannot_be_read_say_why():

@@ -1,6 +1,7 @@
 """Calibrations given to a run: read from their files, one for each negative prompt, and where they do not belong."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,12 @@ from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting, in_words_of, shown
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance
+from ..core.schedulers import own_setting, sampler_kind
+from ..core.settings import folder_path
 from .negatives import Negatives
+
+COMPARING = "transition", "classifier"
+"""Evidences that compare the concept's predictions with the prompt's."""
 
 ALLOWED = "a file of steerclear calibrate, a Calibration, or a list of them with one per negative prompt"
 
@@ -41,7 +47,7 @@ def _read(one: Any) -> Calibration:
         return one
     if not isinstance(one, (str, os.PathLike)):
         raise InvalidSetting("calibration", one, ALLOWED)
-    return Calibration.load(Path(one).expanduser())
+    return Calibration.load(folder_path("calibration", one))
 
 
 def matched(calibrations: Sequence[Calibration], negatives: Sequence[str | None]) -> tuple[Calibration | None, ...]:
@@ -102,26 +108,62 @@ def of_calibrations(
         else:
             text = negatives[places[0]]
             here = run if text is None else {**run, "negative_prompt": text.strip()}
-            other = one.differences(here)
-            if other:
-                said = f"{of} was measured elsewhere, so its numbers may be wrong here: {'; '.join(other)}"
-                yield f"{said}; measure it for this run with steerclear calibrate"
+            elsewhere, guided = (
+                one.differences(here),
+                [*one.differences(_guided(guidance)), *_of_concept(guidance, one)],
+            )
+            if elsewhere or guided:
+                said = (
+                    f"{of} was measured elsewhere, so its numbers may be wrong here: {'; '.join([*elsewhere, *guided])}"
+                )
+                yield f"{said}; measure it for this run with steerclear calibrate" if elsewhere else said
+
+
+def _guided(guidance: Guidance) -> dict[str, object]:
+    """The guidance scale of a run that is not 1, if it has one."""
+    scales = [getattr(part, "guidance_scale", 1) for part in guidance.parts() if isinstance(part, Guidance)]
+    apart = [float(scale) for scale in scales if scale != 1]
+    return {"guidance_scale": apart[0]} if apart else {}
+
+
+def _of_concept(guidance: Guidance, one: Calibration) -> list[str]:
+    """A clause where the concept is asked for in another way, and an evidence compares its predictions."""
+    comparing = any(one.of(name) for name in may_read(guidance) if name in COMPARING)
+    alone = any(getattr(part, "concept", None) == "negative" for part in guidance.parts())
+    return ["its concept is the negative alone, and the calibration's the conjunction"] if comparing and alone else []
 
 
 def of_call(
-    guidance: Guidance, given: Sequence[Calibration], negatives: Sequence[str | None], scheduler: Any,
+    guidance: Guidance, given: Sequence[Calibration], negatives: Sequence[str | None], pipe: Any,
     arguments: Mapping[str, Any],
 ) -> Iterator[str]:  # fmt: skip
-    """:func:`of_calibrations`, of one call of a pipeline: of its prompt, its steps and its scheduler's class."""
-    run = {"num_inference_steps": arguments["num_inference_steps"]} if "num_inference_steps" in arguments else {}
-    if isinstance(arguments.get("prompt"), str):
-        run["prompt"] = arguments["prompt"].strip()
-    kind, used = type(scheduler).__name__, matched(given, negatives)
+    """:func:`of_calibrations`, of one call of a pipeline: as far as the call and the pipeline say where they are."""
+    names = "num_inference_steps", "height", "width"
+    run = {name: arguments[name] for name in names if name in arguments}
+    run["sampler"] = sampler_kind(pipe.scheduler, arguments.get("eta"))
+    prompt = arguments.get("prompt")
+    prompts = [
+        text.strip() for text in ([prompt] if isinstance(prompt, str) else prompt or ()) if isinstance(text, str)
+    ]
+    used = matched(given, negatives)
     for one in given:
-        same = one.about.scheduler.partition("(")[0] == kind
-        here = run | {"scheduler": one.about.scheduler if same else kind}
+        here = run | {"scheduler": _scheduler(pipe.scheduler, one.about.scheduler)}
+        origin = str(getattr(pipe, "name_or_path", None) or "")
+        if origin and not any(Path(name).exists() for name in (origin, one.about.model)):
+            here["model"] = origin  # an id of the Hub; folders may have any name
+        if prompts:
+            here["prompt"] = next((text for text in prompts if text != one.about.prompt), one.about.prompt)
         left = [own if own is one else None for own in used]
         yield from of_calibrations(guidance, [one], left, negatives, here)
+
+
+def _scheduler(scheduler: Any, measured: str) -> str:
+    """As the calibration names it, if it is of the same class, and of the same algorithm if one is named; else in short."""
+    kind, algorithm = type(scheduler).__name__, own_setting(scheduler, "algorithm_type")
+    named = re.search(r"algorithm_type='?([^',)]+)", measured)
+    if measured.partition("(")[0] != kind:
+        return kind
+    return measured if named is None or named[1] == algorithm else f"{kind}(algorithm_type={algorithm})"
 
 
 def texts_of(negatives: Negatives) -> tuple[str | None, ...]:

@@ -228,6 +228,10 @@ class Evidence(Configurable, ABC):
         """The same evidence with open settings (None) set to what fits the run."""
         return self
 
+    def least_pushes(self) -> tuple[float, ...]:
+        """:attr:`least_push` of each negative prompt, or a single one for all."""
+        return (self.least_push,)
+
     def branches(self, concept: str) -> tuple[str, ...]:
         """Every branch that it may ask a step for by itself, as of :meth:`~steerclear.core.guidance.Guidance.branches`.
 

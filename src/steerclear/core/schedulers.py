@@ -357,14 +357,23 @@ def prediction_type(scheduler: Any) -> str:
     return kind
 
 
-def is_stochastic(scheduler: Any) -> bool:
+def is_stochastic(scheduler: Any, eta: float | None = None) -> bool:
     """Whether a step draws noise, so that its transition has a likelihood for tracking.
 
-    DDIM counts as deterministic: it is stochastic only with ``eta`` above 0, an argument of the pipeline.
+    Args:
+        scheduler: of the pipeline.
+        eta: of the pipeline's call; with one above 0, those draw noise whose steps take it (DDIM's).
     """
+    if eta and "eta" in inspect.signature(scheduler.step).parameters:
+        return True
     if str(own_setting(scheduler, "algorithm_type")).startswith("sde") or own_setting(scheduler, "stochastic_sampling"):
         return True
     return any(name in type(scheduler).__name__ for name in STOCHASTIC_NAMES)
+
+
+def sampler_kind(scheduler: Any, eta: float | None = None) -> str:
+    """ "stochastic" or "deterministic"; arguments as :func:`is_stochastic`."""
+    return "stochastic" if is_stochastic(scheduler, eta) else "deterministic"
 
 
 def check_repeatable(scheduler: Any) -> None:

@@ -17,6 +17,7 @@ from ..core.numerics import dot, logit
 from ..core.records import State, Step
 from ..core.settings import finite, one_each, probabilities, whole
 from ..core.shapes import Bool, PerImage, Prediction
+from .prior import known_prior
 from .transition import interpolated
 
 ALONE = 1.0
@@ -26,6 +27,8 @@ FEWEST = 8
 """Images of each kind, with the concept and without, that a fit of slope and intercept needs."""
 
 RIDGE = 1.0
+COLUMNS = "levels", "slope", "intercept"
+"""Of the table that a calibration keeps."""
 
 Table = tuple[tuple[float, float, float], ...]
 """Rows (level, slope, intercept), levels rising."""
@@ -75,14 +78,15 @@ class ClassifierEvidence(Evidence):
 
     S compares the concept with the prompt, which contains it. Exactly, r = exp(S) is at most 1 / prior, and the log-odds are
     log(r prior / (1 - r prior)). That form diverges where noise takes S to its bound. The one here is linear in S up to the
-    bound; a and b are a logistic fit to what finished images show, so that it is right on average.
+    bound; a and b are a logistic fit to what finished images show, so that it is right on average. Those of the shipped model
+    were fitted at a prior of 1/2; at a higher one S is first converted to the S of the same likelihood ratio at 1/2.
 
     It flags and abandons images well, without label, judge or calibration. As the weight of a push it stays behind the
     transition evidence (docs/tracking.md).
 
     Args:
-        levels: s' = sigma' / alpha', rising, above 0. Each look costs two evaluations per level and noise. Others than the
-            default need a calibration or a temperature: their S has another size.
+        levels: s' = sigma' / alpha', rising, above 0. Each look costs two evaluations per level and noise. Other levels or
+            noises than those of the table need a temperature: their S has another size.
         noises: z per level, at least 1; the second is the negative of the first, and so on in pairs.
         every: steps of the sampler from one look to the next, at least 1. Between looks the log-odds stay.
         below, stop_below: largest and smallest sigma / alpha of the sampler at which it looks.
@@ -138,7 +142,7 @@ class ClassifierEvidence(Evidence):
         return replace(
             self,
             temperature=1.0 if self.temperature is None and known.exact else self.temperature,
-            prior=_prior(known) if self.prior is None else self.prior,
+            prior=known_prior(known) if self.prior is None else self.prior,
             stochastic=known.stochastic if self.stochastic is None else self.stochastic,
         )
 
@@ -177,11 +181,14 @@ class ClassifierEvidence(Evidence):
         """Slope and intercept of a logistic fit to what the finished images show, per noise level.
 
         Returns:
-            ``levels``, rising, ``slope`` and ``intercept``, float64; nothing if no level has enough images of both kinds.
+            ``levels``, rising, ``slope`` and ``intercept``, and ``asked`` and ``noises``, those of the looks; nothing if no
+            level has enough images of both kinds.
         """
         said = observed.log_odds[self.name].double().clamp(max=-math.log(observed.prior))  # NaN stays
         table = []
         for column, level in enumerate(observed.levels.tolist()):
+            if column and torch.equal(said[:, column].nan_to_num(), said[:, column - 1].nan_to_num()):
+                continue  # between two looks
             known = ~said[:, column].isnan()
             shown = observed.shown[known]
             if min(int(shown.sum()), int((~shown).sum())) < FEWEST:
@@ -189,17 +196,29 @@ class ClassifierEvidence(Evidence):
             slope, intercept = fit(said[known, column, None], shown, RIDGE)
             row = (float(slope), intercept - logit(observed.prior))
             table.append((level, *(row if row[0] > 0 else (0.0, 0.0))))  # it never ranks the wrong way round
-        names = "levels", "slope", "intercept"
-        columns = torch.tensor(sorted(table), dtype=torch.float64).reshape(-1, 3).unbind(1)
-        return dict(zip(names, (column.clone() for column in columns), strict=True)) if table else {}
+        if not table:
+            return {}
+        columns = torch.tensor(sorted(table), dtype=torch.float64).unbind(1)
+        looks = {"asked": torch.tensor(self.levels, dtype=torch.float64), "noises": torch.tensor([self.noises])}
+        return dict(zip(COLUMNS, (column.clone() for column in columns), strict=True)) | looks
 
     def _table(self, calibration: Calibration | None) -> Table | None:
         if self.temperature is not None:
             return None
-        kept = {} if calibration is None else calibration.of(self.name)
-        if kept:
-            return tuple(zip(*(kept[name].tolist() for name in ("levels", "slope", "intercept")), strict=True))
+        columns = () if calibration is None else calibration.columns(self.name, COLUMNS)
+        if calibration is not None and columns:
+            self._check_as(*_asked(calibration, self.name), "of the calibration")
+            return tuple(sorted(zip(*columns, strict=True)))
+        self._check_as(type(self).levels, type(self).noises, "of the model that ships")
         return DETERMINISTIC if self.stochastic is False else STOCHASTIC
+
+    def _check_as(self, levels: tuple[float, ...], noises: int, whose: str) -> None:
+        """Raises :class:`InvalidSetting` where a table was measured with other looks: S has another size then."""
+        remedy = f"the table {whose} was measured with these; or give a temperature"
+        if self.levels != levels:
+            raise InvalidSetting("levels", self.levels, f"{levels}", remedy)
+        if self.noises != noises:
+            raise InvalidSetting("noises", self.noises, f"{noises}", remedy)
 
     def _looks(self, step: Step, last: int | None) -> bool:
         within = self.stop_below <= step.noise_to_signal <= self.below
@@ -245,13 +264,29 @@ class ClassifierEvidence(Evidence):
         s = step.noise_to_signal
         slopes, intercepts = tuple((at, b) for at, b, _ in table), tuple((at, a) for at, _, a in table)
         bounded = ratio.clamp(max=-math.log(prior))
+        if table in (STOCHASTIC, DETERMINISTIC):
+            bounded = at_even_prior(bounded, prior)
         return logit(prior) + interpolated(intercepts, s) + interpolated(slopes, s) * bounded
 
 
-def _prior(known: Circumstances) -> float | tuple[float, ...]:
-    """How often each concept shows: as calibrated where it was, else what is known of the run."""
-    if not any(known.calibrations):
-        return known.prior
-    otherwise = one_each("prior", known.prior, len(known.calibrations))
-    each = zip(known.calibrations, otherwise, strict=True)
-    return tuple(prior if own is None else own.prior for own, prior in each)
+def _asked(calibration: Calibration, name: str) -> tuple[tuple[float, ...], int]:
+    """Levels and noises of the looks that a calibration was measured with."""
+    (levels,), noises = calibration.columns(name, ["asked"]) or ((),), calibration.of(name).get("noises")
+    if not levels or noises is None or noises.numel() != 1:
+        raise calibration.unlike(name, "no levels and noises of its looks")
+    return levels, int(noises)
+
+
+def at_even_prior(ratio: Tensor, prior: float) -> Tensor:
+    """S at a prior above 1/2 as the S of the same likelihood ratio at 1/2, where the shipped tables were fitted.
+
+    With q = p(D | concept) / p(D | no concept), r = exp(S) = q / (prior q + 1 - prior). At a low prior that is q, up to the
+    bound; at a high one S hardly rises above 0, and a fall of S says more than at 1/2.
+
+    Args:
+        ratio: S, at most log(1 / prior).
+        prior: how often the concept shows.
+    """
+    if prior <= 0.5:
+        return ratio
+    return ratio + math.log(2 * (1 - prior)) - torch.log1p((1 - 2 * prior) * ratio.exp())

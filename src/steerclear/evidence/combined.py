@@ -39,7 +39,7 @@ class CombinedEvidence(Evidence):
 
     The sum is exact in two cases: with a share of 1 if the two are independent of one another among images with the concept
     and among those without it (their likelihood ratios multiply), and with a share of 1/2 if they say the same. Two that err
-    differently lie between; a share of 1/2 is never surer than the surer of the two.
+    differently lie between; a share of 1/2 is never surer than the surer of the two. One that knows nothing yet adds nothing.
 
     Each part may itself be a combination: ``combined(first=transition, second=preview(every=3))``.
 
@@ -117,17 +117,22 @@ class CombinedEvidence(Evidence):
         two = self.second.update(step, positive, concept, state.second)
         after = CombinedState(one.state, two.state)
         if one.known is None and two.known is None:
-            return Belief(self._joined(one.log_odds, two.log_odds, None), after)
+            return Belief(self._joined(one.log_odds, two.log_odds), after)
         everyone = torch.ones(step.batch_size, dtype=torch.bool, device=one.log_odds.device)
         first, second = (everyone if each.known is None else each.known for each in (one, two))
-        return Belief(self._joined(one.log_odds, two.log_odds, second), after, first | second)
+        return Belief(self._joined(one.log_odds, two.log_odds, first, second), after, first | second)
 
-    def _joined(self, one: PerImage, two: PerImage, second_known: Bool[Tensor, " batch"] | None) -> PerImage:
-        """The log-odds of both; ``second_known`` is None if the second has something to say of every image."""
+    def _joined(
+        self, one: PerImage, two: PerImage, first_known: Bool[Tensor, " batch"] | None = None,
+        second_known: Bool[Tensor, " batch"] | None = None,
+    ) -> PerImage:  # fmt: skip
+        """The log-odds of both; known is None if there is something to say of every image."""
         if self.by == "last":
             return two if second_known is None else torch.where(second_known, two, one)
         (prior,) = one_each("prior", Circumstances().prior if self.prior is None else self.prior, 1)
         start = logit(prior)
+        if first_known is not None and second_known is not None:  # whose own prior may be another
+            one, two = one.where(first_known, start), two.where(second_known, start)
         return start + self.share * (one - start) + self.share * (two - start)
 
     def remember(self, step: Step, push: Push, state: State) -> State:

@@ -63,6 +63,9 @@ class EachEvidence(Evidence):
     def least_push(self) -> float:  # type: ignore[override]  # as reads_concept
         return min(one.least_push for one in self.parts_given)
 
+    def least_pushes(self) -> tuple[float, ...]:
+        return tuple(one.least_push for one in self.parts_given)
+
     @property
     def needs_judge(self) -> bool:  # type: ignore[override]  # as reads_concept
         return any(one.needs_judge for one in self.parts_given)

@@ -28,6 +28,9 @@ STOCHASTIC, DETERMINISTIC = 1.0, 0.5
 WATCHED = 0.2, 80.0
 """Noise levels of a calibration."""
 
+COLUMNS = "levels", "intercept", "slope"
+"""Of the table that a calibration keeps."""
+
 RIDGE = 0.1
 FEWEST = 8
 """Images of each kind that a level needs to be calibrated."""
@@ -58,31 +61,33 @@ class PreviewEvidence(PriorEvidence):
 
         p = the judge's probability of the concept in decode(D_prompt), kept in [0.0001, 0.9999];  s = sigma / alpha
 
-    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + s tempers it, or 1 + s / 2 on
-    a deterministic sampler, whose predictions are decided earlier: what logistic fits to the shipped model's images gave. A calibration has the logistic regression of the finished image on logit(p)
-    at each noise level, a(s) and b(s), and the prior_0 under which it was measured; between its levels they are interpolated
-    in log s, beyond its ends they are constant. Of several concepts in one negative prompt the likeliest counts. Between two
-    looks the log-odds stay; before the first they are the prior's.
+    At high noise D_prompt is the mean of many images, a blurred one, of which a judge is far too sure. T(s) = 1 + s
+    tempers it, or 1 + s / 2 on a deterministic sampler, whose predictions are decided earlier: what logistic fits to
+    the shipped model's images gave. A calibration has the logistic regression of the finished image on logit(p) at each
+    noise level, a(s) and b(s), and the prior_0 under which it was measured; between its levels they are interpolated in
+    log s, beyond its ends they are constant. Of several concepts in one negative prompt the likeliest counts. Between
+    two looks the log-odds stay; before the first they are the prior's.
 
-    A look costs one decoding and one call of the judge, and no evaluation of the network. On the model that ships that is
-    two thirds of an evaluation; where decoding costs more, as in large latent models, look less often.
+    A look costs one decoding and one call of the judge, and no evaluation of the network. On the model that ships that
+    is two thirds of an evaluation; where decoding costs more, as in large latent models, look less often.
 
     Args:
-        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
-            None takes the calibration's, or else the rate in the world's truth, kept between 0.05 and 0.95, if it is known,
-            or else 0.5.
+        prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative
+            prompt. None takes the calibration's, or else the rate in the world's truth, kept between 0.05 and 0.95, if
+            it is known, or else 0.5.
         every: steps from one look to the next, at least 1.
         below: s above which it does not look.
         stop_below: s below which it does not look any more; at most ``below``.
-        temperature: T at all noise levels, instead of T(s) and of a calibration. None takes the calibration, or else T(s).
-        sure: images whose log-odds at the last look were farther than this from 0 are decided and not decoded again; None
-            decodes all.
+        temperature: T at all noise levels, instead of T(s) and of a calibration. None takes the calibration, or else
+            T(s).
+        sure: images whose log-odds at the last look were farther than this from 0 are decided and not decoded again;
+            None decodes all.
         stochastic: whether a step of the sampler draws noise, which decides about T(s); None finds out.
 
     Raises:
         InvalidSetting: a setting out of range.
-        UnsupportedModel: there is no judge or no decoder, or the judge does not know the concept; raised before the first
-            step if it can be known there.
+        UnsupportedModel: there is no judge or no decoder, or the judge does not know the concept; raised before the
+            first step if it can be known there.
     """
 
     every: int = 1
@@ -115,6 +120,8 @@ class PreviewEvidence(PriorEvidence):
 
     def begin(self, surroundings: Surroundings) -> State:
         _ = surroundings.judge
+        if surroundings.calibration is not None:
+            surroundings.calibration.columns(self.name, COLUMNS)  # raises here, and not at the first look
         if surroundings.decoder is None:
             surroundings.decode(torch.empty(0))  # says what to give
         return PreviewState(surroundings)
@@ -138,8 +145,9 @@ class PreviewEvidence(PriorEvidence):
         return replace(self, prior=0.5, every=1, below=high, stop_below=low, temperature=1.0, sure=None)
 
     def calibrated(self, observed: Observed) -> dict[str, Tensor]:
-        """ "levels", "intercept" a(s) and "slope" b(s): a logistic regression at each level with enough images of both kinds.
+        """ "levels", "intercept" a(s) and "slope" b(s): a logistic regression at each level.
 
+        A level with fewer than :data:`FEWEST` images of either kind is left out.
         A slope below 0 is noise and becomes 0: there the log-odds are those of the images' own rate.
 
         Args:
@@ -157,7 +165,7 @@ class PreviewEvidence(PriorEvidence):
                 coefficients, intercept = torch.zeros(1), logit(float(shown.double().mean()))
             nodes.append((level, intercept, float(coefficients)))
         columns = torch.tensor(nodes, dtype=torch.float64).unbind(1) if nodes else ()
-        return dict(zip(("levels", "intercept", "slope"), columns, strict=False))
+        return dict(zip(COLUMNS, columns, strict=False))
 
     def _looks(self, level: float, index: int, last: int | None) -> bool:
         """Whether it looks at a step, given the index of the step of its last look."""
@@ -182,16 +190,13 @@ class PreviewEvidence(PriorEvidence):
         return before.index_copy(0, rows, own.to(before))
 
     def _log_odds(self, logits: PerImage, level: float, around: Surroundings) -> PerImage:
-        table = {} if around.calibration is None else around.calibration.of(self.name)
+        table = () if around.calibration is None else around.calibration.columns(self.name, COLUMNS)
         if self.temperature is not None or around.calibration is None or not table:
             return self.prior_log_odds() + logits / self._temperature(level)
-        levels = table["levels"].tolist()
-
-        def at_level(name: str) -> float:
-            return interpolated(tuple(sorted(zip(levels, table[name].tolist(), strict=True))), level)
-
+        levels, *others = table
+        intercept, slope = (interpolated(tuple(sorted(zip(levels, one, strict=True))), level) for one in others)
         shift = 0.0 if self.prior is None else self.prior_log_odds() - logit(around.calibration.prior)
-        return at_level("intercept") + at_level("slope") * logits + shift
+        return intercept + slope * logits + shift
 
 
 def seen_in(images: Tensor, surroundings: Surroundings) -> PerImage:

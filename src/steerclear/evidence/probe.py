@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d
 
 from ..core.calibration import Calibration, Observed
-from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of
+from ..core.errors import UnsupportedModel, in_words_of
 from ..core.evidence import Belief, Evidence, Surroundings
 from ..core.logistic import auc, cross_validated, fit
 from ..core.numerics import logit
@@ -40,6 +40,7 @@ class Probes:
     directions: Float[Tensor, "levels directions width"]
     coefficients: Float[Tensor, "levels directions"]
     intercept: Float[Tensor, " levels"]
+    shape: tuple[int, ...]
 
     def of_rows(self, rows: Tensor) -> "Probes":
         """The same for any of the images."""
@@ -121,14 +122,14 @@ class ProbeEvidence(Evidence):
             return self._last(step, state)
         if state.log_odds is not None and level < self.stop_below:
             return Belief(state.log_odds, state)
-        denoised = pooled(step.denoised(positive)).flatten(1).double()
-        width = state.probes.mean.shape[1]
-        if denoised.shape[1] != width:
+        denoised, shape = pooled(step.denoised(positive)), state.probes.shape
+        if tuple(denoised.shape[1:]) != shape:
+            sizes = [f"{math.prod(one):,} numbers ({' x '.join(map(str, one))})" for one in (shape, denoised.shape[1:])]
             raise UnsupportedModel(
-                f"the probe was measured on denoised predictions of {width:,} numbers, and these have {denoised.shape[1]:,}; "
+                f"the probe was measured on denoised predictions of {sizes[0]}, and these have {sizes[1]}; "
                 f"measure it for this model and size with steerclear calibrate"
             )
-        log_odds = state.probes.log_odds(denoised, level)
+        log_odds = state.probes.log_odds(denoised.flatten(1).double(), level)
         return Belief(log_odds, ProbeState(state.probes, state.prior, log_odds))
 
     def _last(self, step: Step, state: ProbeState) -> Belief:
@@ -197,15 +198,18 @@ def _probes(calibration: Calibration, name: str) -> Probes:
         InvalidSetting: something is missing, or of another shape.
     """
     kept: Mapping[str, Tensor] = calibration.of(name)
-    missing = [one for one in NAMES if one not in kept]
+    missing = [one for one in (*NAMES, "shape") if one not in kept]
     levels, width = kept.get("levels", torch.zeros(0)), kept.get("mean", torch.zeros(0)).shape[-1:]
-    count, directions = len(levels), kept.get("coefficients", torch.zeros(0)).shape[-1:]
+    count, directions = levels.numel(), kept.get("coefficients", torch.zeros(0)).shape[-1:]
     shapes = [(count,), (count, *width), (count, *directions, *width), (count, *directions), (count,)]
     if missing or not count or any(tuple(kept[one].shape) != own for one, own in zip(NAMES, shapes, strict=True)):
-        wrong = f"without {missing[0]}" if missing else "of tensors that do not fit together"
-        raise InvalidSetting(f"the {name} of the calibration", wrong, "as steerclear calibrate writes it")
+        wrong = f"without {missing[0]}" if missing else "not fitting together"
+        raise calibration.unlike(name, f"its tensors {wrong}")
+    shape = tuple(kept["shape"].flatten().int().tolist())
+    if math.prod(shape) != width[0]:
+        raise calibration.unlike(name, f"a shape of {shape} for {width[0]:,} numbers")
     order = levels.double().argsort()
     ordered = {one: kept[one][order] for one in NAMES}
     if not bool((ordered["levels"] > 0).all()):
-        raise InvalidSetting(f"the levels of the {name} of the calibration", levels.tolist(), "above 0")
-    return Probes(**ordered)
+        raise calibration.unlike(name, f"levels of {levels.tolist()}, not all above 0")
+    return Probes(**ordered, shape=shape)

@@ -3,15 +3,12 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
 
-import torch
-
-from ..core.evidence import Belief, Circumstances, Evidence, Push, Surroundings
-from ..core.numerics import dot, logit
+from ..core.evidence import Belief, Push, Surroundings
+from ..core.numerics import dot
 from ..core.records import State, Step
-from ..core.settings import one_each, probabilities
 from ..core.shapes import PerImage, Prediction
+from .prior import PriorEvidence
 
 LOWEST_LEVEL = 1e-12
 """sigma / alpha below which the log-odds stay: the increments divide by its square."""
@@ -48,39 +45,16 @@ class TrackedState(State):
 
 
 @dataclass(frozen=True)
-class TrackingEvidence(Evidence):
+class TrackingEvidence(PriorEvidence):
     """Log-odds with a start at the first finite noise level, and a change for each step of the sampler.
 
     Args:
         prior: how often the concept shows without guidance, strictly between 0 and 1; a tuple has one per negative prompt.
-            None takes that of the run's :class:`~steerclear.core.evidence.Circumstances`.
+            None takes that of the run's calibrations, or else of its :class:`~steerclear.core.evidence.Circumstances`.
 
     Raises:
         InvalidSetting: a prior out of range.
     """
-
-    prior: float | tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.prior is not None:
-            probabilities("prior", self.prior)
-
-    def for_concepts(self, count: int) -> tuple[Evidence, ...]:
-        if self.prior is None:
-            return (self,) * count
-        return tuple(replace(self, prior=prior) for prior in one_each("prior", self.prior, count))
-
-    def fitted(self, known: Circumstances) -> Self:
-        return replace(self, prior=known.prior) if self.prior is None else self
-
-    def prior_log_odds(self) -> float:
-        """log(prior / (1 - prior)), of one concept."""
-        (prior,) = one_each("prior", Circumstances().prior if self.prior is None else self.prior, 1)
-        return logit(prior)
-
-    def unmoved(self, step: Step) -> PerImage:
-        """The prior's log-odds for every image, ``[batch]``, float64."""
-        return torch.full((step.batch_size,), self.prior_log_odds(), dtype=torch.float64, device=step.sample.device)
 
     def nearer_log_odds(self, step: Step, positive: Prediction, concept: Prediction) -> PerImage:
         """The prior's log-odds moved towards the shorter prediction: nearer to the exact posterior at the first level."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..core.calibration import Observed
+from ..core.calibration import Calibration, Observed
 from ..core.errors import InvalidSetting
 from ..core.evidence import Circumstances
 from ..core.logistic import auc, fit
@@ -18,7 +18,6 @@ from ..core.records import Step
 from ..core.settings import finite
 from ..core.shapes import PerImage, Prediction
 from ..core.watching import LARGEST_WEIGHT
-from .prior import known_prior
 from .tracked import LOWEST_LEVEL, Departure, TrackingEvidence
 
 LEARNED_STOP_BELOW = 1.0
@@ -103,12 +102,11 @@ class TransitionEvidence(TrackingEvidence):
             raise InvalidSetting("volume", self.volume, "a table whose levels rise")
 
     def fitted(self, known: Circumstances) -> Self:
-        found = super().fitted(replace(known, prior=known_prior(known)))
-        measured = [one.of(self.name) for one in known.calibrations if one is not None]
+        found = super().fitted(known)
+        measured = [_kept(one, self.name) for one in known.calibrations]
         stop_below = _largest(measured, "stop_below", 0.0 if known.exact else LEARNED_STOP_BELOW)
         temperature = _largest(measured, "temperature", 1.0)
-        tables = [one["volume"] for one in measured if "volume" in one]
-        alone = tables[0].double().tolist() if len(tables) == len(known.calibrations) == 1 else []
+        alone = measured[0]["volume"].double().tolist() if len(measured) == 1 and "volume" in measured[0] else []
         return replace(
             found,
             stop_below=stop_below if found.stop_below is None else found.stop_below,
@@ -129,7 +127,8 @@ class TransitionEvidence(TrackingEvidence):
         log_odds = observed.log_odds.get(self.name)
         if log_odds is None:
             return {}
-        known = [index for index in range(len(observed.levels)) if bool(log_odds[:, index].isfinite().all())]
+        finite_levels = observed.levels.isfinite().tolist()  # pure noise has no increment to stop
+        known = [index for index, own in enumerate(finite_levels) if own and bool(log_odds[:, index].isfinite().all())]
         areas = {index: auc(log_odds[:, index], observed.shown) for index in known}
         told = [index for index in known if areas[index] >= max(areas.values()) - TIE]
         if not told or not math.isfinite(areas[told[-1]]):
@@ -175,8 +174,18 @@ class TransitionEvidence(TrackingEvidence):
 
 
 def _largest(measured: Sequence[Mapping[str, Tensor]], name: str, otherwise: float) -> float:
-    """The largest that any calibration says; it trusts the transitions least."""
-    return max((float(one[name].double().max()) for one in measured if name in one), default=otherwise)
+    """The largest of what each calibration says, or the default where one says nothing; it trusts the transitions least."""
+    return max((float(one[name].max()) if name in one else otherwise for one in measured), default=otherwise)
+
+
+def _kept(calibration: Calibration | None, name: str) -> dict[str, Tensor]:
+    """What a calibration keeps of the transitions. Raises :class:`InvalidSetting` for tensors of another shape."""
+    kept = {} if calibration is None else calibration.of(name)
+    for what, value in kept.items():
+        shaped = value.ndim == 2 and value.shape[1] == 2 if what == "volume" else value.ndim <= 1
+        if calibration is not None and not (shaped and value.numel()):
+            raise calibration.unlike(name, f"{what} of the shape {list(value.shape)}")
+    return kept
 
 
 def interpolated(nodes: tuple[tuple[float, float], ...], level: float) -> float:

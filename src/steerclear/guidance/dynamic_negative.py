@@ -101,8 +101,9 @@ class DynamicNegativeGuidance(Guidance):
         found = super().fitted(known)
         if self.negative_scale is not None:
             return found
-        enough = 1.0 if known.exact else self.evidence.least_push / max(abs(self.guidance_scale), 1.0)
-        return found.changed(negative_scale=max(1.0, enough))
+        least = (1.0,) if known.exact else self.evidence.least_pushes()
+        scales = tuple(max(1.0, own / max(abs(self.guidance_scale), 1.0)) for own in least)
+        return found.changed(negative_scale=scales if len({*scales}) > 1 else scales[0])
 
     def _scale(self) -> float | tuple[float, ...]:
         return 1.0 if self.negative_scale is None else self.negative_scale

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from ..core.evidence import Evidence
 from ..core.laboratory import Asked, Judge, Laboratory
 from ..core.logistic import auc
 from ..core.parsing import part_text
+from ..core.schedulers import sampler_kind
 from ..core.settings import default_of, folder_path, part_type, whole
+from ..core.values import parse_object
 from ..guidance.unguided import Unguided
 from ..models.loading import Model
 from .folders import default_folder, refuse_early, run_folder
@@ -73,23 +76,50 @@ class Calibrated:
 
 
 def output_path(output: Path | str) -> Path:
-    """The path of a calibration file. Raises :class:`InvalidSetting` for another suffix, or a folder."""
-    path = folder_path("output", output)
+    """The path of a calibration file, which is written anew, and so is the table beside it.
+
+    Raises:
+        InvalidSetting: another suffix, or a folder; there is something else, or nothing can be written there.
+    """
+    path, name = folder_path("output", output), in_words_of("output", "--output")
     if path.suffix != SUFFIX or path.is_dir():
-        raise InvalidSetting(in_words_of("output", "--output"), str(path), f"the path of a file *{SUFFIX}")
+        raise InvalidSetting(name, str(path), f"the path of a file *{SUFFIX}")
+    other = "a path where there is nothing else", "give another one, or move what is there"
+    if path.exists():
+        try:
+            Calibration.load(path)
+        except InvalidSetting as error:
+            raise InvalidSetting(name, str(path), *other) from error
+    table = path.with_suffix(".json")
+    if table.exists() and not _is_table(table):
+        raise InvalidSetting(name, str(path), other[0], f"the table would replace {table.name}; {other[1]}")
+    parent = next(one for one in path.absolute().parents if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InvalidSetting(name, str(path), "in a folder that can be written", f"{str(parent)!r} cannot")
     return path
 
 
+def _is_table(path: Path) -> bool:
+    """Whether a file is a table of an earlier calibration."""
+    try:
+        return {"about", "digest", "prior", "auc"} <= parse_object(path.read_text()).keys()
+    except (OSError, ValueError):
+        return False
+
+
 def calibration_folder(
-    given: Path | None, prompt: str, negative_prompt: str, model: Mapping[str, Any], steps: int
-) -> Path:
+    given: Path | None, prompt: str, negative_prompt: str, model: Mapping[str, Any], steps: int,
+    height: int | None = None, width: int | None = None,
+) -> Path:  # fmt: skip
     """The folder of the images: given, or named after what is measured.
 
     Raises:
         FolderConflict: it holds something else.
     """
     asked = {"command": "calibrate", "prompt": prompt, "negative_prompt": negative_prompt, "num_inference_steps": steps}
-    folder = given or default_folder("calibrate", [prompt, negative_prompt], {**asked, **model})
+    folder = given or default_folder(
+        "calibrate", [prompt, negative_prompt], {**asked, **model, "height": height, "width": width}
+    )
     refuse_early(folder, asked)
     return folder
 
@@ -239,7 +269,8 @@ def _check_enough(negative: str, labels: Tensor) -> None:
 def _about(model: Model, recipe: Recipe, negative: str, labels: Tensor, laboratory: Laboratory) -> About:
     return About(
         model.name, model.digest, recipe.prompt, negative, recipe.scheduler, recipe.num_inference_steps, len(labels),
-        int(labels.sum()), _named(laboratory), __version__,
+        int(labels.sum()), _named(laboratory), __version__, height=recipe.height, width=recipe.width,
+        sampler=sampler_kind(model.pipe.scheduler),
     )  # fmt: skip
 
 

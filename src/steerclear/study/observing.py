@@ -130,7 +130,8 @@ def observe(
     """
     digest, report = watched.digest(), on_progress or (lambda done, total: None)
     todo = [seed for seed in seeds if not _is_there(folder, seed, watched.recipe, digest)]
-    lost = [seed for seed in todo if _sight_path(folder, seed).exists()]
+    paths = {seed: _sight_path(folder, seed) for seed in todo}
+    lost = [seed for seed, path in paths.items() if path.exists() and _read(path, seed, digest) is None]
     if lost:
         names = ", ".join(_sight_path(folder, seed).name for seed in lost[:4]) + ", ..." * (len(lost) > 4)
         text = f"files in {folder / SEEN} are damaged or of other settings, and are made again: {names}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import __version__
 from ..bridges.diffusers.asking import takes_classes
 from ..bridges.effects import of_repeated
+from ..core.calibration import DECIDE
 from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory, Measurement
@@ -163,7 +164,7 @@ def _checked_recipes(
     used = []
     for method in methods if calibrations else ():
         recipe = recipes[method.name]
-        known = {name: getattr(recipe, name) for name in ("model_digest", "prompt", "scheduler", "num_inference_steps")}
+        known = {name: getattr(recipe, name) for name in DECIDE if name != "model" and hasattr(recipe, name)}
         used.append((method.guidance, method.negative_prompts, known, recipe.calibrations))
     warn_of_calibrations(used, calibrations)
     return recipes

@@ -201,7 +201,7 @@ class PipelineCall:
         surroundings = replace(surroundings, seeds=draw.seeds or surroundings.seeds, draw=draw.number)
         guided = GuidedDenoiser(
             self, self.guidance, surroundings, rewound=draw.rewound, keeps_until=self._kept(call),
-            stochastic=is_stochastic(self.scheduler),
+            stochastic=is_stochastic(self.scheduler, steered.arguments.get("eta")),
         )  # fmt: skip
         for condition in conditions_of(self.guidance, len(negatives)):
             if steered.own_part(condition, call) is None:

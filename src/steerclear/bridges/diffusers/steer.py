@@ -224,7 +224,7 @@ def _steered_call(
     _warn(effects.of_call(pipe, steering.family, steering.guidance, negatives, given), CALLER)
     if not steering.checked:
         texts = texts_of(negatives)
-        _warn(of_call(steering.guidance, steering.calibrations, texts, pipe.scheduler, arguments), CALLER)
+        _warn(of_call(steering.guidance, steering.calibrations, texts, pipe, arguments), CALLER)
     run.draws = run.flagged = None
 
     def once(changed: Mapping[str, Any] | None, told: Run, draw: OneDraw) -> tuple[Any, PipelineCall]:

@@ -9,7 +9,9 @@ from .. import options
 from ..tables import print_calibrated
 
 Negative = Annotated[str, typer.Option("--negative-prompt", help="The concept to be measured.")]
-Images = Annotated[int, typer.Option(help="How many; 128 and more tell the images apart well.", min=16, max=100_000)]
+Images = Annotated[int | None, typer.Option(
+    help="How many; 128 by default; as many and more tell the images apart well.", min=16, max=100_000
+)]  # fmt: skip
 OwnSeeds = Annotated[str | None, typer.Option(
     "--seeds", help="One per image, in place of --images; default: from 1000000 on, which no other command takes by default."
 )]  # fmt: skip
@@ -22,7 +24,7 @@ Kept = Annotated[Path, typer.Option(
 
 
 def command(
-    prompt: options.Prompt, negative_prompt: Negative, output: Kept, images: Images = 128, seeds: OwnSeeds = None,
+    prompt: options.Prompt, negative_prompt: Negative, output: Kept, images: Images = None, seeds: OwnSeeds = None,
     judge: JudgeName = None, model: options.ModelName = None, config: options.Config = None,
     loras: options.Loras = None, num_inference_steps: options.Steps = 30, height: options.Height = None,
     width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,
@@ -40,15 +42,17 @@ def command(
 
     if prompt is None:
         raise PromptError("there is no prompt; say in a few words what the image should show.")
-    if seeds is not None and images != 128:
+    if seeds is not None and images is not None:
         raise GivenTwice("the number of images", f"--seeds {seeds}", f"--images {images}")
     prompt, negative = checked_prompt("prompt", prompt), checked_prompt("negative prompt", negative_prompt)
-    chosen = range(FIRST_SEED, FIRST_SEED + images) if seeds is None else parse_seeds(seeds)
+    chosen = (
+        range(FIRST_SEED, FIRST_SEED + (128 if images is None else images)) if seeds is None else parse_seeds(seeds)
+    )
     path = output_path(output)
     asked = ModelAsked(
         model or "portraits", (), config, tuple(loras or ()), scheduler, dtype or "float32", device, offload
     )
-    folder = calibration_folder(outdir, prompt, negative, asked.identity(), num_inference_steps)
+    folder = calibration_folder(outdir, prompt, negative, asked.identity(), num_inference_steps, height, width)
     with options.progress_bars(not quiet) as bars:
         loaded = asked.load()
         on_progress = options.show_stages(bars)("watching unguided images")
