@@ -215,6 +215,9 @@ class _Measure:
         folder = model.folder or Path()
         self.judge = PortraitJudge(folder, prompt, self.named)
         self.second = PortraitJudge(folder, prompt, self.named, "second")
+        if self.judge.truth is None:
+            allowed = "ones that true portraits of the prompt may be without"
+            raise InvalidSetting("concepts", self.concept, allowed, " ".join(self.judge.notes(len(self.named))))
         self.kept: dict[tuple[str, float], tuple[Tensor, Tensor]] = {}
 
     def keep(self, way: str, strength: float, images: Tensor, calls: Tensor) -> None:
