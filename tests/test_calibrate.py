@@ -596,7 +596,19 @@ def test_a_calibration_that_is_gone_or_changed_is_a_sentence(run: Run, mustache:
 
 def test_a_comparison_takes_it_where_it_is_read(run: Run, mustache: Path, tmp_path: Path) -> None:
     methods = "unguided,dynamic-negative:evidence=probe"
-    asked = ["compare", MAN, "--negative-prompt", MUSTACHE, "--seeds", "0-1", "--steps", STEPS, "-q"]
+    asked = [
+        "compare",
+        MAN,
+        "--negative-prompt",
+        MUSTACHE,
+        "--seeds",
+        "0-1",
+        "--steps",
+        STEPS,
+        "--guidance-scale",
+        "1",
+        "-q",
+    ]
     code, _, err = run(*asked, "--methods", methods, "--calibration", mustache, "--outdir", tmp_path / "a")
     assert (code, err) == (0, "")
     results = json.loads((tmp_path / "a" / "results.json").read_text())
