@@ -165,15 +165,16 @@ def _command_line() -> str:
 
 
 def benchmark_files(folder: Path) -> list[Path]:
-    """What was measured, and behind it what was measured again with other seeds (not the settings beside images)."""
-    found = [*folder.glob("*.json"), *folder.glob("again/*.json")]
-    return sorted(found, key=lambda path: (path.stem, len(path.parts)))
+    """What was measured, and behind it what was measured again with other options (not the settings beside images)."""
+    found = [*folder.glob("*.json"), *folder.glob("*/*.json")]
+    return sorted(found, key=lambda path: (path.stem, len(path.parts), path.parts))
 
 
 def _measured(folder: Path) -> str:
     told = (
-        "Each table is the output of `steerclear benchmark NAME --outdir docs/benchmarks`; of what was measured again, with "
-        "`--seeds` and `--outdir docs/benchmarks/again`. A claim that is not met stays as such."
+        "Each table is the output of `steerclear benchmark NAME`, with the seeds that it names. What was measured again with other "
+        "options has their word behind the name, and the pages that quote it have the command. A claim that is not met stays as "
+        "such."
     )
     parts = ["# Measured", f"{MADE} {told}"]
     for path in benchmark_files(folder):
@@ -187,7 +188,7 @@ def _measured(folder: Path) -> str:
             model += f" with the weak network `{found.weak_digest}`"
         made = f"Model {model}, {found.scheduler}, {found.num_inference_steps} steps"
         parts += [
-            f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else ", again"),
+            f"## steerclear benchmark {path.stem}" + ("" if path.parent == folder else f", {path.parent.name}"),
             f"{made}, seeds {found.seeds}, steerclear {found.steerclear_version}. Intervals are 95 %.",
             _table("claim figure interval bound met", rows),
         ]
