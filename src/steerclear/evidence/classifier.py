@@ -81,8 +81,8 @@ class ClassifierEvidence(Evidence):
     bound; a and b are a logistic fit to what finished images show, so that it is right on average. Those of the shipped model
     were fitted at a prior of 1/2; at a higher one S is first converted to the S of the same likelihood ratio at 1/2.
 
-    It flags and abandons images well, without label, judge or calibration. As the weight of a push it stays behind the
-    transition evidence (docs/tracking.md).
+    It flags images well, without label, judge or calibration. As the weight of a push it is no better than the transition
+    evidence, at more calls (docs/tracking.md).
 
     Args:
         levels: s' = sigma' / alpha', rising, above 0. Each look costs two evaluations per level and noise. Other levels or
