@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..core.errors import InvalidSetting, UnknownName
 from ..core.guidance import Guidance
-from ..core.laboratory import Measurement
+from ..core.laboratory import Measurement, Seen
 from ..core.parsing import parse_part
 from ..core.settings import finite
 from ..laboratories.portraits import PortraitJudge, concepts_in
-from ..metrics.estimates import Rate
 from ..metrics.frechet import Frechet
+from ..metrics.rates import rate
 from ..models.loading import Model
 from ..study.measure import pixels
 from ..study.methods import Method
@@ -62,7 +62,7 @@ GATE = "oracle gate"
 """The constant push where the unguided image of the seed shows the concept, and none elsewhere: no network is asked anew."""
 
 SETS = 3
-"""The seeds are three sets; a figure is that of all of them, and the sets' own figures stand beside it."""
+"""The seeds are split into three sets; a row has the figures of all seeds, and of each set."""
 
 
 class Row(BaseModel):
@@ -228,27 +228,26 @@ class _Measure:
     def unguided(self) -> Tensor:
         return self.kept["unguided", 0][0]
 
-    def _shown(self, judge: PortraitJudge, images: Tensor) -> Tensor:
+    def _shown(self, seen: Seen) -> Tensor:
         """Whether a concept shows in each image."""
-        seen = judge.see(images).shown
-        return torch.stack([shows(name, seen).bool() for name in concepts_in(self.named)]).any(0)
+        return torch.stack([shows(name, seen.shown).bool() for name in concepts_in(self.named)]).any(0)
 
     def gated(self, strength: float) -> tuple[Tensor, Tensor]:
         """Images and calls of the oracle gate."""
-        had = self._shown(self.judge, self.unguided)
+        had = self._shown(self.judge.see(self.unguided))
         (pushed, more), (plain, calls) = self.kept["constant", strength], self.kept["unguided", 0]
         return torch.where(had[:, None, None, None], pushed, plain), torch.where(had, more, calls)
 
     def row(self, way: str, strength: float, images: Tensor, calls: Tensor) -> Row:
         reference = images if way == "unguided" else self.unguided
         judge, other = (self.second, self.judge) if way == BY_OWN else (self.judge, self.second)
-        had = self._shown(judge, reference)
-        shown, found = self._shown(judge, images), judge.measure(judge.see(images))
+        had, seen = self._shown(judge.see(reference)), judge.see(images)
+        shown, found = self._shown(seen), judge.measure(seen)
         change = (images.double() - reference.double()).abs().flatten(1).mean(1) / 255
         both = bool(had.any()) and not bool(had.all()) and float(change[had].sum()) > 0
         return Row(
             concept=self.concept, scheduler=self.scheduler, way=way, strength=strength, images=len(images),
-            rate=rate_of(shown), rate_by_other=float(self._shown(other, images).double().mean()),
+            rate=rate(shown).measured(0.0), rate_by_other=float(self._shown(other.see(images)).double().mean()),
             shift=found["collateral_shift"], frechet=found["frechet"],
             moved_without=_mean(change[~had]), moved_with=_mean(change[had]),
             ratio=selectivity(images, reference, had) if both else None, calls=float(calls.double().mean()),
@@ -259,10 +258,6 @@ class _Measure:
 def _of_set(judge: PortraitJudge, images: Tensor, shown: Tensor) -> tuple[float, float, float]:
     found = judge.measure(judge.see(images))
     return float(shown.double().mean()), found["collateral_shift"].value, found["frechet"].value
-
-
-def rate_of(shown: Tensor) -> Measurement:
-    return Rate.of(int(shown.sum()), len(shown)).measured(0.0)
 
 
 def _mean(values: Tensor) -> float:

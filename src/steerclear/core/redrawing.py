@@ -21,6 +21,8 @@ FLAG = "concept"
 """In the trace: the probability by which an evidence flags an image."""
 ABANDONED = "abandoned"
 """In the trace: 1 from the step on at which an image was given up."""
+NEVER = 2**31 - 1
+"""In place of that step for an image that was not given up."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,8 @@ def draw_until_clear(redrawing: Redrawing, first: Drawn, draw: Draw, probability
 def _groups(rows: Tensor, gone: Tensor, wanted: int, stochastic: bool) -> dict[int, Tensor]:
     """The step at which each image begins anew: not behind the one at which its first draw was abandoned."""
     given_up = gone[rows]
-    at = given_up.clamp(max=wanted) if stochastic else torch.where(given_up < gone.new_tensor(NEVER), 0, wanted)
+    at = given_up.clamp(max=wanted) if stochastic else torch.where(given_up < NEVER, 0, wanted)
     return {int(step): rows[at == step] for step in at.unique()}
-
-
-NEVER = 2**31 - 1
 
 
 def _abandoned_at(trace: Trace) -> Tensor:

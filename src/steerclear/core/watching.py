@@ -14,6 +14,7 @@ from .records import State, Step
 from .shapes import Float
 
 LARGEST_WEIGHT = 99.0
+"""Of a push within the trust region."""
 CONCEPT = "conjunction"
 """The branch of a concept: the prompt and the negative prompt together."""
 

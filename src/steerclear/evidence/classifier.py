@@ -21,7 +21,7 @@ from .prior import known_prior
 from .transition import interpolated
 
 ALONE = 1.0
-"""Width in log s of a level that has no other beside it."""
+"""Width in log s of the only level."""
 
 FEWEST = 8
 """Images of each kind, with the concept and without, that a fit of slope and intercept needs."""

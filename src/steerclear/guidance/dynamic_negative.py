@@ -15,11 +15,11 @@ from ..core.laws import Equals, Identity, Law, Linear, NoPushWhenAbsent, Predict
 from ..core.numerics import norm, over_images
 from ..core.records import Guided, PerStep, State, Step
 from ..core.settings import any_weight, finite, finite_each, one_each
+from ..core.watching import LARGEST_WEIGHT
 from ..evidence.constant import ConstantEvidence
 from ..evidence.transition import TransitionEvidence
 from .classifier_free import ClassifierFreeGuidance
 
-LARGEST_WEIGHT = 99.0
 TAIL = 3.0  # the norm of noise exceeds sqrt(dimension) by its tail, which matters in few dimensions
 
 

@@ -130,9 +130,7 @@ def acting_laboratory(model: Judged, asked: Asked) -> Laboratory | None:
     It is the first one itself if its second refuses them, and None if no laboratory can judge them.
     """
     fitting = (laboratory for laboratory in _ready() if laboratory.refuses(model, asked) is None)
-    for laboratory in fitting:
-        return seconding(laboratory, model, asked)
-    return None
+    return next((seconding(laboratory, model, asked) for laboratory in fitting), None)
 
 
 def seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory:
