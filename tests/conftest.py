@@ -75,3 +75,16 @@ def few_references() -> Iterator[None]:
         patch.setattr(portraits, "REFERENCE_PORTRAITS", 200)
         patch.setattr(shipped, "HELD_OUT", 256)
         yield
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """A command of the program: its exit code, its output, and its errors in one line."""
+    from steerclear.cli.app import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, " ".join(err.split())
+
+    return run

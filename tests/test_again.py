@@ -43,16 +43,6 @@ Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def made(few_references: None, loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished comparison."""

@@ -435,16 +435,6 @@ SEEDS, STEPS = "0-23", "4"
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, " ".join(err.split())
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def mustache(loaded_once: None, few_references: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibration of the shipped model; its images are in the folder "run" beside it."""
