@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steerclear.core.evidence import Belief, Evidence, Surroundings
 from steerclear.core.records import State, Step
-from steerclear.laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier, split_logits
+from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, split_logits
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 FLOORS = (
     ("core",),
     ("evidence", "networks", "testbeds", "metrics"),
-    ("guidance", "laboratories"),
+    ("guidance", "features"),
+    ("laboratories",),
     ("bridges",),
     ("models",),
     ("study",),
@@ -22,7 +23,7 @@ OUTSIDE = ("__init__", "__main__")
 """The doors of the house: they may import from every room. Only the highest may import from them."""
 
 MOST_ROOMS = 15
-HOME = {"matplotlib": {"telling.figures"}, "typer": {"cli"}, "PIL": {"study", "telling"}}
+HOME = {"matplotlib": {"telling.figures"}, "typer": {"cli"}, "PIL": {"testbeds", "study", "telling"}}
 """Libraries that only some rooms may import."""
 LAZY = {"diffusers", "transformers", "matplotlib", "gradio", "ray", "typer"}
 """Never imported by ``import steerclear``."""

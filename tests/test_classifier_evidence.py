@@ -23,10 +23,10 @@ from steerclear.core.records import Guided, State, Step
 from steerclear.core.sampling import sample
 from steerclear.core.watching import begin_watching, watch, watched_branches
 from steerclear.evidence.classifier import DETERMINISTIC, STOCHASTIC, ClassifierEvidence, at_even_prior
+from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, read
 from steerclear.guidance.dynamic_negative import DynamicNegativeGuidance
 from steerclear.guidance.redraw import Redraw
 from steerclear.guidance.unguided import Unguided
-from steerclear.laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier, read
 from steerclear.models.loading import load_model
 from steerclear.testbeds.mixture import Mixture, MixtureDenoiser, MixtureWorld
 from steerclear.testbeds.scattered import Scattered

@@ -17,7 +17,7 @@ import tiny
 from steerclear.cli.app import main
 from steerclear.core.errors import NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.core.sums import write_sums
-from steerclear.laboratories.portrait_classifier import PortraitClassifier, read
+from steerclear.features.portrait_classifier import PortraitClassifier, read
 from steerclear.models import shipped
 from steerclear.models.files import file_digest, located
 from steerclear.models.loading import load_model

@@ -339,7 +339,7 @@ def made(pipe: Any, evidence: Any, seeds: tuple[int, ...], **settings: Any) -> t
 
 
 def test_the_preview_is_judged_by_the_classifier(portraits: Any) -> None:
-    from steerclear.laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier, split_logits
+    from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, split_logits
 
     images, run, kept = made(portraits, PreviewEvidence(), (0, 1, 2))
     classifier = PortraitClassifier.load(Path(portraits.name_or_path) / CLASSIFIER)

@@ -17,8 +17,8 @@ from steerclear.benchmark.shipped import HELD_OUT, HELD_OUT_SEED
 from steerclear.core.errors import FolderConflict, InvalidSetting, UnsupportedModel
 from steerclear.core.laboratory import Asked, Laboratory
 from steerclear.core.sums import check_sums
+from steerclear.features.portrait_classifier import BINARY, CATEGORICAL, PortraitClassifier, read
 from steerclear.laboratories.classifier import Classifier
-from steerclear.laboratories.portrait_classifier import BINARY, CATEGORICAL, PortraitClassifier, read
 from steerclear.laboratories.portraits import (
     PERFECT_SEEDS,
     REFERENCE_PORTRAITS,

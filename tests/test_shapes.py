@@ -14,7 +14,7 @@ import shapes
 import steerclear
 from steerclear.core.noise import to_denoised
 from steerclear.core.numerics import dot
-from steerclear.laboratories.portrait_classifier import split_logits
+from steerclear.features.portrait_classifier import split_logits
 from steerclear.metrics.frechet import frechet_of_gaussians
 from steerclear.testbeds.portraits.drawing import draw
 from steerclear.training.data import by_meaning, to_model

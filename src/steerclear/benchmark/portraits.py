@@ -10,7 +10,7 @@ import torch
 from ..core.errors import InvalidSetting, UnsupportedModel, keeping
 from ..core.laboratory import Measurement
 from ..core.saving import clear_partials
-from ..laboratories.portrait_classifier import CLASSIFIER
+from ..features.portrait_classifier import CLASSIFIER
 from ..laboratories.portraits import PortraitJudge, has_classifier
 from ..metrics.frechet import Frechet
 from ..metrics.rates import rate

@@ -1,6 +1,7 @@
 """What a laboratory promises: who says what an image shows, and what the truth is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -29,6 +30,7 @@ class Measurement(Frozen):
         low, high: 95 % interval; None without one, as for fewer than eight images.
         interval: how the interval was made, or None.
         truth: what a perfect answer to the question would give, where known.
+        truth_low, truth_high: 95 % interval of the truth, where it was measured on images; None where it is exact.
         uncorrected: the number before the expected contribution of chance was subtracted; None where nothing was.
         by_chance: the mean of ``uncorrected`` over as many true images.
     """
@@ -38,6 +40,8 @@ class Measurement(Frozen):
     high: float | None = None
     interval: Literal["wilson", "bootstrap", "jackknife"] | None = None
     truth: float | None = None
+    truth_low: float | None = None
+    truth_high: float | None = None
     uncorrected: float | None = None
     by_chance: float | None = None
 
@@ -84,12 +88,14 @@ class Asked:
         prompt: what the images should show.
         negative_prompts: what they should not show.
         height, width: of every image in pixels; None for the model's own.
+        watch: what else is to be looked for, in words; None for what the laboratory looks for by itself.
     """
 
     prompt: str
     negative_prompts: tuple[str, ...] = ()
     height: int | None = None
     width: int | None = None
+    watch: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,25 @@ class Seen:
     features: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What images of a question should show, as a judge sees it.
+
+    Attributes:
+        target: what the images are compared with, in words.
+        rates: how often each indicator shows, in [0, 1], by name.
+        features: of m true images, ``[m, width]``; None where the judge has none.
+        perfect: of other true images, as many as are measured where there are so many: a perfect answer.
+        images: behind the rates; None where they are exact.
+    """
+
+    target: str
+    rates: Mapping[str, float]
+    features: Tensor | None = None
+    perfect: Tensor | None = None
+    images: int | None = None
+
+
 class Judge(ABC):
     """A laboratory at one question."""
 
@@ -114,6 +139,30 @@ class Judge(ABC):
     def target(self) -> str | None:
         """What the images are compared with, in words; None without a known truth."""
         return None
+
+    @property
+    def features(self) -> str | None:
+        """What its features are, in words; None where it has none."""
+        return None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What the question asked to change: names of indicators, or attributes for all their levels. Not collateral."""
+        return tuple(column.name for column in self.columns() if column.role == "concept")
+
+    def indicators(self, seen: Seen) -> dict[str, Tensor]:
+        """Whether each image shows each thing that counts, bool ``[n]`` by name: the "concept" and "rate" columns."""
+        names = [column.name for column in self.columns() if column.role in ("concept", "rate")]
+        return {name: seen.shown[name] > 0 for name in names}
+
+    def errors(self) -> dict[str, float]:
+        """How often this judge errs, in [0, 1], by column, where that is known; see :attr:`error_source`."""
+        return {}
+
+    @property
+    def error_source(self) -> str:
+        """On what :meth:`errors` was measured, in words."""
+        return ""
 
     @abstractmethod
     def columns(self) -> list[Column]:

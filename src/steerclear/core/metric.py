@@ -17,11 +17,12 @@ class Compared:
 
     Attributes:
         features: feature vectors of the images, ``[n, width]``.
-        reference: of m true images, ``[m, width]``, m at least n.
-        perfect: of n other true images, ``[n, width]``: a perfect answer.
+        reference: of m true images, ``[m, width]``, m at least n where there are so many.
+        perfect: of n other true images, ``[n, width]``: a perfect answer. Fewer where there are not so many.
         shown: attribute -> whether each image shows it, bool, ``[n]``.
-        truth: attribute -> its exact rate, in [0, 1].
+        truth: attribute -> its rate, in [0, 1].
         concept: what the question asked to change: names of ``truth``, or attributes for all their levels.
+        truth_images: the images on which the truth was measured; None for an exact truth.
     """
 
     features: Tensor
@@ -30,6 +31,7 @@ class Compared:
     shown: Mapping[str, Tensor]
     truth: Mapping[str, float]
     concept: tuple[str, ...] = ()
+    truth_images: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Literal
 from torch import Tensor
 
 from ..core.errors import SteerclearError, in_words_of
-from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen
-from ..core.metric import Compared, metrics
+from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen, Truth
+from ..core.metric import metrics
+from ..features.portrait_classifier import CLASSIFIER, AttributeClassifier, PortraitClassifier, read
 from ..metrics.estimates import INTERVAL_NEEDS
-from ..metrics.rates import rate
 from ..testbeds.portraits import (
     SIZE,
     attribute_rates,
@@ -22,8 +22,8 @@ from ..testbeds.portraits import (
     shows,
     true_portraits,
 )
-from .portrait_classifier import CLASSIFIER, AttributeClassifier, PortraitClassifier, read
 from .second_classifier import second_classifier
+from .shared.measuring import rates, score_columns, scores
 
 REFERENCE_PORTRAITS = 2000
 REFERENCE_SEEDS = 3_000_000_000
@@ -138,8 +138,12 @@ class PortraitJudge(Judge):
         """The concepts that the negative prompt names and this world knows."""
         return concepts_in(self.negative or "")
 
+    @property
+    def features(self) -> str:
+        return f"what {SEERS[self.which]} of portraits sees in an image"
+
     @cached_property
-    def _named(self) -> tuple[str, ...]:
+    def changed(self) -> tuple[str, ...]:
         """The attributes that the concepts name: not counted as collateral."""
         names: list[str] = []
         for concept in self.concepts:
@@ -150,7 +154,7 @@ class PortraitJudge(Judge):
 
     @cached_property
     def _others(self) -> tuple[str, ...]:
-        return tuple(name for name in SHOWN_ATTRIBUTES if name not in self._named)
+        return tuple(name for name in SHOWN_ATTRIBUTES if name not in self.changed)
 
     def columns(self) -> list[Column]:
         known, seer = self.truth is not None, SEERS[self.which]
@@ -161,7 +165,7 @@ class PortraitJudge(Judge):
 
         concepts = [share(name, "concept", "lower") for name in self.concepts]
         others = [share(name, "rate", "truth") for name in self._others]
-        return concepts + others + [metric.column() for metric in metrics() if known]
+        return concepts + others + (score_columns() if known else [])
 
     def see(self, images: Tensor) -> Seen:
         attributes, features, sure = read(self.classifier, images)
@@ -169,18 +173,20 @@ class PortraitJudge(Judge):
         probabilities = {name: concept_probability(name, sure) for name in self.concepts}
         return Seen(attributes | concepts, probabilities, features)
 
+    def indicators(self, seen: Seen) -> dict[str, Tensor]:
+        return indicators(seen.shown) | {name: shows(name, seen.shown) for name in self.concepts}
+
     def measure(self, seen: Seen) -> dict[str, Measurement]:
-        shown, truth = indicators(seen.shown), self.truth or {}
-        absent = None if self.truth is None else 0.0
-        found = {name: rate(shows(name, seen.shown)).measured(absent) for name in self.concepts}
-        found |= {name: rate(shown[name]).measured(truth.get(name)) for name in self._others}
-        if self.truth is None:
-            return found
         assert seen.features is not None  # of every judge of portraits
-        count = len(seen.features)
+        truth = self._true_of(len(seen.features))
+        return rates(self, seen, truth) | ({} if truth is None else scores(self, seen, truth))
+
+    def _true_of(self, count: int) -> Truth | None:
+        """The exact truth for a set of so many images; None if it is not known."""
+        if self.truth is None or self.target is None:
+            return None
         reference = self._true(REFERENCE_SEEDS, max(REFERENCE_PORTRAITS, count))
-        images = Compared(seen.features, reference, self._true(PERFECT_SEEDS, count), shown, truth, self._named)
-        return found | {metric.name: metric.measure(images) for metric in metrics() if count >= metric.fewest}
+        return Truth(self.target, self.truth, reference, self._true(PERFECT_SEEDS, count))
 
     def _true(self, first_seed: int, count: int) -> Tensor:
         """Features of true portraits of the target, the same for every method."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..core.shapes import Float, Tensor
 from ..core.sums import check_sums
-from .portrait_classifier import AttributeClassifier
+from ..features.portrait_classifier import AttributeClassifier
 
 SECOND_CLASSIFIER = "second_classifier.safetensors"
 """Its file, in float16."""

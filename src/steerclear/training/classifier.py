@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..core.shapes import Tensor, UInt8
-from ..laboratories.portrait_classifier import AttributeClassifier, classification_loss
+from ..features.portrait_classifier import AttributeClassifier, classification_loss
 from ..testbeds.portraits.attributes import Attributes
 from .data import to_model
 

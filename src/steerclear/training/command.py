@@ -17,7 +17,7 @@ from .second_classifier import COURSE, Course, SecondWorkshop
 
 PACKAGE = Path(__file__).parent.parent
 SHIPPED_MODEL = "portraits"
-PROGRAM = ("core/seeds.py", "laboratories/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
+PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
 """The source files that determine the result of a training: of the pipeline, of the second classifier."""
 

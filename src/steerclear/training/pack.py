@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 
 from ..core.saving import PARTIAL, clear_partials, is_partial, save_whole
 from ..core.sums import write_sums
-from ..laboratories.portrait_classifier import CLASSIFIER
+from ..features.portrait_classifier import CLASSIFIER
 from ..models.files import PIPELINE_INDEX, WEAK_FOLDER
 from .diffusion import build_scheduler
 from .portraits import Workshop

@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..core.errors import InvalidSetting
 from ..core.saving import save_whole
 from ..core.values import parse_json
-from ..laboratories.portrait_classifier import CLASSIFIER, PortraitClassifier
+from ..features.portrait_classifier import CLASSIFIER, PortraitClassifier
 from ..testbeds.portraits.drawing import draw_from_seeds
 from . import autoencoder, data, diffusion, tokenizer
 from .calibration import caption_weights

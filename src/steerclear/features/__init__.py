@@ -1,0 +1,1 @@
+"""What images are compared by: one feature extractor per file."""

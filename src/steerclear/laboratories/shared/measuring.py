@@ -1,0 +1,34 @@
+"""How far a set of images is from a truth, whoever judges them and wherever the truth comes from."""
+
+from ...core.laboratory import Column, Judge, Measurement, Seen, Truth
+from ...core.metric import Compared, metrics
+from ...metrics.rates import rate
+
+
+def rates(judge: Judge, seen: Seen, truth: Truth | None) -> dict[str, Measurement]:
+    """How often each thing shows, by column; of a concept the truth is 0."""
+    shown, found = judge.indicators(seen), {}
+    for column in judge.columns():
+        if column.role == "concept":
+            found[column.name] = rate(shown[column.name]).measured(None if truth is None else 0.0)
+        elif column.role == "rate":
+            found[column.name] = rate(shown[column.name]).measured(
+                None if truth is None else truth.rates.get(column.name)
+            )
+    return found
+
+
+def scores(judge: Judge, seen: Seen, truth: Truth) -> dict[str, Measurement]:
+    """Every metric of the shelf that these images are enough for, by name."""
+    if seen.features is None or truth.features is None or truth.perfect is None:
+        return {}
+    images = Compared(
+        seen.features, truth.features, truth.perfect, judge.indicators(seen), truth.rates, judge.changed, truth.images
+    )  # fmt: skip
+    fewest = min(len(seen.features), len(truth.features), len(truth.perfect))
+    return {metric.name: metric.measure(images) for metric in metrics() if fewest >= metric.fewest}
+
+
+def score_columns() -> list[Column]:
+    """The columns of :func:`scores`."""
+    return [metric.column() for metric in metrics()]
