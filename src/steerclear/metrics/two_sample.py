@@ -54,7 +54,7 @@ def energy_test(
         UnfitFeatures: a number is not finite, the widths differ, or ``permutations`` is below 1.
 
     >>> apart = energy_test(torch.zeros(20, 1), torch.ones(20, 1))
-    >>> apart.statistic, apart.p
+    >>> round(apart.statistic, 12), apart.p
     (2.0, 0.001)
     """
     if permutations < 1:
@@ -72,7 +72,7 @@ def energy_test(
         signs = torch.cat([torch.ones(1, n).double(), signs])
         weights = torch.cat([signs, -signs], 1) / n
     else:
-        own = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)]).double()
+        own = torch.tensor([1 / n] * n + [-1 / m] * m, dtype=torch.float64)
         orders = torch.rand(permutations, n + m, generator=generator).argsort(1)
         weights = torch.cat([own.unsqueeze(0), own[orders]])
     values = -((weights @ apart) * weights).sum(1)
