@@ -7,7 +7,6 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import diffusers
 import numpy as np
 import pytest
 import torch

@@ -383,7 +383,7 @@ def pixart_parts(learned_sigma: bool) -> Callable[[int | None], dict[str, Any]]:
     return parts
 
 
-CLASS_NAMES = ("hat", "red hat", "beard", "wheel", "blue car", "glasses", "dog")
+CLASS_NAMES = ("hat", "red hat", "beard", "wheel", "blue car", "man", "cat", "3")
 """So that the texts of the tests are classes."""
 
 

@@ -3,11 +3,12 @@
 It works on the pixels themselves, standardized and folded into patches; there is no autoencoder.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 from ..core.errors import InvalidSetting, PromptError, shown
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FILLERS = frozenset("a an the digit number class photo picture image drawing of handwritten".split())
+FILLERS = frozenset(
+    ["a", "an", "the", "digit", "number", "class", "photo", "picture", "image", "drawing", "of", "handwritten"]
+)
 """Words that may come before a class: "a photo of a cat", "the digit 3"."""
 ANY = "any"
 """The word for no class, where a text must not be empty."""
@@ -46,7 +49,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ("latents",)
 
     def __init__(
-        self, unet: UNet2DModel, scheduler: Any, class_names: Mapping[Any, str] | Sequence[str] = (), mean: float = 0.0,
+        self, unet: UNet2DModel, scheduler: SchedulerMixin, class_names: Mapping[Any, str] | Sequence[str] = (), mean: float = 0.0,
         deviation: float = 1.0, patch: int = 1, channels: int = 3,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -190,8 +193,6 @@ class ClassConditionalPipeline(DiffusionPipeline):
 
     def prepare_extra_step_kwargs(self, generator: Any, eta: float) -> dict[str, Any]:
         """What the scheduler's step takes beside the sample."""
-        import inspect
-
         takes = inspect.signature(self.scheduler.step).parameters
         return {name: value for name, value in (("eta", eta), ("generator", generator)) if name in takes}
 

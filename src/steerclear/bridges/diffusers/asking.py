@@ -71,6 +71,12 @@ def check_prompt(pipe: Any, what: str, prompt: str) -> None:
         check_read_whole(pipe, tokenizer, prompt, read, what)
 
 
+def names_classes(pipe: Any) -> bool:
+    """Whether a prompt must be the name of a class; other pipelines read any text."""
+    family = family_of(pipe)
+    return family.class_labels is None and not family.readers
+
+
 def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:
     """Keyword arguments of :func:`~steerclear.bridges.diffusers.steer.steer` for negatives as people type them."""
     if takes_classes(pipe):
