@@ -1,11 +1,10 @@
 """A method beside the first one, seed by seed: which differences are more than chance, and how selective it was."""
 
-from typing import Literal
-
-from ..core.laboratory import Column, Frozen, Judge, Measurement, Seen
+from ..core.laboratory import Column, Judge, Measurement, Seen
 from ..metrics.rates import paired_difference_of_rates
 from ..metrics.selectivity import selectivity
 from ..metrics.two_sample import energy_test, mcnemar_test
+from .results import Comparison
 
 FEATURES = "features"
 """The column of the test that compares all features at once."""
@@ -14,29 +13,6 @@ SELECTIVITY = Column(
     name="selectivity", label="selectivity", percent=False, role="score", better="higher", detail=True,
     meaning="how much the concept fell, as a part of all that changed against the first method's images of the same seeds",
 )  # fmt: skip
-
-
-class Comparison(Frozen):
-    """A method compared with another on the same seeds.
-
-    Attributes:
-        column: what is compared; "features" for all features at once.
-        with_method: the name of the other method.
-        difference: this method's rate less the other's, in [-1, 1]; for features their squared energy distance, at least 0.
-        low, high: 95 % interval of the difference; None for features.
-        p: how often chance alone makes as large a difference, in (0, 1].
-        paired: whether images of one seed were compared.
-        test: "mcnemar" for rates, "energy" for features.
-    """
-
-    column: str
-    with_method: str
-    difference: float
-    low: float | None = None
-    high: float | None = None
-    p: float
-    paired: bool = True
-    test: Literal["mcnemar", "energy"]
 
 
 def compared(
@@ -50,8 +26,8 @@ def compared(
         with_method: the other's name.
 
     Returns:
-        A comparison per concept and rate, and one of the features if the judge has any; the selectivity by its column's name,
-        if there is one.
+        A comparison per concept and rate ("mcnemar"), and one of the features ("energy", whose difference is the squared energy
+        distance) if the judge has any; the selectivity by its column's name, if there is one.
     """
     ours, theirs = judge.indicators(seen), judge.indicators(other)
     found = []
@@ -62,12 +38,12 @@ def compared(
         apart = paired_difference_of_rates(first, second)
         found.append(Comparison(
             column=column.name, with_method=with_method, difference=apart.value, low=apart.low, high=apart.high,
-            p=mcnemar_test(first, second), test="mcnemar",
+            p=mcnemar_test(first, second), paired=True, test="mcnemar",
         ))  # fmt: skip
     if seen.features is not None and other.features is not None:
         tested = energy_test(seen.features, other.features, paired=True)
         found.append(Comparison(
-            column=FEATURES, with_method=with_method, difference=tested.statistic, p=tested.p, test="energy"
+            column=FEATURES, with_method=with_method, difference=tested.statistic, p=tested.p, paired=True, test="energy"
         ))  # fmt: skip
     concepts = [column.name for column in judge.columns() if column.role == "concept"]
     rest = [name for name in ours if not {name, name.partition(":")[0]} & {*concepts, *judge.changed}]
