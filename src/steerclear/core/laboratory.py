@@ -58,6 +58,7 @@ class Column(Frozen):
             "score": a statistic of the set; "cost": what it took.
         better: which way is good ("truth": nearer to it); None for a number that only describes.
         side_effect: whether it measures how far everything but the concept moved. A summary quotes the first that was measured.
+        detail: whether only results.json and the report's full table show it, and the terminal's tables do not.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column(Frozen):
     role: Role
     better: Better | None = None
     side_effect: bool = False
+    detail: bool = False
 
 
 class Judged(Protocol):

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from .. import __version__
-from ..core.laboratory import Column, Measurement, Seen
+from ..core.laboratory import Column, Judge, Measurement, Seen
 from ..models.loading import Model
+from .comparisons import SELECTIVITY, compared
 from .disagreement import Disagreement, disagreements
 from .gallery import Picture
 from .judging import Panel
@@ -45,10 +46,15 @@ def results_of(
     methods = [method for method in study.methods if method.name in made]
     first = pixels(made[methods[0].name])
     rows, seen, by_second = [], [], []
+    first_seen: Seen | None = None
     for method in methods:
         images = pixels(made[method.name])
         here = judging.judge.see(images) if judging.judge else None
-        rows.append(_row(method, recipes[method.name], made[method.name], images, first, lookers, here, folder))
+        row = _row(method, recipes[method.name], made[method.name], images, first, lookers, here, folder)
+        if judging.judge and here is not None and first_seen is not None:
+            row = _beside(row, judging.judge, here, first_seen, methods[0].name)
+        rows.append(row)
+        first_seen = first_seen or here
         if here is not None:
             seen.append(Seen(here.shown, here.probabilities))
         if second is not None and second.judge is not None:
@@ -56,7 +62,7 @@ def results_of(
             by_second.append(Seen(other.shown, other.probabilities))
     guidances = {method.label: recipes[method.name].built_guidance() for method in methods}
     judge = judging.judge
-    columns = [*(judge.columns() if judge else ()), MOVED, COST]
+    columns = [*(judge.columns() if judge else ()), SELECTIVITY, MOVED, COST]
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command=command, prompt=study.prompt, negative_prompts=list(study.negative_prompts), **settings,
@@ -75,6 +81,12 @@ def results_of(
             *redraw_notes(rows), *same_judge_notes(guidances, judging), *unsure_notes(rows),
         ], methods=rows,
     )  # fmt: skip
+
+
+def _beside(row: MethodResult, judge: Judge, seen: Seen, first: Seen, with_method: str) -> MethodResult:
+    """A row with its two-sample tests against the first method."""
+    found, further = compared(judge, seen, first, with_method)
+    return row.model_copy(update={"comparisons": found, "measurements": row.measurements | further})
 
 
 def _truth(study: Study, lookers: Panel, rows: Sequence[MethodResult]) -> TruthResult | None:

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..bridges.diffusers.asking import takes_classes
+from ..bridges.diffusers.asking import names_classes, takes_classes
 from ..bridges.effects import of_repeated
 from ..core.calibration import DECIDE
-from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from ..core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from ..core.features import Features
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory
@@ -23,7 +23,7 @@ from .findings import results_of
 from .flagging import can_flag, can_look, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
-from .generate import check_model, check_recipe, generate, warn_of_idle_networks
+from .generate import check_model, check_recipe, check_texts, generate, warn_of_idle_networks
 from .judging import Panel, panel
 from .measure import circumstances
 from .methods import Method
@@ -74,9 +74,9 @@ def run(
     model = study.model.load() if model is None else model
     check_model(model)
     lookers = _panel(study, model, judge, second_judge, features)
-    methods = [method for method in study.methods if not method.optional or lacks(model, method, study) is None]
+    methods = [method for method in study.methods if left_out(model, method, study) is None]
     calibrations = loaded(study.calibrations, calibrations)
-    left_out = {lacks(model, method, study): None for method in study.methods if method not in methods}
+    why_not = {left_out(model, method, study): None for method in study.methods if method not in methods}
     recipes = _checked_recipes(model, study, methods, calibrations)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
@@ -91,7 +91,7 @@ def run(
         if reference is not None:
             lookers = _with_truth(model, study, lookers, reference, folder, batch_size, on_method, on_progress)
         results = results_of(
-            model, study, recipes, made, lookers, folder, settings_of(model), [said for said in left_out if said], command
+            model, study, recipes, made, lookers, folder, settings_of(model), [said for said in why_not if said], command
         )  # fmt: skip
         for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
             with stays_if_unwritable(folder / name):
@@ -210,6 +210,20 @@ def _panel(
 
 def _networks(method: Method) -> set[str]:
     return {*networks_of(method.guidance, len(method.negative_prompts))}
+
+
+def left_out(model: Model, method: Method, study: Study) -> str | None:
+    """Why a standard method is left out, in a sentence; None for one that is not, or that was asked for."""
+    if method.optional and (lacking := lacks(model, method, study)) is not None:
+        return lacking
+    by_default = any(one.optional for one in study.methods)
+    if not by_default or not names_classes(model.pipe):
+        return None
+    try:
+        check_texts(model.pipe, method.prompt, method.negative_prompts, method.guidance)
+    except PromptError as error:
+        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}"
+    return None
 
 
 def lacks(model: Model, method: Method, study: Study) -> str | None:

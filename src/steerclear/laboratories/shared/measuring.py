@@ -34,7 +34,8 @@ def scores(judge: Judge, seen: Seen, truth: Truth) -> dict[str, Measurement]:
         seen.features, truth.features, truth.perfect, judge.indicators(seen), truth.rates, judge.changed, truth.images
     )  # fmt: skip
     fewest = min(len(seen.features), len(truth.features), len(truth.perfect))
-    return {metric.name: metric.measure(images) for metric in metrics() if fewest >= metric.fewest}
+    enough = [metric for metric in metrics() if fewest >= metric.fewest]
+    return {metric.name: metric.measure(images) for metric in enough if metric.fits(images)}
 
 
 def score_columns() -> list[Column]:
