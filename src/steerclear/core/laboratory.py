@@ -125,6 +125,7 @@ class Truth:
         features: of m true images, ``[m, width]``; None where the judge has none.
         perfect: of other true images, as many as are measured where there are so many: a perfect answer.
         images: behind the rates; None where they are exact.
+        shown: whether each of those images shows each thing, bool ``[images]`` by name; None where the rates are exact.
     """
 
     target: str
@@ -132,6 +133,7 @@ class Truth:
     features: Tensor | None = None
     perfect: Tensor | None = None
     images: int | None = None
+    shown: Mapping[str, Tensor] | None = None
 
 
 class Judge(ABC):
@@ -188,11 +190,13 @@ class Laboratory(Configurable, ABC):
 
     Class attributes:
         name: on the command line, for ``--judge``.
+        by_default: whether it may judge without being asked for; False for one that would load another model.
     """
 
     shelf: ClassVar[str] = "laboratories"
     kind: ClassVar[str] = "laboratory"
     name: ClassVar[str]
+    by_default: ClassVar[bool] = True
 
     @abstractmethod
     def refuses(self, model: Judged, asked: Asked) -> str | None:
