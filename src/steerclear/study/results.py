@@ -1,4 +1,4 @@
-"""What ``compare`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
+"""What ``compare`` or ``measure`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ class ImageResult(Frozen):
     """One image.
 
     Attributes:
-        seed: its seed.
+        seed: its seed; of images without seeds a number, the same for images that belong together.
+        label: what it is called, where it has no seed; None otherwise.
         file: its path, relative to results.json.
         shown: attribute -> what the judge sees (empty without a judge).
         probability: concept -> the judge's probability that the image shows it, in [0, 1].
@@ -28,6 +29,7 @@ class ImageResult(Frozen):
     """
 
     seed: int
+    label: str | None = None
     file: str
     shown: dict[str, int]
     probability: dict[str, float] = {}
@@ -37,7 +39,7 @@ class ImageResult(Frozen):
 
 
 class MethodResult(Frozen):
-    """One method.
+    """One method, or one folder of images: what has no model has none of its settings.
 
     Attributes:
         name: unique key; also the folder of its images.
@@ -56,13 +58,13 @@ class MethodResult(Frozen):
 
     name: str
     label: str
-    prompt: str
-    negative_prompts: list[str]
-    guidance: dict[str, Any]
-    recipe_digest: str
-    evaluations: float
-    noise_levels: list[float | None]
-    branches: list[list[str]]
+    prompt: str = ""
+    negative_prompts: list[str] = []
+    guidance: dict[str, Any] = {}
+    recipe_digest: str | None = None
+    evaluations: float | None = None
+    noise_levels: list[float | None] = []
+    branches: list[list[str]] = []
     measurements: dict[str, Measurement]
     images: list[ImageResult]
     warnings: list[str]
@@ -75,7 +77,9 @@ class Results(Frozen):
         schema_version: of this schema; a change that breaks readers raises the first number.
         steerclear_version, versions: of the program, and of the libraries that it uses.
         command: how to repeat it.
-        prompt, negative_prompts: the question.
+        prompt, negative_prompts: the question. Of measured folders, the prompt may be empty, and the others are the concepts.
+        folders: the folders that were measured, as given; empty for a comparison of methods. They have no model, no seeds
+            and none of the settings below.
         model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype, device, offload: settings
             shared by all methods, see :class:`~steerclear.study.recipe.Recipe`.
         networks: further networks that the methods may use, by name.
@@ -94,20 +98,21 @@ class Results(Frozen):
     command: str
     prompt: str
     negative_prompts: list[str]
-    model: str
-    model_digest: str
+    folders: list[str] = []
+    model: str | None = None
+    model_digest: str | None = None
     config: str | None = None
     loras: list[LoRA] = []
-    scheduler: str
-    num_inference_steps: int
+    scheduler: str | None = None
+    num_inference_steps: int | None = None
     height: int | None = None
     width: int | None = None
-    dtype: str
+    dtype: str | None = None
     device: str = "cpu"
     offload: str = "none"
     networks: dict[str, NetworkSource] = {}
     calibrations: list[CalibrationSource] = []
-    seeds: str
+    seeds: str | None = None
     judge: dict[str, Any] | None = None
     columns: list[Column]
     target: str | None
