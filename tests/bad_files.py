@@ -75,7 +75,11 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "drawing of lines": ("lines.png", written(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "a drawing of lines"),
     "pdf": ("paper.png", written(b"%PDF-1.7\n%\xe2\xe3"), "it is a PDF"),
     "pointer": ("large.png", written(b"version https://git-lfs.github.com/spec/v1\noid sha256:0"), "git lfs"),
-    "postscript": ("print.eps", written(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"), "not an image"),
+    "postscript": (
+        "print.eps",
+        written(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"),
+        "not an image",
+    ),
     "noise": ("noise.png", written(np.random.default_rng(1).bytes(4000)), "not an image of a known format"),
     "zeros": ("zeros.jpg", written(bytes(4000)), "not an image of a known format"),
     "folder": ("folder.png", lambda path: path.mkdir(), "it is a folder"),
@@ -86,12 +90,24 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "device": ("device.png", lambda path: path.symlink_to("/dev/zero"), "a pipe, a socket or a device"),
     "huge by its header": ("huge.png", written(png(2**31 - 1, 2**31 - 1, zlib.compress(b""))), "pixels"),
     "a bomb": ("bomb.png", written(png(30_000, 30_000, zlib.compress(bytes(30_000)))), "more than 89,478,485 pixels"),
-    "larger than what Pillow warns of": ("wide.png", written(png(10_000, 9_000, zlib.compress(b""))), "more than 89,478,485"),
+    "larger than what Pillow warns of": (
+        "wide.png",
+        written(png(10_000, 9_000, zlib.compress(b""))),
+        "more than 89,478,485",
+    ),
     "no pixels": ("none.png", written(png(0, 0, zlib.compress(b""))), ""),
     "damaged data": ("zlib.png", written(damaged(encoded("PNG"))), "damaged"),
     "another depth": ("depth.png", written(png(4, 4, zlib.compress(b""), depth=3)), ""),
     "not numbers": ("nan.tiff", written(tiff_of(NOT_NUMBERS)), "some of its pixels are not numbers"),
-    "no white": ("range.tiff", written(tiff_of(np.full((8, 8), 5e6, np.float32))), "nothing says which of them is white"),
-    "below black": ("minus.tiff", written(tiff_of(np.full((8, 8), -1, np.int32))), "nothing says which of them is white"),
+    "no white": (
+        "range.tiff",
+        written(tiff_of(np.full((8, 8), 5e6, np.float32))),
+        "nothing says which of them is white",
+    ),
+    "below black": (
+        "minus.tiff",
+        written(tiff_of(np.full((8, 8), -1, np.int32))),
+        "nothing says which of them is white",
+    ),
 }
 """Kind -> name of the file, what writes it, and words of what is said of it."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..core.errors import SteerclearError, lacks_memory
-from ..core.features import Features
 from ..core.laboratory import Judge, Seen
 from ..core.saving import save_whole
 from .reading import Unreadable, read_pixels
@@ -54,20 +53,28 @@ class Judged:
     left_out: Mapping[Path, str]
 
 
+def some_of(judged: Judged, paths: Sequence[Path]) -> Seen:
+    """What is seen in some of the images."""
+    place = {path: row for row, path in enumerate(judged.paths)}
+    rows, seen = torch.tensor([place[path] for path in paths], dtype=torch.long), judged.seen
+    return Seen(
+        {name: values[rows] for name, values in seen.shown.items()},
+        {name: values[rows] for name, values in seen.probabilities.items()}, None if seen.features is None else seen.features[rows],
+    )  # fmt: skip
+
+
 @dataclass
 class Judgements:
     """A judge, and what it has seen so far.
 
     Args:
         judge: says what images show.
-        folder: keeps what it has seen; None keeps nothing. What is in it must be of this judge and these features.
-        features: extractor in place of the judge's own; None for those.
+        folder: keeps what it has seen; None keeps nothing. What is in it must be of this judge.
         batch_size: most images that are seen at once.
     """
 
     judge: Judge
     folder: Path | None = None
-    features: Features | None = None
     batch_size: int = 16
     _known: dict[str, Row] = field(default_factory=dict)
     _new: dict[str, Row] = field(default_factory=dict)
@@ -122,8 +129,6 @@ class Judgements:
         images = torch.stack([one.pixels for one in new.values()])
         try:
             seen = self.judge.see(images)
-            if self.features is not None:
-                seen = replace(seen, features=self.features.of(images))
         except SteerclearError as error:
             if lacks_memory(error):
                 raise
@@ -232,7 +237,9 @@ def _read_shard(path: Path) -> dict[str, Row]:
     if not isinstance(digests, list) or any(len(values) != len(digests) for values in tensors.values()):
         raise ValueError("lengths differ")
     features = tensors.pop("features", None)
-    shown = {name.removeprefix("shown/"): values.tolist() for name, values in tensors.items() if name.startswith("shown/")}
+    shown = {
+        name.removeprefix("shown/"): values.tolist() for name, values in tensors.items() if name.startswith("shown/")
+    }
     sure = {
         name.removeprefix("probability/"): values.tolist()
         for name, values in tensors.items() if name.startswith("probability/")

@@ -8,12 +8,11 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import __version__
@@ -27,17 +26,20 @@ from ..laboratories.shared.measuring import rates
 from .disagreement import Disagreement, disagreements
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
-from .judgements import Judged, Judgements, OnProgress
-from .measure import NO_JUDGE, UNKNOWN, Judging, find_judge, named_judge
+from .judgements import Judged, Judgements, OnProgress, some_of
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures
+from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_folders import ImageFolder, image_folders, pair_names, reference_folder, refuse_inside
 from .reading import Unreadable, read_pixels
 from .recipe import checked_prompt
-from .results import RESULTS_FILE, ImageResult, MethodResult, Results
+from .results import RESULTS_FILE, ImageResult, MethodResult, Results, TruthResult
 from .run import LIBRARIES, option
+from .truth import Redrawn, RedrawnJudge, joined, truth_of
 
 JUDGEMENTS = "judgements"
 """Folder of what judges have seen, within that of the results."""
+KEY_LENGTH = 16
 NAMED = 6
 """Most files that a note names."""
 WARNED = 50
@@ -181,17 +183,18 @@ def measure_folders(
     truth = None if asked.reference is None else reference_folder(asked.reference)
     refuse_inside(folder, [*asked.folders, *([asked.reference] if asked.reference else [])])
     _warn_of_reference(truth, rows)
-    size = _size_of_first(rows)
-    judging = _judging(asked, asked.judge, judge, size)
-    second = _judging(asked, asked.second_judge, second_judge, size) if asked.second_judge or second_judge else None
-    extractor = None if asked.features is None else parse_part(asked.features, Features)
+    sizes = [_first_size(row) for row in rows]  # of each folder, before anything is judged
+    judging = _judging(asked, asked.judge, judge, sizes[0])
+    second = _judging(asked, asked.second_judge, second_judge, sizes[0]) if asked.second_judge or second_judge else None
     with run_folder(folder, asked.question(), option()), keeping(lambda: (folder / JUDGEMENTS).exists()):
-        looking = _judgements(asked, judging, extractor, folder, batch_size)
+        looking = _judgements(asked, judging, folder, batch_size)
         seen = [_seen(looking, row, on_folder) for row in rows]
-        true = None if truth is None else _seen(looking, truth, on_folder)
-        other = None if second is None else _judgements(asked, second, None, folder, batch_size)
-        doubts = [] if other is None else [_seen(other, row, on_folder) for row in rows]
-        results = _results(asked, folder, rows, judging, seen, true, extractor, second, doubts)
+        redrawn = None if truth is None else _redrawn(judging, truth, _seen(looking, truth, on_folder), seen)
+        results = _results(asked, folder, rows, judging, seen, redrawn)
+        if second is not None:
+            results = _with_second(
+                results, judging, second, seen, rows, _judgements(asked, second, folder, batch_size), on_folder
+            )
         results = results.model_copy(update={"command": command})
         with stays_if_unwritable(folder / RESULTS_FILE):
             write_text(folder / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
@@ -202,8 +205,10 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
     """Who judges images of no known model."""
     question = Asked(asked.prompt or "", asked.concepts, *size, asked.watch)
     option_name = in_words_of("judge", "--judge")
+    extractor = None if asked.features is None else parse_part(asked.features, Features)
     if wanted == NO_JUDGE and given is None:
-        return Judging(None, Blind(), f"No judge was asked for, so {UNKNOWN}")
+        assert extractor is not None  # or the question is refused
+        return Judging(None, WithFeatures(Blind(), extractor), "No judge was asked for: only features are compared.")
     named = given if given is not None else named_judge(wanted) if wanted else None
     refusal = None if named is None else named.refuses(NoModel(), question)
     if named is not None and refusal is not None:
@@ -214,21 +219,20 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
     if not any(column.role == "concept" for column in judging.judge.columns()):
         others = [column.label for column in judging.judge.columns() if column.role == "rate"]
         knows = f"it knows {', '.join(others)}" if others else "name something that it knows"
-        raise InvalidSetting(in_words_of("concepts", "--concept"), asked.concepts, "something that the judge knows", knows)
-    return judging
-
-
-def _size_of_first(rows: Sequence[ImageFolder]) -> tuple[int, int]:
-    """Height and width of the first image that can be read.
-
-    Raises:
-        InvalidSetting: a folder has none.
-    """
-    sizes = [_first_size(row) for row in rows]
-    return sizes[0]
+        raise InvalidSetting(
+            in_words_of("concepts", "--concept"), asked.concepts, "something that the judge knows", knows
+        )
+    if extractor is None and asked.reference is not None and judging.judge.features is None:
+        extractor = parse_part(PLAIN_FEATURES, Features)
+    return judging if extractor is None else replace(judging, judge=WithFeatures(judging.judge, extractor))
 
 
 def _first_size(row: ImageFolder) -> tuple[int, int]:
+    """Height and width of the first image that can be read.
+
+    Raises:
+        InvalidSetting: there is none.
+    """
     reasons = []
     for path in row.files:
         try:
@@ -248,18 +252,15 @@ def _warn_of_reference(truth: ImageFolder | None, rows: Sequence[ImageFolder]) -
             warnings.warn(said, SteerclearWarning, stacklevel=3)
 
 
-def _judgements(
-    asked: Outside, judging: Judging, extractor: Features | None, folder: Path, batch_size: int
-) -> Judgements:
+def _judgements(asked: Outside, judging: Judging, folder: Path, batch_size: int) -> Judgements:
     """The judge with its folder, which is named after all that decides what it sees."""
-    assert judging.judge is not None
+    judge = judging.judge
+    assert judge is not None
     config = None if judging.laboratory is None else judging.laboratory.to_config()
-    decides = [
-        __version__, config, asked.prompt, asked.concepts, asked.watch, _files_behind(config),
-        extractor and [extractor.to_config(), extractor.key],
-    ]  # fmt: skip
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return Judgements(judging.judge, folder / JUDGEMENTS / key, extractor, batch_size)
+    features = [judge.extractor.to_config(), judge.extractor.key] if isinstance(judge, WithFeatures) else None
+    decides = [__version__, config, asked.prompt, asked.concepts, asked.watch, _files_behind(config), features]
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:KEY_LENGTH]
+    return Judgements(judge, folder / JUDGEMENTS / key, batch_size)
 
 
 def _files_behind(config: Mapping[str, Any] | None) -> list[Any]:
@@ -291,26 +292,94 @@ def _seen(looking: Judgements, row: ImageFolder, on_folder: OnFolder) -> Judged:
     return judged
 
 
+def _redrawn(judging: Judging, truth: ImageFolder, true: Judged, seen: Sequence[Judged]) -> Redrawn:
+    """The truth that a reference gives: those of its images in which the judge sees no concept."""
+    assert judging.judge is not None
+    names = [column.label for column in judging.judge.columns() if column.role == "concept"]
+    none_of = f" in which the judge sees no {' or '.join(names)}" if names else ""
+    most = max(len(one.paths) for one in seen)
+    return truth_of(judging.judge, true.seen, target=f"the images in {truth.label}{none_of}", images=most)
+
+
 def _results(
-    asked: Outside, folder: Path, rows: Sequence[ImageFolder], judging: Judging, seen: Sequence[Judged], true: Judged | None,
-    extractor: Features | None, second: Judging | None, doubts: Sequence[Judged],
+    asked: Outside, folder: Path, rows: Sequence[ImageFolder], judging: Judging, seen: Sequence[Judged],
+    redrawn: Redrawn | None,
 ) -> Results:  # fmt: skip
-    judge = judging.judge
-    assert judge is not None
+    assert judging.judge is not None
+    judge = judging.judge if redrawn is None else RedrawnJudge(judging.judge, redrawn)
     names = pair_names([one.paths for one in seen])
     numbers = _numbers(names)
     methods = [
-        _row(row, one, judge, asked, {path: (name, numbers[name]) for path, name in zip(one.paths, own, strict=True)}, folder)
+        _row(row, one, _measured(judge, one.seen, asked), list(zip(one.paths, own, strict=True)), numbers, folder)
         for row, one, own in zip(rows, seen, names, strict=True)
     ]
-    columns = [column for column in judge.columns() if any(column.name in method.measurements for method in methods)]
+    known = judge.target if redrawn is not None or asked.prompt is not None else None
     told = [f"{row.label}: {said}" for row, one in zip(rows, seen, strict=True) for said in _left_out(one, NAMED)]
+    told += [judging.refusal] if judging.refusal else []
+    told += _truth_notes(judge, redrawn, methods) if redrawn is not None else judge.notes(len(seen[0].paths))
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command="", prompt=asked.prompt or "", negative_prompts=list(asked.concepts), folders=[str(row.path) for row in rows],
-        judge=judging.laboratory.to_config() if judging.laboratory else None, columns=columns, target=None,
-        notes=[*told, *([judging.refusal] if judging.refusal else []), *unsure_notes(methods)], methods=methods,
+        judge=judging.laboratory.to_config() if judging.laboratory else None, target=known,
+        columns=[column for column in judge.columns() if any(column.name in method.measurements for method in methods)],
+        truth=_truth_result(judge, redrawn, known, asked), features=judge.features, watched=list(asked.watch or ()),
+        judge_errors=judge.errors(), judge_error_source=judge.error_source,
+        notes=[*told, *unsure_notes(methods)], methods=methods,
     )  # fmt: skip
+
+
+def _truth_result(judge: Judge, redrawn: Redrawn | None, target: str | None, asked: Outside) -> TruthResult | None:
+    if target is None:
+        return None
+    if redrawn is None or redrawn.truth is None:
+        return TruthResult(kind="exact", target=target)
+    return TruthResult(
+        kind="reference", target=target, method=str(asked.reference), drawn=redrawn.drawn, kept=redrawn.kept,
+        unsure=redrawn.unsure, rates=dict(redrawn.truth.rates),
+    )  # fmt: skip
+
+
+def _truth_notes(judge: Judge, redrawn: Redrawn, methods: Sequence[MethodResult]) -> list[str]:
+    """What to know of a truth that other images gave."""
+    told = f"{redrawn.kept} of {redrawn.drawn} images of the reference"
+    if redrawn.truth is None:
+        return [
+            f"No truth: the judge sees no concept in only {told}, and at least {FEWEST} are needed; give more images."
+        ]
+    found, perfect = [], redrawn.truth.perfect
+    most = max(len(method.images) for method in methods)
+    if perfect is not None and len(perfect) < most:
+        found.append(
+            f"The truth of the scores is that of {len(perfect)} images, not {most}, because the reference has no more: they are a "
+            f"little worse for fewer images. Give about twice as many images there as in a measured folder."
+        )
+    errors = judge.errors()
+    known = "its errors, which are not known" if not errors else f"its errors ({judge.error_source})"
+    return [f"The truth is {told}, in which the judge sees no concept; it is exact up to {known}.", *found]
+
+
+def _with_second(
+    results: Results, judging: Judging, second: Judging, seen: Sequence[Judged], rows: Sequence[ImageFolder], looking: Judgements,
+    on_folder: OnFolder,
+) -> Results:  # fmt: skip
+    """The results with what another judge says of the same images."""
+    laboratory, judge = second.laboratory, judging.judge
+    if laboratory is None or judging.laboratory is None or judge is None or laboratory == judging.laboratory:
+        said = f"{in_words_of('second_judge', '--second-judge')} has no effect: it is the judge itself, or nobody; name another"
+        warnings.warn(said, SteerclearWarning, stacklevel=3)
+        return results
+    found: list[Disagreement] = []
+    first, other, files = [], [], []
+    for row, one, method in zip(rows, seen, results.methods, strict=True):
+        doubts = _seen(looking, replace(row, files=one.paths), on_folder)
+        both = [path for path in one.paths if path in set(doubts.paths)]
+        first.append(some_of(one, both))
+        other.append(some_of(doubts, both))
+        by_path = dict(zip(one.paths, (image.file for image in method.images), strict=True))
+        files += [by_path[path] for path in both]
+    names = judging.laboratory.name, laboratory.name
+    found = disagreements(judge.columns(), joined(first), joined(other), *names, files)
+    return results.model_copy(update={"second_judge": laboratory.to_config(), "disagreements": found})
 
 
 def _numbers(names: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -322,20 +391,20 @@ def _numbers(names: Sequence[Sequence[str]]) -> dict[str, int]:
 
 
 def _row(
-    row: ImageFolder, judged: Judged, judge: Judge, asked: Outside, called: Mapping[Path, tuple[str, int]], folder: Path
-) -> MethodResult:
+    row: ImageFolder, judged: Judged, measured: Mapping[str, Measurement], called: Sequence[tuple[Path, str]],
+    numbers: Mapping[str, int], folder: Path,
+) -> MethodResult:  # fmt: skip
     seen = judged.seen
-    measured = _measured(judge, seen, asked)
-    measurements = {name: one for name, one in measured.items() if math.isfinite(one.value)}  # JSON has no NaN
     return MethodResult(
-        name=row.name, label=row.label, measurements=measurements,
+        name=row.name, label=row.label,
+        measurements={name: one for name, one in measured.items() if math.isfinite(one.value)},  # JSON has no NaN
         images=[
             ImageResult(
-                seed=number, label=None if name.isdecimal() else name, file=Path(os.path.relpath(path, folder)).as_posix(),
+                seed=numbers[name], label=None if name.isdecimal() else name, file=Path(os.path.relpath(path, folder)).as_posix(),
                 shown={what: int(values[place]) for what, values in seen.shown.items()},
                 probability={what: round(float(values[place]), 4) for what, values in seen.probabilities.items()}, trace={},
             )
-            for place, (path, (name, number)) in enumerate(called.items())
+            for place, (path, name) in enumerate(called)
         ],
         warnings=_left_out(judged, WARNED),
     )  # fmt: skip

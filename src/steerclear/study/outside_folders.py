@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import FolderConflict, InvalidSetting, SteerclearWarning, in_words_of
+from .again import read_results
 from .methods import FOLDER_NAME
 from .reading import candidates
 from .results import RESULTS_FILE
@@ -54,9 +55,7 @@ def image_folders(given: Sequence[Path]) -> list[ImageFolder]:
         warnings.warn(f"{', '.join(twice)} is given more than once and measured once", SteerclearWarning, stacklevel=3)
     labels = _labels(once)
     names = _names(labels)
-    return [
-        ImageFolder(name, label, path, _files(path)) for name, label, path in zip(names, labels, once, strict=True)
-    ]
+    return [ImageFolder(name, label, path, _files(path)) for name, label, path in zip(names, labels, once, strict=True)]
 
 
 def reference_folder(given: Path) -> ImageFolder:
@@ -122,8 +121,6 @@ def _is_comparison(given: Path) -> bool:
 
 def _order(given: Path) -> dict[str, int]:
     """Method -> its row, as the results have it; empty if they are damaged."""
-    from .again import read_results  # reads the results, which know these folders by name alone
-
     try:
         return {method.name: row for row, method in enumerate(read_results(given).methods)}
     except InvalidSetting:

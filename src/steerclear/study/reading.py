@@ -21,8 +21,8 @@ MOST_PIXELS = 89_478_485
 LEFT_OUT = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX", "MIC", "PDF"}
 """Formats of Pillow that are not read: they start other programs, or have no pixels without one."""
 WHITE = 255
-WIDE = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535}
-"""Modes of sixteen bits, and their white."""
+WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+"""Modes of sixteen bits, whatever holds them."""
 WEB_PAGE = (b"<!doctype html", b"<html", b"<head")
 BEGINNING = 256
 """Bytes at the beginning of a file that say what it is."""
@@ -110,7 +110,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    if image.mode in WIDE or image.mode in ("I", "F"):
+    if image.mode in (*WIDE, "F"):
         gray = torch.from_numpy(_eight_bits(image))
         return gray.expand(3, *gray.shape).contiguous()
     if image.has_transparency_data:
@@ -126,10 +126,8 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     if not np.isfinite(values).all():
         raise Unreadable("some of its pixels are not numbers")
     low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        white = 1.0 if high <= 1 else 255.0
-    else:
-        white = float(WIDE.get(image.mode, 65535))
+    floats = 1.0 if high <= 1 else 255.0
+    white = floats if image.mode == "F" else 65535.0
     if low < 0 or high > white:
         raise Unreadable(f"its pixels go from {low:g} to {high:g}, and nothing says which of them is white")
     return np.rint(values * (255 / white)).astype(np.uint8)
@@ -182,7 +180,9 @@ def _formats() -> tuple[str, ...]:
 @cache
 def _suffixes() -> frozenset[str]:
     """Suffixes of images; with those of formats that are not read, so that these files are named and not passed over."""
-    return frozenset(suffix for suffix in Image.registered_extensions() if suffix not in (".pdf", ".mpg", ".mpeg", ".h5"))
+    return frozenset(
+        suffix for suffix in Image.registered_extensions() if suffix not in (".pdf", ".mpg", ".mpeg", ".h5")
+    )
 
 
 def _is_plain_file(path: Path) -> bool:

@@ -38,6 +38,11 @@ class ImageResult(Frozen):
     draws: int = 1
     flagged: bool = False
 
+    @property
+    def called(self) -> str:
+        """Its seed, or what it is called without one."""
+        return f"seed {self.seed}" if self.label is None else self.label
+
 
 class Comparison(Frozen):
     """A two-sample test: one method against another.
@@ -66,9 +71,10 @@ class TruthResult(Frozen):
     """What the images are compared with, and where it comes from.
 
     Attributes:
-        kind: "exact", known to the judge; "redrawn", measured on images of the same model in which the judge sees no concept.
+        kind: "exact", known to the judge; "redrawn", measured on images of the same model in which the judge sees no concept;
+            "reference", on such images of a folder.
         target: in words.
-        method: the method that drew the images; None for an exact truth, as for the numbers below.
+        method: the method that drew the images, or the folder of a reference; None for an exact truth, as for the numbers below.
         drawn: images that were drawn.
         kept: those in which the judge sees no concept.
         unsure: those kept of which the judge is unsure.
@@ -76,7 +82,7 @@ class TruthResult(Frozen):
         rates: how often each thing shows, in [0, 1], by name.
     """
 
-    kind: Literal["exact", "redrawn"]
+    kind: Literal["exact", "redrawn", "reference"]
     target: str
     method: str | None = None
     drawn: int | None = None

@@ -57,6 +57,10 @@ def command(
     with options.progress_bars(not quiet) as bars:
         stage = options.show_stages(bars)
         results = measure_folders(
-            asked, folder, batch_size=batch_size, command=repeat_command(sys.argv[1:]), on_folder=lambda one: stage(one.label)
+            asked,
+            folder,
+            batch_size=batch_size,
+            command=repeat_command(sys.argv[1:]),
+            on_folder=lambda one: stage(one.label),
         )
     print_results(results, write_all(results, folder), format, quiet=quiet, open=open)
