@@ -23,18 +23,21 @@ from ..core.parsing import parse_part
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
 from ..laboratories.shared.measuring import rates
+from .comparisons import SELECTIVITY
 from .disagreement import Disagreement, disagreements
+from .findings import LIBRARIES
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
 from .judgements import Judged, Judgements, OnProgress, some_of
-from .judging import FEWEST, PLAIN_FEATURES, WithFeatures
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_watch
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
+from .outside_beside import Named, beside
 from .outside_folders import ImageFolder, image_folders, pair_names, reference_folder, refuse_inside
 from .reading import Unreadable, read_pixels
 from .recipe import checked_prompt
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results, TruthResult
-from .run import LIBRARIES, option
+from .run import option
 from .truth import Redrawn, RedrawnJudge, joined, truth_of
 
 JUDGEMENTS = "judgements"
@@ -222,6 +225,8 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
         raise InvalidSetting(
             in_words_of("concepts", "--concept"), asked.concepts, "something that the judge knows", knows
         )
+    if judging.laboratory is not None:
+        check_watch(judging.laboratory.name, judging.judge, asked.watch)
     if extractor is None and asked.reference is not None and judging.judge.features is None:
         extractor = parse_part(PLAIN_FEATURES, Features)
     return judging if extractor is None else replace(judging, judge=WithFeatures(judging.judge, extractor))
@@ -313,6 +318,11 @@ def _results(
         _row(row, one, _measured(judge, one.seen, asked), list(zip(one.paths, own, strict=True)), numbers, folder)
         for row, one, own in zip(rows, seen, names, strict=True)
     ]
+    for place in range(1, len(rows)):
+        here, first = Named(names[place], seen[place].seen), Named(names[0], seen[0].seen)
+        tests, further = beside(judge, here, first, rows[0].name)
+        measured = methods[place].measurements | further
+        methods[place] = methods[place].model_copy(update={"comparisons": tests, "measurements": measured})
     known = judge.target if redrawn is not None or asked.prompt is not None else None
     told = [f"{row.label}: {said}" for row, one in zip(rows, seen, strict=True) for said in _left_out(one, NAMED)]
     told += [judging.refusal] if judging.refusal else []
@@ -321,7 +331,7 @@ def _results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command="", prompt=asked.prompt or "", negative_prompts=list(asked.concepts), folders=[str(row.path) for row in rows],
         judge=judging.laboratory.to_config() if judging.laboratory else None, target=known,
-        columns=[column for column in judge.columns() if any(column.name in method.measurements for method in methods)],
+        columns=[column for column in [*judge.columns(), SELECTIVITY] if any(column.name in method.measurements for method in methods)],
         truth=_truth_result(judge, redrawn, known, asked), features=judge.features, watched=list(asked.watch or ()),
         judge_errors=judge.errors(), judge_error_source=judge.error_source,
         notes=[*told, *unsure_notes(methods)], methods=methods,
