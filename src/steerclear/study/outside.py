@@ -22,7 +22,6 @@ from ..core.laboratory import Asked, Column, Judge, Laboratory, Measurement, See
 from ..core.parsing import parse_part
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
-from ..laboratories.shared.measuring import rates
 from .comparisons import SELECTIVITY
 from .disagreement import Disagreement, disagreements
 from .findings import LIBRARIES
@@ -311,11 +310,13 @@ def _results(
     redrawn: Redrawn | None,
 ) -> Results:  # fmt: skip
     assert judging.judge is not None
-    judge = judging.judge if redrawn is None else RedrawnJudge(judging.judge, redrawn)
+    # a truth that the judge knows is that of a prompt, so it is none without one
+    exact = redrawn is None and asked.prompt is not None
+    judge = judging.judge if exact else RedrawnJudge(judging.judge, redrawn)
     names = pair_names([one.paths for one in seen])
     numbers = _numbers(names)
     methods = [
-        _row(row, one, _measured(judge, one.seen, asked), list(zip(one.paths, own, strict=True)), numbers, folder)
+        _row(row, one, judge.measure(one.seen), list(zip(one.paths, own, strict=True)), numbers, folder)
         for row, one, own in zip(rows, seen, names, strict=True)
     ]
     for place in range(1, len(rows)):
@@ -323,22 +324,22 @@ def _results(
         tests, further = beside(judge, here, first, rows[0].name)
         measured = methods[place].measurements | further
         methods[place] = methods[place].model_copy(update={"comparisons": tests, "measurements": measured})
-    known = judge.target if redrawn is not None or asked.prompt is not None else None
     told = [f"{row.label}: {said}" for row, one in zip(rows, seen, strict=True) for said in _left_out(one, NAMED)]
     told += [judging.refusal] if judging.refusal else []
     told += _truth_notes(judge, redrawn, methods) if redrawn is not None else judge.notes(len(seen[0].paths))
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         command="", prompt=asked.prompt or "", negative_prompts=list(asked.concepts), folders=[str(row.path) for row in rows],
-        judge=judging.laboratory.to_config() if judging.laboratory else None, target=known,
+        judge=judging.laboratory.to_config() if judging.laboratory else None, target=judge.target,
         columns=[column for column in [*judge.columns(), SELECTIVITY] if any(column.name in method.measurements for method in methods)],
-        truth=_truth_result(judge, redrawn, known, asked), features=judge.features, watched=list(asked.watch or ()),
+        truth=_truth_result(judge, redrawn, asked), features=judge.features, watched=list(asked.watch or ()),
         judge_errors=judge.errors(), judge_error_source=judge.error_source,
         notes=[*told, *unsure_notes(methods)], methods=methods,
     )  # fmt: skip
 
 
-def _truth_result(judge: Judge, redrawn: Redrawn | None, target: str | None, asked: Outside) -> TruthResult | None:
+def _truth_result(judge: Judge, redrawn: Redrawn | None, asked: Outside) -> TruthResult | None:
+    target = judge.target
     if target is None:
         return None
     if redrawn is None or redrawn.truth is None:
@@ -418,13 +419,6 @@ def _row(
         ],
         warnings=_left_out(judged, WARNED),
     )  # fmt: skip
-
-
-def _measured(judge: Judge, seen: Seen, asked: Outside) -> dict[str, Measurement]:
-    """The numbers of a set of images; a truth that the judge knows is that of a prompt, so only with one."""
-    if asked.prompt is None and judge.target is not None:
-        return rates(judge, seen, None)
-    return judge.measure(seen)
 
 
 def _left_out(judged: Judged, most: int) -> list[str]:
