@@ -155,19 +155,32 @@ def test_density_and_coverage_by_the_papers_formulas(k: int) -> None:
     for chunk in (4, 512):
         both = density_coverage(torch.from_numpy(real), torch.from_numpy(generated), k=k, chunk=chunk)
         assert both.density.value == pytest.approx(inside.sum() / (k * 25))
-        assert (both.coverage.count, both.coverage.total) == (int(inside.any(1).sum()), 30)
-    counts = inside.sum(0) / k
-    ends = scipy.stats.t.interval(0.95, 24, counts.mean(), scipy.stats.sem(counts))
-    assert (both.density.low, both.density.high) == pytest.approx(ends)
+        assert both.coverage.value == pytest.approx(inside.any(1).mean())
+    # the intervals are those of sets without one group of both
+    left = [density_coverage(*(torch.from_numpy(one[np.arange(len(one)) % 20 != g]) for one in (real, generated)), k=k)
+            for g in range(20)]  # fmt: skip
+    for name in ("density", "coverage"):
+        every = np.array([getattr(one, name).value for one in left])
+        reach = scipy.stats.t.ppf(0.975, 19) * math.sqrt(19 * every.var())
+        found = getattr(both, name)
+        ends = scipy.stats.binomtest(int(inside.any(1).sum()), 30).proportion_ci(method="wilson")
+        if name == "density":
+            assert (found.low, found.high) == pytest.approx((max(0, found.value - reach), found.value + reach))
+        else:
+            assert found.low == pytest.approx(max(0, min(ends.low, found.value - reach)))
+            assert found.high == pytest.approx(min(1, max(ends.high, found.value + reach)))
 
 
 def test_true_images_have_the_density_and_coverage_of_the_paper() -> None:
-    densities, coverages, n, m, k = [], [], 30, 40, 5
+    densities, coverages, within, n, m, k = [], [], [0, 0], 30, 40, 5
+    missed = math.prod((n - place) / (n + m - place) for place in range(1, k + 1))
     for run in range(200):
         both = density_coverage(normal(n, 2, 2 * run), normal(m, 2, 2 * run + 1), k=k)
         densities.append(both.density.value)
         coverages.append(both.coverage.value)
-    missed = math.prod((n - place) / (n + m - place) for place in range(1, k + 1))
+        within[0] += both.density.low <= 1 <= both.density.high
+        within[1] += both.coverage.low <= 1 - missed <= both.coverage.high
+    assert min(within) >= 178  # 95 % of 200 is 190, less four standard errors
     assert np.mean(densities) == pytest.approx(1, abs=4 * np.std(densities) / math.sqrt(200))
     assert np.mean(coverages) == pytest.approx(1 - missed, abs=4 * np.std(coverages) / math.sqrt(200))
 

@@ -190,11 +190,13 @@ class Laboratory(Configurable, ABC):
 
     Class attributes:
         name: on the command line, for ``--judge``.
+        by_default: whether it may judge without being asked for; False for one that would load another model.
     """
 
     shelf: ClassVar[str] = "laboratories"
     kind: ClassVar[str] = "laboratory"
     name: ClassVar[str]
+    by_default: ClassVar[bool] = True
 
     @abstractmethod
     def refuses(self, model: Judged, asked: Asked) -> str | None:

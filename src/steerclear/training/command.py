@@ -9,6 +9,7 @@ from ..models import shipped
 from ..models.files import folder_digest
 from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
+from . import clip
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
@@ -19,7 +20,8 @@ PACKAGE = Path(__file__).parent.parent
 SHIPPED_MODEL = "portraits"
 PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
-"""The source files that determine the result of a training: of the pipeline, of the second classifier."""
+CLIP_PROGRAM = (*PROGRAM, "laboratories/shared/*.py")
+"""The source files that determine the result of a training: of the pipeline, of the second classifier, of the CLIP."""
 
 
 def train_portraits(
@@ -92,6 +94,43 @@ def train_second_classifier(
     }  # fmt: skip
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
         SecondWorkshop(folder, model / "vae", seed, device, report, course).pack(outdir)
+
+
+def train_clip(
+    folder: Path,
+    outdir: Path,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    report: Report,
+    course: clip.Course = clip.COURSE,
+) -> None:
+    """Train the portraits' CLIP, calibrate it, and write it in transformers' layout with its digest.
+
+    It begins with the text encoder of the shipped model and sees portraits as drawn and through its autoencoder.
+
+    Args:
+        folder: folder for checkpoints and portraits.
+        outdir: folder for the CLIP.
+        seed: determines all randomness but that of the portraits and texts, which are always the same.
+        device: "cpu" or "cuda".
+        resume: continue a stopped run in the folder.
+        report: called after every training step, and after every part of a preparation.
+        course: portraits and schedule.
+
+    Raises:
+        InvalidSetting, UnsupportedModel, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`.
+    """
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+    _check_folders(folder, outdir, "CLIP", resume=resume)
+    model = _finished_pipeline(SHIPPED_MODEL)
+    claimed = {
+        "command": "train clip", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(CLIP_PROGRAM), "model": folder_digest(model),
+    }  # fmt: skip
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        clip.ClipWorkshop(folder, model, seed, device, report, course).pack(outdir)
 
 
 def _check_preset(preset: str, *, learns_on: bool) -> None:
