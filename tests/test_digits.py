@@ -255,7 +255,7 @@ def test_the_truth_is_real_images_of_the_kept_classes(work: Path, model: Model) 
     judge = judge_of(work / "out", model.pipe, "any", ("3",))
     labels = [0] * 30 + [1] * 50 + [3] * 20
     features = torch.arange(100.0).unsqueeze(1).expand(-1, 4)
-    known(judge, labels, [1] + labels[1:], features)
+    known(judge, labels, [1, *labels[1:]], features)
     truth = judge.truth(10)
     assert truth is not None
     assert truth.rates == {"3": 0.0, "0": 0.375, "1": 0.625} | dict.fromkeys("2456789", 0.0)
