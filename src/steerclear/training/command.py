@@ -172,7 +172,7 @@ def _finished_pipeline(name: str) -> Path:
     missing = [part for part in KEPT_PARTS + LEARNING_PARTS if not (folder / part).exists()]
     if missing:
         raise UnsupportedModel(
-            f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {' or '.join(shipped())}, or a "
+            f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {SHIPPED_MODEL}, or a "
             f"folder that `steerclear train portraits` wrote."
         )
     check_sums(f"the pipeline {name!r}", folder)
