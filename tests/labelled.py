@@ -43,8 +43,8 @@ def write(
         column: another name for that of the images.
         first: number of the first picture, so that two splits differ.
     """
-    encoded = list(images) or [png(picture(world, label, first + number)) for number, label in enumerate(labels)]
-    rows = [{"bytes": one, "path": None} for one in encoded]
+    encoded = list(images) or [png(picture(world, label or 0, first + number)) for number, label in enumerate(labels)]
+    rows = [{"bytes": one, "path": f"{number}.png"} for number, one in enumerate(encoded)]
     table = pyarrow.table({column or world.column: rows, "label": list(labels)})
     if names is not None:
         known = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}

@@ -302,7 +302,7 @@ def test_the_prior_is_the_share_among_real_images(model: Model) -> None:
 def test_damaged_files_are_refused_before_an_image_is_made(work: Path, model: Model, tmp_path: Path, name: str) -> None:
     for path in (LABEL_CLASSIFIER, REFERENCE):
         (tmp_path / path).write_bytes((work / "out" / path).read_bytes())
-    stored = load_file(tmp_path / name)
+    stored = load_file(work / "out" / name)
     damaged = {key: value[:5] if value.ndim else value for key, value in stored.items() if key != "labels"}
     for write in (lambda path: path.write_bytes(b"no"), lambda path: save_file(damaged, path)):
         write(tmp_path / name)
@@ -317,7 +317,7 @@ def test_images_are_generated_by_class(work: Path, tmp_path: Path, capsys: pytes
     arguments = ["--model", str(work / "out"), "--seeds", "0-1", "--steps", "2", "--outdir", str(tmp_path / "images")]
     assert main(["generate", "any", "--negative-prompt", "5", *arguments]) == 0
     assert len(list((tmp_path / "images").glob("*.png"))) == 2
-    assert main(["generate", "a cat", *arguments]) == 2
+    assert main(["generate", "a cat", *arguments[:-1], str(tmp_path / "other")]) == 2
     assert "'a cat' is no class of this model; it has 0, 1, 2" in " ".join(capsys.readouterr().err.split())
 
 

@@ -21,6 +21,8 @@ from ..core.shapes import Int, Tensor, UInt8
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABEL = "label"
+CONFIGURATIONS = ("data", "mnist", "plain_text")
+"""Folders in which the hub has the files."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def files_of(world: World, split: Split, data: Path | str | None = None) -> list
         raise InvalidSetting("split", split, " or ".join(SPLITS))
     folder = _from_hub(world, split) if data is None else Path(data)
     patterns = (f"{split}.parquet", f"{split}-*.parquet")
-    for place in (folder, folder / "data", folder / "mnist", folder / world.column):
+    for place in (folder, *(folder / name for name in CONFIGURATIONS)):
         if found := [path for pattern in patterns for path in sorted(place.glob(pattern))]:
             return found
     allowed = f"a folder with {split}.parquet (or {split}-....parquet) of {world.hub}"
