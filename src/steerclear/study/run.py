@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from .. import __version__
-from ..bridges.diffusers.asking import takes_classes
+from ..bridges.diffusers.asking import names_classes, takes_classes
 from ..bridges.effects import of_repeated
 from ..core.calibration import DECIDE
-from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from ..core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of, keeping
 from ..core.guidance import networks_of
 from ..core.laboratory import Asked, Laboratory, Measurement
 from ..core.saving import stays_if_unwritable
@@ -27,7 +27,7 @@ from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibr
 from .flagging import can_flag, can_look, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
-from .generate import check_model, check_recipe, generate, warn_of_idle_networks
+from .generate import check_model, check_recipe, check_texts, generate, warn_of_idle_networks
 from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
 from .methods import Method
 from .notes import (
@@ -85,7 +85,7 @@ def run(
     model = study.model.load() if model is None else model
     check_model(model)
     judging = _judging(study, model, judge)
-    methods = [method for method in study.methods if not method.optional or lacks(model, method, study) is None]
+    methods = [method for method in study.methods if left_out(model, method, study) is None]
     calibrations = loaded(study.calibrations, calibrations)
     recipes = _checked_recipes(model, study, methods, calibrations)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
@@ -186,6 +186,20 @@ def _networks(method: Method) -> set[str]:
     return {*networks_of(method.guidance, len(method.negative_prompts))}
 
 
+def left_out(model: Model, method: Method, study: Study) -> str | None:
+    """Why a standard method is left out, in a sentence; None for one that is not, or that was asked for."""
+    if method.optional and (lacking := lacks(model, method, study)) is not None:
+        return lacking
+    by_default = any(one.optional for one in study.methods)
+    if not by_default or not names_classes(model.pipe):
+        return None
+    try:
+        check_texts(model.pipe, method.prompt, method.negative_prompts, method.guidance)
+    except PromptError as error:
+        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}"
+    return None
+
+
 def lacks(model: Model, method: Method, study: Study) -> str | None:
     """What a model lacks for a method of a study, in a sentence: a network, or who sees its images; None if nothing."""
     if not _networks(method) <= model.networks.keys():
@@ -280,7 +294,7 @@ def _results(
     folder: Path,
 ) -> Results:  # fmt: skip
     methods = [method for method in study.methods if method.name in made]
-    left_out = {lacks(model, method, study): None for method in study.methods if method.name not in made}
+    why_not = {left_out(model, method, study): None for method in study.methods if method.name not in made}
     first = pixels(made[methods[0].name])
     rows = [_row(method, recipes[method.name], made[method.name], first, judging, folder) for method in methods]
     guidances = {method.label: recipes[method.name].built_guidance() for method in methods}
@@ -295,7 +309,7 @@ def _results(
         columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
         target=judging.judge.target if judging.judge else None,
         notes=[
-            *notes(model, methods, [said for said in left_out if said], judging, len(study.seeds)),
+            *notes(model, methods, [said for said in why_not if said], judging, len(study.seeds)),
             *redraw_notes(rows), *same_judge_notes(guidances, judging), *unsure_notes(rows),
         ], methods=rows,
     )  # fmt: skip
