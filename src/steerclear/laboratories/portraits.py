@@ -76,7 +76,10 @@ class Portraits(Laboratory):
 
 
 def has_classifier(model: Judged) -> bool:
-    return model.folder is not None and (model.folder / CLASSIFIER).is_file()
+    """Whether a model ships a classifier of portraits; that of a model with named classes is another kind."""
+    if model.folder is None or hasattr(model.pipe, "class_number"):
+        return False
+    return (model.folder / CLASSIFIER).is_file()
 
 
 def concepts_in(text: str) -> tuple[str, ...]:
