@@ -11,6 +11,7 @@ import torch
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
+import forget_tables
 from steerclear.benchmark import forget, forget_rows
 from steerclear.benchmark.forget import (
     ANCESTRAL,
@@ -43,6 +44,7 @@ from steerclear.core.errors import InvalidSetting, UnknownName, UnsupportedModel
 from steerclear.core.guidance import Guidance
 from steerclear.core.parsing import parse_part
 from steerclear.features.label_classifier import LABEL_CLASSIFIER, LabelClassifier
+from steerclear.laboratories.digits import REFERENCE
 from steerclear.models.class_conditional import ClassConditionalPipeline
 from steerclear.telling.figures.base import save
 from steerclear.testbeds.labelled_images import DIGITS
@@ -231,7 +233,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classifier.head.bias.data = -(features @ classifier.head.weight.T).mean(0).detach()
     classifier.save(folder / LABEL_CLASSIFIER)
     labels = torch.arange(400, dtype=torch.uint8) % 10
-    save_file({"features": torch.randn(400, 64).half(), "labels": labels}, folder / forget.REFERENCE)
+    save_file({"features": torch.randn(400, 64).half(), "labels": labels, "seen": labels.clone()}, folder / REFERENCE)
     return folder
 
 
@@ -310,9 +312,34 @@ def test_another_kind_of_model_is_refused(model: Path, few: None, tmp_path: Path
     with pytest.raises(InvalidSetting, match="model is 'portraits', but must be a model of the classes 0, 1, 2"):
         Forget(images=20, model="portraits", methods=TRUTH).run(tmp_path)
     shutil.copytree(model, tmp_path / "model")
-    (tmp_path / "model" / forget.REFERENCE).unlink()
+    (tmp_path / "model" / REFERENCE).unlink()
     with pytest.raises(InvalidSetting, match=r"data is None, but must be a folder with the real images"):
         Forget(images=20, model=str(tmp_path / "model"), methods=TRUTH).run(tmp_path)
     (tmp_path / "model" / LABEL_CLASSIFIER).unlink()
     with pytest.raises(UnsupportedModel, match=r"has no classifier\.safetensors, which tells its classes apart"):
         Forget(images=20, model=str(tmp_path / "model"), methods=TRUTH).run(tmp_path)
+
+
+def test_the_page_has_the_tables_of_what_was_measured() -> None:
+    page = (forget_tables.MEASURED.parents[1] / "forgetting.md").read_text()
+    assert forget_tables.written_into(page) == page
+
+
+def test_the_tables_take_every_method_where_it_is_safe() -> None:
+    rows = [row("negative prompt", 2, 0.9, 0.2), row("negative prompt", 5, 0.999, 0.8), row(UNGUIDED, 0, 0.9, 0.01),
+            row("safe latent max", 1, 0.5, 0.2), row("safe latent max", 2, 0.6, 0.3)]  # fmt: skip
+    found = forget.ForgetBenchmark(
+        model="digits",
+        model_digest=None,
+        scheduler="",
+        num_inference_steps=1,
+        seeds="0",
+        claims=claims_of(rows),
+        rows=rows,
+    )
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in forget_tables.safe(found).splitlines()]
+    assert [line[:5] for line in lines[2:]] == [
+        ["negative prompt", "dpm++ 2m sde, 30", "3.5", "60", "0.950"], [UNGUIDED, "dpm++ 2m sde, 30", "", "60", "0.900"],
+        ["safe latent max", "dpm++ 2m sde, 30", "2", "60", "0.600"],
+    ]  # fmt: skip
+    assert lines[2][5].startswith("0.500 [0.4")

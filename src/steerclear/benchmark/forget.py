@@ -6,9 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel
 from ..core.guidance import Guidance
 from ..core.laboratory import Measurement
@@ -16,6 +13,7 @@ from ..core.parsing import parse_part
 from ..core.settings import finite, whole
 from ..core.shapes import Float, Int, Tensor
 from ..features.label_classifier import LABEL_CLASSIFIER, LabelClassifier, classify
+from ..laboratories.digits import REFERENCE, read_reference
 from ..models.loading import Model, load_model
 from ..study.recipe import format_seeds, parse_seeds
 from ..telling.figures.base import save
@@ -23,13 +21,10 @@ from ..telling.figures.forgetting import Front, draw_forgetting
 from ..telling.figures.fronts import Line
 from ..testbeds.labelled_images import World, read_labelled, world_named
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
-from .forget_cells import Cell, ClassJudge, Looked, draw_cell, load_cell, save_cell
+from .forget_cells import Cell, Looked, Looking, draw_cell, load_cell, save_cell
 from .forget_rows import SAFE, Row, Yardstick, at_safety, row_of
 
 SDE, ODE, ANCESTRAL = "dpm++ 2m sde", "dpm++ 2m", "ddpm"
-REFERENCE = "reference.safetensors"
-"""Of a model's folder: the classifier's ``features`` of real test images, and their ``labels``."""
-
 
 FEWEST = 2
 """Images without a class that give a Fréchet distance."""
@@ -234,7 +229,7 @@ class _Bench:
         return load_model(self.asked.model, device=self.asked.device)
 
     @cached_property
-    def judge(self) -> ClassJudge:
+    def judge(self) -> Looking:
         known = tuple(getattr(self.model.pipe, "classes", ()))
         if known != self.world.classes:
             raise InvalidSetting("model", self.model.name, f"a model of the classes {', '.join(self.world.classes)}")
@@ -249,7 +244,7 @@ class _Bench:
             raise UnsupportedModel(
                 f"{path} knows {classifier.head.out_features} classes, and the model has {len(known)}"
             )
-        return ClassJudge(classifier, known)
+        return Looking(classifier, known)
 
     @cached_property
     def real(self) -> tuple[Int[Tensor, " n"], Float[Tensor, "n width"]]:
@@ -258,12 +253,12 @@ class _Bench:
         if self.asked.data is not None:
             images = read_labelled(self.world, "test", self.asked.data)
             return images.labels, classify(judge.classifier, images.images)[1]
-        try:
-            kept = load_file((self.model.folder or Path()) / REFERENCE)
-            return kept["labels"].long(), kept["features"].float()
-        except (OSError, SafetensorError, KeyError) as error:
-            remedy = f"the model {self.model.name!r} has no {REFERENCE} that can be read"
-            raise InvalidSetting("data", None, "a folder with the real images", remedy) from error
+        path = (self.model.folder or Path()) / REFERENCE
+        if not path.is_file():
+            remedy = f"the model {self.model.name!r} has no {REFERENCE}"
+            raise InvalidSetting("data", None, "a folder with the real images", remedy)
+        kept = read_reference(path)
+        return kept.labels, kept.features
 
     def guidance(self, cell: Cell) -> str:
         """How it is typed."""

@@ -81,7 +81,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class ClassJudge(Judge):
+class Looking(Judge):
     """The classifier as one who looks while an image is being made."""
 
     classifier: LabelClassifier
@@ -125,7 +125,7 @@ def save_cell(path: Path, looked: Looked, made_with: Mapping[str, str]) -> None:
 
 
 def draw_cell(
-    pipe: Any, judge: ClassJudge, cell: Cell, guidance: Guidance, batch_size: int, on_images: Callable[[int], None]
+    pipe: Any, judge: Looking, cell: Cell, guidance: Guidance, batch_size: int, on_images: Callable[[int], None]
 ) -> Looked:
     """Draw the images of a cell, each from its own seed, and look at them.
 
