@@ -30,7 +30,7 @@ from steerclear.training.diffusion import build_scheduler
 from steerclear.training.digits import LOG_NOISE, NO_CLASS, LabelledCourse, Scaled, denoiser_loss, noise_level_timesteps
 from steerclear.training.loop import Progress, Schedule
 
-COURSE = LabelledCourse((8, 16), Schedule(2, 4, 1e-3), Schedule(30, 20, 3e-3, warmup_steps=1, weight_decay=0.0))
+COURSE = LabelledCourse((8, 32), Schedule(2, 4, 1e-3), Schedule(30, 20, 3e-3, warmup_steps=1, weight_decay=0.0))
 
 
 def silent(progress: Progress) -> None:

@@ -252,9 +252,10 @@ class ClassJudge(Judge):
             return None
         real = self.reference.of(self.kept)
         counted = {number: self.names[number] for number in (*self.excluded, *self._others)}
-        share = {name: float((real.labels == number).double().mean()) for number, name in counted.items()}
-        reference = real.features[::2][: max(REFERENCE_IMAGES, count)]
-        return Truth(self.target, share, reference, real.features[1::2][:count], len(real.labels))
+        shown = {name: real.labels == number for number, name in counted.items()}
+        share = {name: float(there.double().mean()) for name, there in shown.items()}
+        reference, perfect = real.features[::2][: max(REFERENCE_IMAGES, count)], real.features[1::2][:count]
+        return Truth(self.target, share, reference, perfect, len(real.labels), shown)
 
     def notes(self, images: int) -> list[str]:
         said = [] if self.kept else ["No exact truth: no image is of the asked class and of none of the excluded ones."]

@@ -28,6 +28,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from scipy.stats import binom, foldnorm
@@ -35,7 +36,7 @@ from torch import Tensor
 
 from ..core.errors import TooFewSamples, UnfitFeatures
 from ..core.laboratory import Measurement
-from ..core.metric import Compared, Metric
+from ..core.metric import Compared, Metric, Situation
 from .estimates import INTERVAL_NEEDS, LEVEL, RESAMPLES, Estimate, bootstrap_counts, percentile_interval
 
 BALANCE = 0.75
@@ -221,6 +222,8 @@ class Collateral(Metric):
     better = "lower"
     percent = True
     side_effect = True
+    bounds = (0.0, 1.0)
+    answers: ClassVar[Mapping[Situation, float]] = {"equal": 0.0, "far": 1.0, "constant": 0.0}
 
     def measure(self, images: Compared) -> Measurement:
         shift = collateral_shift(images.shown, images.truth, exclude=images.concept)

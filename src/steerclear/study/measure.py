@@ -140,8 +140,8 @@ def seconding(laboratory: Laboratory, model: Judged, asked: Asked) -> Laboratory
 
 
 def _ready() -> list[Laboratory]:
-    """The laboratories on the shelf whose settings all have defaults, in its order."""
-    fields = {kind: kind.parameters().values() for kind in Laboratory.known().values()}
+    """The laboratories on the shelf that may judge unasked and whose settings all have defaults, in its order."""
+    fields = {kind: kind.parameters().values() for kind in Laboratory.known().values() if kind.by_default}
     return [kind() for kind, own in fields.items() if not any(default_of(one) is MISSING for one in own)]
 
 

@@ -10,7 +10,7 @@ from ..models.files import folder_digest
 from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
 from ..testbeds.labelled_images import SPLITS, files_of, world_named
-from . import digits
+from . import clip, digits
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
@@ -21,8 +21,10 @@ PACKAGE = Path(__file__).parent.parent
 SHIPPED_MODEL = "portraits"
 PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
+CLIP_PROGRAM = (*PROGRAM, "laboratories/shared/*.py")
 DIGITS_PROGRAM = ("features/label_classifier.py", "testbeds/labelled_images.py", "training/*.py")
-"""The source files that determine the result of a training: of the pipeline, of the second classifier, of labelled images."""
+"""The source files that determine the result of a training: of the pipeline, of the second classifier, of the CLIP, of labelled
+images."""
 
 
 def train_portraits(
@@ -132,6 +134,43 @@ def train_digits(
     }  # fmt: skip
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
         digits.pack(digits.LabelledWorkshop(asked, data, folder, seed, device, report, course), outdir)
+
+
+def train_clip(
+    folder: Path,
+    outdir: Path,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    report: Report,
+    course: clip.Course = clip.COURSE,
+) -> None:
+    """Train the portraits' CLIP, calibrate it, and write it in transformers' layout with its digest.
+
+    It begins with the text encoder of the shipped model and sees portraits as drawn and through its autoencoder.
+
+    Args:
+        folder: folder for checkpoints and portraits.
+        outdir: folder for the CLIP.
+        seed: determines all randomness but that of the portraits and texts, which are always the same.
+        device: "cpu" or "cuda".
+        resume: continue a stopped run in the folder.
+        report: called after every training step, and after every part of a preparation.
+        course: portraits and schedule.
+
+    Raises:
+        InvalidSetting, UnsupportedModel, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`.
+    """
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+    _check_folders(folder, outdir, "CLIP", resume=resume)
+    model = _finished_pipeline(SHIPPED_MODEL)
+    claimed = {
+        "command": "train clip", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(CLIP_PROGRAM), "model": folder_digest(model),
+    }  # fmt: skip
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        clip.ClipWorkshop(folder, model, seed, device, report, course).pack(outdir)
 
 
 def _check_preset(preset: str, *, learns_on: bool) -> None:

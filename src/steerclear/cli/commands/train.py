@@ -112,3 +112,26 @@ def second_classifier(
     with _reported() as report:
         train_second_classifier(folder, outdir, seed=seed, device=device, resume=resume, report=report)
     print(f"the classifier is in {outdir}")
+
+
+@app.command("clip")
+def clip(
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
+    folder: Annotated[Path, typer.Option(
+        **FOLDER, help="For checkpoints and drawn portraits."
+    )] = Path("out/train-clip"),
+    outdir: Annotated[Path, typer.Option(**FOLDER, help="For the CLIP.")] = Path("out/clip"),
+    seed: Annotated[int, typer.Option(
+        help="Determines all randomness but that of the portraits and texts.", min=0, max=2**32 - 1
+    )] = 1,
+    device: Device = "cpu",
+) -> None:  # fmt: skip
+    """Train the portraits' CLIP, a small model of images and texts for the judge clip (some minutes on two cores)."""
+    from ...models.loading import quiet
+
+    quiet()
+    from ...training.command import train_clip
+
+    with _reported() as report:
+        train_clip(folder, outdir, seed=seed, device=device, resume=resume, report=report)
+    print(f"the CLIP is in {outdir}")
