@@ -7,7 +7,6 @@ import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import diffusers
 import numpy as np
 import pytest
 import torch
@@ -75,7 +74,7 @@ def variants():
 def has_own_guidance(name: str, variant: str) -> bool:
     """Two of Flux's ControlNet pipelines and the one that fills have none at all."""
     kind = tiny.FAMILIES[name]
-    return kind.scale in tiny.parameters(getattr(diffusers, kind.variants[variant].pipeline))
+    return kind.scale in tiny.parameters(tiny.pipeline_class(kind.variants[variant].pipeline))
 
 
 def several_images(name: str, variant: str) -> int:
@@ -84,7 +83,7 @@ def several_images(name: str, variant: str) -> int:
 
 
 EACH = tuple(tiny.one_of_each().values())
-READING = tuple(name for name in EACH if name in tiny.WITH_TEXT)
+READING = tuple(name for name in EACH if name in tiny.READING)
 GUIDED = [pair for pair in variants() if has_own_guidance(*pair)]
 CASES = [
     *(Case(*pair) for pair in GUIDED),

@@ -185,7 +185,7 @@ def test_results_say_how_often_each_image_was_drawn(model: Model, tmp_path: Path
 
     assert [drawn > 1 for drawn in draws] == shows(plain)
     assert [image.flagged for image in again.images] == shows(again)
-    assert results.schema_version == "2.1"
+    assert results.schema_version == "2.2"
     assert run(study, tmp_path, model=model).methods == results.methods  # from the files
 
 

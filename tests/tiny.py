@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from steerclear.bridges import families
+from steerclear.models.class_conditional import ClassConditionalPipeline
 
 TEXT_WIDTH = 16
 LONGEST_PROMPT = 77
@@ -200,6 +201,7 @@ class Kind:
         call: arguments that every call of these tiny pipelines needs.
         negative: whether the call takes a negative prompt.
         batch: whether the call takes ``num_images_per_prompt`` and a callback.
+        reads: whether a prompt may be any text; else it is the name of a class.
     """
 
     title: str
@@ -210,6 +212,7 @@ class Kind:
     call: dict[str, Any] = field(default_factory=dict)
     negative: bool = True
     batch: bool = True
+    reads: bool = True
 
 
 @dataclass(frozen=True)
@@ -380,6 +383,29 @@ def pixart_parts(learned_sigma: bool) -> Callable[[int | None], dict[str, Any]]:
     return parts
 
 
+CLASS_NAMES = ("hat", "red hat", "beard", "wheel", "blue car", "man", "cat", "3")
+"""So that the texts of the tests are classes."""
+
+
+def classes_parts(channels: int | None) -> dict[str, Any]:
+    torch.manual_seed(3)
+    network = diffusers.UNet2DModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=4,
+        num_class_embeds=len(CLASS_NAMES) + 1,
+    ).eval()
+    # rows of the class embeddings are far apart, so that classes matter as much as texts do
+    torch.nn.init.normal_(network.class_embedding.weight, std=3.0)
+    return {"unet": network, "class_names": CLASS_NAMES, "mean": -0.5, "deviation": 0.6, "patch": 2, "channels": 1}
+
+
 LABELS = {3: "tench, Tinca tinca", 5: "hen", 7: "cock"}
 
 
@@ -514,6 +540,9 @@ FAMILIES: dict[str, Kind] = {
     ),
     "pixart": Kind("PixArt-α", pixart_parts(True), "dpm++", {"text2img": Variant("PixArtAlphaPipeline")}, call=_PIXART),
     "pixart-sigma": Kind("PixArt-Σ", pixart_parts(False), "dpm++", {"text2img": Variant("PixArtSigmaPipeline")}, call=_PIXART),
+    "classes": Kind(
+        "Classes by name", classes_parts, "ddim", {"text2img": Variant("ClassConditionalPipeline")}, reads=False
+    ),
     "dit": Kind(
         "DiT", _dit_parts, "ddim", {"class": Variant("DiTPipeline")}, negative=False, batch=False
     ),
@@ -522,6 +551,8 @@ FAMILIES: dict[str, Kind] = {
 
 
 WITH_TEXT = tuple(name for name, kind in FAMILIES.items() if kind.negative)
+READING = tuple(name for name in WITH_TEXT if FAMILIES[name].reads)
+"""Families that any text can be given to; the others with a text have one per class."""
 
 
 def one_of_each(kinds: Mapping[str, Kind] = FAMILIES) -> dict[str, str]:
@@ -564,6 +595,11 @@ def controlnet(name: str, variant: str, seed: int = 6) -> Any:
     return network.eval()
 
 
+def pipeline_class(name: str) -> Any:
+    """A class of diffusers, or our own."""
+    return ClassConditionalPipeline if name == "ClassConditionalPipeline" else getattr(diffusers, name)
+
+
 def family(name: str, variant: str = "", scheduler_name: str | None = None, **settings: Any) -> Any:
     """A tiny pipeline of a family.
 
@@ -578,7 +614,7 @@ def family(name: str, variant: str = "", scheduler_name: str | None = None, **se
     if own.controlnets:
         nets = [controlnet(name, variant, seed) for seed in range(6, 6 + own.controlnets)]
         parts["controlnet"] = nets[0] if len(nets) == 1 else nets
-    pipe = getattr(diffusers, own.pipeline)(**parts, scheduler=scheduler(scheduler_name or kind.scheduler, **settings))
+    pipe = pipeline_class(own.pipeline)(**parts, scheduler=scheduler(scheduler_name or kind.scheduler, **settings))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

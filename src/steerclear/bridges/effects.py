@@ -9,6 +9,7 @@ from ..core.guidance import Guidance, negative_has_no_effect, networks_of
 from ..core.schedulers import altered_denoised
 from .families import Family, is_distilled
 from .negatives import EMBEDDED, Negatives
+from .surroundings import has_latents
 
 NEGATIVE_SIZES = (
     "negative_original_size",
@@ -62,7 +63,7 @@ def of_call(
             f"the guidance {_innermost(guidance).name} has no negative to push away from, so that part of it has no effect; give "
             f"{in_words_of(f'steer(..., {setting}=...)', '--negative-prompt')}"
         )
-    if getattr(pipe, "vae", None) is not None:
+    if has_latents(pipe):
         yield from of_latents(pipe.scheduler)
     yield from _scales(family, getattr(pipe, family.network), guidance, len(negatives), given)
     if (scale_of(guidance) != 1 or len(negatives)) and given.get("guidance_scale", 2.0) <= 1:

@@ -70,7 +70,7 @@ class Family:
         controls: the network's arguments that a ControlNet gives it, in the order of its outputs.
         control_reads_text: whether the ControlNet reads the unconditional part's own text there; else the prompt's.
         readers: tokenizers that read the whole of a prompt, which is checked against them: the first group that the
-            pipeline has completely.
+            pipeline has completely. None at all: a text is the name of a class, which the pipeline's ``check_prompt`` checks.
         empty: what the pipeline's call has for a negative prompt that is not given.
     """
 
@@ -156,6 +156,11 @@ FAMILIES: tuple[Family, ...] = (
         class_labels="class_labels",
         parts=(POSITIVE, UNCONDITIONAL),
         has_unconditional=scale_above_one,
+    ),
+    Family(
+        "Classes by name", ("ClassConditionalPipeline",), "unet",  # of models/class_conditional.py
+        texts=(TextInput("class_labels", 0, 1, "prompt_embeds"),),
+        readers=(),
     ),
 )  # fmt: skip
 

@@ -193,9 +193,14 @@ def check_encoders(
     """The tokenizers that read the whole of a prompt, each with the number of tokens it reads; None for all it can.
 
     Raises:
-        PromptError: the pipeline has no text encoder, or no tokenizer for it; names ``text`` where it is known.
+        PromptError: the pipeline has no text encoder, or no tokenizer for it; names ``text`` where it is known. Or ``text`` is
+            no class, where classes have names.
     """
     groups = (("tokenizer",),) if family is None else family.readers
+    if not groups:
+        if text is not None:
+            pipe.check_prompt(text)
+        return []
     for names in groups:
         encoders: list[Any] = [getattr(pipe, name.replace("tokenizer", "text_encoder"), None) for name in names]
         tokenizers = [getattr(pipe, name, None) for name in names]

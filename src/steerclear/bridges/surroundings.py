@@ -40,7 +40,7 @@ def surroundings_of(
     return Surroundings(
         images, len(negatives), seeds_of_images(told("generator"), images), per_image(prompts),
         tuple(per_image(texts) for texts in own), given_judge=judge, folder=folder_of(pipe, files),
-        decoder=None if getattr(pipe, "vae", None) is None else decoder(pipe, size, max_batch), calibrations=calibrations,
+        decoder=decoder(pipe, size, max_batch), calibrations=calibrations,
     )  # fmt: skip
 
 
@@ -60,14 +60,23 @@ def folder_of(pipe: Any, files: str | Path | None) -> Path | None:
     return Path(known) if known and Path(known).is_dir() else None
 
 
-def decoder(pipe: Any, size: tuple[int | None, int | None], max_batch: int | None) -> Callable[[Tensor], Tensor]:
-    """Latents -> float images in [0, 1], by the pipeline's own autoencoder and its scaling.
+def has_latents(pipe: Any) -> bool:
+    """Whether samples are something else than pixels: of an autoencoder, or scaled by the pipeline's own ``decode``."""
+    return getattr(pipe, "vae", None) is not None or hasattr(pipe, "decode")
+
+
+def decoder(pipe: Any, size: tuple[int | None, int | None], max_batch: int | None) -> Callable[[Tensor], Tensor] | None:
+    """Latents -> float images in [0, 1], by the pipeline's own autoencoder and its scaling, or by its ``decode``.
+
+    None for a pipeline that has neither.
 
     Args:
-        pipe: has a ``vae``.
+        pipe: the pipeline.
         size: height and width of the images, which packed latents (Flux) do not say; None for the pipeline's own.
         max_batch: see :func:`surroundings_of`.
     """
+    if getattr(pipe, "vae", None) is None:
+        return getattr(pipe, "decode", None)
 
     def decode(denoised: Tensor) -> Tensor:
         vae, config = pipe.vae, pipe.vae.config

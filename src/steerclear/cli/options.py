@@ -101,6 +101,20 @@ Offload = Annotated[str, typer.Option(
 )]  # fmt: skip
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per forward pass.", min=1)]
 
+# Who looks at the images
+JudgeName = Annotated[str | None, typer.Option(
+    "--judge", help="The laboratory that says what the images show; none: nobody; default: the first that can."
+)]  # fmt: skip
+SecondJudge = Annotated[str | None, typer.Option(
+    "--second-judge", help="Another laboratory, to see where the two differ."
+)]  # fmt: skip
+Watch = Annotated[str | None, typer.Option(
+    "--watch", help="What else the judge looks for, as 'trees, sky'; default: the judge's own list."
+)]  # fmt: skip
+FeaturesName = Annotated[str | None, typer.Option(
+    "--features", help="In what images are compared with a redrawn truth, such as pixels; default: the judge's own."
+)]  # fmt: skip
+
 # Where it comes from, where it goes, what is printed
 Outdir = Annotated[Path | None, typer.Option(
     "--outdir", **FOLDER, help="Folder of this run; running again continues it; default: one in out, named after the question."

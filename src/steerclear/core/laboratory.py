@@ -58,6 +58,7 @@ class Column(Frozen):
             "score": a statistic of the set; "cost": what it took.
         better: which way is good ("truth": nearer to it); None for a number that only describes.
         side_effect: whether it measures how far everything but the concept moved. A summary quotes the first that was measured.
+        detail: whether only results.json and the report's full table show it, and the terminal's tables do not.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column(Frozen):
     role: Role
     better: Better | None = None
     side_effect: bool = False
+    detail: bool = False
 
 
 class Judged(Protocol):
@@ -123,6 +125,7 @@ class Truth:
         features: of m true images, ``[m, width]``; None where the judge has none.
         perfect: of other true images, as many as are measured where there are so many: a perfect answer.
         images: behind the rates; None where they are exact.
+        shown: whether each of those images shows each thing, bool ``[images]`` by name; None where the rates are exact.
     """
 
     target: str
@@ -130,6 +133,7 @@ class Truth:
     features: Tensor | None = None
     perfect: Tensor | None = None
     images: int | None = None
+    shown: Mapping[str, Tensor] | None = None
 
 
 class Judge(ABC):

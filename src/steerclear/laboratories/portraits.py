@@ -198,7 +198,7 @@ class PortraitJudge(Judge):
 
     def notes(self, images: int) -> list[str]:
         why_not = self._truth_or_why_not[1]
-        few = [] if why_not else [metric for metric in metrics() if images < metric.fewest]
+        few = [] if why_not else [metric for metric in metrics() if images < metric.fewest and not metric.detail]
         notes = [why_not] if why_not else []
         notes += [f"The {metric.label} is left out: it needs at least {metric.fewest} images." for metric in few]
         if images < INTERVAL_NEEDS:

@@ -1,15 +1,17 @@
 """Diversity of one set of images: their mean distance, and their effective number."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import UnfitFeatures
 from ..core.laboratory import Measurement
-from ..core.metric import FeatureMetric
-from .estimates import CHUNK, LEVEL, Estimate, checked, distances, jackknife
+from ..core.metric import Compared, FeatureMetric, Situation
+from .estimates import CHUNK, INTERVAL_NEEDS, LEVEL, Estimate, checked, distances, jackknife
 
 
 def mean_pairwise_distance(features: Tensor, *, level: float = LEVEL, chunk: int = CHUNK) -> Estimate:
@@ -120,6 +122,46 @@ class Diversity(FeatureMetric):
     meaning = "mean distance of two images in feature space"
     better = "truth"
     fewest = 2
+    bounds = (0.0, None)
+    answers: ClassVar[Mapping[Situation, float]] = {"repeated": 0.0, "constant": 0.0}
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return mean_pairwise_distance(features).measured("jackknife")
+
+
+def vendi_estimate(features: Tensor, *, groups: int = 20, level: float = LEVEL) -> Estimate:
+    """:func:`vendi_score` with an interval, from a jackknife that leaves out every ``groups``-th sample at a time.
+
+    The interval is for the score of as many samples: the score grows with n, and no bias is removed. It allows for the
+    score that is lost with a group.
+
+    Args:
+        features: as for :func:`vendi_score`, which raises the same errors.
+        groups: G, at least 8 for an interval; no more than there are samples.
+        level: confidence, in (0, 1).
+    """
+    value, groups = vendi_score(features), min(groups, len(features))
+    if groups < INTERVAL_NEEDS:
+        return Estimate(value, None, None)
+    place = torch.arange(len(features)) % groups
+    every = torch.tensor([vendi_score(features[place != group]) for group in range(groups)], dtype=torch.float64)
+    return jackknife(value, every, level)
+
+
+@dataclass(frozen=True)
+class Vendi(FeatureMetric):
+    """How many different images there are."""
+
+    name = "vendi"
+    label = "Vendi score"
+    meaning = "effective number of different images, by the cosine of their features"
+    better = "truth"
+    detail = True
+    bounds = (1.0, None)
+    answers: ClassVar[Mapping[Situation, float]] = {"repeated": 1.0, "constant": 1.0}
+
+    def fits(self, images: Compared) -> bool:
+        return bool(images.features.any(1).all() and images.perfect.any(1).all())  # a vector of zeros has no direction
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        return vendi_estimate(features).measured("jackknife")

@@ -1,14 +1,16 @@
 """Fréchet distance: the distance between two sets of features, each taken as a Gaussian."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import TooFewSamples
 from ..core.laboratory import Measurement
-from ..core.metric import FeatureMetric
+from ..core.metric import FeatureMetric, Situation
 from ..core.shapes import Float
 from .estimates import LEVEL, Estimate, checked_pair, jackknife
 
@@ -128,6 +130,7 @@ class Frechet(FeatureMetric):
     better = "lower"
     side_effect = True
     fewest = 48  # below, the bias cannot be removed and the number would mislead
+    answers: ClassVar[Mapping[Situation, float]] = {"equal": 0.0, "constant": 0.0}
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return frechet_estimate(features, reference).measured("jackknife")

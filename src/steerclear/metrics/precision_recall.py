@@ -1,13 +1,15 @@
 """Improved precision and recall: do the images look real, and do they cover all real ones?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import UnfitFeatures
 from ..core.laboratory import Measurement
-from ..core.metric import FeatureMetric
+from ..core.metric import FeatureMetric, Situation
 from .estimates import CHUNK, LEVEL, Rate, checked_pair, distances
 
 NEIGHBORS = 3
@@ -90,6 +92,7 @@ class _Within(FeatureMetric):
     better = "higher"
     percent = True
     fewest = NEIGHBORS + 1
+    bounds = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Precision(_Within):
 
     name = label = "precision"
     meaning = "share of images that lie among true images of the target"
+    answers: ClassVar[Mapping[Situation, float]] = {"equal": 1.0, "far": 0.0, "repeated": 1.0, "constant": 1.0}
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return share_within(features, reference[: len(features)]).measured()
@@ -109,6 +113,7 @@ class Recall(_Within):
 
     name = label = "recall"
     meaning = "share of true images of the target that lie among the images"
+    answers: ClassVar[Mapping[Situation, float]] = {"equal": 1.0, "far": 0.0, "constant": 1.0}
 
     def of(self, features: Tensor, reference: Tensor) -> Measurement:
         return share_within(reference[: len(features)], features).measured()

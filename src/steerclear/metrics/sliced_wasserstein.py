@@ -1,13 +1,18 @@
 """Sliced Wasserstein distance: how far one set of samples must be moved to become another, seen along fixed directions."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import TooFewSamples
+from ..core.laboratory import Measurement
+from ..core.metric import FeatureMetric, Situation
 from ..core.shapes import Float
-from .estimates import checked_pair
+from .estimates import INTERVAL_NEEDS, LEVEL, Estimate, checked_pair, jackknife
 
 DIRECTIONS = 64
 
@@ -63,6 +68,41 @@ def left_out_distances(first: Tensor, second: Tensor, groups: Tensor) -> Float[T
         kept = [one.values[groups[one.indices] != group].view(len(one.values), -1) for one in ordered]
         values.append((kept[0] - kept[1]).abs().mean())
     return torch.stack(values)
+
+
+def sliced_wasserstein_estimate(first: Tensor, second: Tensor, *, groups: int = 20, level: float = LEVEL) -> Estimate:
+    """:func:`sliced_wasserstein` with a jackknife's interval, for the distance of as many samples: chance is not removed.
+
+    Args:
+        first, second: as for :func:`sliced_wasserstein`, which raises the same errors.
+        groups: how many groups, at least 8 for an interval; no more than there are samples.
+        level: confidence, in (0, 1).
+    """
+    value, groups = sliced_wasserstein(first, second), min(groups, len(first))
+    if groups < INTERVAL_NEEDS:
+        return Estimate(value, None, None)
+    whole = len(first) // groups * groups  # groups of equal size
+    left_out = left_out_distances(first[:whole], second[:whole], torch.arange(whole) % groups)
+    return jackknife(value, left_out, level)
+
+
+@dataclass(frozen=True)
+class SlicedWasserstein(FeatureMetric):
+    """The mean distance that features must be moved along a direction to become those of true images."""
+
+    name = "sliced_wasserstein"
+    label = "sliced Wasserstein"
+    meaning = (
+        "mean over 64 directions of the Wasserstein distance of features to as many true images; chance is included"
+    )
+    better = "lower"
+    detail = True
+    bounds = (0.0, None)
+    answers: ClassVar[Mapping[Situation, float]] = {"equal": 0.0, "constant": 0.0}
+
+    def of(self, features: Tensor, reference: Tensor) -> Measurement:
+        count = min(len(features), len(reference))
+        return sliced_wasserstein_estimate(features[:count], reference[:count]).measured("jackknife")
 
 
 def _ordered(first: Tensor, second: Tensor) -> list[torch.return_types.sort]:

@@ -30,6 +30,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 IMAGES_TO_START_FROM = ("image", "mask_image", "control_image")
 """Arguments of pipelines that need more than a text."""
 
+OWN_PIPELINE = "ClassConditionalPipeline"
+"""The class that steerclear adds to diffusers', :mod:`.class_conditional`."""
+
 WORD_START = "▁"
 """T5's tokenizers write this for a space; alone it is not a word."""
 
@@ -121,8 +124,6 @@ def _located(name: str) -> str:
 
 def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, Path, str]:
     """The pipeline of this name, the folder of its files (or configuration), and its digest."""
-    from diffusers import DiffusionPipeline
-
     quiet()
     if is_single_file(name):
         file = find_single_file(name)
@@ -136,7 +137,7 @@ def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, P
     check_sums(f"the model {name!r}", folder)
     try:
         parts = _parts(name, folder, dtype)
-        pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)
+        pipe = _kind(folder).from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)
     except files.UNLOADABLE as error:
         raise files.unloadable(f"the model {name!r}", files.first_line(error), error) from error
     return pipe, folder, files.folder_digest(folder)
@@ -175,9 +176,26 @@ def _folder(name: str) -> Path:
         from diffusers import DiffusionPipeline
 
         repository, revision = files.repository_of(name)
-        return DiffusionPipeline.download(repository, revision=revision, use_safetensors=True)
+        settings = {"revision": revision, "use_safetensors": True}
+        try:
+            return DiffusionPipeline.download(repository, **settings)
+        except AttributeError:  # the class that the model names is none of diffusers'
+            from .class_conditional import ClassConditionalPipeline
+
+            return ClassConditionalPipeline.download(repository, **settings)
 
     return files.from_hub("model", name, fetch)
+
+
+def _kind(folder: Path) -> Any:
+    """The class of a folder's pipeline where it is one of our own; diffusers' general one, which finds its own."""
+    if files.read_json(folder / files.PIPELINE_INDEX).get("_class_name") == OWN_PIPELINE:
+        from .class_conditional import ClassConditionalPipeline
+
+        return ClassConditionalPipeline
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline
 
 
 def _check_parts(name: str, folder: Path) -> None:

@@ -21,7 +21,7 @@ from .gallery import UNREADABLE, read_settings
 from .methods import SCALES, TAKE_SCALE, method_texts, standard_methods
 from .recipe import Recipe, parse_seeds
 from .results import RESULTS_FILE, Results
-from .study import STUDY_FILE, Study
+from .study import LOOKING, STUDY_FILE, Study
 
 LOADING = ("model", "config", "networks", "loras", "scheduler", "dtype")
 MEASURED = "calibrations"
@@ -134,7 +134,17 @@ def _of_study(file: Path) -> dict[str, Any]:
     except SteerclearError as error:
         allowed = f"one with a whole {STUDY_FILE} of this version"
         raise InvalidSetting("the comparison", str(file), allowed, str(error).rstrip(".")) from error
-    same = (MEASURED, "prompt", "negative_prompts", "seeds", "num_inference_steps", "height", "width", "judge")
+    same = (
+        MEASURED,
+        "prompt",
+        "negative_prompts",
+        "seeds",
+        "num_inference_steps",
+        "height",
+        "width",
+        "judge",
+        *LOOKING,
+    )
     asked = {name: getattr(study, name) for name in same} | {name: getattr(study.model, name) for name in LOADING[1:]}
     return asked | {"model": study.model.name, "networks": dict(study.model.networks), "methods": methods, **scales}
 

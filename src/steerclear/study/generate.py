@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..bridges.networks import check_given
 from ..core.denoiser import kind_and_index
 from ..core.engine import check_noise_level
 from ..core.errors import InvalidSetting, NotFiniteError, SteerclearWarning, in_words_of, keeping, lacks_memory
-from ..core.guidance import conditions_of, networks_of
+from ..core.guidance import Guidance, conditions_of, networks_of
 from ..core.laboratory import Asked
 from ..core.prompts import conjunction
 from ..core.schedulers import check_steps
@@ -114,17 +115,26 @@ def check_recipe(model: Model, recipe: Recipe, calibrations: Sequence[GivenCalib
     check_asking(pipe, recipe.height, recipe.width)
     check_noise_level(guidance, pipe.scheduler)
     check_steps(pipe.scheduler, recipe.num_inference_steps)
-    check_prompt(pipe, "prompt", recipe.prompt)
-    kinds = {kind_and_index(condition)[0] for condition in conditions_of(guidance, negatives)}
-    for negative in recipe.negative_prompts:
-        check_prompt(pipe, "negative prompt", negative)
-        if "conjunction" in kinds and not takes_classes(pipe):
-            check_prompt(pipe, "prompt together with the negative prompt", conjunction(recipe.prompt, negative))
+    check_texts(pipe, recipe.prompt, recipe.negative_prompts, guidance)
     check_given(guidance, negatives, model.networks, "load_model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SteerclearWarning)  # repeated when the images are made
         with _steered(model, recipe, calibrations):
             pass
+
+
+def check_texts(pipe: Any, prompt: str, negatives: Sequence[str], guidance: Guidance) -> None:
+    """Refuse a prompt, a negative prompt, or both together where the guidance asks for that, that the pipeline cannot read.
+
+    Raises:
+        PromptError, UnknownName, InvalidSetting: see :func:`~steerclear.bridges.diffusers.asking.check_prompt`.
+    """
+    check_prompt(pipe, "prompt", prompt)
+    kinds = {kind_and_index(condition)[0] for condition in conditions_of(guidance, len(negatives))}
+    for negative in negatives:
+        check_prompt(pipe, "negative prompt", negative)
+        if "conjunction" in kinds and not takes_classes(pipe):
+            check_prompt(pipe, "prompt together with the negative prompt", conjunction(prompt, negative))
 
 
 def warn_of_idle_networks(model: Model, recipes: Sequence[Recipe]) -> None:

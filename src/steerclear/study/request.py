@@ -15,16 +15,17 @@ from .again import Before
 from .calibrations import CalibrationSource, as_given
 from .folders import default_folder, refuse_early
 from .guidance_settings import Again, build_guidance, first_that_takes, with_flagger, with_scale
+from .judging import watched_words
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
-from .study import ModelAsked, Study, checked_negatives, comparison
+from .study import LOOKING, ModelAsked, Study, checked_negatives, comparison
 
 DEFAULTS: Mapping[str, Any] = {
     "model": "portraits", "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
     "negative_prompts": (), "calibrations": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
 }  # fmt: skip
-COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **SCALES}
+COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **LOOKING, **SCALES}
 QUICK: Mapping[str, Any] = {"seeds": "0-15", "num_inference_steps": 15}
 """Defaults: of ``generate``; of ``compare`` where they differ; and of its ``--quick``."""
 
@@ -163,6 +164,7 @@ def asked_to_compare(
         _prompt(asked, "--recipe"), tuple(asked["negative_prompts"]), _seeds(asked), asked["num_inference_steps"], **scales,
         methods=split_methods(methods) if isinstance(methods, str) else methods, height=asked["height"],
         width=asked["width"], judge=asked["judge"], model=_model(asked, device, offload), calibrations=_calibrations(asked),
+        **{name: asked[name] for name in LOOKING} | {"watch": watched_words(asked["watch"])},
     )  # fmt: skip
     chosen = question_of(study) | scales | study.model.identity()
     return study, _claimable(folder, "compare", study, chosen, asked_of(study))

@@ -1,6 +1,6 @@
 """What ``compare`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
@@ -9,8 +9,9 @@ from ..core.laboratory import Column, Frozen, Measurement
 from ..models.loras import LoRA
 from ..models.networks import NetworkSource
 from .calibrations import CalibrationSource
+from .disagreement import Disagreement
 
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = "2.2"
 RESULTS_FILE = "results.json"
 
 
@@ -36,6 +37,53 @@ class ImageResult(Frozen):
     flagged: bool = False
 
 
+class Comparison(Frozen):
+    """A two-sample test: one method against another.
+
+    Attributes:
+        column: what is compared; "features" for the sets of feature vectors.
+        with_method: the other method's name.
+        difference: this method's number less the other's.
+        low, high: its 95 % interval; None without one.
+        p: probability of at least this difference if there is none, in [0, 1].
+        paired: whether images of one seed were compared with one another.
+        test: its name.
+    """
+
+    column: str
+    with_method: str
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    paired: bool
+    test: str
+
+
+class TruthResult(Frozen):
+    """What the images are compared with, and where it comes from.
+
+    Attributes:
+        kind: "exact", known to the judge; "redrawn", measured on images of the same model in which the judge sees no concept.
+        target: in words.
+        method: the method that drew the images; None for an exact truth, as for the numbers below.
+        drawn: images that were drawn.
+        kept: those in which the judge sees no concept.
+        unsure: those kept of which the judge is unsure.
+        seeds: of the images drawn, as on the command line.
+        rates: how often each thing shows, in [0, 1], by name.
+    """
+
+    kind: Literal["exact", "redrawn"]
+    target: str
+    method: str | None = None
+    drawn: int | None = None
+    kept: int | None = None
+    unsure: int | None = None
+    seeds: str | None = None
+    rates: dict[str, float] = {}
+
+
 class MethodResult(Frozen):
     """One method.
 
@@ -52,6 +100,7 @@ class MethodResult(Frozen):
         measurements: name -> number with interval, in the order of :attr:`Results.columns`.
         images: one per seed.
         warnings: what had no effect, and why.
+        comparisons: two-sample tests against the first method.
     """
 
     name: str
@@ -66,6 +115,7 @@ class MethodResult(Frozen):
     measurements: dict[str, Measurement]
     images: list[ImageResult]
     warnings: list[str]
+    comparisons: list[Comparison] = []
 
 
 class Results(Frozen):
@@ -84,6 +134,13 @@ class Results(Frozen):
         judge: the laboratory that judged the images, as plain values; None without one.
         columns: the measurements, in order.
         target: in words, what the images are compared with; None without a known truth.
+        truth: where the truth comes from; None without one.
+        features: in which features the images are compared, in words; None without any.
+        watched: what else the judge was asked to look for, in words; empty for what it looks for by itself.
+        judge_errors: how often the judge errs, in [0, 1], by column, where that is known.
+        judge_error_source: on what that was measured, in words.
+        second_judge: another laboratory that judged the images, as plain values; None without one.
+        disagreements: where the two judges differ, by column.
         notes: what a reader should know (an unsure judge, a deterministic scheduler, ...).
         methods: one per row.
     """
@@ -111,6 +168,13 @@ class Results(Frozen):
     judge: dict[str, Any] | None = None
     columns: list[Column]
     target: str | None
+    truth: TruthResult | None = None
+    features: str | None = None
+    watched: list[str] = []
+    judge_errors: dict[str, float] = {}
+    judge_error_source: str = ""
+    second_judge: dict[str, Any] | None = None
+    disagreements: list[Disagreement] = []
     notes: list[str]
     methods: list[MethodResult]
 

@@ -1,50 +1,37 @@
 """Run a study in a folder: make the missing images, measure all of them, write ``results.json``."""
 
-import math
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from .. import __version__
-from ..bridges.diffusers.asking import takes_classes
+from ..bridges.diffusers.asking import names_classes, takes_classes
 from ..bridges.effects import of_repeated
 from ..core.calibration import DECIDE
-from ..core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from ..core.errors import InvalidSetting, PromptError, SteerclearWarning, UnsupportedModel, in_words_of, keeping
+from ..core.features import Features
 from ..core.guidance import networks_of
-from ..core.laboratory import Asked, Laboratory, Measurement
+from ..core.laboratory import Asked, Laboratory
 from ..core.saving import stays_if_unwritable
 from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
 from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibrations
+from .findings import results_of
 from .flagging import can_flag, can_look, with_flagging
 from .folders import run_folder
 from .gallery import Picture, check_places, write_text
-from .generate import check_model, check_recipe, generate, warn_of_idle_networks
-from .measure import COST, MOVED, Judging, circumstances, find_judge, pixel_change, pixels
+from .generate import check_model, check_recipe, check_texts, generate, warn_of_idle_networks
+from .judging import Panel, panel
+from .measure import circumstances
 from .methods import Method
-from .notes import (
-    method_warnings,
-    no_network,
-    nobody_flags,
-    nobody_looks,
-    notes,
-    redraw_notes,
-    same_judge_notes,
-    unsure_notes,
-)
-from .recipe import NOT_ASKED, Recipe, checked_prompt, format_seeds
-from .results import RESULTS_FILE, ImageResult, MethodResult, Results
+from .notes import no_network, nobody_flags, nobody_looks
+from .recipe import NOT_ASKED, Recipe, checked_prompt
+from .results import RESULTS_FILE, Results
 from .study import STUDY_FILE, Study, checked_numbers
-
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scipy")
+from .truth import REFERENCE, redrawn_by, reference_seeds, without_truth
 
 Started = Callable[[Method, int, int], None]
 """Called when a method begins: the method, its index, the number of methods."""
@@ -54,10 +41,11 @@ def run(
     study: Study, folder: Path | str, *, model: Model | None = None, judge: Laboratory | None = None,
     batch_size: int = 16, command: str = "", on_method: Started | None = None,
     on_progress: Callable[[int, int], None] | None = None, calibrations: Sequence[GivenCalibration] = (),
+    second_judge: Laboratory | None = None, features: Features | None = None,
 ) -> Results:  # fmt: skip
     """Make the missing images, measure all of them, write ``study.json`` and ``results.json``.
 
-    A folder with other seeds or methods of the same question is extended; ``results.json`` describes this call only.
+    Images of a truth that is redrawn are made last, in ``reference/<method>/<seed>.png``. A folder with other seeds or methods of the same question is extended; ``results.json`` describes this call only.
 
     Args:
         study: the question.
@@ -68,12 +56,13 @@ def run(
         command: command that repeats this run, for the report.
         on_method, on_progress: called when a method begins; after each step with (image-steps done, in all).
         calibrations: the study's, read already; others are read from their files.
+        second_judge, features: in place of the study's, as ``judge``.
 
     Raises:
         PromptError: an overlong prompt.
         FolderConflict: the folder holds another run, or another process is using it.
         UnsupportedModel: the model takes classes for prompts, or is refused by the named judge or by
-            :func:`~steerclear.study.generate.check_recipe`.
+            :func:`~steerclear.study.generate.check_recipe`; or the truth that is asked for cannot be had.
         NotFiniteError: a network returned NaN; finished images are kept.
     """
     if not isinstance(study, Study):
@@ -84,20 +73,26 @@ def run(
     callback("on_progress", on_progress)
     model = study.model.load() if model is None else model
     check_model(model)
-    judging = _judging(study, model, judge)
-    methods = [method for method in study.methods if not method.optional or lacks(model, method, study) is None]
+    lookers = _panel(study, model, judge, second_judge, features)
+    methods = [method for method in study.methods if left_out(model, method, study) is None]
     calibrations = loaded(study.calibrations, calibrations)
+    why_not = {left_out(model, method, study): None for method in study.methods if method not in methods}
     recipes = _checked_recipes(model, study, methods, calibrations)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
         check_places(folder / images, study.seeds)
+    reference = _checked_reference(model, study, lookers, folder)
     made: dict[str, list[Picture]] = {}
     with run_folder(folder, identity(model, study), option(), recipes=places), keeping(lambda: made):
         for method, pictures in make(
             model, methods, recipes, study.seeds, folder, batch_size, on_method, on_progress, calibrations
         ):  # fmt: skip
             made[method.name] = pictures
-        results = _results(model, study, recipes, made, judging, folder).model_copy(update={"command": command})
+        if reference is not None:
+            lookers = _with_truth(model, study, lookers, reference, folder, batch_size, on_method, on_progress)
+        results = results_of(
+            model, study, recipes, made, lookers, folder, settings_of(model), [said for said in why_not if said], command
+        )  # fmt: skip
         for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
             with stays_if_unwritable(folder / name):
                 write_text(folder / name, text)
@@ -170,7 +165,38 @@ def _checked_recipes(
     return recipes
 
 
-def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
+def _checked_reference(model: Model, study: Study, lookers: Panel, folder: Path) -> Recipe | None:
+    """The recipe of the images of a redrawn truth; refused if the model cannot make it. None without one."""
+    if lookers.reference is None:
+        return None
+    recipe = recipe_of(model, lookers.reference, study.num_inference_steps, study.height, study.width)
+    check_recipe(model, recipe)
+    check_places(reference_folder(folder, lookers), reference_seeds(study.seeds, lookers.reference_images))
+    return recipe
+
+
+def _with_truth(
+    model: Model, study: Study, lookers: Panel, recipe: Recipe, folder: Path, batch_size: int, on_method: Started | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Panel:  # fmt: skip
+    """Those who look, with the truth of images that this recipe makes; existing ones are kept."""
+    if on_method is not None and lookers.reference is not None:
+        on_method(replace(lookers.reference, label=REFERENCE), len(study.methods), len(study.methods) + 1)
+    seeds = reference_seeds(study.seeds, lookers.reference_images)
+    images = reference_folder(folder, lookers)
+    drawn = generate(model, recipe, seeds, images, batch_size=batch_size, on_progress=on_progress)
+    return redrawn_by(lookers, drawn, study)
+
+
+def reference_folder(folder: Path, lookers: Panel) -> Path:
+    """Where the images of a redrawn truth are."""
+    assert lookers.reference is not None  # asked for by those who draw one
+    return folder / "reference" / lookers.reference.name
+
+
+def _panel(
+    study: Study, model: Model, judge: Laboratory | None, second: Laboratory | None, features: Features | None
+) -> Panel:
     for message in of_repeated(study.negative_prompts):
         warnings.warn(message, SteerclearWarning, stacklevel=3)
     if takes_classes(model.pipe):
@@ -178,12 +204,26 @@ def _judging(study: Study, model: Model, judge: Laboratory | None) -> Judging:
             f"the model {model.name!r} is a {type(model.pipe).__name__}, which takes classes, but compare needs a model that "
             f"takes prompts; make its images with steerclear generate"
         )
-    asked = Asked(study.prompt, study.negative_prompts, study.height, study.width)
-    return find_judge(study.judge if judge is None else judge, model, asked)
+    lookers = panel(study, model, judge, second, features)
+    return without_truth(lookers) if lookers.truth == "none" else lookers
 
 
 def _networks(method: Method) -> set[str]:
     return {*networks_of(method.guidance, len(method.negative_prompts))}
+
+
+def left_out(model: Model, method: Method, study: Study) -> str | None:
+    """Why a standard method is left out, in a sentence; None for one that is not, or that was asked for."""
+    if method.optional and (lacking := lacks(model, method, study)) is not None:
+        return lacking
+    by_default = any(one.optional for one in study.methods)
+    if not by_default or not names_classes(model.pipe):
+        return None
+    try:
+        check_texts(model.pipe, method.prompt, method.negative_prompts, method.guidance)
+    except PromptError as error:
+        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}"
+    return None
 
 
 def lacks(model: Model, method: Method, study: Study) -> str | None:
@@ -273,59 +313,3 @@ def identity(model: Model, study: Study) -> dict[str, Any]:
         "loras": [asdict(lora) for lora in model.loras],
         **{f"networks.{name}": asdict(found.source) for name, found in model.networks.items()},
     }  # fmt: skip
-
-
-def _results(
-    model: Model, study: Study, recipes: Mapping[str, Recipe], made: Mapping[str, Sequence[Picture]], judging: Judging,
-    folder: Path,
-) -> Results:  # fmt: skip
-    methods = [method for method in study.methods if method.name in made]
-    left_out = {lacks(model, method, study): None for method in study.methods if method.name not in made}
-    first = pixels(made[methods[0].name])
-    rows = [_row(method, recipes[method.name], made[method.name], first, judging, folder) for method in methods]
-    guidances = {method.label: recipes[method.name].built_guidance() for method in methods}
-    columns = [*(judging.judge.columns() if judging.judge else ()), MOVED, COST]
-    return Results(
-        steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        command="", prompt=study.prompt, negative_prompts=list(study.negative_prompts), **settings_of(model),
-        networks={name: found.source for name, found in model.networks.items()}, calibrations=list(study.calibrations),
-        num_inference_steps=study.num_inference_steps, height=study.height,
-        width=study.width, seeds=format_seeds(study.seeds),
-        judge=judging.laboratory.to_config() if judging.laboratory else None,
-        columns=[column for column in columns if any(column.name in row.measurements for row in rows)],
-        target=judging.judge.target if judging.judge else None,
-        notes=[
-            *notes(model, methods, [said for said in left_out if said], judging, len(study.seeds)),
-            *redraw_notes(rows), *same_judge_notes(guidances, judging), *unsure_notes(rows),
-        ], methods=rows,
-    )  # fmt: skip
-
-
-def _row(
-    method: Method, recipe: Recipe, pictures: Sequence[Picture], first: Tensor, judging: Judging, folder: Path
-) -> MethodResult:
-    images = pixels(pictures)
-    seen = judging.judge.see(images) if judging.judge else None
-    cost = sum(picture.evaluations for picture in pictures) / len(pictures)
-    measured = judging.judge.measure(seen) if judging.judge and seen else {}
-    measurements = {name: one for name, one in measured.items() if math.isfinite(one.value)}  # JSON has no NaN
-    measurements |= {"moved": pixel_change(images, first), "evaluations": Measurement(value=cost)}
-    shown, sure = (seen.shown, seen.probabilities) if seen else ({}, {})
-    return MethodResult(
-        name=method.name, label=method.label, prompt=method.prompt, negative_prompts=list(method.negative_prompts),
-        guidance=recipe.guidance, recipe_digest=recipe.digest(), evaluations=cost,
-        noise_levels=pictures[0].levels, branches=pictures[0].branches, measurements=measurements,
-        images=[
-            ImageResult(
-                seed=picture.seed, file=picture.path.relative_to(folder).as_posix(),
-                shown={name: int(values[row]) for name, values in shown.items()},
-                probability={name: round(float(values[row]), 4) for name, values in sure.items()},
-                trace=picture.trace, draws=picture.draws, flagged=picture.flagged,
-            )
-            for row, picture in enumerate(pictures)
-        ],
-        warnings=[
-            *method_warnings(method, pictures[0].levels),
-            *(f"the judge gave no number for {name}: {one.value}" for name, one in measured.items() if name not in measurements),
-        ],
-    )  # fmt: skip

@@ -17,7 +17,7 @@ from ..core.settings import finite, whole
 from ..core.values import described, fitted, frozen, parse_object
 from ..models import loading
 from .calibrations import CalibrationSource
-from .measure import NO_JUDGE, named_judge
+from .judging import REFERENCE_METHOD, Kind, checked_judges
 from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, LARGEST, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
@@ -91,9 +91,17 @@ class Study:
             that can judge the images.
         model: the model.
         calibrations: what was measured of the negative prompts.
+        second_judge: another laboratory, with whom the judge is compared, as ``judge``; None for nobody.
+        watch: what else the judge looks for, in words; None for what it looks for by itself.
+        truth: "exact", known to the judge; "redrawn", from other images of the model in which the judge sees no concept;
+            "none"; or None: exact where the judge knows it, else redrawn if the judge has features or ``features`` is given.
+        reference_images: images that are drawn for a redrawn truth, from 8 to 1,000,000; None for twice the seeds.
+        reference_method: the method that draws them, which uses no negative prompt.
+        features: in what the images are compared with a redrawn truth: a name on the shelf ``features``, with settings as
+            "name:key=value"; None for the judge's own, and pixels for a judge without any.
 
     Raises:
-        InvalidSetting, PromptError: a value of the wrong type or out of range.
+        InvalidSetting, PromptError, UnknownName: a value of the wrong type, out of range, or unknown.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -108,6 +116,12 @@ class Study:
     judge: str | None = None
     model: ModelAsked = field(default_factory=ModelAsked)
     calibrations: tuple[CalibrationSource, ...] = ()
+    second_judge: str | None = None
+    watch: tuple[str, ...] | None = None
+    truth: Kind | None = None
+    reference_images: int | None = None
+    reference_method: str = REFERENCE_METHOD
+    features: str | None = None
 
     def __post_init__(self) -> None:
         self._set("prompt", checked_prompt("prompt", self.prompt))
@@ -116,10 +130,8 @@ class Study:
         for name, value in checked_numbers(self.num_inference_steps, self.height, self.width).items():
             self._set(name, value)
         self._set("methods", _checked_methods(self.methods))
-        if not isinstance(self.judge, str | None):
-            raise InvalidSetting("judge", self.judge, f"a laboratory's name, {NO_JUDGE!r} or None")
-        if self.judge not in (None, NO_JUDGE):
-            named_judge(self.judge)
+        for name, value in checked_judges(self).items():
+            self._set(name, value)
         if not isinstance(self.model, ModelAsked):
             raise InvalidSetting("model", self.model, "a ModelAsked")
         sources = self.calibrations
@@ -162,7 +174,15 @@ class Study:
         plain["model"] = {name: value for name, value in plain["model"].items() if name not in NOT_ASKED}
         calibrations = [one["digest"] for one in plain.pop("calibrations")]
         plain |= {"calibrations": calibrations} if calibrations else {}
+        plain = {name: value for name, value in plain.items() if name not in LOOKING or value != LOOKING[name]}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:HASH_LENGTH]
+
+
+LOOKING: Mapping[str, Any] = {
+    "second_judge": None, "watch": None, "truth": None, "reference_images": None, "reference_method": REFERENCE_METHOD,
+    "features": None,
+}  # fmt: skip
+"""Fields of a study that say who looks at its images, beside the judge, and for which truth: name -> default."""
 
 
 @cache
@@ -174,12 +194,15 @@ def comparison(
     prompt: str, negative_prompts: Sequence[str], seeds: Sequence[int], num_inference_steps: int = 30,
     guidance_scale: float = 3.0, auto_scale: float = 2.0, methods: Sequence[str] | None = None, height: int | None = None,
     width: int | None = None, *, judge: str | None = None, model: ModelAsked | None = None,
-    calibrations: tuple[CalibrationSource, ...] = (),
+    calibrations: tuple[CalibrationSource, ...] = (), second_judge: str | None = None, watch: Sequence[str] | None = None,
+    truth: str | None = None, reference_images: int | None = None, reference_method: str = REFERENCE_METHOD,
+    features: str | None = None,
 ) -> Study:  # fmt: skip
     """The study that ``steerclear compare`` makes of its arguments.
 
     Args:
-        prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model, calibrations: see :class:`Study`.
+        prompt, negative_prompts, seeds, num_inference_steps, height, width, judge, model, calibrations, second_judge, watch,
+            truth, reference_images, reference_method, features: see :class:`Study`.
         guidance_scale: of classifier-free guidance and of the negative prompt.
         auto_scale: of autoguidance.
         methods: names with optional settings, see :func:`~steerclear.study.methods.chosen_methods`; None for the standard ones.
@@ -201,7 +224,8 @@ def comparison(
     names = _checked_names(methods)
     study = Study(
         prompt, negatives, tuple(chosen_methods(names, standard, prompt, negatives)), seeds,  # type: ignore[arg-type]
-        num_inference_steps, height, width, judge, model or ModelAsked(), calibrations,
+        num_inference_steps, height, width, judge, model or ModelAsked(), calibrations, second_judge,
+        watch, truth, reference_images, reference_method, features,  # type: ignore[arg-type]  # checked there
     )  # fmt: skip
     _warn_of_idle_scales(scales, names)
     return study

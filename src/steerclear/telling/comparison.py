@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ..core.calibration import Calibration
 from ..core.errors import InvalidSetting, MissingPackage
+from ..core.features import Features
 from ..core.laboratory import Laboratory
 from ..core.parsing import split_methods
 from ..models.given import Given, given_model, networks_beside
@@ -24,10 +25,11 @@ from ..models.samplers import own_scheduler
 from ..networks.shared.naming import named
 from ..study.calibrations import as_given
 from ..study.commands import given_networks, lora_texts
+from ..study.judging import REFERENCE_METHOD, watched_words
 from ..study.recipe import parse_seeds
 from ..study.results import Results
 from ..study.run import run, settings_of
-from ..study.study import ModelAsked, comparison
+from ..study.study import LOOKING, ModelAsked, comparison
 from .place import Place
 from .progress import progress_bars, show_methods
 from .report import data_uri, rendered, write_figures, write_report
@@ -144,6 +146,8 @@ def compare(
     weak: Given | None = None, networks: Mapping[str, Given] | None = None, judge: Laboratory | str | None = None,
     calibration: Calibration | str | Path | Iterable[Calibration | str | Path] | None = None,
     folder: Path | str | None = None, batch_size: int = 16, progress: bool | None = None,
+    second_judge: Laboratory | str | None = None, watch: Iterable[str] | str | None = None, truth: str | None = None,
+    reference_images: int | None = None, reference_method: str = REFERENCE_METHOD, features: Features | str | None = None,
 ) -> Comparison:  # fmt: skip
     """Compare ways of steering away from something, on the same seeds: what each removed, and what else it changed.
 
@@ -165,6 +169,13 @@ def compare(
         folder: folder of the run: comparing again makes only missing images. None for a temporary folder.
         batch_size: images per forward pass.
         progress: whether to show progress bars; None for only in terminals and notebooks.
+        second_judge: another laboratory or its name, to see where the two differ.
+        watch: what else the judge looks for, as "trees, sky" or several texts; None for its own list.
+        truth: "exact", known to the judge; "redrawn", from images of the model in which the judge sees no concept; "none"; None
+            for exact where it is known, else redrawn if the judge has features or ``features`` is given.
+        reference_images: images that are drawn for a redrawn truth, from 8 to 1,000,000; None for twice the seeds.
+        reference_method: the method that draws them, which uses no negative prompt.
+        features: in what the images are compared with a redrawn truth, or its name; None for the judge's own.
 
     Raises:
         InvalidSetting, UnknownName, PromptError: an argument of the wrong type, out of range, or unknown.
@@ -186,16 +197,22 @@ def compare(
 def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: Any, on_progress: Any) -> Results:
     """Run the study of the arguments of :func:`compare`."""
     methods, judge, calibrations = asked["methods"], asked["judge"], as_given(as_tuple(asked["calibration"]))
+    second, features = asked["second_judge"], asked["features"]
+    typed = {name: asked[name] for name in LOOKING} | {"watch": as_tuple(watched_words(asked["watch"]))}
+    typed |= {"second_judge": None} if isinstance(second, Laboratory) else {}
+    typed |= {"features": None} if isinstance(features, Features) else {}
     study = comparison(
         asked["prompt"], as_negatives(asked["negative_prompt"]), as_seeds(asked["seeds"]),
         methods=as_methods(methods), model=asked_model(model),
         judge=None if isinstance(judge, Laboratory) else judge, calibrations=tuple(one.source for one in calibrations),
         **{name: asked[name] for name in ("num_inference_steps", "guidance_scale", "auto_scale", "height", "width")},
+        **typed,
     )  # fmt: skip
     return run(
         study, folder, model=model, judge=judge if isinstance(judge, Laboratory) else None,
         batch_size=asked["batch_size"], command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
-        calibrations=calibrations,
+        calibrations=calibrations, second_judge=second if isinstance(second, Laboratory) else None,
+        features=features if isinstance(features, Features) else None,
     )  # fmt: skip
 
 

@@ -205,14 +205,17 @@ def off_truth(measurement: Measurement | None) -> bool:
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
     """Rich tables: first concepts, scores and costs; then rates and everything else that is compared with its truth.
 
+    Columns that are details are left out; the report's full table has them.
+
     Args:
         results: the results; labels are plain text, without rich's markup.
         width: of the terminal. Below :data:`ROOMY` intervals go below their values; columns that do not fit go into a
             further table.
     """
     narrow = width < ROOMY
-    others = [column for column in results.columns if column.role == "rate" or column.better == "truth"]
-    first = [column for column in results.columns if column not in others]
+    shown = [column for column in results.columns if not column.detail]
+    others = [column for column in shown if column.role == "rate" or column.better == "truth"]
+    first = [column for column in shown if column not in others]
     groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
     return [_terminal_table(results, columns, narrow) for columns in groups]
 

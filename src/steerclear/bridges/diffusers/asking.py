@@ -42,7 +42,7 @@ def check_asking(pipe: Any, height: int | None, width: int | None) -> None:
 
 
 def _check_size(pipe: Any, name: str, size: int) -> None:
-    if takes_classes(pipe):
+    if takes_classes(pipe) or name not in inspect.signature(type(pipe).__call__).parameters:
         raise InvalidSetting(name, size, f"left out: a {type(pipe).__name__} makes images of one size")
     patch = 2 if hasattr(pipe, "transformer") else 1  # transformers see patches of 2 x 2
     multiple = math.lcm(WHOLE_PIXELS, pipe.vae_scale_factor * patch)
@@ -69,6 +69,12 @@ def check_prompt(pipe: Any, what: str, prompt: str) -> None:
     default = None if longest is None else longest.default
     for tokenizer, read in check_encoders(pipe, family_of(pipe), prompt, default):
         check_read_whole(pipe, tokenizer, prompt, read, what)
+
+
+def names_classes(pipe: Any) -> bool:
+    """Whether a prompt must be the name of a class; other pipelines read any text."""
+    family = family_of(pipe)
+    return family.class_labels is None and not family.readers
 
 
 def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:

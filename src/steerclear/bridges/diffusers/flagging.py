@@ -94,9 +94,7 @@ def flagging_of(
     if redrawing.by_evidence:
         return None
     size = told.get("height"), told.get("width")
-    pixels = _pixels_of(
-        pipe, decoder(pipe, size, steering.max_batch) if getattr(pipe, "vae", None) is not None else None
-    )
+    pixels = _pixels_of(pipe, decoder(pipe, size, steering.max_batch))
     if redrawing.judge is not None:
         model = SteeredModel(
             str(getattr(pipe, "name_or_path", None) or type(pipe).__name__), folder_of(pipe, steering.files), pipe
@@ -154,7 +152,7 @@ def _pixels_of(pipe: Any, decode: Callable[[Tensor], Tensor] | None) -> Callable
             )
         elif isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3:  # latents
-                assert decode is not None  # latents come from a vae
+                assert decode is not None  # latents can be decoded
                 images = decode(images)
             plain = images.float().permute(0, 2, 3, 1).cpu().numpy()
         else:

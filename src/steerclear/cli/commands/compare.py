@@ -13,8 +13,15 @@ AutoScale = Annotated[float | None, typer.Option(help="Of autoguidance; 1 is off
 Methods = Annotated[str | None, typer.Option(
     help="Names of methods or guidances, separated by commas, with settings as cfg:guidance_scale=5; default: the standard ones."
 )]  # fmt: skip
-JudgeName = Annotated[str | None, typer.Option(
-    "--judge", help="The laboratory that says what the images show; none: nobody; default: the first that can."
+Truth = Annotated[str | None, typer.Option(
+    help="What the images are compared with. exact: known to the judge; redrawn: images of the model in which the judge does not "
+    "see the concept; none; default: exact if known, else redrawn if the judge has features.",
+)]  # fmt: skip
+ReferenceImages = Annotated[int | None, typer.Option(
+    "--reference-images", help="Images that are drawn for a redrawn truth; default: twice the seeds.", min=8, max=1_000_000
+)]  # fmt: skip
+ReferenceMethod = Annotated[str | None, typer.Option(
+    "--reference-method", help="The method that draws them, without a negative prompt; default: unguided."
 )]  # fmt: skip
 Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")]
 
@@ -25,9 +32,11 @@ def command(
     networks: options.Networks = None, loras: options.Loras = None, calibrations: options.Calibrations = None,
     outdir: options.Outdir = None,
     seeds: options.ManySeeds = None, num_inference_steps: options.OptionalSteps = None, guidance_scale: Scale = None,
-    auto_scale: AutoScale = None, methods: Methods = None, judge: JudgeName = None, height: options.Height = None,
+    auto_scale: AutoScale = None, methods: Methods = None, judge: options.JudgeName = None, height: options.Height = None,
     width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,
     device: options.Device = "cpu", dtype: options.Dtype = None, offload: options.Offload = "none",
+    second_judge: options.SecondJudge = None, watch: options.Watch = None, truth: Truth = None,
+    reference_images: ReferenceImages = None, reference_method: ReferenceMethod = None, features: options.FeaturesName = None,
     quick: Quick = False, format: options.Output = options.Format.TEXT, quiet: options.Quiet = False,
     open: options.Open = False,
 ) -> None:  # fmt: skip

@@ -1,0 +1,299 @@
+"""What a study asks of those who look at its images: whom, what else to look for, in which features, and for which truth."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from ..core.errors import GivenTwice, InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
+from ..core.features import Features
+from ..core.guidance import negative_has_no_effect
+from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from ..core.parsing import parse_part
+from ..core.prompts import concepts_named
+from ..core.settings import whole
+from .measure import NO_JUDGE, Judging, find_judge, named_judge
+from .methods import SCALES, Method, chosen_methods, standard_methods
+
+Kind = Literal["exact", "redrawn", "none"]
+TRUTHS: tuple[str, ...] = get_args(Kind)
+REFERENCE_METHOD = "unguided"
+PLAIN_FEATURES = "pixels"
+"""The features of a judge without any, where a truth is to be redrawn."""
+
+FEWEST, MOST = 8, 1_000_000
+"""Fewest images that make a truth; most that are drawn for one."""
+
+
+def checked_judges(asked: Any) -> dict[str, Any]:
+    """Those fields of a study that say who looks at its images, by name.
+
+    Raises:
+        InvalidSetting, UnknownName: a value of the wrong type, out of range, or unknown.
+    """
+    for name in ("judge", "second_judge"):
+        value = getattr(asked, name)
+        if not isinstance(value, str | None):
+            raise InvalidSetting(name, value, f"a laboratory's name{f', {NO_JUDGE!r}' * (name == 'judge')} or None")
+        if value is not None and (name, value) != ("judge", NO_JUDGE):
+            named_judge(value)
+    if asked.truth is not None and asked.truth not in TRUTHS:
+        raise InvalidSetting("truth", asked.truth, f"one of {', '.join(TRUTHS)}")
+    if asked.features is not None:
+        named_features(asked.features)
+    reference_of(asked.prompt, asked.reference_method)
+    number = asked.reference_images
+    return {
+        "watch": _checked_watch(asked.watch, asked.negative_prompts),
+        "reference_images": None if number is None else whole("reference_images", number, low=FEWEST, high=MOST),
+    }
+
+
+def watched_words(text: object) -> Any:
+    """Words with commas between them, as a tuple; other things unchanged, to be checked later.
+
+    >>> watched_words("trees, blue sky")
+    ('trees', 'blue sky')
+    """
+    return tuple(word.strip() for word in text.split(",")) if isinstance(text, str) else text
+
+
+def _checked_watch(watch: object, negatives: Sequence[str]) -> tuple[str, ...] | None:
+    if watch is None:
+        return None
+    if (
+        not isinstance(watch, (tuple, list))
+        or not watch
+        or not all(isinstance(one, str) and one.strip() for one in watch)
+    ):
+        given = in_words_of("a tuple of words, none empty, or None", "words with commas between them, none empty")
+        raise InvalidSetting("watch", watch, given)
+    words = tuple(one.strip() for one in watch)
+    places = [word.casefold() for word in words]
+    again = next((word for place, word in enumerate(words) if word.casefold() in places[:place]), None)
+    if again is not None:
+        raise GivenTwice(f"the watched {again!r}")
+    named = {part.strip().casefold() for negative in negatives for part in negative.split(",")}
+    both = next((word for word in words if word.casefold() in named), None)
+    if both is not None:
+        raise InvalidSetting(
+            "watch", both, "what no negative prompt names", "that is looked for in any case; leave it out"
+        )
+    return words
+
+
+def named_features(text: object) -> Features:
+    """The features of a name with settings.
+
+    Raises:
+        InvalidSetting, UnknownName: see :func:`~steerclear.core.parsing.parse_part`.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidSetting("features", text, f"one of {', '.join(Features.known())}, or None for the judge's own")
+    return parse_part(text, Features)
+
+
+def reference_of(prompt: str, name: object) -> Method:
+    """The method that draws the images of a truth, from its name.
+
+    Raises:
+        UnknownName, InvalidSetting: unknown, several, or one that uses a negative prompt.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidSetting("reference_method", name, f"a method's name, such as {REFERENCE_METHOD}")
+    method = chosen_methods((name,), standard_methods(prompt, (), **SCALES), prompt, ())[0]
+    if method.prompt != prompt or negative_has_no_effect(method.guidance) is None:
+        allowed = f"a method without a negative prompt, such as {REFERENCE_METHOD}"
+        remedy = "the truth is drawn from what the model makes of the prompt alone"
+        raise InvalidSetting("reference_method", name, allowed, remedy)
+    return method
+
+
+@dataclass(frozen=True)
+class WithFeatures(Judge):
+    """A judge with the features of somebody else."""
+
+    judge: Judge
+    extractor: Features
+
+    @property
+    def target(self) -> str | None:
+        return self.judge.target
+
+    @property
+    def features(self) -> str:
+        return self.extractor.described
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        return self.judge.changed
+
+    def indicators(self, seen: Seen) -> dict[str, Tensor]:
+        return self.judge.indicators(seen)
+
+    def errors(self) -> dict[str, float]:
+        return self.judge.errors()
+
+    @property
+    def error_source(self) -> str:
+        return self.judge.error_source
+
+    def columns(self) -> list[Column]:
+        return self.judge.columns()
+
+    def see(self, images: Tensor) -> Seen:
+        seen = self.judge.see(images)
+        return Seen(seen.shown, seen.probabilities, self.extractor.of(images))
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        return self.judge.measure(seen)
+
+    def notes(self, images: int) -> list[str]:
+        return self.judge.notes(images)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Who looks at the images of a study, and where the truth comes from; known before the first image is made.
+
+    Attributes:
+        judging: the judge of the images.
+        second: another one, with whom it is compared; None without one.
+        truth: where the truth comes from; None without a truth that somebody asked for or knows.
+        reference: draws the images of a redrawn truth.
+        reference_images: their number.
+        notes: what a reader should know of it.
+    """
+
+    judging: Judging
+    second: Judging | None = None
+    truth: Kind | None = None
+    reference: Method | None = None
+    reference_images: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def panel(
+    study: Any, model: Judged, judge: Laboratory | None = None, second: Laboratory | None = None,
+    features: Features | None = None,
+) -> Panel:  # fmt: skip
+    """Who looks at the images of a study.
+
+    Args:
+        study: the question.
+        model: the model that makes the images.
+        judge, second, features: given in Python, in place of those that the study names.
+
+    Raises:
+        UnknownName, InvalidSetting: no such laboratory or features; a word is to be watched that the judge does not know.
+        UnsupportedModel: a named laboratory cannot judge these images; the truth that is asked for cannot be had.
+
+    Warns:
+        SteerclearWarning: something that was asked for has no effect.
+    """
+    asked = Asked(study.prompt, study.negative_prompts, study.height, study.width, study.watch)
+    judging = find_judge(study.judge if judge is None else judge, model, asked)
+    extractor = named_features(study.features) if features is None and study.features is not None else features
+    if judging.judge is None or judging.laboratory is None:
+        _warn_without_judge(study, second, extractor)
+        return Panel(judging)
+    _check_watch(judging.laboratory.name, judging.judge, study.watch)
+    kind, notes = _kind(study, judging.laboratory.name, judging.judge, extractor)
+    if kind == "redrawn":
+        if extractor is None and judging.judge.features is None:
+            extractor = named_features(PLAIN_FEATURES)
+        if extractor is not None:
+            judging = Judging(judging.laboratory, WithFeatures(judging.judge, extractor))
+    else:
+        _warn_of_reference(study, kind, extractor)
+    wanted = study.second_judge if second is None else second
+    other = None if wanted is None else find_judge(wanted, model, asked)
+    if other is not None and other.laboratory == judging.laboratory:
+        _no_effect("second_judge", "--second-judge", "it is the judge itself", "name another one")
+        other = None
+    if kind != "redrawn":
+        return Panel(judging, other, kind, notes=notes)
+    images = study.reference_images or max(FEWEST, 2 * len(study.seeds))
+    return Panel(judging, other, kind, reference_of(study.prompt, study.reference_method), images, notes)
+
+
+def _kind(study: Any, name: str, judge: Judge, extractor: Features | None) -> tuple[Kind | None, tuple[str, ...]]:
+    """Where the truth comes from, and why not from where one would expect it."""
+    unseen = unrecognized(judge, study.negative_prompts)
+    redraw = in_words_of("truth='redrawn'", "--truth redrawn")
+    if study.truth == "exact" and judge.target is None:
+        raise UnsupportedModel(f"the laboratory {name} knows no exact truth for this question; take {redraw}.")
+    if study.truth == "redrawn" and unseen:
+        raise UnsupportedModel(
+            f"the truth cannot be redrawn, because the laboratory {name} does not recognize {', '.join(map(repr, unseen))}, so "
+            f"nobody says which images show it; take another {in_words_of('judge', '--judge')}, or leave out {redraw}."
+        )
+    if study.truth is not None:
+        return study.truth, ()
+    if judge.target is not None:
+        return "exact", ()
+    if judge.features is None and extractor is None:
+        return None, ()
+    if unseen:
+        words = " or ".join(map(repr, unseen))
+        return None, (
+            f"No truth is redrawn: the judge does not recognize {words}, so it cannot tell images without it.",
+        )
+    return "redrawn", ()
+
+
+def unrecognized(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
+    """The negative prompts in which a judge recognizes no concept."""
+    known = [column.name for column in judge.columns() if column.role == "concept"]
+    return tuple(negative for negative in negatives if not concepts_named((negative,), known))
+
+
+def _check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
+    if watch is None:
+        return
+    known = [column.name for column in judge.columns() if column.role in ("concept", "rate")]
+    folded = {one.casefold() for one in known}
+    strange = [word for word in watch if word.casefold() not in folded]
+    if strange:
+        allowed = f"what the laboratory {name} can see: {', '.join(known) or 'nothing'}"
+        remedy = (
+            f"take a judge of open words, as {in_words_of(chr(39).join(('judge=', 'siglip', '')), '--judge siglip')}"
+        )
+        raise InvalidSetting("watch", ", ".join(strange), allowed, remedy)
+    wanted = {word.casefold() for word in watch}
+    if any(column.role == "rate" and column.name.casefold() not in wanted for column in judge.columns()):
+        _no_effect(
+            "watch", "--watch", f"the laboratory {name} looks for its own list: {', '.join(known)}", "leave it out"
+        )
+
+
+def _warn_without_judge(study: Any, second: Laboratory | None, extractor: Features | None) -> None:
+    given: Mapping[str, object] = {
+        "watch": study.watch, "second_judge": second or study.second_judge, "features": extractor,
+        "truth": None if study.truth == "none" else study.truth, **_of_reference(study),
+    }  # fmt: skip
+    for name, value in given.items():
+        if value is not None:
+            _no_effect(name, f"--{name.replace('_', '-')}", "nobody judges the images", "name a judge")
+
+
+def _warn_of_reference(study: Any, kind: Kind | None, extractor: Features | None) -> None:
+    why = {"exact": "the judge knows the exact truth", "none": "no truth was asked for"}.get(
+        kind or "", "no truth is redrawn"
+    )
+    redraw = f"take {in_words_of(chr(39).join(('truth=', 'redrawn', '')), '--truth redrawn')} for one, or leave it out"
+    for name, value in {**_of_reference(study), "features": extractor}.items():
+        if value is not None:
+            _no_effect(name, f"--{name.replace('_', '-')}", why, redraw)
+
+
+def _of_reference(study: Any) -> dict[str, object]:
+    method = None if study.reference_method == REFERENCE_METHOD else study.reference_method
+    return {"reference_images": study.reference_images, "reference_method": method}
+
+
+def _no_effect(python: str, command_line: str, why: str, remedy: str) -> None:
+    text = f"{in_words_of(python, command_line)} has no effect: {why}; {remedy}"
+    warnings.warn(text, SteerclearWarning, stacklevel=4)
