@@ -94,3 +94,13 @@ def test_draw_a_trace(printed) -> None:
     assert found[0] == pytest.approx([0.51, 0.02, 1.02], abs=0.03)
     assert [most for *_, most in found] == pytest.approx([1.02, 1.10, 1.02, 0.96], abs=0.03)
     assert Path("trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_redraw_the_truth(printed) -> None:
+    truth, *methods = printed("redraw_the_truth")
+    assert truth == "the truth: 42 of 64 images; bright 0.238"
+    assert methods == [
+        "unguided: bright 0.438 (-0.05 to 0.45 of the truth), shift 0.184",
+        "cfg: bright 0.500 (-0.00 to 0.50 of the truth), shift 0.258",
+        "negative: bright 0.500 (-0.00 to 0.50 of the truth), shift 0.258",
+    ]
