@@ -22,7 +22,7 @@ JUDGES: list[tuple[str, str]] = [
     ("", "there is no laboratory ''"), (" ", "there is no laboratory"), ("nobody", "there is no laboratory 'nobody'"),
     ("portrait", "did you mean 'portraits'"), ("judge portraits", "there is no laboratory 'judge portraits'"), ("label", "did you mean 'labels'"),
     ("5", "there is no laboratory '5'"), ("-", "there is no laboratory '-'"), (":", "there is no laboratory"), ("=", "there is no laboratory '='"),
-    (LONG, "(5,000 characters)"), ("\x00", "there is no laboratory"), ("\udcff", "there is no laboratory"), ("portraits,none", "there is no laboratory"),
+    (LONG, "(5,002 characters)"), ("\x00", "there is no laboratory"), ("\udcff", "there is no laboratory"), ("portraits,none", "there is no laboratory"),
     ("owner/model", "there is no laboratory 'owner/model'"), ("https://huggingface.co/owner/model", "there is no laboratory 'https'"),
     ("judge.py", "there is no laboratory 'judge.py'"), ("./judge.py:see", "there is no laboratory './judge.py'"),
     # their settings
@@ -43,7 +43,7 @@ JUDGES: list[tuple[str, str]] = [
     ("no_package.of_this_name:see", "importing no_package.of_this_name raised ModuleNotFoundError"),
     ("json:nothing", "function is 'json:nothing', but must be package.module:function"), ("os:sep", "it is a str, which cannot be called"),
     ("math:pi", "it is a float, which cannot be called"), ("json:loads", "on one gray image it raised TypeError"), ("sys:exit", "raised SystemExit"),
-    ("builtins:len", "on one gray image it gave 1"), ("builtins:print", "on one gray image it gave None"), ("broken_judge:see", "importing broken_judge raised SyntaxError"),
+    ("builtins:len", "on one gray image it gave 1"), ("builtins:id", "on one gray image it gave "), ("broken_judge:see", "importing broken_judge raised SyntaxError"),
     ("good_judge:shape", "gave shape [2], values [0.5, 0.5] for 'hat'; give one probability in [0, 1] per image, shape [1]"),
     ("good_judge:above", "values [1.5] for 'hat'"), ("good_judge:words", "gave a list for 'hat'"), ("good_judge:numbers", "a mapping of names to probabilities"),
     # networks of the hub
@@ -58,7 +58,7 @@ JUDGES: list[tuple[str, str]] = [
     # labelled images
     ("labels", "folder is none, but must be a path"), ("labels:", "folder is none, but must be a path"), ("labels:folder=", "folder is '', but must be a path"),
     ("labels:nowhere", "nowhere', but must be a folder with one subfolder of images per class"), ("labels:empty", "no subfolder has images"),
-    ("labels:a_file", "it is a file"), ("labels:one_class", "the only one with images is hat"), ("labels:few", "needs at least 8 images in"),
+    ("labels:a_file", "it is a file"), ("labels:one_class", "the only one with images is hat"), ("labels:few", "a folder with at least 8 images of each class, and as many of anything else; of hat it has 3"),
     ("labels:nothing_else", "at least one class beside none and other"), ("labels:a\x00b", "take the character NUL out of it"),
     ("labels:~nobody-of-this-name/x", "it names no home folder that is known here"), ("labels:good,ridge=1", "there is no parameter of labels 'ridge'"),
     ("labels:folder=good,features=nothing", "there is no features 'nothing'"), ("labels:folder=good,features=none", "features is none, but must be"),

@@ -254,16 +254,19 @@ def _check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None
     if watch is None:
         return
     known = [column.name for column in judge.columns() if column.role in ("concept", "rate")]
-    folded = {one.casefold() for one in known}
-    strange = [word for word in watch if word.casefold() not in folded]
+    meant = {
+        word: {one for one in known if one.casefold() == word.casefold()} | {*concepts_named((word,), known)}
+        for word in watch
+    }
+    strange = [word for word, columns in meant.items() if not columns]
     if strange:
         allowed = f"what the laboratory {name} can see: {', '.join(known) or 'nothing'}"
         remedy = (
             f"take a judge of open words, as {in_words_of(chr(39).join(('judge=', 'siglip', '')), '--judge siglip')}"
         )
         raise InvalidSetting("watch", ", ".join(strange), allowed, remedy)
-    wanted = {word.casefold() for word in watch}
-    if any(column.role == "rate" and column.name.casefold() not in wanted for column in judge.columns()):
+    wanted = set().union(*meant.values())
+    if any(column.role == "rate" and column.name not in wanted for column in judge.columns()):
         _no_effect(
             "watch", "--watch", f"the laboratory {name} looks for its own list: {', '.join(known)}", "leave it out"
         )
