@@ -150,7 +150,7 @@ def weak(name: str) -> str:
 
 
 def conjunction(name: str) -> str:
-    if name not in tiny.WITH_TEXT:
+    if name not in tiny.READING:
         raise Absent
     guidance = steerclear.DynamicNegativeGuidance(guidance_scale=SCALE, concept="conjunction")
     return branches(name, guidance, 3, **negatives(name))

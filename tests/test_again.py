@@ -423,7 +423,9 @@ def test_an_empty_negative_prompt_drops_those_before(made: Path) -> None:
 
 def test_judges_that_can_be_typed_are_offered(run: Run, tmp_path: Path) -> None:
     asked = ["compare", MAN, "--outdir", tmp_path / "o", "--judge"]
-    assert "there is no laboratory 'nome'; did you mean 'none'? Available: " in run(*asked, "nome")[2]
+    said = run(*asked, "nome")[2]
+    assert "there is no laboratory 'nome'; did you mean 'none'? Available: " in said
+    assert {"none", "portraits", "digits"} <= set(said.split("Available: ")[1].rstrip(".\n ").split(", "))
     code, _, err = run(*asked, "classifier")
     assert (code, "it is given in Python, as compare(..., judge=Classifier(function, names))" in err) == (2, True)
 

@@ -76,15 +76,17 @@ OTHERS: list[tuple[str, str, str]] = [
         "nobody", "", "portraits:classifier=third", "callable:json", "no_package.of_this_name:see", "json:loads", "hub:nowhere", "labels:nowhere",
         "labels:few", "portraits(", "labels:folder=good,features=nothing", "classifier",
     )),
-    ("--watch", "", "''"), ("--watch", ",", "','"), ("--watch", " , ", ","), ("--watch", "hat,,beard", "hat,,beard"), ("--watch", "hat,hat", "hat"),
-    ("--features", "nothing", "there is no features 'nothing'"), ("--features", "", "there is no features ''"), ("--features", "pixel", "did you mean 'pixels'"),
+    ("--watch", "", "''"), ("--watch", ",", "watch is '', ''"), ("--watch", " , ", "watch is '', ''"), ("--watch", "hat,,beard", "watch is 'hat', '', 'beard'"),
+    ("--watch", "hat,hat", "the watched 'hat' is given twice"), ("--watch", "hat, wings", "watch is 'wings', but must be what the laboratory portraits can see"),
+    ("--watch", "Mustache", "watch is 'Mustache', but must be what no negative prompt names"),
+    ("--features", "nothing", "there is no features 'nothing'"), ("--features", "", "features is '', but must be one of"), ("--features", "pixel", "did you mean 'pixels'"),
     ("--features", "pixels:size=0", "size is 0, but must be"), ("--features", "pixels:size=abc", "size is 'abc', but must be"), ("--features", "pixels(", "close the parenthesis"),
     ("--features", "pixels:colour=yes", "there is no parameter of pixels 'colour'"), ("--features", "clip:nowhere", "'nowhere' is neither a folder nor a hub id"),
     ("--features", "clip:model=", "model is '', but must be a folder or a hub id"), ("--features", "vision", "model is none, but must be"),
     ("--features", "dinov2:nobody/nothing-of-this-name", "is found neither locally nor on the hub"), ("--features", "siglip:.", "has no config.json"),
     ("--features", "portraits:folder=nowhere", "nowhere/classifier.safetensors cannot be read"), ("--features", "digits:folder=nowhere", "cannot be read"),
     ("--features", "inception:nowhere", "inception"), ("--features", "owner/model", "there is no features 'owner/model'"),
-    ("--truth", "", "''"), ("--truth", "real", "'real'"), ("--truth", "exact,redrawn", "exact,redrawn"), ("--truth", "5", "5"),
+    ("--truth", "", "''"), ("--truth", "real", "truth is 'real', but must be one of exact, redrawn, none"), ("--truth", "exact,redrawn", "exact,redrawn"), ("--truth", "5", "5"),
     *(("--reference-images", typed, typed) for typed in ("0", "7", "-1", "1.5", "many", "1000001", "nan", "1e3")),
     ("--reference-method", "nobody", "'nobody'"), ("--reference-method", "", "''"), ("--reference-method", "cfg,negative", "cfg"),
     ("--reference-method", "cfg:scale=3", "scale"),
@@ -160,4 +162,5 @@ def test_what_goes_with_a_judge(
 ) -> None:
     if option.removeprefix("--").replace("-", "_") not in inspect.signature(compare.command).parameters:
         pytest.skip(f"compare has no {option}")
-    assert sentence in said_of([option, typed, "--judge", "portraits"], place, capsys, monkeypatch)
+    redrawn = ["--truth", "redrawn"] if option == "--features" else []
+    assert sentence in said_of([option, typed, "--judge", "portraits", *redrawn], place, capsys, monkeypatch)

@@ -63,19 +63,18 @@ def test_other_texts_are_refused_with_the_classes(pipe, text):
 def test_two_classes_are_no_class(pipe):
     with pytest.raises(PromptError, match=r"names several classes, and an image has one.*concept=negative"):
         pipe.class_number("hat, beard")
-    settings = {"num_inference_steps": 2, "generator": tiny.generators(0), "output_type": "latent"}
-    with (
-        steer(pipe, DynamicNegativeGuidance(), negative_prompt="beard"),
-        pytest.raises(PromptError, match="concept=negative"),
-    ):
-        pipe("hat", **settings)
-    with steer(pipe, DynamicNegativeGuidance(concept="negative"), negative_prompt="beard") as run:
-        pipe("hat", **settings)
+
+    def end(prompt, guidance):
+        with steer(pipe, guidance, negative_prompt="beard") as run:
+            latents = pipe(prompt, num_inference_steps=2, generator=tiny.generators(0), output_type="latent").images
+        return latents, run
+
+    with pytest.raises(PromptError, match="concept=negative"):
+        end("hat", DynamicNegativeGuidance())
+    _, run = end("hat", DynamicNegativeGuidance(concept="negative"))
     assert run.evaluations.tolist() == [6.0]
-    with steer(pipe, DynamicNegativeGuidance(), negative_prompt="beard"):  # any image that is a beard: a beard
-        joint = pipe("any", **settings).images
-    with steer(pipe, DynamicNegativeGuidance(concept="negative"), negative_prompt="beard"):
-        assert torch.equal(pipe("", **settings).images, joint)
+    joint, _ = end("any", DynamicNegativeGuidance())  # any image that is a beard: a beard
+    assert torch.equal(end("", DynamicNegativeGuidance(concept="negative"))[0], joint)
 
 
 def test_the_network_is_told_the_classes(pipe):
@@ -156,7 +155,7 @@ def test_schedulers_that_clip_are_warned_of():
         pipe("3", num_inference_steps=1, output_type="latent")
     with warnings.catch_warnings():
         warnings.simplefilter("error", SteerclearWarning)
-        with steer(tiny.family("classes"), ClassifierFreeGuidance()) as run:
-            run_pipe = tiny.family("classes")
-            run_pipe("3", num_inference_steps=1, output_type="latent")
-    assert run.forwards == 0
+        pipe = tiny.family("classes")
+        with steer(pipe, ClassifierFreeGuidance()) as run:
+            pipe("3", num_inference_steps=1, output_type="latent")
+    assert run.forwards == 1

@@ -447,6 +447,7 @@ VARIANTS = [
         "sd3": ("text2img", "controlnet"),
         "flux": ("text2img", "img2img", "fill"),
         "pixart": ("text2img",),
+        "classes": ("text2img",),
         "dit": ("class",),
     }.items()
     for variant in variants

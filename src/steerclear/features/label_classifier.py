@@ -86,7 +86,7 @@ def pixels_of(images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor,
 @torch.no_grad()
 def classify(
     model: LabelClassifier, images: UInt8[Tensor, "n channels height width"]
-) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n numbers"]]:
+) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
     """Probabilities by class, and features divided by ``feature_scale``.
 
     Args:

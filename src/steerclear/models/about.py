@@ -3,8 +3,10 @@
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import shipped
 from .files import NETWORK_CONFIG, PIPELINE_INDEX, WEAK_FOLDER, WEIGHTS, read_json
@@ -39,14 +41,24 @@ def about_shipped() -> list[About]:
 
 def _about(name: str, folder: Path) -> About:
     files = [path for path in folder.glob(f"*/*{WEIGHTS}") if path.parent.name != WEAK_FOLDER]
-    side = read_json(folder / "vae" / NETWORK_CONFIG)["sample_size"]
+    index = read_json(folder / PIPELINE_INDEX)
+    side = _side(folder, index)
     abilities = [f"makes images of {side} x {side} pixels"]
+    if "class_names" in index:
+        abilities.append(f"its prompts are classes: {', '.join(index['class_names'].values())}, or any")
     if (folder / WEAK_FOLDER).is_dir():
         abilities.append("has a weak network for autoguidance")
     if (folder / CLASSIFIER_FILE).is_file():
-        abilities.append("its images are measured against the exact truth by a classifier that ships with it")
-    kind = str(read_json(folder / PIPELINE_INDEX)["_class_name"])
-    return About(name, kind, sum(map(_parameters, files)), tuple(abilities))
+        truth = "real images" if "class_names" in index else "the exact truth"
+        abilities.append(f"its images are measured against {truth} by a classifier that ships with it")
+    return About(name, str(index["_class_name"]), sum(map(_parameters, files)), tuple(abilities))
+
+
+def _side(folder: Path, index: Mapping[str, Any]) -> int:
+    """Pixels of an image, each way: as the autoencoder makes them, or of the network's patches."""
+    if "patch" in index:
+        return read_json(folder / "unet" / NETWORK_CONFIG)["sample_size"] * index["patch"]
+    return read_json(folder / "vae" / NETWORK_CONFIG)["sample_size"]
 
 
 def _parameters(file: Path) -> int:

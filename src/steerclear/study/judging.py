@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from ..core.errors import GivenTwice, InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
@@ -22,6 +23,9 @@ TRUTHS: tuple[str, ...] = get_args(Kind)
 REFERENCE_METHOD = "unguided"
 PLAIN_FEATURES = "pixels"
 """The features of a judge without any, where a truth is to be redrawn."""
+
+TRIED = 64
+"""Sides of an image on which features are tried, where a study names none."""
 
 FEWEST, MOST = 8, 1_000_000
 """Fewest images that make a truth; most that are drawn for one."""
@@ -199,12 +203,13 @@ def panel(
     if judging.judge is None or judging.laboratory is None:
         _warn_without_judge(study, second, extractor)
         return Panel(judging)
-    _check_watch(judging.laboratory.name, judging.judge, study.watch)
+    check_watch(judging.laboratory.name, judging.judge, study.watch)
     kind, notes = _kind(study, judging.laboratory.name, judging.judge, extractor)
     if kind == "redrawn":
         if extractor is None and judging.judge.features is None:
             extractor = named_features(PLAIN_FEATURES)
         if extractor is not None:
+            _try(extractor, study)
             judging = Judging(judging.laboratory, WithFeatures(judging.judge, extractor))
     else:
         _warn_of_reference(study, kind, extractor)
@@ -217,6 +222,11 @@ def panel(
         return Panel(judging, other, kind, notes=notes)
     images = study.reference_images or max(FEWEST, 2 * len(study.seeds))
     return Panel(judging, other, kind, reference_of(study.prompt, study.reference_method), images, notes)
+
+
+def _try(extractor: Features, study: Any) -> None:
+    """Look at one gray image, so that what cannot be loaded is said before any image is made."""
+    extractor.of(torch.full((1, 3, study.height or TRIED, study.width or TRIED), 128, dtype=torch.uint8))
 
 
 def _kind(study: Any, name: str, judge: Judge, extractor: Features | None) -> tuple[Kind | None, tuple[str, ...]]:
@@ -250,7 +260,12 @@ def unrecognized(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
     return tuple(negative for negative in negatives if not concepts_named((negative,), known))
 
 
-def _check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
+def check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
+    """Warn where words to be watched have no effect, and refuse those that a judge does not know.
+
+    Raises:
+        InvalidSetting: a judge of a closed vocabulary cannot see one of them.
+    """
     if watch is None:
         return
     known = [column.name for column in judge.columns() if column.role in ("concept", "rate")]

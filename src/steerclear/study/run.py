@@ -222,7 +222,7 @@ def left_out(model: Model, method: Method, study: Study) -> str | None:
     try:
         check_texts(model.pipe, method.prompt, method.negative_prompts, method.guidance)
     except PromptError as error:
-        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}"
+        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}."
     return None
 
 

@@ -21,6 +21,8 @@ from ..core.shapes import Int, Tensor, UInt8
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABEL = "label"
+CONFIGURATIONS = ("data", "mnist", "plain_text")
+"""Folders in which the hub has the files."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_labelled(world: World, split: Split, data: Path | str | None = None) ->
         InvalidSetting: the folder has no such file, or the file is not of this world.
         MissingPackage: pyarrow, which reads parquet, is not installed.
     """
-    paths = _files(world, split, data)
+    paths = files_of(world, split, data)
     tables = [_read_table(world, path) for path in paths]
     encoded = [row for images, _ in tables for row in images]
     labels = torch.tensor([label for _, labels in tables for label in labels], dtype=torch.long)
@@ -104,12 +106,13 @@ def read_labelled(world: World, split: Split, data: Path | str | None = None) ->
     return Labelled(pixels, labels)
 
 
-def _files(world: World, split: Split, data: Path | str | None) -> list[Path]:
+def files_of(world: World, split: Split, data: Path | str | None = None) -> list[Path]:
+    """The parquet files of a split; arguments and errors as for :func:`read_labelled`."""
     if split not in SPLITS:
         raise InvalidSetting("split", split, " or ".join(SPLITS))
     folder = _from_hub(world, split) if data is None else Path(data)
     patterns = (f"{split}.parquet", f"{split}-*.parquet")
-    for place in (folder, folder / "data", folder / "mnist", folder / world.column):
+    for place in (folder, *(folder / name for name in CONFIGURATIONS)):
         if found := [path for pattern in patterns for path in sorted(place.glob(pattern))]:
             return found
     allowed = f"a folder with {split}.parquet (or {split}-....parquet) of {world.hub}"

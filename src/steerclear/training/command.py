@@ -4,12 +4,13 @@ import hashlib
 from pathlib import Path
 
 from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
-from ..core.sums import check_sums
+from ..core.sums import check_sums, sha256
 from ..models import shipped
 from ..models.files import folder_digest
 from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
-from . import clip
+from ..testbeds.labelled_images import SPLITS, files_of, world_named
+from . import clip, digits
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
@@ -21,7 +22,9 @@ SHIPPED_MODEL = "portraits"
 PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
 CLIP_PROGRAM = (*PROGRAM, "laboratories/shared/*.py")
-"""The source files that determine the result of a training: of the pipeline, of the second classifier, of the CLIP."""
+DIGITS_PROGRAM = ("features/label_classifier.py", "testbeds/labelled_images.py", "training/*.py")
+"""The source files that determine the result of a training: of the pipeline, of the second classifier, of the CLIP, of labelled
+images."""
 
 
 def train_portraits(
@@ -94,6 +97,43 @@ def train_second_classifier(
     }  # fmt: skip
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
         SecondWorkshop(folder, model / "vae", seed, device, report, course).pack(outdir)
+
+
+def train_digits(
+    world: str, data: Path | None, preset: str, folder: Path, outdir: Path, *, seed: int, device: str, resume: bool,
+    report: Report,
+) -> None:  # fmt: skip
+    """Train the denoiser and the classifier of labelled images, and write the pipeline.
+
+    Args:
+        world: "digits" or "cifar10".
+        data: folder of its parquet files; None loads them from the Hugging Face hub.
+        preset: "cpu" or "gpu".
+        folder: for checkpoints.
+        outdir: for the finished pipeline, in diffusers' layout.
+        seed: determines all randomness.
+        device: "cpu" or "cuda".
+        resume: continue a stopped run in the folder.
+        report: called after every training step.
+
+    Raises:
+        UnknownName: there is no such world or preset.
+        MissingPackage: pyarrow, which reads parquet files, is not installed.
+        InvalidSetting, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`; InvalidSetting also for a folder
+            without the data.
+    """
+    if preset not in digits.COURSES:
+        raise UnknownName("preset", preset, digits.COURSES)
+    asked, course = world_named(world), digits.COURSES[preset]
+    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
+    _check_folders(folder, outdir, "pipeline", resume=resume)
+    files = [path for split in SPLITS for path in files_of(asked, split, data)]
+    claimed = {
+        "command": "train digits", "world": world, "data": [sha256(path) for path in files], "course": repr(course),
+        "seed": seed, "arithmetic": arithmetic, "program": _program(DIGITS_PROGRAM),
+    }  # fmt: skip
+    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
+        digits.pack(digits.LabelledWorkshop(asked, data, folder, seed, device, report, course), outdir)
 
 
 def train_clip(
@@ -171,7 +211,7 @@ def _finished_pipeline(name: str) -> Path:
     missing = [part for part in KEPT_PARTS + LEARNING_PARTS if not (folder / part).exists()]
     if missing:
         raise UnsupportedModel(
-            f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {' or '.join(shipped())}, or a "
+            f"training cannot start from {name!r}, which lacks {', '.join(missing)}; give {SHIPPED_MODEL}, or a "
             f"folder that `steerclear train portraits` wrote."
         )
     check_sums(f"the pipeline {name!r}", folder)

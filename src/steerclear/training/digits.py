@@ -19,10 +19,13 @@ from diffusers import UNet2DModel
 from torch.nn import functional as F
 
 from ..core.shapes import Float, Int, Tensor, UInt8
-from ..features.label_classifier import LabelClassifier, pixels_of
+from ..features.label_classifier import LABEL_CLASSIFIER, LabelClassifier, pixels_of
+from ..laboratories.digits import REFERENCE, write_reference
+from ..models.class_conditional import ClassConditionalPipeline
 from ..testbeds.labelled_images import Labelled, World, read_labelled
 from .diffusion import build_scheduler
 from .loop import Report, Schedule, train
+from .pack import write_folder
 
 PATCH = 2
 """Pixels of a patch, each way, that become the channels of one place of the network's input: a quarter of the work."""
@@ -54,6 +57,15 @@ class LabelledCourse:
 
 
 COURSE = LabelledCourse()
+COURSES = {
+    "cpu": COURSE,
+    "gpu": LabelledCourse(
+        (128, 192),
+        Schedule(40_000, 512, 1e-3, warmup_steps=500, decay=0.4, ema_decay=0.9995, weight_decay=1e-4),
+        Schedule(6000, 256, 2e-3, decay=0.8, ema_decay=0.995, weight_decay=1e-2),
+    ),
+}
+"""The courses by the name of a preset."""
 
 
 def build_denoiser(world: World, channels: tuple[int, ...], seed: int) -> UNet2DModel:
@@ -189,3 +201,35 @@ class LabelledWorkshop:
         )
         loss = denoiser_loss(model, self.images, self.scaled, schedule.batch_size, self.device)
         return train("denoiser", model, loss, schedule, self.folder, seed=self.seed, report=self.report).cpu()
+
+
+def pack(workshop: LabelledWorkshop, outdir: Path) -> Path:
+    """Write the pipeline, the classifier and the reference, completely or not at all; returns the folder."""
+    scaled, test = workshop.scaled, read_labelled(workshop.world, "test", workshop.data)
+    return write_model(outdir, workshop.world, workshop.denoiser, workshop.classifier, scaled, test)
+
+
+def write_model(
+    outdir: Path, world: World, denoiser: UNet2DModel, classifier: LabelClassifier, scaled: Scaled, test: Labelled
+) -> Path:
+    """Write a model of labelled images from its networks; returns the folder.
+
+    Weights are stored in float16. The reference is the classifier's features of real images that no network was trained on.
+
+    Args:
+        outdir: for the pipeline, as diffusers lays it out.
+        world: which images.
+        denoiser, classifier: trained.
+        scaled: of the training images.
+        test: real images for the reference.
+    """
+    pipe = ClassConditionalPipeline(
+        denoiser.half(), build_scheduler(), world.classes, scaled.mean, scaled.deviation, PATCH, world.channels
+    )
+
+    def save(folder: Path) -> None:
+        pipe.save_pretrained(folder, safe_serialization=True)
+        classifier.half().save(folder / LABEL_CLASSIFIER)
+        write_reference(folder / REFERENCE, LabelClassifier.load(folder / LABEL_CLASSIFIER), test)
+
+    return write_folder(outdir, save)

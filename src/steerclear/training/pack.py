@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
         pipe.save_pretrained(folder, safe_serialization=True)
         _stored(weak).save_pretrained(folder / WEAK_FOLDER, safe_serialization=True)
         classifier.save(folder / CLASSIFIER)
+
+    return write_folder(outdir, save)
+
+
+def write_folder(outdir: Path, save: Callable[[Path], None]) -> Path:
+    """What ``save`` writes into a folder, and the digests of its weights: completely or not at all; returns the folder."""
+
+    def whole(folder: Path) -> None:
+        save(folder)
         for path in folder.rglob("config.json"):
             _forget_origin(path)
         for path in folder.rglob("*.safetensors"):
@@ -45,12 +55,12 @@ def pack(workshop: Workshop, outdir: Path) -> Path:
 
     if not outdir.exists():
         clear_partials(outdir.resolve().parent, outdir.resolve().name)
-        save_whole(outdir, save)
+        save_whole(outdir, whole)
         return outdir
     within = outdir / PARTIAL  # an existing empty folder is kept: it may be a mount or a current directory
     for left in filter(is_unpacked, list(outdir.iterdir())):
         shutil.rmtree(left)
-    save_whole(within, save)
+    save_whole(within, whole)
     for path in sorted(within.iterdir(), key=lambda path: path.name == PIPELINE_INDEX):
         path.rename(outdir / path.name)
     within.rmdir()

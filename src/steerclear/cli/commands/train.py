@@ -66,6 +66,31 @@ def portraits(
     print(f"the pipeline is in {outdir}")
 
 
+@app.command("digits")
+def digits(
+    data: Annotated[Path | None, typer.Option(
+        help="Folder with the data set's parquet files, train and test; without it they are loaded from the Hugging Face hub.",
+        exists=True, file_okay=False,
+    )] = None,
+    world: Annotated[str, typer.Option(help="digits (MNIST) or cifar10.")] = "digits",
+    preset: Annotated[str, typer.Option(help="cpu (an hour on two cores for digits), or gpu (larger and longer).")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
+    folder: Annotated[Path, typer.Option(**FOLDER, help="For checkpoints.")] = Path("out/train-digits"),
+    outdir: Annotated[Path, typer.Option(**FOLDER, help="For the finished pipeline.")] = Path("out/digits"),
+    seed: Annotated[int, typer.Option(help="Determines all randomness.", min=0, max=2**32 - 1)] = 0,
+    device: Device = "cpu",
+) -> None:  # fmt: skip
+    """Train a denoiser and a classifier of real images with classes, and pack the pipeline. Needs steerclear[data]."""
+    from ...models.loading import quiet
+
+    quiet()
+    from ...training.command import train_digits
+
+    with _reported() as report:
+        train_digits(world, data, preset, folder, outdir, seed=seed, device=device, resume=resume, report=report)
+    print(f"the pipeline is in {outdir}")
+
+
 @app.command("second-classifier")
 def second_classifier(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
