@@ -37,6 +37,7 @@ docs: $(READY)
 	$(BIN)/python -m steerclear.cli.docs docs
 	$(BIN)/python tests/features.py docs/steer-your-pipeline.md
 	$(BIN)/python tests/mixture_tables.py docs/exact-worlds.md
+	$(BIN)/python tests/forget_tables.py docs/forgetting.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:

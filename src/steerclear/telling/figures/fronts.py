@@ -62,7 +62,7 @@ def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT, flo
     above = LEGEND + ROW * (-(-(len(labels) + 1) // abreast) - 1)
     height = rows * HEIGHT + above
     figure = blank(width, height, theme)
-    styles = {label: _style(index, theme) for index, label in enumerate(labels)}
+    styles = {label: style_of(index, theme) for index, label in enumerate(labels)}
     for place, panel in enumerate(panels):
         left, bottom = (place % columns) * WIDTH + MARGIN, (rows - 1 - place // columns) * HEIGHT + MARGIN - 0.12
         box = left / width, bottom / height, (WIDTH - MARGIN - 0.12) / width, (HEIGHT - MARGIN - 0.2) / height
@@ -73,7 +73,7 @@ def draw_fronts(panels: Sequence[Panel], columns: int, theme: Theme = LIGHT, flo
     return figure
 
 
-def _style(index: int, theme: Theme) -> dict[str, Any]:
+def style_of(index: int, theme: Theme) -> dict[str, Any]:
     colour, marker, dash = STYLES[index % len(STYLES)]
     size = 9 if marker == "*" else 5
     return {
