@@ -2,6 +2,7 @@
 
 import gc
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 
@@ -16,6 +17,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+_cache = tempfile.TemporaryDirectory(prefix="steerclear-cache-")  # not the user's own; removed at the end
+os.environ["STEERCLEAR_CACHE"] = _cache.name
 
 
 def pytest_collection_finish() -> None:

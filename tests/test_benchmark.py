@@ -22,7 +22,7 @@ from steerclear.benchmark.memory import Leftovers, leftovers, peak_bytes
 from steerclear.benchmark.networks import STABLE_DIFFUSION, Size, network_settings
 from steerclear.benchmark.overhead import Overhead
 from steerclear.benchmark.shipped import largest_distance_by_chance
-from steerclear.benchmark.tracking import selectivity
+from steerclear.benchmark.tracking import moved_ratio
 from steerclear.cli.app import main
 from steerclear.cli.commands.benchmark import _commands as benchmark_commands
 from steerclear.core import shelf
@@ -367,11 +367,11 @@ def test_the_largest_distance_by_chance_of_one_portrait_is_a_sum_over_all_portra
     assert few / many == pytest.approx(4, rel=0.1)
 
 
-def test_selectivity_is_the_ratio_of_two_means() -> None:
+def test_the_moved_ratio_is_the_ratio_of_two_means() -> None:
     """Two images without the concept moved by 1 and 3 gray levels, two with it by 4 and 4."""
     reference = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
     images = reference + torch.tensor([1, 3, 4, 4], dtype=torch.uint8)[:, None, None, None]
-    measured = selectivity(images, reference, torch.tensor([False, False, True, True]))
+    measured = moved_ratio(images, reference, torch.tensor([False, False, True, True]))
     assert measured.value == 0.5
     assert measured.low is not None
     assert measured.high is not None

@@ -75,6 +75,10 @@ def test_add_a_laboratory(printed) -> None:
     ]
 
 
+def test_judge_with_your_own_function(printed) -> None:
+    assert printed("judge_with_your_own_function") == []
+
+
 def test_exact_world(printed) -> None:
     lines = printed("exact_world")
     assert lines[0] == "without guidance 0.300 show the concept"

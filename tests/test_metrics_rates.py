@@ -9,7 +9,14 @@ import torch
 from scipy.stats import binom
 
 from steerclear.core.errors import TooFewSamples, UnfitFeatures
-from steerclear.metrics.collateral import BALANCE, LARGEST_BIAS, _expected_deviation, collateral_shift
+from steerclear.metrics.collateral import (
+    BALANCE,
+    LARGEST_BIAS,
+    CollateralShift,
+    _chance,
+    _expected_deviation,
+    collateral_shift,
+)
 from steerclear.metrics.estimates import Rate, bootstrap_counts, percentile_interval
 from steerclear.metrics.rates import rate
 
@@ -290,3 +297,58 @@ def test_the_collateral_interval_is_about_its_value_and_covers_it(count: int) ->
         assert shift.low <= shift.value <= shift.high
         covered += shift.low <= shift.floor <= shift.high
     assert covered / runs > 0.85
+
+
+# a truth that was measured on images
+
+
+MEASURED = {"hat": 0.3, "glasses": 0.1, "hair:black": 0.6, "hair:red": 0.02}
+
+
+def _measured(shift: float, total: int, others: int, generator: torch.Generator) -> CollateralShift:
+    """The shift of images whose rates of hats and glasses differ from those of the images of the truth."""
+    levels = torch.tensor([MEASURED["hair:black"], MEASURED["hair:red"], 0.38])
+    shown = []
+    for count, more in ((total, shift), (others, 0.0)):
+        hair = torch.multinomial(levels, count, replacement=True, generator=generator)
+        binary = (
+            torch.rand(2, count, generator=generator) < torch.tensor([[MEASURED["hat"]], [MEASURED["glasses"]]]) + more
+        )
+        shown.append({"hat": binary[0], "glasses": binary[1], "hair:black": hair == 0, "hair:red": hair == 1})
+    rates = {name: float(values.double().mean()) for name, values in shown[1].items()}
+    return collateral_shift(shown[0], rates, measured_on=shown[1], resamples=200)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_the_interval_counts_the_noise_of_a_measured_truth(shift: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = [_measured(shift, 64, 128, generator) for _ in range(150)]
+    true = 2 * shift / 3  # of hats and glasses, not of hair
+    covered = [one.excess.low <= true <= one.excess.high for one in found]
+    assert sum(covered) >= 0.9 * len(found)
+
+
+def test_the_floor_is_the_mean_of_as_many_true_images_beside_a_measured_truth() -> None:
+    generator = torch.Generator().manual_seed(1)
+    found = [_measured(0.0, 64, 128, generator) for _ in range(150)]
+    floor, value = (sum(getattr(one, name) for one in found) / len(found) for name in ("floor", "value"))
+    assert floor == pytest.approx(value, abs=0.003)
+    exact = collateral_shift({"a": torch.arange(64) < 19}, {"a": 0.3}).floor
+    assert exact < 0.85 * collateral_shift(
+        {"a": torch.arange(64) < 19}, {"a": 0.3}, measured_on={"a": torch.arange(100) < 30}
+    ).floor  # fmt: skip
+
+
+@pytest.mark.parametrize(("total", "others", "share"), [(8, 5, 0.3), (64, 128, 0.02), (30, 200, 0.5)])
+def test_the_chance_of_two_rates_is_the_sum_over_all_counts(total: int, others: int, share: float) -> None:
+    first, second = (binom.pmf(range(count + 1), count, share) for count in (total, others))
+    apart = [
+        (abs(x / total - y / others), one * other)
+        for x, one in enumerate(first) for y, other in enumerate(second)
+    ]  # fmt: skip
+    deviation = math.sqrt(sum(weight * d * d for d, weight in apart))
+    expected = (
+        deviation, sum(weight * d for d, weight in apart),
+        sum(weight * math.exp(-((d / deviation) ** 2)) for d, weight in apart),
+    )  # fmt: skip
+    assert _chance(total, share, others) == pytest.approx(expected, rel=1e-6)

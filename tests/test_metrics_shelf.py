@@ -1,6 +1,7 @@
 """All metrics of the shelf: their declared answers, bounds and directions; the newer ones against other implementations."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import ot
@@ -298,3 +299,19 @@ def test_a_balance_needs_classes_and_images_of_them() -> None:
         class_divergence(torch.tensor([1, 2]), torch.tensor([1.0, 0.0]))
     with pytest.raises(TooFewSamples, match="at least 1 images of its classes and was given 0"):
         class_divergence(torch.tensor([0, 0]), torch.tensor([0.5, 0.5]))
+
+
+def test_a_balance_counts_the_chance_of_a_truth_that_was_measured() -> None:
+    """Of 60 images behind the truth 45 show the classes that were not asked away."""
+    true, shown = normal(COUNT, 2, 1), classes([10, 20, 30])
+    truth = {name: float(one.double().mean()) for name, one in classes([15, 25, 20]).items()}
+    exact = Compared(true, true, true, shown, truth, ("0",))
+    drawn = replace(exact, truth_images=COUNT, truth_shown=classes([15, 25, 20]))
+    by_name = {metric.name: metric for metric in SHELF}
+    known, measured = (by_name["class_divergence"].measure(one) for one in (exact, drawn))
+    assert known.value - measured.value == pytest.approx(1 / 2 / 45)
+    assert measured.uncorrected == pytest.approx(scipy.stats.entropy([0.4, 0.6], [25 / 45, 20 / 45]))
+    known, measured = (by_name["class_shift"].measure(one) for one in (exact, drawn))
+    assert measured.uncorrected == pytest.approx(25 / 45 - 0.4)
+    assert measured.high - measured.low > known.high - known.low
+    assert measured.by_chance > known.by_chance

@@ -424,6 +424,18 @@ def test_the_terminal_shows_the_same_numbers(results: Results) -> None:
     assert cell(results.methods[0].measurements["beard"], percent=True) in others
 
 
+def test_details_are_in_the_full_table_and_not_in_the_terminal(results: Results) -> None:
+    hidden = [one.model_copy(update={"detail": one.name in ("beard", "precision")}) for one in results.columns]
+    results = results.model_copy(update={"columns": hidden})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(*terminal_tables(results, width=200))
+    text = console.export_text()
+    assert "precision" not in text
+    assert "beard" not in text
+    assert "glasses" in text
+    assert {"beard ◎", "precision ↑"} <= {*header(results)}
+
+
 @pytest.mark.parametrize("width", [50, 80, 100, 139, 140, 150, 160, 180])
 @pytest.mark.parametrize(
     "negatives", [["mustache"], ["mustache", "beard"], ["mustache", "beard", "glasses", "hat", "smile"]]

@@ -32,6 +32,7 @@ SKELETONS = {
     "evidence": ("shorter-noise", "evidences.md", "## shorter-noise"),
     "networks": ("faint-sample", "networks.md", "## faint-sample"),
     "laboratories": ("red-pixels", "laboratories.md", "## red-pixels"),
+    "features": ("mean-color", "features.md", "## mean-color"),
     "metrics": ("spread", "metrics.md", "## spread"),
     "testbeds": ("two-points", "testbeds.md", "## two-points"),
     "telling.figures": ("evaluations", "figures.md", "## evaluations"),
@@ -44,6 +45,7 @@ SKELETONS = {
 def module_of(room: str) -> str:
     """The file in tests/ with the skeleton of a shelf."""
     kind = {"networks": "network", "laboratories": "laboratory", "metrics": "metric", "testbeds": "testbed"}
+    kind |= {"features": "features"}
     return f"skeleton_{kind.get(room, room.rpartition('.')[2].removesuffix('s'))}"
 
 
@@ -83,10 +85,10 @@ def test_an_announced_file_is_listed_by_the_command_line(
 
 def test_public_names_are_discovered(announce: Announce) -> None:
     before = steerclear.__all__
-    for room in ("guidance", "evidence", "networks", "laboratories", "testbeds"):
+    for room in ("guidance", "evidence", "networks", "laboratories", "features", "testbeds"):
         announce(room, SKELETONS[room][0], module_of(room))
     assert sorted({*steerclear.__all__} - {*before}) == [
-        "FaintSample", "LimitedGuidance", "RedPixels", "ShorterNoiseEvidence", "TwoPoints",
+        "FaintSample", "LimitedGuidance", "MeanColor", "RedPixels", "ShorterNoiseEvidence", "TwoPoints",
     ]  # fmt: skip
     assert steerclear.LimitedGuidance(2.0).limit == 10.0
 
@@ -124,6 +126,15 @@ def test_a_laboratory_in_one_file() -> None:
     assert seen.probabilities["red"].tolist() == [1, 0.375, 0, 0]
     assert judge.measure(seen)["red"].value == 0.25
     assert [column.name for column in judge.columns()] == ["red"]
+
+
+def test_features_in_one_file() -> None:
+    from skeleton_features import MeanColor
+
+    images = torch.arange(6, dtype=torch.uint8).view(2, 3, 1, 1).expand(2, 3, 4, 4) * 51
+    found = MeanColor().of(images)
+    assert found.tolist() == [pytest.approx([0, 0.2, 0.4]), pytest.approx([0.6, 0.8, 1])]
+    assert torch.equal(MeanColor().of(images[1:]), found[1:])
 
 
 def test_a_metric_in_one_file(announce: Announce) -> None:

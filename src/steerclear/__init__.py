@@ -6,7 +6,7 @@
     run.trace  # weight and posterior of every image at every step
 
 Names are loaded when they are first used, so that importing steerclear is light. Classes of the shelves (guidances, evidences,
-networks, laboratories, testbeds) are discovered, those of installed packages too.
+networks, laboratories, features, testbeds) are discovered, those of installed packages too.
 """
 
 import importlib
@@ -40,6 +40,7 @@ _CONTRACTS = {
     "evidence": ("core.evidence", "Evidence"),
     "networks": ("core.network", "Network"),
     "laboratories": ("core.laboratory", "Laboratory"),
+    "features": ("core.features", "Features"),
     "testbeds": ("core.testbed", "Testbed"),
 }
 """Shelf -> module and name of its contract. Each entry of these shelves is a public name."""

@@ -29,7 +29,7 @@ from ..telling.figures.fronts import Line, Panel, draw_fronts
 from ..testbeds.portraits import shows
 from .claims import Benchmark, Claim, OnStage, at_most
 from .portraits import MAN, PortraitExperiment
-from .tracking import selectivity
+from .tracking import moved_ratio
 
 CONCEPTS = "mustache, hat, glasses, beard, smile, mustache + hat"
 """Several negatives at once have a plus between them."""
@@ -250,7 +250,7 @@ class _Measure:
             rate=rate(shown).measured(0.0), rate_by_other=float(self._shown(other.see(images)).double().mean()),
             shift=found["collateral_shift"], frechet=found["frechet"],
             moved_without=_mean(change[~had]), moved_with=_mean(change[had]),
-            ratio=selectivity(images, reference, had) if both else None, calls=float(calls.double().mean()),
+            ratio=moved_ratio(images, reference, had) if both else None, calls=float(calls.double().mean()),
             sets=[_of_set(judge, some, shown[rows]) for rows, some in _sets(images)],
         )  # fmt: skip
 

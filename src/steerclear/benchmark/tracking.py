@@ -77,7 +77,7 @@ def _claims(scheduler: str, made: dict[str, torch.Tensor], judge: PortraitJudge)
                 f"collateral shift, less chance: {_told(shifts)})", distances["negative"].value, distances[ours]),
     ]  # fmt: skip
     if had.any() and not had.all():
-        moved = {name: selectivity(made[name], made["cfg"], had) for name in METHODS[1:]}
+        moved = {name: moved_ratio(made[name], made["cfg"], had) for name in METHODS[1:]}
         claims.append(at_most(
             f"{scheduler}: how far the dynamic negative moved images without the concept, as a share of those with it, "
             f"against the negative prompt's", moved["negative"].value, moved[ours],
@@ -89,7 +89,7 @@ def _told(measured: dict[str, Measurement]) -> str:
     return ", ".join(f"{name} {one.value:.3f}" for name, one in measured.items())
 
 
-def selectivity(images: torch.Tensor, reference: torch.Tensor, had: torch.Tensor) -> Measurement:
+def moved_ratio(images: torch.Tensor, reference: torch.Tensor, had: torch.Tensor) -> Measurement:
     """Mean pixel change of images without the concept over that of images with it: 0 is best, 1 is blind.
 
     Args:

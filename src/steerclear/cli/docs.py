@@ -18,6 +18,7 @@ import steerclear
 
 from ..benchmark.claims import Benchmark, Experiment
 from ..core.evidence import Evidence
+from ..core.features import Features
 from ..core.guidance import Guidance
 from ..core.laboratory import Laboratory
 from ..core.metric import Metric
@@ -50,6 +51,7 @@ SHELVES = (
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
     Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
+    Shelf("features", "features", Features, "Features are a vector per image, in which sets of images are compared: `--features NAME`. The results name them."),
     Shelf("metrics", "metrics", Metric, "A metric is one number about a set of images: a column of every comparison whose laboratory knows what it needs."),
     Shelf("figures", "telling.figures", Drawing, "A figure draws what `results.json` holds, as `NAME.png` beside the report; in Python `comparison.figure(NAME)`."),
     Shelf("benchmarks", "benchmark", Experiment, "A benchmark measures claims, each against its bound: `steerclear benchmark NAME`. [What was measured](measured.md) has the results."),

@@ -32,6 +32,7 @@ def print_results(results: "Results", page: Path, format: Format, *, quiet: bool
 
 def _print_tables(results: "Results") -> None:
     from ..telling.glossary import explained
+    from ..telling.looking import who
     from ..telling.summary import summary
     from ..telling.table import legend, terminal_tables
 
@@ -39,7 +40,7 @@ def _print_tables(results: "Results") -> None:
     for table in terminal_tables(results, width=console.width):
         console.print("", table)
     words = [f"{line}." for line in explained("truth")] if results.target is not None else []
-    for line in ("", legend(results), *words):
+    for line in ("", legend(results), *who(results), *words):
         console.print(line, markup=False, style="dim")
     console.print()
     for sentence in summary(results):

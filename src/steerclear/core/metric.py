@@ -27,6 +27,7 @@ class Compared:
         truth: attribute -> its rate, in [0, 1].
         concept: what the question asked to change: names of ``truth``, or attributes for all their levels.
         truth_images: the images on which the truth was measured; None for an exact truth.
+        truth_shown: what each of them shows, as ``shown``, ``[truth_images]``; None for an exact truth.
     """
 
     features: Tensor
@@ -36,6 +37,7 @@ class Compared:
     truth: Mapping[str, float]
     concept: tuple[str, ...] = ()
     truth_images: int | None = None
+    truth_shown: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ One form everywhere (``--guidance``, ``--set``, ``--methods``, ``--weak``, ``--j
     evidence.prior=0.3                       a key that reaches into a part
 """
 
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -23,6 +26,7 @@ YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "fal
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 KEY = re.compile(r"\s*[\w.]+\s*=")
+FUNCTION = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 NEXT_NAME = re.compile(r"([^:(,=[]*)(?:[:(,]|$)")
 
 VALUE = ""
@@ -107,6 +111,28 @@ def is_part(text: str, base: type[Configurable]) -> bool:
         return bool(find(base.shelf, base.contract(), _split_name(text)[0]))
     except UnknownName:
         return False
+
+
+def is_function_name(text: str) -> bool:
+    """Whether a text has the form ``package.module:function``.
+
+    >>> is_function_name("my_package.detector:faces"), is_function_name("clip:model=x"), is_function_name("detector.faces")
+    (True, False, False)
+    """
+    return FUNCTION.fullmatch(text.strip()) is not None
+
+
+def names_function(text: str) -> bool:
+    """Whether a text is meant as ``package.module:function``: it has the form, and a dot or a module that is there.
+
+    >>> names_function("json:loads"), names_function("nowhere.detector:faces"), names_function("portrait:second")
+    (True, True, False)
+    """
+    found = FUNCTION.fullmatch(text.strip())
+    if found is None:
+        return False
+    top, inside = found[1], found[2]
+    return bool(inside) or top in sys.modules or PathFinder.find_spec(top, [*sys.path, os.getcwd()]) is not None
 
 
 def part_text(part: Configurable, inside: bool = False) -> str:

@@ -4,17 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..core.errors import InvalidSetting, UnfitFeatures
-from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen
-from ..core.prompts import concepts_named
+from ..core.errors import InvalidSetting
+from ..core.laboratory import Asked, Judge, Judged, Laboratory
 from ..core.settings import texts
-from ..metrics.rates import rate
+from .shared.probabilities import ProbabilityJudge, Vocabulary
 
-BATCH = 32
-"""Images that the function is given at once."""
+SEER = "your classifier"
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,7 @@ class Classifier(Laboratory):
             [0, 1].
         concepts: the names that it gives, in the order of their columns.
 
+    >>> import torch
     >>> from steerclear.core.laboratory import Asked
     >>> bright = Classifier(lambda images: {"bright": (images.float().mean((1, 2, 3)) > 127).float()}, ("bright",))
     >>> judge = bright.judge(None, Asked("a man", ("bright",)))
@@ -55,45 +53,4 @@ class Classifier(Laboratory):
         return None
 
     def judge(self, model: Judged, asked: Asked) -> Judge:
-        return _ClassifierJudge(self, concepts_named(asked.negative_prompts, self.concepts))
-
-
-@dataclass(frozen=True)
-class _ClassifierJudge(Judge):
-    classifier: Classifier
-    concepts: tuple[str, ...]
-
-    def columns(self) -> list[Column]:
-        def column(name: str, role: Role, better: Better | None) -> Column:
-            meaning = f"share of images in which your classifier sees: {name}"
-            return Column(name=name, label=name, meaning=meaning, percent=True, role=role, better=better)
-
-        others = [name for name in self.classifier.concepts if name not in self.concepts]
-        concepts = [column(name, "concept", "lower") for name in self.concepts]
-        return concepts + [column(name, "rate", None) for name in others]
-
-    def see(self, images: Tensor) -> Seen:
-        parts = [self._probabilities(some) for some in images.split(BATCH)]
-        sure = {name: torch.cat([part[name] for part in parts]) for name in self.classifier.concepts}
-        return Seen({name: (value > 0.5).long() for name, value in sure.items()}, sure)
-
-    def _probabilities(self, images: Tensor) -> dict[str, Tensor]:
-        found, plain = self.classifier.probabilities(images), {}
-        if not isinstance(found, Mapping):
-            raise UnfitFeatures(
-                f"the classifier gave a {type(found).__name__}; give a mapping of {self.classifier.concepts} to probabilities"
-            )
-        for name in self.classifier.concepts:
-            value = torch.as_tensor(found[name]).double().cpu() if name in found else None
-            if value is None or value.shape != (len(images),) or not ((value >= 0) & (value <= 1)).all():
-                given = (
-                    "nothing" if value is None else f"shape {list(value.shape)}, values {value.flatten()[:4].tolist()}"
-                )
-                raise UnfitFeatures(
-                    f"the classifier gave {given} for {name!r}; give one probability in [0, 1] per image, shape [{len(images)}]"
-                )
-            plain[name] = value
-        return plain
-
-    def measure(self, seen: Seen) -> dict[str, Measurement]:
-        return {column.name: rate(seen.shown[column.name]).measured() for column in self.columns()}
+        return ProbabilityJudge(SEER, Vocabulary.of(self.concepts, asked), self.probabilities)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..core.errors import SteerclearError, in_words_of
+from ..core.errors import SteerclearError, UnfitFeatures, in_words_of
 from ..core.laboratory import Asked, Better, Column, Judge, Judged, Laboratory, Measurement, Role, Seen, Truth
 from ..core.metric import metrics
 from ..features.portrait_classifier import CLASSIFIER, AttributeClassifier, PortraitClassifier, read
@@ -39,7 +39,7 @@ class Portraits(Laboratory):
 
     Args:
         classifier: "own", the model's own, or "second", another network that was trained on other portraits and that comes
-            with steerclear.
+            with steerclear, so that it also judges images whose model is not at hand.
     """
 
     name = "portraits"
@@ -47,7 +47,7 @@ class Portraits(Laboratory):
     classifier: Which = "own"
 
     def refuses(self, model: Judged, asked: Asked) -> str | None:
-        if not has_classifier(model):
+        if not has_classifier(model) and self.classifier == "own":
             return "this model ships no attribute classifier and its truth is not known"
         if {asked.height, asked.width} <= {None, SIZE}:
             return None
@@ -55,7 +55,6 @@ class Portraits(Laboratory):
         return f"the classifier of this model sees only images of {SIZE} x {SIZE}; leave out {leave_out} to measure"
 
     def judge(self, model: Judged, asked: Asked) -> "PortraitJudge":
-        assert model.folder is not None  # it is not refused
         judge = PortraitJudge(model.folder, asked.prompt, ", ".join(asked.negative_prompts) or None, self.classifier)
         _ = judge.classifier
         return judge
@@ -100,13 +99,13 @@ class PortraitJudge(Judge):
     """Measures images of the portraits' world against its exact truth.
 
     Args:
-        folder: the model's folder, which holds the classifier.
+        folder: the model's folder, which holds the classifier; None needs the second one.
         prompt: the question's prompt.
         negative: the question's negative prompts, joined by commas; None without any.
         which: the classifier, "own" or "second"; see :class:`Portraits`.
     """
 
-    folder: Path
+    folder: Path | None
     prompt: str
     negative: str | None = None
     which: Which = "own"
@@ -116,6 +115,7 @@ class PortraitJudge(Judge):
     def classifier(self) -> AttributeClassifier:
         if self.which == "second":
             return second_classifier()
+        assert self.folder is not None  # or the question is refused
         return PortraitClassifier.load(self.folder / CLASSIFIER)
 
     @cached_property
@@ -171,6 +171,11 @@ class PortraitJudge(Judge):
         return concepts + others + (score_columns() if known else [])
 
     def see(self, images: Tensor) -> Seen:
+        if images.shape[2:] != (SIZE, SIZE):
+            height, width = images.shape[2:]
+            raise UnfitFeatures(
+                f"{SEERS[self.which]} sees images of {SIZE} x {SIZE}, not of {width} x {height}; resize them."
+            )
         attributes, features, sure = read(self.classifier, images)
         concepts = {name: shows(name, attributes) for name in self.concepts if name not in attributes}
         probabilities = {name: concept_probability(name, sure) for name in self.concepts}

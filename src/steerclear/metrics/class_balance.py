@@ -125,16 +125,17 @@ def _classes(images: Compared) -> list[str]:
     return [name for name, share in images.truth.items() if share > 0 and is_other(name) and name in images.shown]
 
 
-def _among(images: Compared) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """What images of the classes show, as levels of one attribute, and the true shares among them."""
-    names = _classes(images)
-    shown = torch.stack([images.shown[name].bool() for name in names], 1)
+def _among(shown: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """What images of the classes show, as levels of one attribute; other images are left out."""
+    classes = torch.stack([shown[name].bool() for name in names], 1)
+    among = classes[classes.any(1)]
+    return {f"class:{name}": among[:, place] for place, name in enumerate(names)}
+
+
+def _shares(images: Compared, names: list[str]) -> dict[str, float]:
+    """The true shares among images of the classes."""
     total = sum(images.truth[name] for name in names)
-    among = shown[shown.any(1)]
-    return (
-        {f"class:{name}": among[:, place] for place, name in enumerate(names)},
-        {f"class:{name}": images.truth[name] / total for name in names},
-    )
+    return {f"class:{name}": images.truth[name] / total for name in names}
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,11 @@ class BalanceDivergence(_Balance):
     bounds = (0.0, None)
 
     def measure(self, images: Compared) -> Measurement:
-        shown, truth = _among(images)
-        found = class_divergence(
-            torch.tensor([int(one.sum()) for one in shown.values()]), torch.tensor(list(truth.values())),
-            truth_images=images.truth_images,
-        )  # fmt: skip
+        names = _classes(images)
+        counts = torch.tensor([int(one.sum()) for one in _among(images.shown, names).values()])
+        known = sum(images.truth[name] for name in names)
+        behind = None if images.truth_images is None else round(known * images.truth_images)  # images of these classes
+        found = class_divergence(counts, torch.tensor(list(_shares(images, names).values())), truth_images=behind)
         corrected = found.measured("bootstrap", truth=0.0)
         return corrected.model_copy(update={"uncorrected": found.uncorrected, "by_chance": found.by_chance})
 
@@ -169,6 +170,8 @@ class BalanceShift(_Balance):
     bounds = (0.0, 1.0)
 
     def measure(self, images: Compared) -> Measurement:
-        shift = collateral_shift(*_among(images))
+        names = _classes(images)
+        measured_on = None if images.truth_shown is None else _among(images.truth_shown, names)
+        shift = collateral_shift(_among(images.shown, names), _shares(images, names), measured_on=measured_on)
         corrected = shift.excess.measured("bootstrap", truth=0.0)
         return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})

@@ -20,6 +20,11 @@ that a bias b of 0.26 s per level is covered (Armstrong and Kolesár 2018, Optim
 models). It includes 0 where chance may explain everything. In simulations with 1 to 10 attributes, shifts of 0 to 0.2 and
 50 to 1,000 images, the 95 % interval covers the true shift in 92 to 100 %.
 
+*a truth that was measured* on m images has chance of its own: d is then X / n - Y / m with Y ~ Binomial(m, p), and s^2, the
+expectations, the bootstrap (of both sets of images) and the unseen variance count both. p is the truth's rate in the floor,
+and that of all images together in the correction, because a rate that was measured as 0 need not be 0. In simulations with 3
+to 8 attributes, 50 to 500 images on either side and shifts of 0 and 0.1, the interval covers the true shift in 92 to 100 %.
+
 *interval of value*. It includes chance, as the value does. A resample differs from the truth more than the images do, so
 the bootstrap's percentiles are too high; they are shifted down by the difference between the resamples' mean and the value.
 """
@@ -86,19 +91,37 @@ def _expected_deviation(total: int, probability: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _chance(total: int, probability: float) -> tuple[float, float, float]:
-    """Chance deviations of a rate X / n with X ~ Binomial(n, p).
+def _chance(total: int, probability: float, others: int | None = None) -> tuple[float, float, float]:
+    """Chance deviations of a rate X / n with X ~ Binomial(n, p) from p, or from Y / m with Y ~ Binomial(m, p).
+
+    Args:
+        total: n.
+        probability: p.
+        others: m; None for deviations from p.
 
     Returns:
-        Standard deviation s of the rate, E|X / n - p|, and E exp(-((X / n - p) / s)^2), which is 1 if s is 0.
+        Standard deviation s, E|X / n - p|, and E exp(-((X / n - p) / s)^2), which is 1 if s is 0; Y / m in place of p if m is
+        given.
     """
-    deviation = math.sqrt(max(probability * (1 - probability), 0.0) / total)
+    deviation = math.sqrt(max(probability * (1 - probability), 0.0) * (1 / total + (1 / others if others else 0.0)))
     if deviation == 0:
         return 0.0, 0.0, 1.0
+    if others:
+        (first, weight), (second, other) = _likely(total, probability), _likely(others, probability)
+        apart, weights = first[:, None] - second, weight[:, None] * other
+        fading = torch.exp(-(apart / deviation).square())
+        return deviation, float((weights * apart.abs()).sum()), float((weights * fading).sum())
     counts = range(total + 1)
     squares = ((torch.tensor(counts, dtype=torch.float64) / total - probability) / deviation).square()
     weight = torch.from_numpy(binom.pmf(counts, total, probability))
     return deviation, _expected_deviation(total, probability), float((weight * torch.exp(-squares)).sum())
+
+
+def _likely(total: int, probability: float) -> tuple[Tensor, Tensor]:
+    """The rates of a binomial number of images, and their probabilities, without those below 1e-12."""
+    low, high = binom.ppf(1e-12, total, probability), binom.ppf(1 - 1e-12, total, probability)
+    counts = torch.arange(max(int(low), 0), min(int(high), total) + 1, dtype=torch.float64)
+    return counts / total, torch.from_numpy(binom.pmf(counts.numpy(), total, probability))
 
 
 def _unseen_variance(rates: Tensor, total: int) -> Tensor:
@@ -139,10 +162,10 @@ def _chosen(
 class _Distance:
     """The distance of rates from the truth over all attributes: as it is, and less what chance adds."""
 
-    def __init__(self, names: list[str], truth: Tensor, total: int) -> None:
+    def __init__(self, names: list[str], truth: Tensor, total: int, others: int | None = None) -> None:
         self.groups = _groups(names)
         self.share = 1 / (2 * len(self.groups))
-        chances = [_chance(total, abs(rate)) for rate in self.parts(truth).tolist()]
+        chances = [_chance(total, min(abs(rate), 1.0), others) for rate in self.parts(truth).tolist()]
         self.deviation, self.expected, self.fading = torch.tensor(chances, dtype=torch.float64).T
 
     def parts(self, rates: Tensor) -> Tensor:
@@ -155,7 +178,7 @@ class _Distance:
 
 def collateral_shift(
     shown: Mapping[str, Tensor], truth: Mapping[str, float], exclude: str | Iterable[str] = (), *,
-    level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0,
+    measured_on: Mapping[str, Tensor] | None = None, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0,
 ) -> CollateralShift:  # fmt: skip
     """Mean absolute difference between the images' rates and the exact truth, over all attributes but the concept.
 
@@ -171,6 +194,7 @@ def collateral_shift(
         shown: attribute -> one bool, or 0 or 1, per image, ``[n]``.
         truth: attribute -> its exact rate for the same prompt with the concept absent, in [0, 1].
         exclude: the concept: names as in ``truth``, or attributes ("hat_color") for all their levels.
+        measured_on: what the images show on which the truth was measured, as ``shown``, ``[m]``; None for an exact truth.
         level: confidence of the intervals, in (0, 1).
         resamples: number of bootstrap resamples of the images.
         seed: seed of the bootstrap.
@@ -190,23 +214,49 @@ def collateral_shift(
     """
     names, images = _chosen(shown, truth, exclude)
     total, exact = len(images), torch.tensor([truth[name] for name in names], dtype=torch.float64)
-    distance = _Distance(names, exact, total)
+    others = None if measured_on is None else _rows(names, measured_on)
+    distance, floor = _distance_and_floor(names, exact, images, others)
     parts, share, corrected = distance.parts, distance.share, distance.corrected
     difference = images.mean(0) - exact
-    again = parts(bootstrap_counts(total, resamples, seed) @ images / total - exact)
+    again = bootstrap_counts(total, resamples, seed) @ images / total - exact
+    if others is not None:
+        again = again - bootstrap_counts(len(others), resamples, seed + 1) @ others / len(others) + exact
+    again = parts(again)
     value, resampled = float(share * parts(difference).abs().sum()), share * again.abs().sum(-1)
-    floor = float(share * distance.expected.sum())
     by_attribute = {name: float(_parts(difference, own).abs().sum()) / 2 for name, own in distance.groups.items()}
     estimate = max(0.0, float(corrected(parts(difference))))
     if total < INTERVAL_NEEDS:
         return CollateralShift(value, None, None, floor, Estimate(estimate, None, None), by_attribute)
     low, high = percentile_interval(resampled - (resampled.mean() - value), level)
     unseen = 2 * share**2 * _unseen_variance(parts(images.mean(0)).abs(), total).sum()
+    if others is not None:
+        unseen += 2 * share**2 * _unseen_variance(parts(exact).abs(), len(others)).sum()
     bias = LARGEST_BIAS * float(share * distance.deviation.sum())
     error = math.sqrt(float(corrected(again).var() + unseen))
     reach = error * float(foldnorm.ppf(level, bias / error)) if error > 0 else bias
     excess = Estimate(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach))
     return CollateralShift(value, max(0.0, low), high, floor, excess, by_attribute)
+
+
+def _rows(names: list[str], shown: Mapping[str, Tensor]) -> Tensor:
+    """What each image shows of these names, ``[m, names]``; errors as :func:`collateral_shift`."""
+    missing = [name for name in names if name not in shown]
+    if missing:
+        raise UnfitFeatures(f"the images of the truth were not read for {', '.join(missing)}")
+    return torch.stack([shown[name].double() for name in names], 1)
+
+
+def _distance_and_floor(
+    names: list[str], truth: Tensor, images: Tensor, others: Tensor | None
+) -> tuple[_Distance, float]:
+    """The distance from the truth, and its expectation for as many true images; ``others`` are those of a measured truth."""
+    total = len(images)
+    if others is None:
+        distance = _Distance(names, truth, total)
+        return distance, float(distance.share * distance.expected.sum())
+    together = torch.cat([images, others]).mean(0)
+    true = _Distance(names, truth, total, len(others))
+    return _Distance(names, together, total, len(others)), float(true.share * true.expected.sum())
 
 
 @dataclass(frozen=True)
@@ -216,7 +266,7 @@ class Collateral(Metric):
     name = "collateral_shift"
     label = "collateral shift"
     meaning = (
-        "mean absolute difference of all other attributes' rates from the exact truth, less what as many "
+        "mean absolute difference of all other attributes' rates from the truth, less what as many "
         "true images would show by chance; where the interval reaches 0, chance may be all of it"
     )
     better = "lower"
@@ -225,7 +275,11 @@ class Collateral(Metric):
     bounds = (0.0, 1.0)
     answers: ClassVar[Mapping[Situation, float]] = {"equal": 0.0, "far": 1.0, "constant": 0.0}
 
+    def fits(self, images: Compared) -> bool:
+        """Whether anything but the concept was read."""
+        return any(not {name, name.partition(":")[0]} & set(images.concept) for name in images.truth)
+
     def measure(self, images: Compared) -> Measurement:
-        shift = collateral_shift(images.shown, images.truth, exclude=images.concept)
+        shift = collateral_shift(images.shown, images.truth, exclude=images.concept, measured_on=images.truth_shown)
         corrected = shift.excess.measured("bootstrap", truth=0.0)
         return corrected.model_copy(update={"uncorrected": shift.value, "by_chance": shift.floor})

@@ -104,7 +104,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
                 f"{shown(text)} names several classes, and an image has one; give one, and of several to avoid each as a "
                 f"negative prompt of its own. (A dynamic negative beside a class takes the setting concept=negative.)"
             )
-        return next(iter(found), len(self.classes))
+        return next((number for number in found if number is not None), len(self.classes))
 
     def _named(self, text: str) -> int | None:
         """The class of a text without commas; the number of no class for "any"; None if it names none."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pydantic import ValidationError
 
 from ..core.errors import InvalidSetting, SteerclearError, SteerclearWarning, shown
@@ -17,8 +16,9 @@ from ..models.loading import Model
 from ..models.networks import NetworkSource
 from ..networks.shared.naming import called
 from .commands import given_networks, lora_texts
-from .gallery import UNREADABLE, read_settings
+from .gallery import read_settings
 from .methods import SCALES, TAKE_SCALE, method_texts, standard_methods
+from .reading import Unreadable, read_pixels
 from .recipe import Recipe, parse_seeds
 from .results import RESULTS_FILE, Results
 from .study import LOOKING, STUDY_FILE, Study
@@ -106,6 +106,9 @@ def read_run(path: Path) -> Before:
     if path in (folder, file) and file.is_file() and not (folder / RESULTS_FILE).is_file():
         return Before(path, _of_study(file))  # nothing is made yet
     results = read_results(folder if path == file else path)
+    if results.model_digest is None:
+        remedy = "there, folders of images were measured; measure them again"
+        raise InvalidSetting("the comparison", str(path), "one of a model's images", remedy)
     asked = _of_study(file) if file.is_file() else _of_results(results)
     return Before(path, asked, None, _digests(results.model_digest, results.networks, results.loras))
 
@@ -115,7 +118,7 @@ def _of_results(results: Results) -> dict[str, Any]:
     asked = {name: getattr(results, name) for name in (*LOADING, MEASURED, "num_inference_steps", "height", "width")}
     methods = [(method.name, method.guidance) for method in results.methods]
     return _typed(asked) | {
-        "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds),
+        "prompt": results.prompt, "negative_prompts": tuple(results.negative_prompts), "seeds": parse_seeds(results.seeds or ""),
         "methods": tuple(method.name for method in results.methods), **_scales(methods),
     }  # fmt: skip
 
@@ -172,17 +175,18 @@ def check_images(results: Results, folder: Path) -> None:
     """Check the images that ``results.json`` names, by paths relative to its folder.
 
     Raises:
-        InvalidSetting: an image is missing, damaged or outside the folder.
+        InvalidSetting: an image is missing, damaged or, unless folders were measured, outside the folder.
     """
     for image in (image for method in results.methods for image in method.images):
         path = folder / image.file
-        if Path(image.file).is_absolute() or ".." in Path(image.file).parts:
+        outside = Path(image.file).is_absolute() or ".." in Path(image.file).parts
+        if outside and not results.folders:  # which are where they were measured
             raise InvalidSetting("an image of results.json", image.file, "a file in its folder")
         try:
-            with Image.open(path) as opened:
-                opened.load()
-        except UNREADABLE as error:
-            remedy = "run the same comparison in this folder to make it again"
+            read_pixels(path)
+        except Unreadable as error:
+            again = "run the same comparison in this folder to make it again"
+            remedy = f"{error}; measure the folders again" if results.folders else again
             raise InvalidSetting(
                 "an image of results.json", image.file, "an image that exists and is undamaged", remedy
             ) from error

@@ -19,9 +19,11 @@ from .results import MethodResult, Results
 def generate_command(results: Results, method: MethodResult) -> str | None:
     """The command that makes a method's images, or more of them with other seeds.
 
-    None if its guidance is not installed, or if the pipeline, or a calibration that it may read, was given in Python and no
+    None for measured folders, if its guidance is not installed, or if the pipeline, or a calibration that it may read, was given in Python and no
     name loads it again.
     """
+    if results.model is None or results.model_digest is None:
+        return None
     if results.model_digest.startswith(IN_MEMORY) and not is_hub_id(results.model):
         return None
     try:

@@ -199,7 +199,7 @@ def panel(
     if judging.judge is None or judging.laboratory is None:
         _warn_without_judge(study, second, extractor)
         return Panel(judging)
-    _check_watch(judging.laboratory.name, judging.judge, study.watch)
+    check_watch(judging.laboratory.name, judging.judge, study.watch)
     kind, notes = _kind(study, judging.laboratory.name, judging.judge, extractor)
     if kind == "redrawn":
         if extractor is None and judging.judge.features is None:
@@ -250,7 +250,12 @@ def unrecognized(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
     return tuple(negative for negative in negatives if not concepts_named((negative,), known))
 
 
-def _check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
+def check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
+    """Warn where words to be watched have no effect, and refuse those that a judge does not know.
+
+    Raises:
+        InvalidSetting: a judge of a closed vocabulary cannot see one of them.
+    """
     if watch is None:
         return
     known = [column.name for column in judge.columns() if column.role in ("concept", "rate")]

@@ -13,13 +13,15 @@ from ..core.calibration import Calibration
 from ..core.errors import UnknownName, UnsupportedModel
 from ..core.evidence import Circumstances
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
-from ..core.parsing import is_part, name_and_settings, parse_part
+from ..core.parsing import is_part, name_and_settings, names_function, parse_part
 from ..core.settings import default_of
 from ..metrics.estimates import mean_estimate
 from .gallery import Picture
 
 NO_JUDGE = "none"
 """The name that asks for no judge."""
+FUNCTIONS, FUNCTION_FORM = "callable", "package.module:function"
+"""The laboratory of a function, which is named by the function alone; the form of that name."""
 
 MOVED = Column(
     name="moved", label="moved", percent=True, role="score", better="lower",
@@ -78,18 +80,20 @@ def find_judge(wanted: str | Laboratory | None, model: Judged, asked: Asked) -> 
 
 
 def named_judge(text: str) -> Laboratory:
-    """The laboratory of a name with settings.
+    """The laboratory of a name with settings; ``package.module:function`` is a function of one's own.
 
     Raises:
         UnknownName, InvalidSetting: see :func:`~steerclear.core.parsing.parse_part`; what only Python can give is not offered.
     """
     if not is_part(text, Laboratory):
+        if names_function(text):
+            return parse_part(f"{FUNCTIONS}:{text}", Laboratory)
         typable = [
             name
             for name, kind in Laboratory.known().items()
             if not any(get_origin(one) is Callable for one in kind.types().values())
         ]
-        raise UnknownName("laboratory", name_and_settings(text, "judge")[0], [*typable, NO_JUDGE])
+        raise UnknownName("laboratory", name_and_settings(text, "judge")[0], [*typable, NO_JUDGE, FUNCTION_FORM])
     return parse_part(text, Laboratory)
 
 

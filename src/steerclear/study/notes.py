@@ -115,8 +115,8 @@ def unsure_notes(methods: Sequence[MethodResult]) -> list[str]:
     images = [(method.label, image) for method in methods for image in method.images]
     found = []
     for name in dict.fromkeys(name for _, image in images for name in image.probability):
-        doubtful = [(label, one.seed) for label, one in images if low <= one.probability.get(name, 0.0) <= high]
-        open_ones = [f"{label} seed {seed}" for label, seed in doubtful]
+        doubtful = [(label, one) for label, one in images if low <= one.probability.get(name, 0.0) <= high]
+        open_ones = [f"{label} {one.called}" for label, one in doubtful]
         if open_ones:
             more = f" and {len(open_ones) - UNSURE_NAMED} more" * (len(open_ones) > UNSURE_NAMED)
             found.append(

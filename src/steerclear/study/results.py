@@ -1,4 +1,4 @@
-"""What ``compare`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
+"""What ``compare`` or ``measure`` found, as data: the schema of results.json (exported to docs/results.schema.json)."""
 
 from typing import Any, Literal
 
@@ -19,7 +19,8 @@ class ImageResult(Frozen):
     """One image.
 
     Attributes:
-        seed: its seed.
+        seed: its seed; of images without seeds a number, the same for images that belong together.
+        label: what it is called, where it has no seed; None otherwise.
         file: its path, relative to results.json.
         shown: attribute -> what the judge sees (empty without a judge).
         probability: concept -> the judge's probability that the image shows it, in [0, 1].
@@ -29,12 +30,18 @@ class ImageResult(Frozen):
     """
 
     seed: int
+    label: str | None = None
     file: str
     shown: dict[str, int]
     probability: dict[str, float] = {}
     trace: dict[str, list[float | None]]
     draws: int = 1
     flagged: bool = False
+
+    @property
+    def called(self) -> str:
+        """Its seed, or what it is called without one."""
+        return f"seed {self.seed}" if self.label is None else self.label
 
 
 class Comparison(Frozen):
@@ -64,9 +71,10 @@ class TruthResult(Frozen):
     """What the images are compared with, and where it comes from.
 
     Attributes:
-        kind: "exact", known to the judge; "redrawn", measured on images of the same model in which the judge sees no concept.
+        kind: "exact", known to the judge; "redrawn", measured on images of the same model in which the judge sees no concept;
+            "reference", on such images of a folder.
         target: in words.
-        method: the method that drew the images; None for an exact truth, as for the numbers below.
+        method: the method that drew the images, or the folder of a reference; None for an exact truth, as for the numbers below.
         drawn: images that were drawn.
         kept: those in which the judge sees no concept.
         unsure: those kept of which the judge is unsure.
@@ -74,7 +82,7 @@ class TruthResult(Frozen):
         rates: how often each thing shows, in [0, 1], by name.
     """
 
-    kind: Literal["exact", "redrawn"]
+    kind: Literal["exact", "redrawn", "reference"]
     target: str
     method: str | None = None
     drawn: int | None = None
@@ -85,7 +93,7 @@ class TruthResult(Frozen):
 
 
 class MethodResult(Frozen):
-    """One method.
+    """One method, or one folder of images: what has no model has none of its settings.
 
     Attributes:
         name: unique key; also the folder of its images.
@@ -105,13 +113,13 @@ class MethodResult(Frozen):
 
     name: str
     label: str
-    prompt: str
-    negative_prompts: list[str]
-    guidance: dict[str, Any]
-    recipe_digest: str
-    evaluations: float
-    noise_levels: list[float | None]
-    branches: list[list[str]]
+    prompt: str = ""
+    negative_prompts: list[str] = []
+    guidance: dict[str, Any] = {}
+    recipe_digest: str | None = None
+    evaluations: float | None = None
+    noise_levels: list[float | None] = []
+    branches: list[list[str]] = []
     measurements: dict[str, Measurement]
     images: list[ImageResult]
     warnings: list[str]
@@ -125,7 +133,9 @@ class Results(Frozen):
         schema_version: of this schema; a change that breaks readers raises the first number.
         steerclear_version, versions: of the program, and of the libraries that it uses.
         command: how to repeat it.
-        prompt, negative_prompts: the question.
+        prompt, negative_prompts: the question. Of measured folders, the prompt may be empty, and the others are the concepts.
+        folders: the folders that were measured, as given; empty for a comparison of methods. They have no model, no seeds
+            and none of the settings below.
         model, model_digest, config, loras, scheduler, num_inference_steps, height, width, dtype, device, offload: settings
             shared by all methods, see :class:`~steerclear.study.recipe.Recipe`.
         networks: further networks that the methods may use, by name.
@@ -151,20 +161,21 @@ class Results(Frozen):
     command: str
     prompt: str
     negative_prompts: list[str]
-    model: str
-    model_digest: str
+    folders: list[str] = []
+    model: str | None = None
+    model_digest: str | None = None
     config: str | None = None
     loras: list[LoRA] = []
-    scheduler: str
-    num_inference_steps: int
+    scheduler: str | None = None
+    num_inference_steps: int | None = None
     height: int | None = None
     width: int | None = None
-    dtype: str
+    dtype: str | None = None
     device: str = "cpu"
     offload: str = "none"
     networks: dict[str, NetworkSource] = {}
     calibrations: list[CalibrationSource] = []
-    seeds: str
+    seeds: str | None = None
     judge: dict[str, Any] | None = None
     columns: list[Column]
     target: str | None

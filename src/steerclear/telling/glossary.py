@@ -8,7 +8,8 @@ GLOSSARY = {
     "prior": "the probability that an image shows the concept, before the first step",
     "conjunction": "prompt and concept in one text, such as “portrait photo of a man, mustache”",
     "innovation": "the part of a step that is not the guidance's own extra push",
-    "truth": "what a perfect method would give; known exactly in some worlds, such as that of the shipped model",
+    "truth": "what a perfect method would give; known exactly in some worlds, such as that of the shipped model, and else measured "
+    "on images that do not show the concept",
 }
 """Term -> its meaning, without a full stop."""
 

@@ -4,30 +4,32 @@ import base64
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
+from ..core.laboratory import Column
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path
 from ..study.commands import generate_command
 from ..study.gallery import write_text
-from ..study.results import MethodResult, Results
+from ..study.results import ImageResult, MethodResult, Results
 from .figures.base import DARK, LIGHT, TABLE_PLACE, Drawing, drawings, png, save
-from .figures.grid import shared_seeds
+from .figures.grid import in_columns
 from .glossary import explained
 from .guidance_docs import ARXIV, GuidanceDoc, documentation, documented_class, plain
-from .sizes import fitted
+from .looking import Doubt, differing_images, disagreement_rows, judge_text, unsure_images, who
+from .sizes import fitted, opened
 from .summary import question, summary
 from .table import (
     DIRECTIONS,
     concept_columns,
     header,
     interval_text,
+    main_columns,
     off_truth,
     rate_columns,
     rows,
@@ -99,19 +101,23 @@ def write_figures(results: Results, folder: Path | str) -> list[Path]:
 def write_report(results: Results, folder: Path | str) -> Path:
     """Write ``report.html`` into the folder of results.json, to which the images' paths are relative; returns its path."""
     folder = folder_path("folder", folder)
-    seeds = shared_seeds(results, SEEDS_SHOWN)
+    heads, images = in_columns(results, SEEDS_SHOWN)
     shown = [one for one in (drawing() for drawing in drawings() if drawing.on_page) if one.nothing(results) is None]
-    methods, columns = results.methods, results.columns
+    methods = results.methods
     page = rendered(
-        TEMPLATE, results=results, question=question(results), answer=summary(results), seeds=seeds,
-        all_seeds=len(shared_seeds(results, 10**9)), rates=bool(rate_columns(results)), table_place=TABLE_PLACE,
-        thumbnails=[[_thumbnail(results, method, seed, folder) for seed in seeds] for method in methods],
+        TEMPLATE, results=results, question=question(results), answer=summary(results), heads=heads,
+        all_heads=len(in_columns(results, 10**9)[0]), rates=bool(rate_columns(results)), table_place=TABLE_PLACE,
+        thumbnails=[
+            [None if image is None else _thumbnail(results, method, image, folder) for image in row]
+            for method, row in zip(methods, images, strict=True)
+        ],
         concepts=concept_columns(results), concept_cells=[_concept_cells(results, method) for method in methods],
-        figures=[_drawn(drawing, results, folder) for drawing in shown], header=header(results), rows=rows(results),
-        directions=[DIRECTIONS.get(column.better or "", "") for column in columns],
-        off=[[off_rate(results, method, column) for column in columns] for method in methods],
-        truth=truth_row(results) if results.target is not None else None,
-        parts=[parts(method.guidance) for method in methods], branches=[_branches(method) for method in methods],
+        figures=[_drawn(drawing, results, folder) for drawing in shown], tables=_tables(results), who=who(results),
+        explanations=[(column, DIRECTIONS.get(column.better or "", "")) for column in results.columns],
+        parts=[parts(method.guidance) if method.guidance else [] for method in methods],
+        branches=[_branches(method) for method in methods], count=sum(len(method.images) for method in methods),
+        unsure=_strip(results, unsure_images(results), folder), differing=_strip(results, differing_images(results), folder),
+        disagreements=disagreement_rows(results), judges=[judge_text(one) for one in (results.judge, results.second_judge)],
         commands=[generate_command(results, method) for method in methods], words=explained(_words(results)),
     )  # fmt: skip
     path = folder / REPORT_FILE
@@ -172,6 +178,43 @@ def parts(config: Mapping[str, Any], where: str = "") -> list[Part]:
     return found
 
 
+@dataclass(frozen=True)
+class PageTable:
+    """A table of measurements: its columns, its first row, a row per method, what is off its truth, and the row of the truth."""
+
+    columns: list[Column]
+    directions: list[str]
+    header: list[str]
+    rows: list[list[str]]
+    off: list[list[bool]]
+    truth: list[str] | None
+
+
+def _tables(results: Results) -> list[PageTable]:
+    """The table of a first look, and if it leaves something out the full one."""
+    found = [main_columns(results)] + [results.columns] * any(column.detail for column in results.columns)
+    return [
+        PageTable(
+            columns, [DIRECTIONS.get(column.better or "", "") for column in columns], header(results, columns), rows(results, columns),
+            [[off_rate(results, method, column) for column in columns] for method in results.methods],
+            truth_row(results, columns) if results.target is not None else None,
+        )
+        for columns in found
+    ]  # fmt: skip
+
+
+def _strip(results: Results, doubts: Sequence[Doubt], folder: Path) -> list[tuple[Thumbnail, str, str]]:
+    """Images side by side: each with whose it is, and what was said of it."""
+    return [
+        (
+            _thumbnail(results, doubt.method, doubt.image, folder),
+            f"{doubt.method.label}, {doubt.image.called}",
+            doubt.said,
+        )
+        for doubt in doubts
+    ]
+
+
 def off_rate(results: Results, method: MethodResult, column: Any) -> bool:
     """Whether a rate's interval excludes its truth; False for scores, whose truth is only a lower bound."""
     return column in rate_columns(results) and off_truth(method.measurements.get(column.name))
@@ -195,13 +238,9 @@ def _branches(method: MethodResult) -> list[tuple[str, int]]:
     return sorted(Counter(name for step in placed for name in step).items())
 
 
-def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) -> Thumbnail | None:
-    image = next((image for image in method.images if image.seed == seed), None)
-    if image is None:
-        return None
-    with Image.open(folder / image.file) as opened:
-        small = max(opened.size) <= THUMBNAIL
-        pixels = fitted(opened.convert("RGB"), THUMBNAIL)
+def _thumbnail(results: Results, method: MethodResult, image: ImageResult, folder: Path) -> Thumbnail:
+    whole = opened(folder / image.file)
+    small, pixels = max(whole.size) <= THUMBNAIL, fitted(whole, THUMBNAIL)
     buffer = io.BytesIO()
     # Small drawings stay exact; photographs as PNG would make the page tens of megabytes.
     pixels.save(buffer, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 88}))
@@ -209,8 +248,8 @@ def _thumbnail(results: Results, method: MethodResult, seed: int, folder: Path) 
     shows = shows_concept(results, image)
     seen = "" if shows is None else (", shows the concept" if shows else ", does not show the concept")
     if unsure(results, image):
-        return Thumbnail(uri, f"{method.label}, seed {seed}, may show the concept", "unsure")
-    return Thumbnail(uri, f"{method.label}, seed {seed}{seen}", "framed" if shows else "")
+        return Thumbnail(uri, f"{method.label}, {image.called}, may show the concept", "unsure")
+    return Thumbnail(uri, f"{method.label}, {image.called}{seen}", "framed" if shows else "")
 
 
 def _drawn(drawing: Drawing, results: Results, folder: Path) -> Drawn:

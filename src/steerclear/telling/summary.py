@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..core.laboratory import Column, Measurement
 from ..study.results import MethodResult, Results
-from .table import cell, concept_columns, side_effect_column, truth, truth_text
+from .table import cell, concept_columns, side_effect_column, true_value, truth, truth_cell
 
 
 def quoted(words: str) -> str:
@@ -23,11 +23,28 @@ def listed(parts: Sequence[str]) -> str:
 
 def question(results: Results) -> str:
     """The question of a comparison, in one sentence."""
+    if results.folders:
+        return _question_of_folders(results)
     prompt = quoted(results.prompt)
     if not results.negative_prompts:
         return f"What do {len(results.methods)} ways of guiding {prompt} change?"
     negatives = " or ".join(map(quoted, results.negative_prompts))
     return f"{prompt}, but no {negatives}: what does each way of saying so remove, and what else does it change?"
+
+
+def _question_of_folders(results: Results) -> str:
+    """The question of measured folders."""
+    concepts = " or ".join(map(quoted, results.negative_prompts))
+    several = len(results.methods) > 1
+    where = (
+        f"the images of {len(results.methods)} folders"
+        if several
+        else f"the images in {quoted(results.methods[0].label)}"
+    )
+    if not concepts:
+        return f"How do {where} differ from the reference?"
+    else_ = "" if results.target is None else ", and what else is other than it should be"
+    return f"How often do {where} show {concepts}{else_}?"
 
 
 def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
@@ -45,6 +62,8 @@ def apart(lower: Measurement | None, higher: Measurement | None) -> bool:
 
 def summary(results: Results) -> list[str]:
     """The results in about two sentences: which methods removed the concept, and what else they changed."""
+    if results.folders and not results.negative_prompts:
+        return [side for side in [_side_effect(results, [])] if side]
     if not results.methods or not results.negative_prompts:
         return [
             "There is no negative prompt, so there was nothing to remove; the table shows what each method changed."
@@ -86,6 +105,9 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
     """A sentence about the methods that show the concept less often, and these methods."""
     plain, name = baseline(results), concept.name
     methods = _measured(results.methods, concept)
+    if results.folders and len(methods) == 1:
+        shown = cell(methods[0].measurements[name], concept.percent)
+        return f"{quoted(concept.label)} shows in {shown} of the images.", []
     if plain is None or plain not in methods:
         return _lowest(methods, concept), methods
     fewer = [one for one in methods if apart(one.measurements[name], plain.measurements[name])]
@@ -146,7 +168,8 @@ def _side_effect(results: Results, removers: list[MethodResult]) -> str | None:
         sentence = _best(methods, column, truth(results, column))
         if removers:
             sentence = f"Of these, {sentence[0].lower()}{sentence[1:]}"
-    known = truth(results, column)
+    known = true_value(results, column)
     if known is None:
         return sentence
-    return f"{sentence.removesuffix('.')}; a perfect method would have {truth_text(known, column.percent)}."
+    perfect = "true images" if results.folders else "a perfect method"
+    return f"{sentence.removesuffix('.')}; {perfect} would have {truth_cell(known, column.percent)}."

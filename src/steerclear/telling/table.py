@@ -29,6 +29,15 @@ def truth(results: Results, column: Column) -> float | None:
     return next((one.truth for one in found if one is not None and one.truth is not None), None)
 
 
+def true_value(results: Results, column: Column) -> Measurement | None:
+    """The column's truth, with its interval where it was measured on images; None if unknown."""
+    found = (method.measurements.get(column.name) for method in results.methods)
+    known = next((one for one in found if one is not None and one.truth is not None), None)
+    if known is None or known.truth is None:
+        return None
+    return Measurement(value=known.truth, low=known.truth_low, high=known.truth_high)
+
+
 def rate_columns(results: Results) -> list[Column]:
     """Shares of images that show something: first the concepts."""
     return concept_columns(results) + attribute_columns(results)
@@ -53,6 +62,11 @@ def measured_columns(results: Results) -> list[Column]:
     """Columns in which at least one method has a number."""
     measured = {name for method in results.methods for name in method.measurements}
     return [column for column in results.columns if column.name in measured]
+
+
+def main_columns(results: Results) -> list[Column]:
+    """The columns of a first look: all but details."""
+    return [column for column in results.columns if not column.detail]
 
 
 def shows_concept(results: Results, image: ImageResult) -> bool | None:
@@ -178,9 +192,21 @@ def truth_row(results: Results, columns: list[Column] | None = None) -> list[str
     """What a perfect method would give, in the columns where it is known; all columns by default."""
     texts = ["truth"]
     for column in columns or results.columns:
-        known = truth(results, column)
-        texts.append(MISSING if known is None else truth_text(known, column.percent))
+        texts.append(truth_cell(true_value(results, column), column.percent))
     return texts
+
+
+def truth_cell(known: Measurement | None, percent: bool) -> str:
+    """A truth: exact, or with its interval.
+
+    >>> truth_cell(Measurement(value=0.325), percent=True)
+    '32.5 %'
+    >>> truth_cell(Measurement(value=0.5, low=0.45, high=0.55), percent=True)
+    '50 % [45, 55]'
+    """
+    if known is None:
+        return MISSING
+    return truth_text(known.value, percent) if known.low is None else cell(known, percent)
 
 
 def truth_text(value: float, percent: bool) -> str:
@@ -195,11 +221,26 @@ def truth_text(value: float, percent: bool) -> str:
 
 
 def off_truth(measurement: Measurement | None) -> bool:
-    """Whether the interval excludes the truth; by chance that of one correct number in twenty does."""
+    """Whether the interval excludes the truth; by chance that of one correct number in twenty does.
+
+    Where the truth was measured too, it is the interval of the difference of the two that excludes 0, made of both intervals
+    (Newcombe 1998, Interval estimation for the difference between independent proportions, method 10).
+
+    >>> off_truth(Measurement(value=0.5, low=0.4, high=0.6, truth=0.38))
+    True
+    >>> off_truth(Measurement(value=0.5, low=0.4, high=0.6, truth=0.38, truth_low=0.28, truth_high=0.48))
+    False
+    """
     ends = _interval(measurement)
     if measurement is None or ends is None or measurement.truth is None:
         return False
-    return measurement.truth < ends[0] or measurement.truth > ends[1]
+    known, low, high = measurement.truth, measurement.truth_low, measurement.truth_high
+    if low is None or high is None:
+        return known < ends[0] or known > ends[1]
+    difference = measurement.value - known
+    below = math.hypot(measurement.value - ends[0], high - known)
+    above = math.hypot(ends[1] - measurement.value, known - low)
+    return difference - below > 0 or difference + above < 0
 
 
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
@@ -213,7 +254,7 @@ def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
             further table.
     """
     narrow = width < ROOMY
-    shown = [column for column in results.columns if not column.detail]
+    shown = main_columns(results)
     others = [column for column in shown if column.role == "rate" or column.better == "truth"]
     first = [column for column in shown if column not in others]
     groups = [group for columns in (first, others) for group in _fitting(results, columns, width)]
@@ -235,7 +276,8 @@ def _fitting(results: Results, columns: list[Column], width: int) -> list[list[C
     for column in columns:
         texts = [_shown(text, narrow) for _, text in rows(results, [column])]
         lines = [line for text in (_stacked(heading(column), narrow), *texts) for line in text.split("\n")]
-        needed = GAP + max(map(len, (*lines, truth_row(results, [column])[1])))
+        lines += _shown(truth_row(results, [column])[1], narrow).split("\n")
+        needed = GAP + max(map(len, lines))
         if needed > room:
             groups.append([])
             room = width - _label_room(results, narrow)
@@ -273,5 +315,5 @@ def _terminal_table(results: Results, columns: list[Column], narrow: bool) -> "T
     last = truth_row(results, columns)
     if any(text != MISSING for text in last[1:]):
         table.add_section()
-        table.add_row(*(Text(text, style="dim") for text in last))
+        table.add_row(*(Text(_shown(text, narrow), style="dim") for text in last))
     return table

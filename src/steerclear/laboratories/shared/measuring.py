@@ -31,7 +31,8 @@ def scores(judge: Judge, seen: Seen, truth: Truth) -> dict[str, Measurement]:
     if seen.features is None or truth.features is None or truth.perfect is None:
         return {}
     images = Compared(
-        seen.features, truth.features, truth.perfect, judge.indicators(seen), truth.rates, judge.changed, truth.images
+        seen.features, truth.features, truth.perfect, judge.indicators(seen), truth.rates, judge.changed, truth.images,
+        truth.shown,
     )  # fmt: skip
     fewest = min(len(seen.features), len(truth.features), len(truth.perfect))
     enough = [metric for metric in metrics() if fewest >= metric.fewest]

@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from ...core.laboratory import Column
 from ...core.settings import whole
 from ...study.results import ImageResult, MethodResult, Results
-from ..sizes import CELL, fitted
+from ..sizes import CELL, fitted, opened
 from ..table import concept_columns, interval_text, shows_concept, unsure, value_text
 from .base import LIGHT, Drawing, Theme, blank, text, wrapped
 
@@ -29,9 +28,26 @@ def shared_seeds(results: Results, columns: int) -> list[int]:
     return list(seen)[:columns]
 
 
+def in_columns(results: Results, columns: int) -> tuple[list[str], list[list[ImageResult | None]]]:
+    """The images side by side: what each column is called, and a row of images per method; None where there is no image.
+
+    A column has the images of one seed, or of one name. Folders that share no name have their first images in a row each.
+    """
+    seeds = [{image.seed for image in method.images} for method in results.methods]
+    if results.folders and len(seeds) > 1 and not set.intersection(*seeds):
+        first = [method.images[:columns] for method in results.methods]
+        count = max(map(len, first))
+        rows = [[*some, *[None] * (count - len(some))] for some in first]
+        return [f"image {place}" for place in range(1, count + 1)], rows
+    shown = shared_seeds(results, columns)
+    called = {image.seed: image.called for method in results.methods for image in reversed(method.images)}
+    by_seed = [{image.seed: image for image in method.images} for method in results.methods]
+    return [called[seed] for seed in shown], [[own.get(seed) for seed in shown] for own in by_seed]
+
+
 @dataclass(frozen=True)
 class Grid(Drawing):
-    """One column per seed, one row per method; images in which the judge sees the concept are framed.
+    """One column per seed, one row per method or folder; images in which the judge sees the concept are framed.
 
     The frame is dashed if the judge is unsure. The axes of an image have the label ``"<method name>/<seed>"``.
 
@@ -56,36 +72,35 @@ class Grid(Drawing):
         return None if shared_seeds(results, 1) else "There are no images to show."
 
     def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
-        seeds = shared_seeds(results, self.columns)
+        heads, images = in_columns(results, self.columns)
         rate = next(iter(concept_columns(results)), None)
-        legend = _legend(results, seeds)
-        width = LEFT + len(seeds) * (CELL + GAP) + (RIGHT if rate else 0)
+        legend = _legend(results, images)
+        width = LEFT + len(heads) * (CELL + GAP) + (RIGHT if rate else 0)
         height = TOP + len(results.methods) * (CELL + GAP) + GAP + (20 + LINE * len(legend) if legend else 0)
         paper = blank(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH, theme, PIXELS_PER_INCH)
         sheet = _Sheet(paper, width, height, theme)
-        sheet.write_head(seeds, rate)
+        sheet.write_head(heads, rate)
         for row, method in enumerate(results.methods):
             top = TOP + row * (CELL + GAP)
             sheet.write_labels(method, top)
             if rate:
                 sheet.write_rate(method, rate, top)
-            by_seed = {image.seed: image for image in method.images}
-            for column, seed in enumerate(seeds):
-                if seed in by_seed:
-                    axes = sheet.draw_image(folder / by_seed[seed].file, column, top, f"{method.name}/{seed}")
-                    _frame(axes, results, by_seed[seed], theme)
+            for column, image in enumerate(images[row]):
+                if image is not None:
+                    axes = sheet.draw_image(folder / image.file, column, top, f"{method.name}/{image.seed}")
+                    _frame(axes, results, image, theme)
         for line, words in enumerate(reversed(legend)):
             sheet.write(LEFT, height - 32 - LINE * line, words, fontsize=8.5, color=theme.concept)
         return sheet.figure
 
 
-def _legend(results: Results, seeds: Sequence[int]) -> list[str]:
+def _legend(results: Results, shown: Sequence[Sequence[ImageResult | None]]) -> list[str]:
     """What the frames mean, if there are any."""
     images = [image for method in results.methods for image in method.images]
     legend = []
     if any(shows_concept(results, image) is not None for image in images):
         legend.append("framed: the concept is seen in the image")
-    if any(unsure(results, image) for image in images if image.seed in seeds):
+    if any(unsure(results, image) for row in shown for image in row if image is not None):
         legend.append("dashed: the judge is unsure (20 to 80 %)")
     return legend
 
@@ -116,10 +131,10 @@ class _Sheet:
         place = {"va": "center", "color": self.theme.ink} | style
         text(self.figure, x / self.width, 1 - y / self.height, words, **place)
 
-    def write_head(self, seeds: Sequence[int], rate: Column | None) -> None:
+    def write_head(self, heads: Sequence[str], rate: Column | None) -> None:
         muted = self.theme.muted
-        for column, seed in enumerate(seeds):
-            words = f"seed {seed}" if column == 0 else str(seed)
+        for column, head in enumerate(heads):
+            words = wrapped(head if column == 0 else head.removeprefix("seed "), 15, 1)
             x = LEFT + column * (CELL + GAP) + CELL / 2
             self.write(x, TOP - 32, words, ha="center", fontsize=8.5, color=muted)
         if rate:
@@ -130,7 +145,7 @@ class _Sheet:
         """The label, and below it the prompts in gray."""
         label = wrapped(method.label, 24, 2)
         label_lines = label.count("\n") + 1
-        given = [wrapped(f"“{method.prompt}”", 40, 2)]
+        given = [wrapped(f"“{method.prompt}”", 40, 2)] if method.prompt else []
         if method.negative_prompts:
             given.append(wrapped("negative: " + ", ".join(f"“{prompt}”" for prompt in method.negative_prompts), 40, 2))
         y = top + 14
@@ -146,8 +161,7 @@ class _Sheet:
 
     def draw_image(self, file: Path, column: int, top: int, label: str) -> Axes:
         """An image in the middle of its cell, unscaled."""
-        with Image.open(file) as opened:
-            pixels = fitted(opened.convert("RGB"))
+        pixels = fitted(opened(file))
         x = LEFT + column * (CELL + GAP) + (CELL - pixels.width) // 2
         y = self.height - top - CELL + (CELL - pixels.height) // 2
         box = (x / self.width, y / self.height, pixels.width / self.width, pixels.height / self.height)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from ...core.laboratory import Column
 from ...study.results import MethodResult, Results
-from ..table import attribute_columns, concept_columns, off_truth, truth, truth_text
+from ..table import attribute_columns, concept_columns, off_truth, true_value, truth_cell
 from .base import LIGHT, Drawing, Theme, blank, legend, quiet, text, wrapped
 
 PANELS_PER_BAND = 7
@@ -23,9 +23,9 @@ LABELS, PANEL, ROW, HEAD, FOOT, LEGEND = 2.35, 1.5, 0.3, 0.6, 0.38, 0.42
 
 @dataclass(frozen=True)
 class Shift(Drawing):
-    """One panel per rate, the concept first; one row per method; the exact truth as a vertical line.
+    """One panel per rate, the concept first; one row per method; the truth as a vertical line, with its interval if it was measured.
 
-    A dot is blue if its interval covers the truth and orange if not, as happens by chance to one correct rate in twenty. The
+    A dot is blue if its interval covers the truth, or is not told apart from one that was measured, and orange if not, as happens by chance to one correct rate in twenty. The
     axes of a panel have the column's name as label.
     """
 
@@ -44,8 +44,9 @@ class Shift(Drawing):
         if results.target is None:
             return "Each panel is the share of images that show something."
         return (
-            f"Each panel is the share of images that show something; the vertical line is the exact truth, for {results.target}. "
-            f"Blue intervals cover it, orange ones do not, as happens by chance to one correct rate in twenty."
+            f"Each panel is the share of images that show something; the vertical line is the {_kind(results)} truth, for "
+            f"{results.target}{_band(results)}. Blue intervals {_agree(results)}, orange ones do not, as happens by chance to one "
+            f"correct rate in twenty."
         )
 
     def draw(self, results: Results, folder: Path, theme: Theme = LIGHT) -> Figure:
@@ -64,8 +65,22 @@ class Shift(Drawing):
             _draw_panel(axes, results, column, theme, emphasis=column in concepts)
             if place == 0:
                 _write_methods(figure, axes, results.methods, theme)
-        _draw_legend(figure, theme, any(truth(results, column) is not None for column in columns), 1 - 0.22 / height)
+        with_truth = any(true_value(results, column) is not None for column in columns)
+        _draw_legend(figure, theme, _kind(results) if with_truth else None, 1 - 0.22 / height)
         return figure
+
+
+def _kind(results: Results) -> str:
+    """Whether the truth is exact, or measured on images."""
+    return "exact" if results.truth is None or results.truth.kind == "exact" else "measured"
+
+
+def _band(results: Results) -> str:
+    return "" if _kind(results) == "exact" else ", and the band its interval"
+
+
+def _agree(results: Results) -> str:
+    return "cover it" if _kind(results) == "exact" else "cannot be told apart from it"
 
 
 def _draw_panel(axes: Axes, results: Results, column: Column, theme: Theme, *, emphasis: bool) -> None:
@@ -77,16 +92,18 @@ def _draw_panel(axes: Axes, results: Results, column: Column, theme: Theme, *, e
     axes.set_yticks([])
     for row in range(count):
         axes.axhline(row, color=theme.faint, linewidth=0.6, zorder=0)
-    known = truth(results, column)
+    known = true_value(results, column)
     title = wrapped(column.label, 19, 2)
     text(
         axes, 0.5, 1 + 0.26 / (ROW * count), title, transform=axes.transAxes, ha="center", va="baseline",
         fontsize=9, color=theme.ink, fontweight="bold" if emphasis else "normal", linespacing=1.05,
     )  # fmt: skip
     if known is not None:
-        axes.axvline(known * 100, color=theme.ink, linewidth=1.1, zorder=1)
+        if known.low is not None and known.high is not None:
+            axes.axvspan(known.low * 100, known.high * 100, color=theme.faint, linewidth=0, zorder=0)
+        axes.axvline(known.value * 100, color=theme.ink, linewidth=1.1, zorder=1)
         text(
-            axes, 0.5, 1 + 0.05 / (ROW * count), f"truth {truth_text(known, True)}", transform=axes.transAxes,
+            axes, 0.5, 1 + 0.05 / (ROW * count), f"truth {truth_cell(known, True)}", transform=axes.transAxes,
             ha="center", va="bottom", fontsize=7.5, color=theme.muted,
         )  # fmt: skip
     for row, method in enumerate(results.methods):
@@ -107,13 +124,19 @@ def _write_methods(figure: Figure, axes: Axes, methods: list[MethodResult], them
         text(figure, x, y, words, ha="right", va="center", fontsize=8.5, color=theme.ink)
 
 
-def _draw_legend(figure: Figure, theme: Theme, with_truth: bool, y: float) -> None:
-    if with_truth:
+def _draw_legend(figure: Figure, theme: Theme, kind: str | None, y: float) -> None:
+    """What the marks mean; ``kind`` is that of the truth, None without one."""
+    if kind == "exact":
         dots = {"95 % interval covers the truth": theme.other, "95 % interval excludes the truth": theme.concept}
+    elif kind is not None:
+        dots = {
+            "not told apart from the truth": theme.other,
+            "95 % interval of the difference excludes 0": theme.concept,
+        }
     else:
         dots = {"rate with its 95 % interval": theme.muted}
     style: dict[str, Any] = {"marker": "o", "linewidth": 2, "markersize": 5.5}
     handles = [Line2D([], [], color=color, label=label, **style) for label, color in dots.items()]
-    if with_truth:
-        handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label="exact truth"))
+    if kind is not None:
+        handles.append(Line2D([], [], color=theme.ink, linewidth=1.1, label=f"{kind} truth"))
     legend(figure, handles, theme, y)

@@ -1,0 +1,178 @@
+"""Networks of transformers from a folder or the hub: safetensors only, no code of strangers, damaged files as a sentence."""
+
+import hashlib
+import importlib
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ...core.errors import (
+    MissingPackage,
+    NotEnoughMemory,
+    SteerclearError,
+    UnsupportedModel,
+    lacks_memory,
+    shortened,
+    shown,
+)
+from ...core.sums import WEIGHTS, sha256
+from ...core.values import parse_object
+
+CONFIG = "config.json"
+KEPT = ("*.json", "*.txt", "*.model", f"*{WEIGHTS}")
+"""Files that are fetched from the hub: no pickles, no code."""
+KEY_LENGTH = 32
+
+
+class Network(NamedTuple):
+    """A network with what happens to an image before it.
+
+    Attributes:
+        model: in eval mode, float32, without gradients.
+        processor: of images, or of images and texts.
+        folder: its files.
+        key: a digest of them.
+    """
+
+    model: Any
+    processor: Any
+    folder: Path
+    key: str
+
+
+def network_folder(what: str, name: str) -> Path:
+    """The local folder of a network; from the hub, it is fetched.
+
+    Args:
+        what: for errors, such as "the features clip".
+        name: a folder, or a hub id, ``owner/model`` or ``owner/model@revision``.
+
+    Raises:
+        UnsupportedModel: there is no such folder, and the hub has no such model or cannot be reached.
+    """
+    local = Path(name).expanduser()
+    if (local / CONFIG).is_file():
+        return local
+    if local.is_dir():
+        raise UnsupportedModel(f"{what} cannot be loaded: the folder {shown(name)} has no {CONFIG}; give a folder that "
+                               f"save_pretrained of transformers wrote, or a hub id.")  # fmt: skip
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", name):
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {shown(name)} is neither a folder nor a hub id like owner/model."
+        )
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(KEPT)))
+    except Exception as error:  # the hub's client has many
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {shown(name)} is found neither locally nor on the hub ({_line(error)}). "
+            f"Give a folder with its files."
+        ) from error
+
+
+def network_config(what: str, folder: Path) -> dict[str, Any]:
+    """The configuration in a network's folder. Raises :class:`UnsupportedModel` if it is damaged."""
+    try:
+        return parse_object((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {folder / CONFIG} is not a configuration ({_line(error)})."
+        ) from error
+
+
+@cache
+def folder_key(folder: Path) -> str:
+    """A digest of a network's weights and configurations."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".txt", ".model", WEIGHTS) and path.is_file():
+            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within the block transformers draws no progress bars and says errors alone."""
+    log = importlib.import_module("transformers.utils.logging")
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Within the block a library loads a network; its errors become sentences that begin with ``what``."""
+    try:
+        with warnings.catch_warnings(), _silent():
+            warnings.simplefilter("ignore")  # of the libraries, about their own defaults
+            yield
+    except SteerclearError:
+        raise
+    except ImportError as error:
+        package = re.search(r"requires the (\w+) library", str(error))
+        if package is None:
+            raise UnsupportedModel(f"{what} cannot be loaded: {_line(error)}.") from error
+        raise MissingPackage(what, package[1]) from error
+    except Exception as error:  # damaged files make libraries fail in any way
+        if lacks_memory(error):
+            raise NotEnoughMemory(what) from error
+        raise UnsupportedModel(f"{what} cannot be loaded: {_line(error)}.") from error
+
+
+@lru_cache(maxsize=2)
+def load_network(
+    what: str, name: str, model_class: str = "AutoModel", processor_class: str = "AutoImageProcessor"
+) -> Network:
+    """A network of transformers with its processor.
+
+    Args:
+        what: for errors, such as "the features clip".
+        name: see :func:`network_folder`.
+        model_class, processor_class: names in transformers.
+
+    Raises:
+        UnsupportedModel: the files are missing, damaged, pickled, or not of such a network.
+        MissingPackage: it needs a package that is not installed.
+        NotEnoughMemory: the memory is full.
+    """
+    folder = network_folder(what, name)
+    network_config(what, folder)
+    if not any(folder.glob(f"*{WEIGHTS}")):
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {folder} has no weights as {WEIGHTS}; pickled ones are not read."
+        )
+    transformers = importlib.import_module("transformers")
+    only = {"local_files_only": True, "trust_remote_code": False}
+    with loading(what):
+        model, told = getattr(transformers, model_class).from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **only
+        )
+        # PIL's resampling, whatever else is installed: features do not depend on the machine
+        processor = getattr(transformers, processor_class).from_pretrained(folder, backend="pil", **only)
+    missing = [name for name in told.get("missing_keys", ()) if "position_ids" not in name]
+    if missing:
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: the weights in {folder} lack {', '.join(sorted(missing)[:3])}; copy them again, or name a "
+            f"network of this kind."
+        )
+    return Network(model.eval().requires_grad_(False), processor, folder, folder_key(folder))
+
+
+def _line(error: BaseException) -> str:
+    """An error of a library in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shortened(" ".join(lines[:2]).rstrip(".:"), 300) if lines else type(error).__name__

@@ -1,0 +1,24 @@
+"""What any network of images gives."""
+
+from dataclasses import dataclass
+
+from ..core.shapes import Float, Tensor, UInt8
+from .shared.network import NetworkFeatures, pooled
+
+
+@dataclass(frozen=True)
+class VisionFeatures(NetworkFeatures):
+    """The pooled output of any network of images that transformers knows; without one, the mean over the last layer's places.
+
+    Args:
+        model: a folder that ``save_pretrained`` wrote, or a hub id.
+    """
+
+    name = "vision"
+
+    @property
+    def described(self) -> str:
+        return f"the pooled output of {self.model}"
+
+    def vectors(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n numbers"]:
+        return pooled(self.run(images))
