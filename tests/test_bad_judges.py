@@ -22,7 +22,7 @@ JUDGES: list[tuple[str, str]] = [
     ("", "there is no laboratory ''"), (" ", "there is no laboratory"), ("nobody", "there is no laboratory 'nobody'"),
     ("portrait", "did you mean 'portraits'"), ("judge portraits", "there is no laboratory 'judge portraits'"), ("label", "did you mean 'labels'"),
     ("5", "there is no laboratory '5'"), ("-", "there is no laboratory '-'"), (":", "there is no laboratory"), ("=", "there is no laboratory '='"),
-    (LONG, "(5,000 characters)"), ("\x00", "there is no laboratory"), ("\udcff", "there is no laboratory"), ("portraits,none", "there is no laboratory"),
+    (LONG, "(5,002 characters)"), ("\x00", "there is no laboratory"), ("\udcff", "there is no laboratory"), ("portraits,none", "there is no laboratory"),
     ("owner/model", "there is no laboratory 'owner/model'"), ("https://huggingface.co/owner/model", "there is no laboratory 'https'"),
     ("judge.py", "there is no laboratory 'judge.py'"), ("./judge.py:see", "there is no laboratory './judge.py'"),
     # their settings
@@ -43,7 +43,7 @@ JUDGES: list[tuple[str, str]] = [
     ("no_package.of_this_name:see", "importing no_package.of_this_name raised ModuleNotFoundError"),
     ("json:nothing", "function is 'json:nothing', but must be package.module:function"), ("os:sep", "it is a str, which cannot be called"),
     ("math:pi", "it is a float, which cannot be called"), ("json:loads", "on one gray image it raised TypeError"), ("sys:exit", "raised SystemExit"),
-    ("builtins:len", "on one gray image it gave 1"), ("builtins:print", "on one gray image it gave None"), ("broken_judge:see", "importing broken_judge raised SyntaxError"),
+    ("builtins:len", "on one gray image it gave 1"), ("builtins:id", "on one gray image it gave "), ("broken_judge:see", "importing broken_judge raised SyntaxError"),
     ("good_judge:shape", "gave shape [2], values [0.5, 0.5] for 'hat'; give one probability in [0, 1] per image, shape [1]"),
     ("good_judge:above", "values [1.5] for 'hat'"), ("good_judge:words", "gave a list for 'hat'"), ("good_judge:numbers", "a mapping of names to probabilities"),
     # networks of the hub
@@ -58,7 +58,7 @@ JUDGES: list[tuple[str, str]] = [
     # labelled images
     ("labels", "folder is none, but must be a path"), ("labels:", "folder is none, but must be a path"), ("labels:folder=", "folder is '', but must be a path"),
     ("labels:nowhere", "nowhere', but must be a folder with one subfolder of images per class"), ("labels:empty", "no subfolder has images"),
-    ("labels:a_file", "it is a file"), ("labels:one_class", "the only one with images is hat"), ("labels:few", "needs at least 8 images in"),
+    ("labels:a_file", "it is a file"), ("labels:one_class", "the only one with images is hat"), ("labels:few", "a folder with at least 8 images of each class, and as many of anything else; of hat it has 3"),
     ("labels:nothing_else", "at least one class beside none and other"), ("labels:a\x00b", "take the character NUL out of it"),
     ("labels:~nobody-of-this-name/x", "it names no home folder that is known here"), ("labels:good,ridge=1", "there is no parameter of labels 'ridge'"),
     ("labels:folder=good,features=nothing", "there is no features 'nothing'"), ("labels:folder=good,features=none", "features is none, but must be"),
@@ -76,15 +76,17 @@ OTHERS: list[tuple[str, str, str]] = [
         "nobody", "", "portraits:classifier=third", "callable:json", "no_package.of_this_name:see", "json:loads", "hub:nowhere", "labels:nowhere",
         "labels:few", "portraits(", "labels:folder=good,features=nothing", "classifier",
     )),
-    ("--watch", "", "''"), ("--watch", ",", "','"), ("--watch", " , ", ","), ("--watch", "hat,,beard", "hat,,beard"), ("--watch", "hat,hat", "hat"),
-    ("--features", "nothing", "there is no features 'nothing'"), ("--features", "", "there is no features ''"), ("--features", "pixel", "did you mean 'pixels'"),
+    ("--watch", "", "''"), ("--watch", ",", "watch is '', ''"), ("--watch", " , ", "watch is '', ''"), ("--watch", "hat,,beard", "watch is 'hat', '', 'beard'"),
+    ("--watch", "hat,hat", "the watched 'hat' is given twice"), ("--watch", "hat, wings", "watch is 'wings', but must be what the laboratory portraits can see"),
+    ("--watch", "Mustache", "watch is 'Mustache', but must be what no negative prompt names"),
+    ("--features", "nothing", "there is no features 'nothing'"), ("--features", "", "features is '', but must be one of"), ("--features", "pixel", "did you mean 'pixels'"),
     ("--features", "pixels:size=0", "size is 0, but must be"), ("--features", "pixels:size=abc", "size is 'abc', but must be"), ("--features", "pixels(", "close the parenthesis"),
     ("--features", "pixels:colour=yes", "there is no parameter of pixels 'colour'"), ("--features", "clip:nowhere", "'nowhere' is neither a folder nor a hub id"),
     ("--features", "clip:model=", "model is '', but must be a folder or a hub id"), ("--features", "vision", "model is none, but must be"),
     ("--features", "dinov2:nobody/nothing-of-this-name", "is found neither locally nor on the hub"), ("--features", "siglip:.", "has no config.json"),
     ("--features", "portraits:folder=nowhere", "nowhere/classifier.safetensors cannot be read"), ("--features", "digits:folder=nowhere", "cannot be read"),
     ("--features", "inception:nowhere", "inception"), ("--features", "owner/model", "there is no features 'owner/model'"),
-    ("--truth", "", "''"), ("--truth", "real", "'real'"), ("--truth", "exact,redrawn", "exact,redrawn"), ("--truth", "5", "5"),
+    ("--truth", "", "''"), ("--truth", "real", "truth is 'real', but must be one of exact, redrawn, none"), ("--truth", "exact,redrawn", "exact,redrawn"), ("--truth", "5", "5"),
     *(("--reference-images", typed, typed) for typed in ("0", "7", "-1", "1.5", "many", "1000001", "nan", "1e3")),
     ("--reference-method", "nobody", "'nobody'"), ("--reference-method", "", "''"), ("--reference-method", "cfg,negative", "cfg"),
     ("--reference-method", "cfg:scale=3", "scale"),
@@ -160,4 +162,5 @@ def test_what_goes_with_a_judge(
 ) -> None:
     if option.removeprefix("--").replace("-", "_") not in inspect.signature(compare.command).parameters:
         pytest.skip(f"compare has no {option}")
-    assert sentence in said_of([option, typed, "--judge", "portraits"], place, capsys, monkeypatch)
+    redrawn = ["--truth", "redrawn"] if option == "--features" else []
+    assert sentence in said_of([option, typed, "--judge", "portraits", *redrawn], place, capsys, monkeypatch)

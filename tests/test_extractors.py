@@ -44,7 +44,9 @@ MADE: dict[str, Callable[[Path], Path]] = {
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("networks")
     found = {name: make(root / name) for name, make in MADE.items()}
-    LabelClassifier(3, 4).eval().save(root / "classifier.safetensors")
+    labels = LabelClassifier(3, 4).eval()
+    labels.set_feature_scale(tiny_vision.images(40, 64))
+    labels.save(root / "classifier.safetensors")
     return found | {"digits": root}
 
 
@@ -137,6 +139,22 @@ def test_networks_give_what_transformers_gives(folders: dict[str, Path], cache: 
     assert torch.allclose(Dinov2Features(str(folders["dinov2"])).of(images), token, atol=1e-5)
 
 
+def test_any_network_of_images_has_features(folders: dict[str, Path], cache: Path) -> None:
+    from transformers import AutoImageProcessor, Dinov2Model, ViTForImageClassification
+
+    images = tiny_vision.images(3, 32)
+    each = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    with torch.no_grad():
+        for name, kind in (("vision", ViTForImageClassification), ("dinov2", Dinov2Model)):
+            pixels = AutoImageProcessor.from_pretrained(folders[name], backend="pil")(images=each, return_tensors="pt")
+            model = kind.from_pretrained(folders[name]).eval()
+            if name == "vision":  # without a pooling layer: the mean over its places
+                expected = model.vit(**pixels).last_hidden_state.mean(1)
+            else:
+                expected = model(**pixels).pooler_output
+            assert torch.allclose(VisionFeatures(str(folders[name])).of(images), expected, atol=1e-5)
+
+
 # the cache
 
 
@@ -214,12 +232,12 @@ def test_the_key_follows_weights_and_preparation(tmp_path: Path) -> None:
     from steerclear.features.shared.hub import folder_key
 
     folder = tiny_vision.siglip(tmp_path / "one")
-    keys = [folder_key.__wrapped__(folder)]
+    keys = [folder_key(folder)]
     for name in ("preprocessor_config.json", "model.safetensors"):
         path = folder / name
         content = path.read_bytes()
         path.write_bytes(content.replace(b"0.5", b"0.4") if name.endswith("json") else content[:-1] + b"\1")
-        keys.append(folder_key.__wrapped__(folder))
+        keys.append(folder_key(folder))
     assert len({*keys}) == 3
 
 
@@ -335,6 +353,14 @@ def test_a_network_of_another_kind_is_refused(folders: dict[str, Path]) -> None:
 
 def test_a_network_is_loaded_once(folders: dict[str, Path]) -> None:
     assert load_network("x", str(folders["clip"])) is load_network("x", str(folders["clip"]))
+
+
+def test_a_network_that_was_trained_again_is_loaded_again(tmp_path: Path, cache: Path) -> None:
+    extractor, images = ClipFeatures(str(tiny_vision.clip(tmp_path / "one"))), tiny_vision.images(2)
+    first, key = extractor.of(images), extractor.key
+    tiny_vision.clip(tmp_path / "one", seed=9)
+    assert extractor.key != key
+    assert (extractor.of(images) - first).abs().max() > 0.01
 
 
 # Inception

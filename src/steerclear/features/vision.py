@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..core.shapes import Float, Tensor, UInt8
+from .shared.hub import Network, load_network
 from .shared.network import NetworkFeatures, pooled
 
 
@@ -20,5 +21,10 @@ class VisionFeatures(NetworkFeatures):
     def described(self) -> str:
         return f"the pooled output of {self.model}"
 
+    def network(self) -> Network:
+        """The network; classifiers are often kept without the pooling layer, which they do not use."""
+        return load_network(self.what, self.model, optional="pooler.")
+
     def vectors(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n numbers"]:
-        return pooled(self.run(images))
+        found = self.run(images)
+        return pooled(found, ("last_hidden_state",)) if self.network().lacking else pooled(found)

@@ -1,13 +1,13 @@
 """A folder of labelled images as a judge: a ridge logistic regression on the features of any network, cross-validated."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from ..core.errors import InvalidSetting, SteerclearWarning, TooFewSamples, UnfitFeatures, in_words_of
+from ..core.errors import InvalidSetting, SteerclearWarning, UnfitFeatures
 from ..core.features import Features
 from ..core.laboratory import Asked, Judge, Judged, Laboratory
 from ..core.logistic import auc, cross_validated, fit, log_odds
@@ -60,19 +60,20 @@ class LabelledImages(Laboratory):
         """The judge.
 
         Raises:
-            InvalidSetting: there is no such folder, or it has no two classes; a watched word that is no class.
-            TooFewSamples: a class has too few images.
+            InvalidSetting: there is no such folder, or it has no two classes, or too few images of one; a
+                watched word that is no class.
             UnsupportedModel: the network of the features cannot be loaded, or cannot see these images.
 
         Warns:
             SteerclearWarning: images that cannot be read, and are left out; no class is named by the negative prompt.
         """
-        learned = _learned(folder_path("folder", self.folder).resolve(), self.features)
+        learned = _learned(folder_path("folder", self.folder), self.features)
         vocabulary = Vocabulary.of(tuple(learned.classes), asked)
         warn_of_unknown(f"the judge labels of {self.folder}", asked, vocabulary)
         return ProbabilityJudge(
             "the regression on labelled images", vocabulary, learned.probabilities, self.features, True, BATCH,
-            {name: one.error for name, one in learned.classes.items()}, learned.source, learned.remarks,
+            {name: one.error for name, one in learned.classes.items()}, learned.source,
+            learned.remarks(vocabulary.names),
         )  # fmt: skip
 
 
@@ -106,10 +107,9 @@ class Learned:
         """Of images with these features, by class."""
         return {name: log_odds(vectors, one.weights, one.intercept).sigmoid() for name, one in self.classes.items()}
 
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """A sentence on each class that is often mistaken."""
-        often = {name: one for name, one in self.classes.items() if one.error > OFTEN_WRONG}
+    def remarks(self, names: Sequence[str]) -> tuple[str, ...]:
+        """A sentence on each of these classes that is often mistaken."""
+        often = {name: self.classes[name] for name in names if self.classes[name].error > OFTEN_WRONG}
         return tuple(
             f"The judge is wrong about {name!r} in {one.wrong} of {one.images} labelled images (AUC {one.auc:.2f}); its rates "
             f"say little. Add images, or take other features."
@@ -117,19 +117,12 @@ class Learned:
         )
 
 
-@lru_cache(maxsize=4)
 def _learned(folder: Path, features: Features) -> Learned:
     read = read_labelled_folder(folder)
     _warn_of_broken(read)
     _check_counts(folder, read)
     vectors = _features(read, features)
-    order = sorted(
-        range(len(read.images)), key=lambda place: read.groups[place]
-    )  # so that each fold has some of each class
-    vectors, shown = vectors[order], [read.shown[place] for place in order]
-    classes = {
-        name: learned_class(vectors, torch.tensor([name in one for one in shown])) for name in read.classes
-    }  # fmt: skip
+    classes = {name: learned_class(vectors, torch.tensor([name in one for one in read.shown])) for name in read.classes}
     source = f"{FOLDS}-fold cross-validation on the {len(read.images)} labelled images in {folder}, with {features.described}"
     return Learned(classes, source)
 
@@ -147,12 +140,11 @@ def _check_counts(folder: Path, read: LabelledFolder) -> None:
         raise InvalidSetting("folder", str(folder), "a folder with at least one class beside none and other")
     for name in read.classes:
         with_it = sum(name in one for one in read.shown)
-        for count, what in (
-            (with_it, f"images in {folder / name}"),
-            (len(read.shown) - with_it, f"images in {folder} without {name}"),
-        ):
+        counts = {name: with_it, f"what is not {name}": len(read.shown) - with_it}
+        for what, count in counts.items():
             if count < FEWEST:
-                raise TooFewSamples(f"the judge {in_words_of('Labels', 'labels')}", count, FEWEST, what)
+                allowed = f"a folder with at least {FEWEST} images of each class, and as many of anything else"
+                raise InvalidSetting("folder", str(folder), allowed, f"of {what} it has {count}")
 
 
 def _features(read: LabelledFolder, features: Features) -> Float[Tensor, "n width"]:
@@ -176,6 +168,8 @@ def learned_class(vectors: Float[Tensor, "n width"], shown: Bool[Tensor, " n"]) 
         vectors: features, float64.
         shown: which images show the class.
     """
+    order = torch.argsort(shown.long(), stable=True)  # image k is in fold k % 5: as many with the class in each
+    vectors, shown = vectors[order], shown[order]
     inside, back, center = _in_their_span(vectors)
     guessed = torch.zeros(len(vectors), dtype=torch.float64)
     fold = torch.arange(len(vectors)) % FOLDS

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from ..core.errors import GivenTwice, InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
@@ -24,6 +25,9 @@ PLAIN_FEATURES = "pixels"
 """The features of a judge without any, where a truth is to be redrawn."""
 
 WORDS = "words with commas between them, none empty"
+
+TRIED = 64
+"""Sides of an image on which features are tried, where a study names none."""
 
 FEWEST, MOST = 8, 1_000_000
 """Fewest images that make a truth; most that are drawn for one."""
@@ -214,6 +218,7 @@ def panel(
         if extractor is None and judging.judge.features is None:
             extractor = named_features(PLAIN_FEATURES)
         if extractor is not None:
+            _try(extractor, study)
             judging = Judging(judging.laboratory, WithFeatures(judging.judge, extractor))
     else:
         _warn_of_reference(study, kind, extractor)
@@ -226,6 +231,11 @@ def panel(
         return Panel(judging, other, kind, notes=notes)
     images = study.reference_images or max(FEWEST, 2 * len(study.seeds))
     return Panel(judging, other, kind, reference_of(study.prompt, study.reference_method), images, notes)
+
+
+def _try(extractor: Features, study: Any) -> None:
+    """Look at one gray image, so that what cannot be loaded is said before any image is made."""
+    extractor.of(torch.full((1, 3, study.height or TRIED, study.width or TRIED), 128, dtype=torch.uint8))
 
 
 def _kind(study: Any, name: str, judge: Judge, extractor: Features | None) -> tuple[Kind | None, tuple[str, ...]]:
@@ -268,16 +278,19 @@ def check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
     if watch is None:
         return
     known = [column.name for column in judge.columns() if column.role in ("concept", "rate")]
-    folded = {one.casefold() for one in known}
-    strange = [word for word in watch if word.casefold() not in folded]
+    meant = {
+        word: {one for one in known if one.casefold() == word.casefold()} | {*concepts_named((word,), known)}
+        for word in watch
+    }
+    strange = [word for word, columns in meant.items() if not columns]
     if strange:
         allowed = f"what the laboratory {name} can see: {', '.join(known) or 'nothing'}"
         remedy = (
             f"take a judge of open words, as {in_words_of(chr(39).join(('judge=', 'siglip', '')), '--judge siglip')}"
         )
         raise InvalidSetting("watch", ", ".join(strange), allowed, remedy)
-    wanted = {word.casefold() for word in watch}
-    if any(column.role == "rate" and column.name.casefold() not in wanted for column in judge.columns()):
+    wanted = set().union(*meant.values())
+    if any(column.role == "rate" and column.name not in wanted for column in judge.columns()):
         _no_effect(
             "watch", "--watch", f"the laboratory {name} looks for its own list: {', '.join(known)}", "leave it out"
         )

@@ -29,14 +29,12 @@ class LabelledFolder:
         images: uint8, each ``[3, height, width]``.
         classes: the names of the subfolders, in order, without those of :data:`NEITHER`.
         shown: the classes of each image; an image that lies in several subfolders has several.
-        groups: the subfolder of each image.
         left_out: files that cannot be read, each with the reason.
     """
 
     images: tuple[UInt8[Tensor, "3 height width"], ...]
     classes: tuple[str, ...]
     shown: tuple[frozenset[str], ...]
-    groups: tuple[str, ...]
     left_out: tuple[tuple[Path, str], ...]
 
 
@@ -76,9 +74,7 @@ def read_labelled_folder(folder: Path) -> LabelledFolder:
             places.setdefault(digest, []).append(name)
     classes = tuple(name for name in files if name.lower() not in NEITHER)
     shown = tuple(frozenset(found) & frozenset(classes) for found in places.values())
-    return LabelledFolder(
-        tuple(images.values()), classes, shown, tuple(found[0] for found in places.values()), tuple(left_out)
-    )
+    return LabelledFolder(tuple(images.values()), classes, shown, tuple(left_out))
 
 
 def _counts(path: Path) -> bool:

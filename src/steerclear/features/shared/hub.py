@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ...core.errors import (
     shortened,
     shown,
 )
-from ...core.sums import WEIGHTS, sha256
+from ...core.sums import WEIGHTS, check_sums, sha256
 from ...core.values import parse_object
 
 CONFIG = "config.json"
@@ -38,12 +38,14 @@ class Network(NamedTuple):
         processor: of images, or of images and texts.
         folder: its files.
         key: a digest of them.
+        lacking: weights that the files do not have, and that may be lacking.
     """
 
     model: Any
     processor: Any
     folder: Path
     key: str
+    lacking: tuple[str, ...] = ()
 
 
 def network_folder(what: str, name: str) -> Path:
@@ -88,13 +90,29 @@ def network_config(what: str, folder: Path) -> dict[str, Any]:
         ) from error
 
 
-@cache
 def folder_key(folder: Path) -> str:
-    """A digest of a network's weights and configurations."""
+    """A digest of a network's weights and configurations. Files are read again only when they have changed."""
+    return _digest(folder, _stamps(folder))
+
+
+Stamps = tuple[tuple[str, int, int], ...]
+"""Name, size and time of change of each file: a network that was trained again in its folder is loaded again."""
+
+
+def _stamps(folder: Path) -> Stamps:
+    files = (
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix in (".json", ".txt", ".model", WEIGHTS) and path.is_file()
+    )
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+@lru_cache(maxsize=64)
+def _digest(folder: Path, stamps: Stamps) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".json", ".txt", ".model", WEIGHTS) and path.is_file():
-            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    for name, _, _ in stamps:
+        digest.update(f"{name} {sha256(folder / name)}\n".encode())
     return digest.hexdigest()[:KEY_LENGTH]
 
 
@@ -133,16 +151,14 @@ def loading(what: str) -> Iterator[None]:
         raise UnsupportedModel(f"{what} cannot be loaded: {_line(error)}.") from error
 
 
-@lru_cache(maxsize=2)
-def load_network(
-    what: str, name: str, model_class: str = "AutoModel", processor_class: str = "AutoImageProcessor"
-) -> Network:
+def load_network(what: str, name: str, model_class: str = "AutoModel", optional: str = "") -> Network:
     """A network of transformers with its processor.
 
     Args:
         what: for errors, such as "the features clip".
         name: see :func:`network_folder`.
-        model_class, processor_class: names in transformers.
+        model_class: its name in transformers.
+        optional: what the names of weights that may be lacking contain.
 
     Raises:
         UnsupportedModel: the files are missing, damaged, pickled, or not of such a network.
@@ -150,7 +166,13 @@ def load_network(
         NotEnoughMemory: the memory is full.
     """
     folder = network_folder(what, name)
+    return _loaded(what, folder, _stamps(folder), model_class, optional)
+
+
+@lru_cache(maxsize=2)
+def _loaded(what: str, folder: Path, stamps: Stamps, model_class: str, optional: str) -> Network:
     network_config(what, folder)
+    check_sums(what, folder)
     if not any(folder.glob(f"*{WEIGHTS}")):
         raise UnsupportedModel(
             f"{what} cannot be loaded: {folder} has no weights as {WEIGHTS}; pickled ones are not read."
@@ -162,14 +184,15 @@ def load_network(
             folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **only
         )
         # PIL's resampling, whatever else is installed: features do not depend on the machine
-        processor = getattr(transformers, processor_class).from_pretrained(folder, backend="pil", **only)
-    missing = [name for name in told.get("missing_keys", ()) if "position_ids" not in name]
-    if missing:
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **only)
+    lacking = tuple(sorted(told["missing_keys"]))
+    needed = [weight for weight in lacking if not optional or optional not in weight]
+    if needed:
         raise UnsupportedModel(
-            f"{what} cannot be loaded: the weights in {folder} lack {', '.join(sorted(missing)[:3])}; copy them again, or name a "
-            f"network of this kind."
+            f"{what} cannot be loaded: the weights in {folder} lack {', '.join(needed[:3])}; copy them again, or name a network of "
+            f"this kind."
         )
-    return Network(model.eval().requires_grad_(False), processor, folder, folder_key(folder))
+    return Network(model.eval().requires_grad_(False), processor, folder, folder_key(folder), lacking)
 
 
 def _line(error: BaseException) -> str:
