@@ -19,10 +19,10 @@ from .judging import watched_words
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
-from .study import LOOKING, ModelAsked, Study, checked_negatives, comparison
+from .study import LOOKING, SHIPPED, ModelAsked, Study, checked_negatives, comparison
 
 DEFAULTS: Mapping[str, Any] = {
-    "model": "portraits", "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
+    "model": SHIPPED, "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
     "negative_prompts": (), "calibrations": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
 }  # fmt: skip
 COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **LOOKING, **SCALES}

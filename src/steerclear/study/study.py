@@ -22,6 +22,8 @@ from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, st
 from .recipe import HASH_LENGTH, LARGEST, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
 STUDY_FILE = "study.json"
+SHIPPED = "portraits"
+"""The model that is used where none is named."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ModelAsked:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    name: str = "portraits"
+    name: str = SHIPPED
     networks: tuple[tuple[str, str], ...] = ()
     config: str | None = None
     loras: tuple[str, ...] = ()

@@ -231,16 +231,8 @@ def off_truth(measurement: Measurement | None) -> bool:
     >>> off_truth(Measurement(value=0.5, low=0.4, high=0.6, truth=0.38, truth_low=0.28, truth_high=0.48))
     False
     """
-    ends = _interval(measurement)
-    if measurement is None or ends is None or measurement.truth is None:
-        return False
-    known, low, high = measurement.truth, measurement.truth_low, measurement.truth_high
-    if low is None or high is None:
-        return known < ends[0] or known > ends[1]
-    difference = measurement.value - known
-    below = math.hypot(measurement.value - ends[0], high - known)
-    above = math.hypot(ends[1] - measurement.value, known - low)
-    return difference - below > 0 or difference + above < 0
+    apart = None if measurement is None else measurement.beside_truth
+    return apart is not None and not apart[0] <= 0 <= apart[1]
 
 
 def terminal_tables(results: Results, *, width: int = ROOMY) -> list["Table"]:
