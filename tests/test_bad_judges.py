@@ -76,7 +76,7 @@ OTHERS: list[tuple[str, str, str]] = [
         "nobody", "", "portraits:classifier=third", "callable:json", "no_package.of_this_name:see", "json:loads", "hub:nowhere", "labels:nowhere",
         "labels:few", "portraits(", "labels:folder=good,features=nothing", "classifier",
     )),
-    ("--watch", "", "''"), ("--watch", ",", "watch is '', ''"), ("--watch", " , ", "watch is '', ''"), ("--watch", "hat,,beard", "watch is 'hat', '', 'beard'"),
+    ("--watch", "", "''"), ("--watch", ",", "watch is ',', but must be"), ("--watch", " , ", "watch is ' , ', but must be"), ("--watch", "hat,,beard", "watch is 'hat,,beard', but must be"),
     ("--watch", "hat,hat", "the watched 'hat' is given twice"), ("--watch", "hat, wings", "watch is 'wings', but must be what the laboratory portraits can see"),
     ("--watch", "Mustache", "watch is 'Mustache', but must be what no negative prompt names"),
     ("--features", "nothing", "there is no features 'nothing'"), ("--features", "", "features is '', but must be one of"), ("--features", "pixel", "did you mean 'pixels'"),

@@ -86,7 +86,9 @@ def results_of(
 def _beside(row: MethodResult, judge: Judge, seen: Seen, first: Seen, with_method: str) -> MethodResult:
     """A row with its two-sample tests against the first method."""
     found, further = compared(judge, seen, first, with_method)
-    return row.model_copy(update={"comparisons": found, "measurements": row.measurements | further})
+    measured = row.measurements | further
+    last = {name: measured.pop(name) for name in (MOVED.name, COST.name)}  # in the order of the columns
+    return row.model_copy(update={"comparisons": found, "measurements": measured | last})
 
 
 def _truth(study: Study, lookers: Panel, rows: Sequence[MethodResult]) -> TruthResult | None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..bridges.diffusers.asking import takes_classes
 from ..core.errors import PromptError, typed
 from ..core.guidance import Guidance
-from ..core.parsing import changed_by, split_methods
+from ..core.parsing import WHOLE_NUMBER, changed_by, split_methods
 from ..guidance.redraw import Redraw
 from ..models.loading import Model
 from .again import Before
@@ -28,6 +28,9 @@ DEFAULTS: Mapping[str, Any] = {
 COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **LOOKING, **SCALES}
 QUICK: Mapping[str, Any] = {"seeds": "0-15", "num_inference_steps": 15}
 """Defaults: of ``generate``; of ``compare`` where they differ; and of its ``--quick``."""
+
+LONGEST_NUMBER = 20
+"""Characters of a number that is read; Python refuses those of thousands."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +167,21 @@ def asked_to_compare(
         _prompt(asked, "--recipe"), tuple(asked["negative_prompts"]), _seeds(asked), asked["num_inference_steps"], **scales,
         methods=split_methods(methods) if isinstance(methods, str) else methods, height=asked["height"],
         width=asked["width"], judge=asked["judge"], model=_model(asked, device, offload), calibrations=_calibrations(asked),
-        **{name: asked[name] for name in LOOKING} | {"watch": watched_words(asked["watch"])},
+        **_looking(asked),
     )  # fmt: skip
     chosen = question_of(study) | scales | study.model.identity()
     return study, _claimable(folder, "compare", study, chosen, asked_of(study))
+
+
+def _looking(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of those who look at the images, with words and numbers that were typed."""
+    images = asked["reference_images"]
+    typed_number = isinstance(images, str) and len(images) < LONGEST_NUMBER and WHOLE_NUMBER.fullmatch(images)
+    number = int(images) if typed_number else images
+    return {name: asked[name] for name in LOOKING} | {
+        "watch": watched_words(asked["watch"]),
+        "reference_images": number,
+    }
 
 
 def _asked(

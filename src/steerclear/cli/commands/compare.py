@@ -17,8 +17,8 @@ Truth = Annotated[str | None, typer.Option(
     help="What the images are compared with. exact: known to the judge; redrawn: images of the model in which the judge does not "
     "see the concept; none; default: exact if known, else redrawn if the judge has features.",
 )]  # fmt: skip
-ReferenceImages = Annotated[int | None, typer.Option(
-    "--reference-images", help="Images that are drawn for a redrawn truth; default: twice the seeds.", min=8, max=1_000_000
+ReferenceImages = Annotated[str | None, typer.Option(
+    "--reference-images", metavar="NUMBER", help="Images that are drawn for a redrawn truth, from 8; default: twice the seeds."
 )]  # fmt: skip
 ReferenceMethod = Annotated[str | None, typer.Option(
     "--reference-method", help="The method that draws them, without a negative prompt; default: unguided."
