@@ -107,8 +107,11 @@ def load_towers(name: str, device: str) -> Towers:
     where: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         with _quietly():
+            from huggingface_hub import hf_hub_download
             from transformers import AutoModel, AutoProcessor
 
+            if not folder.is_dir():  # transformers would ask the hub for many files, each with its retries
+                hf_hub_download(repository, "config.json", **where)
             model, loading = AutoModel.from_pretrained(
                 repository, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
                 dtype=torch.float32, **where,
