@@ -260,6 +260,8 @@ def test_what_is_no_clip_is_refused_before_any_image(folders: dict[str, Path], t
             shutil.copy(folders["clip"] / name, text)
     with pytest.raises(UnsupportedModel, match="a CLIPTextModel, which does not compare images with texts"):
         judged(Clip(model=str(text)))
+    with pytest.raises(UnsupportedModel, match=r"there is no folder '.*/nowhere'; give model=PLACE"):
+        judged(Clip(model=str(tmp_path / "nowhere")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnsupportedModel, match="cannot be loaded to judge images"):
         judged(Clip(model=str(tmp_path / "empty")))

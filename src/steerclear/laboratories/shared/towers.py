@@ -101,6 +101,10 @@ def load_towers(name: str, device: str) -> Towers:
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         raise InvalidSetting("device", device, "one that torch can use here", _line(error)) from error
     folder = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not folder.is_dir():
+        raise UnsupportedModel(
+            f"there is no folder {name!r}; give model=PLACE, the folder or hub id of a CLIP or SigLIP."
+        )
     if folder.is_dir():
         check_sums(f"the model {name!r}", folder)
     repository, _, revision = (str(folder), "", "") if folder.is_dir() else name.partition("@")
