@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-LONGEST = 40
+LONGEST = 42
 
 pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
@@ -73,6 +73,10 @@ def test_add_a_laboratory(printed) -> None:
         "classifier-free guidance: 75% bright [30%, 95%]",
         "negative prompt: 50% bright [15%, 85%]",
     ]
+
+
+def test_add_a_world(printed) -> None:
+    assert printed("add_a_world") == []
 
 
 def test_judge_with_your_own_function(printed) -> None:
