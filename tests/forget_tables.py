@@ -52,7 +52,12 @@ def claims(found: ForgetBenchmark) -> str:
                   ((one.claim, f"{one.value:.3g}", one.interval, one.bound, "yes" if one.met else "**no**") for one in rows))  # fmt: skip
 
 
-TABLES = {"safe": safe, "claims": claims}
+def figure(found: ForgetBenchmark) -> str:
+    """The figure, which lies beside the others."""
+    return "![Divergence and distance against safety, method by method](images/forget.png)\n"
+
+
+TABLES = {"figure": figure, "safe": safe, "claims": claims}
 
 
 def written_into(page: str) -> str:

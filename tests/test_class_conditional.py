@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from torch.nn import functional as F
 
 import tiny
@@ -115,6 +116,21 @@ def test_saved_and_loaded_it_makes_the_same(pipe, folder):
         again.set_progress_bar_config(disable=True)
         assert again.classes == tiny.CLASS_NAMES
         assert torch.equal(again("3", generator=tiny.generators(4), **arguments).images, expected)
+
+
+def test_the_hub_may_hold_one(folder, monkeypatch):
+    """diffusers' own class looks for the class by name among its own, and does not find it."""
+    fetched = []
+
+    def download(cls, name, **settings):
+        fetched.append((cls.__name__, name))
+        if cls is DiffusionPipeline:
+            raise AttributeError("module diffusers has no attribute ClassConditionalPipeline")
+        return str(folder)
+
+    monkeypatch.setattr(DiffusionPipeline, "download", classmethod(download))
+    assert load_model("somebody/digits").pipe.classes == tiny.CLASS_NAMES
+    assert fetched == [("DiffusionPipeline", "somebody/digits"), ("ClassConditionalPipeline", "somebody/digits")]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from steerclear.features.label_classifier import LABEL_CLASSIFIER, LabelClassifi
 from steerclear.laboratories.digits import REFERENCE, ClassJudge, Digits, Reference, judge_of
 from steerclear.laboratories.portraits import Portraits
 from steerclear.metrics.frechet import frechet_distance
+from steerclear.models.about import _about
 from steerclear.models.loading import Model, load_model
 from steerclear.study.measure import find_judge
 from steerclear.testbeds.labelled_images import DIGITS, Labelled, read_labelled
@@ -197,6 +198,19 @@ def test_train_digits_is_a_command(
     assert (tmp_path / "out/model_index.json").is_file()
     assert main(["train", "digits", *arguments, "--world", "birds"]) == 2
     assert "there is no world 'birds'" in capsys.readouterr().err
+
+
+def test_the_list_of_models_says_what_it_can(work: Path, model: Model) -> None:
+    about = _about("tiny", work / "out")
+    assert (about.pipeline, about.parameters) == (
+        "ClassConditionalPipeline",
+        sum(one.numel() for one in model.pipe.unet.parameters()),
+    )
+    assert about.abilities == (
+        "makes images of 28 x 28 pixels",
+        "its prompts are classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, or any",
+        "its images are measured against real images by a classifier that ships with it",
+    )
 
 
 # the laboratory

@@ -242,6 +242,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps, and all kinds of ways; the second strength of a negative prompt is never drawn, as the first is safe."""
     prior = "(prior={prior})"
     monkeypatch.setattr(forget_rows, "FLOORS", 1)
+    monkeypatch.setattr(forget, "ORDER", ((SDE, 2), (ODE, 2), (ANCESTRAL, 3)))
     monkeypatch.setattr(forget, "WAYS", {
         TRUTH: Way("unguided", 1, {(SDE, 2): (0,)}, 2.0),
         UNGUIDED: Way("unguided", 1, {(SDE, 2): (0,)}, 1.5),

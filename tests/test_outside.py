@@ -214,11 +214,11 @@ class Counting(Laboratory):
 
 
 def test_a_stopped_run_goes_on(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    asked, first, second = Outside(folders, ("red",)), Counting(stop=12), Counting()
+    asked, first, second = Outside(folders, ("red",)), Counting(stop=4), Counting()
     with pytest.raises(KeyboardInterrupt):
         measure_folders(asked, tmp_path / "out", judge=first, batch_size=2)
     went_on = measure_folders(asked, tmp_path / "out", judge=second, batch_size=2)
-    assert second.seen <= 10  # of the 20: two of each ten are the same file as another
+    assert second.seen == 3  # of seven: the others of the twenty files are copies
     again = Counting()
     assert measure_folders(asked, tmp_path / "out", judge=again).methods == went_on.methods
     assert again.seen == 0
@@ -228,10 +228,22 @@ def test_a_stopped_run_goes_on(folders: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_a_damaged_file_of_judgements_is_made_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
     asked = Outside(folders, ("red",))
-    before = measure_folders(asked, tmp_path / "out", judge=RED)
+    before = measure_folders(asked, tmp_path / "out", judge=Counting())
     shard = next((tmp_path / "out/judgements").rglob("*.safetensors"))
     shard.write_bytes(b"damaged")
-    assert measure_folders(asked, tmp_path / "out", judge=RED).methods == before.methods
+    assert measure_folders(asked, tmp_path / "out", judge=Counting()).methods == before.methods
+
+
+def test_what_a_function_saw_is_not_kept_because_it_may_be_another_one(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    asked = Outside(folders, ("red",))
+    first = measure_folders(asked, tmp_path / "out", judge=RED)
+    second = measure_folders(
+        asked, tmp_path / "out", judge=Classifier(lambda images: red(255 - images), ("red", "green"))
+    )
+    assert not (tmp_path / "out/judgements").exists()
+    assert [one.measurements for one in first.methods] != [one.measurements for one in second.methods]
 
 
 def test_what_a_judge_cannot_see_is_left_out(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -317,9 +329,9 @@ def test_images_without_numbers_go_by_their_names(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         paint(tmp_path / "a" / f"{name}.png", 1)
         paint(tmp_path / "b" / f"{name}.webp", 0)
-    paint(tmp_path / "b" / "eel.png", 0)
+    paint(tmp_path / "b" / "9.png", 0)
     a, b = measure_folders(Outside((tmp_path / "a", tmp_path / "b"), ("red",)), tmp_path / "out", judge=RED).methods
-    assert [(image.seed, image.called) for image in b.images] == [(0, "cat"), (1, "dog"), (2, "eel")]
+    assert [(image.seed, image.called) for image in b.images] == [(2, "9"), (0, "cat"), (1, "dog")]
     assert [image.called for image in a.images] == ["cat", "dog"]
 
 
@@ -333,6 +345,8 @@ def mistakes(folder: Path) -> dict[str, tuple[list[object], str]]:
     empty.mkdir()
     words_only.mkdir()
     (words_only / "a.png").write_text("words")
+    (folder / "other").mkdir()
+    (folder / "other/notes.txt").write_text("words")
     there = ["--concept", "mustache", "--judge", "portraits"]
     return {
         "no such folder": ([folder / "none", *there], "there is no such folder"),
@@ -340,7 +354,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[object], str]]:
         "an empty folder": ([empty, *there], "there is no image in it"),
         "folders inside": ([folder / "nested", *there], "folders inside are not entered; give them: inside"),
         "no readable image": ([words_only, *there], "a.png: it is text, not an image"),
-        "no concept": ([full, "--judge", "portraits"], "--concept is not given"),
+        "no concept": ([full, "--judge", "portraits"], "--concept is none, but must be what to look for"),
         "an empty concept": ([full, "--concept", "a,,b"], "there is nothing between two commas"),
         "a blank concept": ([full, "--concept", " "], "it is empty"),
         "an unknown judge": ([full, "--concept", "hat", "--judge", "portrait"], "did you mean 'portraits'"),
@@ -352,7 +366,7 @@ def mistakes(folder: Path) -> dict[str, tuple[list[object], str]]:
         "an empty reference": ([full, *there, "--reference", empty], "there is no image in it"),
         "results inside": ([full, *there, "--outdir", full / "out"], "inside the measured folder"),
         "results in it": ([full, *there, "--outdir", full], "inside the measured folder"),
-        "another folder's things": ([full, *there, "--outdir", words_only], "does not hold a run of steerclear"),
+        "another folder's things": ([full, *there, "--outdir", folder / "other"], "does not hold a run of steerclear"),
         "an empty path": (["", *there], "a path"),
         "an empty watch": ([full, *there, "--watch", ","], "nothing between two commas"),
     }

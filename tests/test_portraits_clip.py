@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from steerclear.benchmark.judges import FIRST_PORTRAIT
-from steerclear.core.errors import UnsupportedModel
+from steerclear.benchmark.claims import unseen
+from steerclear.benchmark.judges import FIRST_PORTRAIT, Judges
+from steerclear.core.errors import FolderConflict, UnsupportedModel
 from steerclear.core.laboratory import Asked
 from steerclear.core.logistic import auc
 from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, read
@@ -22,6 +23,7 @@ from steerclear.testbeds.portraits.attributes import every_combination
 from steerclear.training import clip, data
 from steerclear.training.clip import ClipWorkshop, Course, contrastive_loss, is_true, statement, texts, told
 from steerclear.training.clip_calibration import CALIBRATION_PORTRAITS
+from steerclear.training.command import train_clip
 from steerclear.training.loop import Schedule
 
 MAN = "portrait photo of a man"
@@ -67,6 +69,18 @@ def test_it_is_small_and_its_weights_are_checked(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(laboratory, "PORTRAITS_CLIP", copied)
     with pytest.raises(UnsupportedModel, match=r"model\.safetensors .* does not match its digest"):
         Clip().judge(load_model("portraits"), Asked(MAN))
+
+
+def test_the_benchmark_compares_with_the_classifier_and_the_exact_truth(tmp_path: Path) -> None:
+    found = Judges(portraits=64).run(tmp_path, unseen)
+    assert len(found.claims) == 2 * (6 * 2 + 4) + 2 * (5 * 2 + 4)
+    assert found.seeds == f"{FIRST_PORTRAIT}-{FIRST_PORTRAIT + 63}"
+    for claim in found.claims:
+        if "AUC" in claim.claim or "classifier" in claim.claim:
+            assert claim.met, claim.claim
+        else:  # 64 portraits have rates of their own
+            assert claim.value < 4 * (0.25 / 64) ** 0.5, claim.claim
+    assert (tmp_path / "judges.json").is_file()
 
 
 # training
@@ -132,8 +146,12 @@ def test_portraits_of_training_and_calibration_are_nobody_elses() -> None:
 def test_a_short_training_is_a_clip_that_judges(tmp_path: Path) -> None:
     course = Course(64, 16, Schedule(3, 16, 1e-3, warmup_steps=1), calibrated=32)
     seen = []
-    shop = ClipWorkshop(tmp_path / "run", MODEL, 1, "cpu", lambda progress: seen.append(progress.stage), course)
-    shop.pack(tmp_path / "out")
+    settings = {"seed": 1, "device": "cpu", "report": lambda progress: seen.append(progress.stage), "course": course}
+    train_clip(tmp_path / "run", tmp_path / "out", resume=False, **settings)
+    with pytest.raises(FolderConflict, match="add --resume to continue it"):
+        train_clip(tmp_path / "run", tmp_path / "other", resume=False, **settings)
+    with pytest.raises(FolderConflict, match="for the finished CLIP"):
+        train_clip(tmp_path / "run", tmp_path / "out", resume=True, **settings)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "SHA256SUMS", "config.json", "judging.json", "model.safetensors", "processor_config.json", "tokenizer.json",
         "tokenizer_config.json",

@@ -19,10 +19,12 @@ from steerclear.core.guidance import guidances
 from steerclear.core.laboratory import Column, Measurement
 from steerclear.core.shelf import entries
 from steerclear.evidence.transition import TransitionEvidence
+from steerclear.study.disagreement import Disagreement
 from steerclear.study.notes import unsure_notes
-from steerclear.study.results import Results
+from steerclear.study.results import Results, TruthResult
 from steerclear.telling.figures.base import SHELF, drawings
 from steerclear.telling.guidance_docs import documentation
+from steerclear.telling.looking import who
 from steerclear.telling.report import parts, write_figures, write_report
 from steerclear.telling.summary import _best, question, summary
 from steerclear.telling.table import (
@@ -251,6 +253,76 @@ def test_no_difference_is_claimed_whose_intervals_overlap(
                     (mine, theirs) if verb in ("is clearly below", "clearly more often with") else (theirs, mine)
                 )
                 assert lower.high < higher.low, sentence
+
+
+def measured_truth(results: Results) -> Results:
+    """The results as if their truth was redrawn by a judge that errs, with a second judge beside it."""
+
+    def told_of(one: Measurement) -> Measurement:
+        known = one.truth is not None
+        return one.model_copy(update={"truth_low": one.truth - 0.05, "truth_high": one.truth + 0.05}) if known else one
+
+    methods = [
+        method.model_copy(update={"measurements": {name: told_of(one) for name, one in method.measurements.items()}})
+        for method in results.methods
+    ]
+    file = results.methods[0].images[0].file
+    return results.model_copy(update={
+        "methods": methods, "features": "what the judge sees", "judge": {"_class_name": "Portraits", "classifier": "second"},
+        "second_judge": {"_class_name": "Portraits", "classifier": "own"}, "watched": ["hat"],
+        "judge_errors": {"hat": 0.0123}, "judge_error_source": "2,000 true portraits",
+        "truth": TruthResult(
+            kind="redrawn", target="images without it", method="unguided", drawn=2000, kept=1530, unsure=12, seeds="7-8"
+        ),
+        "disagreements": [
+            Disagreement(column="mustache", first="a", second="b", share=0.25, low=0.1, high=0.4, images=[file])
+        ],
+    })  # fmt: skip
+
+
+# who judged, and against what
+
+
+def test_a_measured_truth_has_its_interval(results: Results) -> None:
+    found = measured_truth(results)
+    assert truth_row(found)[1:4] == ["0 % [-5, 5]", "100 % [95, 105]", "15 % [10, 20]"]
+    off = Measurement(value=0.5, low=0.4, high=0.6, truth=0.35)
+    assert off_truth(off)
+    # the interval of the difference reaches sqrt(0.1^2 + (high - 0.35)^2) below 0.15
+    assert not off_truth(off.model_copy(update={"truth_low": 0.2, "truth_high": 0.47}))
+    assert off_truth(off.model_copy(update={"truth_low": 0.3, "truth_high": 0.36}))
+
+
+def test_who_judged_is_told_on_the_page_and_in_the_terminal(results: Results, folder: Path) -> None:
+    found = measured_truth(results)
+    lines = who(found)
+    assert lines == [
+        "Judge: portraits (classifier second).",
+        "Second judge: portraits (classifier own).",
+        "Watched: hat.",
+        "The judge errs in hat 1.2 %, on 2,000 true portraits.",
+        (
+            "Truth: measured against 1,530 of 2,000 images, made with unguided, in which the judge sees no mustache, unsure of 12 of "
+            "those kept."
+        ),
+        "Features: what the judge sees.",
+    ]
+    reader = Reader(write_report(found, folder).read_text(encoding="utf-8"))
+    text = reader.text.replace("\N{NO-BREAK SPACE}", " ")
+    for line in lines:
+        assert line in text
+    (table,) = [table for table in reader.tables if table[0][0] == "they differ on"]
+    assert table[1] == ["mustache", "25 % [10, 40]", "1"]
+    seen = results.methods[0].images[0].shown["mustache"]
+    assert f"mustache: {'a' if seen else 'b'} sees it, {'b' if seen else 'a'} does not" in text
+
+
+def test_details_are_in_a_folded_table_alone(results: Results, folder: Path) -> None:
+    columns = [column.model_copy(update={"detail": column.name == "hat"}) for column in results.columns]
+    reader = Reader(write_report(results.model_copy(update={"columns": columns}), folder).read_text(encoding="utf-8"))
+    short, whole = [table for table in reader.tables if table[0][0] == "method" and table[0][1] == "mustache ↓"]
+    assert [name for name in whole[0] if name not in short[0]] == ["hat ◎"]
+    assert "details" in {tag for tag, _ in reader.elements}
 
 
 # the page

@@ -50,24 +50,27 @@ class Way:
 _OURS = "dynamic-negative:guidance_scale=1,negative_scale={strength},concept=negative,evidence="
 _STRONG = "threshold=0.025,warmup_steps=4,momentum_scale=0.5,momentum_beta=0.7"
 _MAX = "threshold=1,warmup_steps=0,momentum_scale=0.5,momentum_beta=0.7"
-_EACH = tuple((sampler, steps) for sampler in (SDE, ODE) for steps in (30, 50, 20))
-_OURS_AT = dict.fromkeys(_EACH, (1, 2, 4))
+ORDER = ((SDE, 30), (SDE, 50), (ANCESTRAL, 1000), (ODE, 30), (ODE, 50), (SDE, 20), (ODE, 20))
+"""What is drawn first; the reference before all."""
+_OURS_AT = {setting: (1, 2, 4) for setting in ORDER if setting[0] != ANCESTRAL}
+_GATED_AT = dict.fromkeys(((SDE, 30), (SDE, 50), (ODE, 30)), (1, 2, 4))
 
 NEGATIVE, SAFE_LATENT, SAFE_MAX = "negative prompt", "safe latent strong", "safe latent max"
 PUBLISHED, UNGUIDED, REDRAWN, TRUTH = "published", "unguided", "drawn again", "reference"
 WAYS: Mapping[str, Way] = {
     TRUTH: Way("unguided", 1, {(SDE, 50): (0,)}, images=4.0),
     UNGUIDED: Way("unguided", 1, {(SDE, 50): (0,), (ODE, 50): (0,)}, images=1.25),
-    NEGATIVE: Way("negative:guidance_scale={strength}", 2, {(SDE, 30): (2, 3, 5, 9), (ODE, 30): (2, 3, 5, 9)}),
-    SAFE_LATENT: Way("safe-latent:guidance_scale={strength},safety_scale=2000," + _STRONG, 3, {(SDE, 30): (2, 4, 8, 16)}),
-    SAFE_MAX: Way("safe-latent:guidance_scale={strength},safety_scale=5000," + _MAX, 3, {(SDE, 30): (1, 2, 4)}),
+    NEGATIVE: Way("negative:guidance_scale={strength}", 2, dict.fromkeys(((SDE, 30), (ODE, 30)), (1.25, 1.5, 2, 3, 5))),
+    SAFE_LATENT: Way("safe-latent:guidance_scale={strength},safety_scale=2000," + _STRONG, 3, {(SDE, 30): (0.5, 1, 2, 4, 8)}),
+    SAFE_MAX: Way("safe-latent:guidance_scale={strength},safety_scale=5000," + _MAX, 3, {(SDE, 30): (0.25, 0.5, 1, 2)}),
     "transition": Way(_OURS + "transition(prior={prior})", 2, _OURS_AT),
-    "oracle gate": Way(_OURS + "preview(prior={prior},every=1,below=80,stop_below=0,temperature=1)", 2, _OURS_AT),
+    "preview": Way(_OURS + "preview(prior={prior})", 2, _OURS_AT),
+    "oracle gate": Way(_OURS + "preview(prior={prior},every=1,below=80,stop_below=0,temperature=1)", 2, _GATED_AT),
     "classifier": Way(_OURS + "classifier(prior={prior})", 4, {(SDE, 30): (1, 2, 4)}),
     PUBLISHED: Way(_OURS + "published(prior={prior})", 2, {(ANCESTRAL, 1000): (1, 2)}, images=0.4),
 }  # fmt: skip
-"""Name -> how it is drawn. "drawn again" is made of the unguided images: those that do not show the class. The oracle gate looks at the
-denoised image with the classifier that measures."""
+"""Name -> how it is drawn. "drawn again" is made of the unguided images: those that do not show the class. The preview and the oracle
+gate look at the denoised image with the classifier that measures; the gate takes its word at every step, untempered."""
 
 BASELINES = (NEGATIVE, SAFE_LATENT, SAFE_MAX)
 LESS_DIVERGENT, NEARER = 1 / 3, 0.8
@@ -144,7 +147,7 @@ class Forget(Experiment):
         return {name: tuple(_strength(one) for one in own.split()) or None for name, own in asked.items()}
 
     def ladders(self) -> list[list[list[Cell]]]:
-        """All cells: for each method in each setting, a list by strength of the cells of all classes."""
+        """All cells in the order of :data:`ORDER`: for each method in each setting, a list by strength of the cells of all classes."""
         found, chosen = [], self._settings()
         for name, own in self._ways().items():
             way = WAYS[name]
@@ -157,7 +160,7 @@ class Forget(Experiment):
                 found.append(
                     [[Cell(name, one, sampler, steps, number, count, cost) for number in numbers] for one in strengths]
                 )
-        return found
+        return sorted(found, key=lambda ladder: _place(ladder[0][0]))
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
         """Every cell is a file in ``cells``; those that are there are kept. The figure and the table are of all that are there."""
@@ -198,6 +201,10 @@ class Forget(Experiment):
             model=bench.model.name, model_digest=bench.model.digest, scheduler="each of the named samplers", num_inference_steps=50,
             seeds=format_seeds(range(self.images)), claims=claims_of(_complete(rows, bench)), rows=list(rows),
         )  # fmt: skip
+
+
+def _place(cell: Cell) -> int:
+    return -1 if cell.way == TRUTH else ORDER.index((cell.sampler, cell.steps))
 
 
 def _complete(rows: Sequence[Row], bench: "_Bench") -> list[Row]:

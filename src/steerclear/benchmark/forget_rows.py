@@ -100,7 +100,8 @@ def divergence(counts: Float[Tensor, " classes"], truth: Float[Tensor, " classes
         sum_k p_k log(p_k / q_k) - (K - 1) / (2 n) - sum_k p_k (1 - q_k) / (2 m q_k)
 
     p of n images and q of m; K is the number of classes that occur in the images (Miller 1955, Note on the bias of
-    information estimates). It may be below 0. A class that the truth never shows counts as half an image of it.
+    information estimates). Unlike :func:`~steerclear.metrics.class_balance.class_divergence` it may be below 0, so that
+    its mean over classes is not too large. A class that the truth never shows counts as half an image of it.
 
     >>> round(divergence(torch.tensor([1e9, 3e9]), torch.tensor([1e9, 1e9])), 6)  # log 2 - 0.562335
     0.130812

@@ -1,5 +1,6 @@
 """What a laboratory promises: who says what an image shows, and what the truth is."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,25 @@ class Measurement(Frozen):
     truth_high: float | None = None
     uncorrected: float | None = None
     by_chance: float | None = None
+
+    @property
+    def beside_truth(self) -> tuple[float, float] | None:
+        """95 % interval of the difference to the truth; None where one of the two is not known.
+
+        Where the truth was measured too, it is the hybrid score interval (method 10 of Newcombe 1998, Interval estimation for the
+        difference between independent proportions), which for rates is made of their Wilson intervals [l, u] and [l', u']:
+
+            d - sqrt((p - l)^2 + (u' - p')^2)  ...  d + sqrt((u - p)^2 + (p' - l')^2),    d = p - p'
+        """
+        if self.low is None or self.high is None or self.truth is None:
+            return None
+        low = self.truth if self.truth_low is None else self.truth_low
+        high = self.truth if self.truth_high is None else self.truth_high
+        difference = self.value - self.truth
+        return (
+            difference - math.hypot(self.value - self.low, high - self.truth),
+            difference + math.hypot(self.high - self.value, self.truth - low),
+        )
 
 
 class Column(Frozen):

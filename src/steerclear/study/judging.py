@@ -24,6 +24,8 @@ REFERENCE_METHOD = "unguided"
 PLAIN_FEATURES = "pixels"
 """The features of a judge without any, where a truth is to be redrawn."""
 
+WORDS = "words with commas between them, none empty"
+
 TRIED = 64
 """Sides of an image on which features are tried, where a study names none."""
 
@@ -58,10 +60,18 @@ def checked_judges(asked: Any) -> dict[str, Any]:
 def watched_words(text: object) -> Any:
     """Words with commas between them, as a tuple; other things unchanged, to be checked later.
 
+    Raises:
+        InvalidSetting: one of them is empty.
+
     >>> watched_words("trees, blue sky")
     ('trees', 'blue sky')
     """
-    return tuple(word.strip() for word in text.split(",")) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words):
+        raise InvalidSetting("watch", text, WORDS)
+    return words
 
 
 def _checked_watch(watch: object, negatives: Sequence[str]) -> tuple[str, ...] | None:
@@ -72,8 +82,7 @@ def _checked_watch(watch: object, negatives: Sequence[str]) -> tuple[str, ...] |
         or not watch
         or not all(isinstance(one, str) and one.strip() for one in watch)
     ):
-        given = in_words_of("a tuple of words, none empty, or None", "words with commas between them, none empty")
-        raise InvalidSetting("watch", watch, given)
+        raise InvalidSetting("watch", watch, in_words_of("a tuple of words, none empty, or None", WORDS))
     words = tuple(one.strip() for one in watch)
     places = [word.casefold() for word in words]
     again = next((word for place, word in enumerate(words) if word.casefold() in places[:place]), None)

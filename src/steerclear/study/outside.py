@@ -17,9 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..core.errors import InvalidSetting, SteerclearWarning, in_words_of, keeping
-from ..core.features import Features
 from ..core.laboratory import Asked, Column, Judge, Laboratory, Measurement, Seen
-from ..core.parsing import parse_part
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
 from .comparisons import SELECTIVITY
@@ -28,7 +26,7 @@ from .findings import LIBRARIES
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
 from .judgements import Judged, Judgements, OnProgress, some_of
-from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_watch
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_watch, named_features
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
@@ -80,7 +78,7 @@ class Outside:
     def __post_init__(self) -> None:
         concept = in_words_of("concepts", "--concept")
         if not self.concepts and self.judge != NO_JUDGE:
-            raise InvalidSetting(concept, "not given", "what to look for in the images, such as people")
+            raise InvalidSetting(concept, None, "what to look for in the images, such as people")
         for text in (*self.concepts, *(self.watch or ())):
             checked_prompt("concept", text)
             if not text.strip(" ,"):
@@ -91,7 +89,7 @@ class Outside:
             if judge not in (None, NO_JUDGE):
                 named_judge(judge)
         if self.features is not None:
-            parse_part(self.features, Features)
+            named_features(self.features)
         if self.judge == NO_JUDGE and (self.features is None or self.reference is None):
             remedy = "without one, give a reference and features: then only the features are compared"
             raise InvalidSetting(in_words_of("judge", "--judge"), NO_JUDGE, "a judge", remedy)
@@ -168,7 +166,7 @@ def measure_folders(
 
     Args:
         asked: the question.
-        folder: of the results; what judges saw is kept in its folder ``judgements``.
+        folder: of the results; what judges saw is kept in its folder ``judgements``, unless they are functions of Python.
         judge, second_judge: laboratories in place of those that are asked for by name.
         batch_size: most images that a judge sees at once.
         command: that repeats this, for the report.
@@ -186,8 +184,9 @@ def measure_folders(
     refuse_inside(folder, [*asked.folders, *([asked.reference] if asked.reference else [])])
     _warn_of_reference(truth, rows)
     sizes = [_first_size(row) for row in rows]  # of each folder, before anything is judged
-    judging = _judging(asked, asked.judge, judge, sizes[0])
-    second = _judging(asked, asked.second_judge, second_judge, sizes[0]) if asked.second_judge or second_judge else None
+    judging = _first_judge(asked, judge, sizes[0])
+    two = asked.second_judge is not None or second_judge is not None
+    second = _judging(asked, asked.second_judge, second_judge, sizes[0]) if two else None
     with run_folder(folder, asked.question(), option()), keeping(lambda: (folder / JUDGEMENTS).exists()):
         looking = _judgements(asked, judging, folder, batch_size)
         seen = [_seen(looking, row, on_folder) for row in rows]
@@ -203,14 +202,29 @@ def measure_folders(
     return results
 
 
-def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size: tuple[int, int]) -> Judging:
-    """Who judges images of no known model."""
-    question = Asked(asked.prompt or "", asked.concepts, *size, asked.watch)
-    option_name = in_words_of("judge", "--judge")
-    extractor = None if asked.features is None else parse_part(asked.features, Features)
-    if wanted == NO_JUDGE and given is None:
+def _first_judge(asked: Outside, given: Laboratory | None, size: tuple[int, int]) -> Judging:
+    """Who judges the images, with the features in which they are compared."""
+    extractor = None if asked.features is None else named_features(asked.features)
+    if asked.judge == NO_JUDGE and given is None:
         assert extractor is not None  # or the question is refused
         return Judging(None, WithFeatures(Blind(), extractor), "No judge was asked for: only features are compared.")
+    judging = _judging(asked, asked.judge, given, size)
+    assert judging.judge is not None
+    assert judging.laboratory is not None
+    check_watch(judging.laboratory.name, judging.judge, asked.watch)
+    if extractor is None and asked.reference is not None and judging.judge.features is None:
+        extractor = named_features(PLAIN_FEATURES)
+    return judging if extractor is None else replace(judging, judge=WithFeatures(judging.judge, extractor))
+
+
+def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size: tuple[int, int]) -> Judging:
+    """Who judges images of no known model.
+
+    Raises:
+        InvalidSetting: the judge needs the model, or there is none; it knows none of the concepts.
+    """
+    question = Asked(asked.prompt or "", asked.concepts, *size, asked.watch)
+    option_name = in_words_of("judge", "--judge")
     named = given if given is not None else named_judge(wanted) if wanted else None
     refusal = None if named is None else named.refuses(NoModel(), question)
     if named is not None and refusal is not None:
@@ -218,17 +232,13 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
     judging = find_judge(named, NoModel(), question)
     if judging.judge is None:
         raise InvalidSetting(option_name, None, "given", "no laboratory judges images without their model by itself")
-    if not any(column.role == "concept" for column in judging.judge.columns()):
-        others = [column.label for column in judging.judge.columns() if column.role == "rate"]
-        knows = f"it knows {', '.join(others)}" if others else "name something that it knows"
-        raise InvalidSetting(
-            in_words_of("concepts", "--concept"), asked.concepts, "something that the judge knows", knows
-        )
-    if judging.laboratory is not None:
-        check_watch(judging.laboratory.name, judging.judge, asked.watch)
-    if extractor is None and asked.reference is not None and judging.judge.features is None:
-        extractor = parse_part(PLAIN_FEATURES, Features)
-    return judging if extractor is None else replace(judging, judge=WithFeatures(judging.judge, extractor))
+    columns = judging.judge.columns()
+    if not any(column.role == "concept" for column in columns):
+        known = ", ".join(column.label for column in columns if column.role == "rate")
+        remedy = f"it knows {known}" if known else "name something that it knows"
+        allowed = "something that the judge knows"
+        raise InvalidSetting(in_words_of("concepts", "--concept"), ", ".join(asked.concepts), allowed, remedy)
+    return judging
 
 
 def _first_size(row: ImageFolder) -> tuple[int, int]:
@@ -260,17 +270,20 @@ def _judgements(asked: Outside, judging: Judging, folder: Path, batch_size: int)
     """The judge with its folder, which is named after all that decides what it sees."""
     judge = judging.judge
     assert judge is not None
-    config = None if judging.laboratory is None else judging.laboratory.to_config()
+    laboratory = judging.laboratory
+    config = {} if laboratory is None else laboratory.to_config()
+    if any(callable(getattr(laboratory, name, None)) for name in config):
+        return Judgements(judge, None, batch_size)  # nothing tells a function from another one of its name
     features = [judge.extractor.to_config(), judge.extractor.key] if isinstance(judge, WithFeatures) else None
     decides = [__version__, config, asked.prompt, asked.concepts, asked.watch, _files_behind(config), features]
     key = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:KEY_LENGTH]
     return Judgements(judge, folder / JUDGEMENTS / key, batch_size)
 
 
-def _files_behind(config: Mapping[str, Any] | None) -> list[Any]:
+def _files_behind(config: Mapping[str, Any]) -> list[Any]:
     """Name, size and time of the files that a judge's settings name: a folder of weights, labelled images, a function's module."""
     found = []
-    for value in (one for one in (config or {}).values() if isinstance(one, str)):
+    for value in (one for one in config.values() if isinstance(one, str)):
         places = [Path(value)]
         module, colon, _ = value.partition(":")
         if colon and all(part.isidentifier() for part in module.split(".")):
@@ -383,7 +396,8 @@ def _with_second(
     first, other, files = [], [], []
     for row, one, method in zip(rows, seen, results.methods, strict=True):
         doubts = _seen(looking, replace(row, files=one.paths), on_folder)
-        both = [path for path in one.paths if path in set(doubts.paths)]
+        seen_by_both = set(doubts.paths)
+        both = [path for path in one.paths if path in seen_by_both]
         first.append(some_of(one, both))
         other.append(some_of(doubts, both))
         by_path = dict(zip(one.paths, (image.file for image in method.images), strict=True))
@@ -411,7 +425,7 @@ def _row(
         measurements={name: one for name, one in measured.items() if math.isfinite(one.value)},  # JSON has no NaN
         images=[
             ImageResult(
-                seed=numbers[name], label=None if name.isdecimal() else name, file=Path(os.path.relpath(path, folder)).as_posix(),
+                seed=numbers[name], label=None if name == str(numbers[name]) else name, file=Path(os.path.relpath(path, folder)).as_posix(),
                 shown={what: int(values[place]) for what, values in seen.shown.items()},
                 probability={what: round(float(values[place]), 4) for what, values in seen.probabilities.items()}, trace={},
             )
