@@ -76,11 +76,14 @@ def test_add_a_laboratory(printed) -> None:
 
 
 def test_add_a_world(printed) -> None:
-    assert printed("add_a_world") == []
+    assert printed("add_a_world") == ["50.0% bright, in truth 41.2%; precision 0.88"]
 
 
 def test_judge_with_your_own_function(printed) -> None:
-    assert printed("judge_with_your_own_function") == []
+    assert printed("judge_with_your_own_function") == [
+        "classifier-free guidance: 100% bright, 50% blue",
+        "negative prompt: 100% bright, 50% blue",
+    ]
 
 
 def test_exact_world(printed) -> None:
