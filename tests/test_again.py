@@ -202,7 +202,7 @@ def test_the_page_is_drawn_again(made: Path, tmp_path: Path, run: Run, monkeypat
 
 def test_the_terminal_says_the_answer_and_what_its_signs_mean(made: Path, tmp_path: Path, run: Run) -> None:
     out = " ".join(run("report", made)[1].split())
-    assert f" {legend(read_results(made))} truth: " in out
+    assert f" {legend(read_results(made))} " in out
     assert legend(sample_results(tmp_path)) == (
         "↓ lower is better, ↑ higher is better, ◎ nearer to the truth is better. In brackets: 95 % intervals."
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-LONGEST = 40
+LONGEST = 42
 
 pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
@@ -75,8 +75,15 @@ def test_add_a_laboratory(printed) -> None:
     ]
 
 
+def test_add_a_world(printed) -> None:
+    assert printed("add_a_world") == ["50.0% bright, in truth 41.2%; precision 0.88"]
+
+
 def test_judge_with_your_own_function(printed) -> None:
-    assert printed("judge_with_your_own_function") == []
+    assert printed("judge_with_your_own_function") == [
+        "classifier-free guidance: 100% bright, 50% blue",
+        "negative prompt: 100% bright, 50% blue",
+    ]
 
 
 def test_exact_world(printed) -> None:

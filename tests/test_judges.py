@@ -195,10 +195,11 @@ def pillows(images: Tensor) -> list[Image.Image]:
 
 @pytest.mark.parametrize("kind", ["classifier", "several", "detector", "vilt", "blip"])
 def test_image_k_is_judged_alone(kind: str, networks: dict[str, Path]) -> None:
-    judge = judge_of(HubNetwork(str(networks[kind])), "cat", watch=("red hat",))
+    asks = {"watch": ("red hat",)} if kind in ("vilt", "blip") else {}
+    judge = judge_of(HubNetwork(str(networks[kind])), "cat", **asks)
     images = tiny_vision.images(6, 24)
     together = judge.see(images).probabilities
-    assert [*together] == ["cat", "red hat"]
+    assert {*together} >= {"cat", "red hat"}
     assert max(float(values.max() - values.min()) for values in together.values()) > 1e-3
     for name, values in together.items():
         alone = torch.cat([judge.see(images[k : k + 1]).probabilities[name] for k in range(6)])

@@ -215,7 +215,10 @@ def test_a_calibration_beside_the_weights(folders: dict[str, Path], tmp_path: Pa
     judge = judged(Clip(model=str(folder)), Asked("a man", ("mustache",)))
     assert (judge.watched, judge.errors(), judge.error_source) == (("beard",), {"mustache": 0.02}, "ten portraits")
     assert any("was not calibrated for beard" in note for note in judge.notes(5))
-    hot = judged(Clip(model=str(folder), temperature=4.0)).see(pictures()).probabilities["mustache"]
+    given = judged(Clip(model=str(folder), temperature=4.0))
+    assert any("are not calibrated: compare methods" in note for note in given.notes(5))
+    assert (given.errors(), given.error_source) == ({}, "")
+    hot = given.see(pictures()).probabilities["mustache"]
     torch.testing.assert_close(hot.double(), (plain["mustache"].double().logit() / 4).sigmoid(), atol=1e-4, rtol=0)
 
 
@@ -257,6 +260,8 @@ def test_what_is_no_clip_is_refused_before_any_image(folders: dict[str, Path], t
             shutil.copy(folders["clip"] / name, text)
     with pytest.raises(UnsupportedModel, match="a CLIPTextModel, which does not compare images with texts"):
         judged(Clip(model=str(text)))
+    with pytest.raises(UnsupportedModel, match=r"there is no folder '.*/nowhere'; give model=PLACE"):
+        judged(Clip(model=str(tmp_path / "nowhere")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnsupportedModel, match="cannot be loaded to judge images"):
         judged(Clip(model=str(tmp_path / "empty")))

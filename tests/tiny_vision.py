@@ -99,9 +99,9 @@ def blip(folder: Path) -> Path:
     }
     config = transformers.BlipConfig(text_config=text, vision_config=SEEN)
     model = transformers.BlipForQuestionAnswering(config)
-    with torch.no_grad():  # its own random weights are so small that no image would change an answer
-        for weight in model.parameters():
-            weight.mul_(15 if weight.ndim > 1 else 1)
+    for weight in model.parameters():
+        if weight.ndim > 1:  # its own random weights are so small that no image would change an answer
+            torch.nn.init.normal_(weight, std=0.3)
     _tokenizer(folder)
     return _saved(folder, model, _square())
 

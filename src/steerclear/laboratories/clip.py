@@ -76,4 +76,4 @@ def read_calibration(place: str, temperature: float | None) -> Calibration:
     calibration = Calibration.read(Path(place).expanduser())
     if temperature is None:
         return calibration
-    return Calibration(temperature, watch=calibration.watch, source=f"the temperature {temperature:g} that was given")
+    return Calibration(temperature, watch=calibration.watch)

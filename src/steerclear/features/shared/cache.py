@@ -9,7 +9,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -68,22 +68,18 @@ def cached(key: str, images: UInt8[Tensor, "n channels height width"], compute: 
 
 
 def _some(folder: Path | None, images: Tensor, compute: Callable[[Tensor], Vectors]) -> Vectors:
-    if folder is None:
+    if folder is None or not len(images):
         return compute(images)
     digests = [image_digest(image) for image in images.cpu()]
     found = {digest: read_vector(_file(folder, digest)) for digest in digests}
-    missing = [place for place, digest in enumerate(digests) if found[digest] is None]
-    missing = list({digests[place]: place for place in missing}.values())  # equal images once
-    if missing or not digests:
-        computed = compute(images[missing])
-        _keep(folder, zip([digests[place] for place in missing], computed, strict=True))
-        if not digests:
-            return computed
-        found |= dict(zip([digests[place] for place in missing], computed, strict=True))
-    rows = [found[digest] for digest in digests]
-    if len({row.shape for row in rows if row is not None}) > 1:  # whole files, but of another extractor
-        return compute(images)
-    return torch.stack([row for row in rows if row is not None])
+    missing = {digest: place for place, digest in enumerate(digests) if found[digest] is None}  # equal images once
+    if missing:
+        computed = dict(zip(missing, compute(images[list(missing.values())]), strict=True))
+        _keep(folder, computed)
+        found |= computed
+    rows = [row for digest in digests if (row := found[digest]) is not None]
+    same = len({row.shape for row in rows}) == 1  # else a whole file of other features
+    return torch.stack(rows) if same else compute(images)
 
 
 def _file(folder: Path, digest: str) -> Path:
@@ -110,9 +106,9 @@ def write_vector(path: Path, vector: Float[Tensor, " numbers"]) -> None:
     save_whole(path, lambda partial: partial.write_bytes(hashlib.sha256(numbers).digest() + numbers))
 
 
-def _keep(folder: Path, vectors: Iterable[tuple[str, Tensor]]) -> None:
+def _keep(folder: Path, vectors: Mapping[str, Tensor]) -> None:
     try:
-        for digest, vector in vectors:
+        for digest, vector in vectors.items():
             write_vector(_file(folder, digest), vector)
     except OSError as error:
         warnings.warn(

@@ -101,14 +101,21 @@ def load_towers(name: str, device: str) -> Towers:
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         raise InvalidSetting("device", device, "one that torch can use here", _line(error)) from error
     folder = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not folder.is_dir():
+        raise UnsupportedModel(
+            f"there is no folder {name!r}; give model=PLACE, the folder or hub id of a CLIP or SigLIP."
+        )
     if folder.is_dir():
         check_sums(f"the model {name!r}", folder)
     repository, _, revision = (str(folder), "", "") if folder.is_dir() else name.partition("@")
     where: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         with _quietly():
+            from huggingface_hub import hf_hub_download
             from transformers import AutoModel, AutoProcessor
 
+            if not folder.is_dir():  # transformers would ask the hub for many files, each with its retries
+                hf_hub_download(repository, "config.json", **where)
             model, loading = AutoModel.from_pretrained(
                 repository, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
                 dtype=torch.float32, **where,
