@@ -109,7 +109,7 @@ def _removal(results: Results, concept: Column) -> tuple[str, list[MethodResult]
         shown = cell(methods[0].measurements[name], concept.percent)
         return f"{quoted(concept.label)} shows in {shown} of the images.", []
     if plain is None or plain not in methods:
-        return _lowest(methods, concept), methods
+        return _lowest(methods, concept), [] if results.folders else methods
     fewer = [one for one in methods if apart(one.measurements[name], plain.measurements[name])]
     more = [one for one in methods if apart(plain.measurements[name], one.measurements[name])]
     shown = f"{quoted(concept.label)} shows in {cell(plain.measurements[name], concept.percent)} of the unguided images"

@@ -176,7 +176,7 @@ def legend(results: Results) -> str:
 
 def header(results: Results, columns: list[Column] | None = None) -> list[str]:
     """The first row of the table; all columns by default."""
-    return ["method", *(heading(column) for column in columns or results.columns)]
+    return ["folder" if results.folders else "method", *(heading(column) for column in columns or results.columns)]
 
 
 def rows(results: Results, columns: list[Column] | None = None) -> list[list[str]]:
