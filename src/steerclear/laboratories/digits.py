@@ -37,7 +37,7 @@ class Digits(Laboratory):
             return "this model ships no classifier of classes with real images to compare with"
         if not hasattr(model.pipe, "class_number"):
             return f"its prompts are not names of classes, as those of a ClassConditionalPipeline are, but a {type(model.pipe).__name__}'s"
-        if {asked.height, asked.width} > {None}:
+        if {asked.height, asked.width} != {None}:
             return f"its images have one size; leave out {in_words_of('height and width', '--height and --width')}"
         return None
 
