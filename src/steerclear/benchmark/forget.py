@@ -52,7 +52,7 @@ _STRONG = "threshold=0.025,warmup_steps=4,momentum_scale=0.5,momentum_beta=0.7"
 _MAX = "threshold=1,warmup_steps=0,momentum_scale=0.5,momentum_beta=0.7"
 ORDER = ((SDE, 30), (SDE, 50), (ANCESTRAL, 1000), (ODE, 30), (ODE, 50), (SDE, 20), (ODE, 20))
 """What is drawn first; the reference before all."""
-_OURS_AT = {setting: (1, 2, 4) for setting in ORDER if setting[0] != ANCESTRAL}
+_OURS_AT = {setting: (1, 2, 4, 8) for setting in ORDER if setting[0] != ANCESTRAL}
 _GATED_AT = dict.fromkeys(((SDE, 30), (SDE, 50), (ODE, 30)), (1, 2, 4))
 
 NEGATIVE, SAFE_LATENT, SAFE_MAX = "negative prompt", "safe latent strong", "safe latent max"
