@@ -225,13 +225,15 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
     """
     question = Asked(asked.prompt or "", asked.concepts, *size, asked.watch)
     option_name = in_words_of("judge", "--judge")
-    named = given if given is not None else named_judge(wanted) if wanted else None
-    refusal = None if named is None else named.refuses(NoModel(), question)
-    if named is not None and refusal is not None:
+    if given is None and not wanted:
+        remedy = "nothing says by itself who can judge images of no known model"
+        raise InvalidSetting(option_name, None, "given", remedy)
+    named = given if given is not None else named_judge(str(wanted))
+    refusal = named.refuses(NoModel(), question)
+    if refusal is not None:
         raise InvalidSetting(option_name, named.name, "a laboratory that judges images without their model", refusal)
     judging = find_judge(named, NoModel(), question)
-    if judging.judge is None:
-        raise InvalidSetting(option_name, None, "given", "no laboratory judges images without their model by itself")
+    assert judging.judge is not None  # a named one judges, or raises
     columns = judging.judge.columns()
     if not any(column.role == "concept" for column in columns):
         known = ", ".join(column.label for column in columns if column.role == "rate")
