@@ -38,7 +38,7 @@ def class_number(text: str, names: Sequence[str]) -> int:
     if len(found) > 1:
         raise PromptError(
             f"{shown(text)} names several classes, and an image has one; give one, and of several to avoid each as a "
-            f"negative prompt of its own. (A dynamic negative beside a class takes the setting concept=negative.)"
+            f"negative prompt of its own; a dynamic negative beside a class takes the setting concept=negative"
         )
     return next((number for number in found if number is not None), len(names))
 

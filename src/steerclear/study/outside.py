@@ -30,7 +30,7 @@ from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_watch, named_fe
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
-from .outside_folders import ImageFolder, image_folders, pair_names, reference_folder, refuse_inside
+from .outside_folders import ImageFolder, image_folders, named_by_seed, pair_names, reference_folder, refuse_inside
 from .reading import Unreadable, read_pixels
 from .recipe import checked_prompt
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results, TruthResult
@@ -421,13 +421,14 @@ def _row(
     row: ImageFolder, judged: Judged, measured: Mapping[str, Measurement], called: Sequence[tuple[Path, str]],
     numbers: Mapping[str, int], folder: Path,
 ) -> MethodResult:  # fmt: skip
-    seen = judged.seen
+    seen, by_seed = judged.seen, named_by_seed(row.path)
     return MethodResult(
         name=row.name, label=row.label,
         measurements={name: one for name, one in measured.items() if math.isfinite(one.value)},  # JSON has no NaN
         images=[
             ImageResult(
-                seed=numbers[name], label=None if name == str(numbers[name]) else name, file=Path(os.path.relpath(path, folder)).as_posix(),
+                seed=numbers[name], label=None if by_seed and name == str(numbers[name]) else name,
+                file=Path(os.path.relpath(path, folder)).as_posix(),
                 shown={what: int(values[place]) for what, values in seen.shown.items()},
                 probability={what: round(float(values[place]), 4) for what, values in seen.probabilities.items()}, trace={},
             )
