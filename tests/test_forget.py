@@ -3,6 +3,7 @@
 import itertools
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,8 @@ def test_a_cell_is_drawn_again_if_it_is_damaged_short_or_of_something_else(
         Forget(model=str(folder), images=images, classes="3", methods="negative prompt:2").run(tmp_path)
 
     run()
-    (path,) = (tmp_path / "cells").iterdir()
+    path, reference = sorted((tmp_path / "cells").iterdir())
+    assert reference.name == "reference_0_dpm++-2m-sde_2_3.safetensors"  # always drawn: all is measured against it
     made = {name: value.clone() for name, value in load_file(path).items()}  # the file changes below
     cell = Cell("negative prompt", 2, SDE, 2, 3, 20, 4)
     assert path.name == cell.file == "negative-prompt_2_dpm++-2m-sde_2_3.safetensors"
@@ -307,6 +309,19 @@ def test_a_cell_is_drawn_again_if_it_is_damaged_short_or_of_something_else(
     first = load_file(path)["features"][:20]
     torch.testing.assert_close(first, made["features"], rtol=2e-2, atol=2e-3)
     assert load_cell(path, 25, {"model": "another"}) is None
+
+
+def test_what_is_joined_is_all_that_is_there(model: Path, few: None, tmp_path: Path) -> None:
+    asked = Forget(model=str(model), images=20, classes="3")
+    with pytest.raises(InvalidSetting, match="there is nothing of the model"):
+        replace(asked, only_join=True).run(tmp_path)
+    for strengths in ("1.5", "4"):  # the weaker was safe, so a run of both would not have drawn the stronger
+        replace(asked, methods=f"negative prompt:{strengths}").run(tmp_path)
+    (tmp_path / "cells" / "notes.safetensors").write_text("another file")
+    joined = replace(asked, only_join=True).run(tmp_path)
+    assert [(one.way, one.strength) for one in joined.rows] == [("negative prompt", 1.5), ("negative prompt", 4.0)]
+    one = replace(asked, only_join=True, methods="negative prompt:4").run(tmp_path)
+    assert [row.strength for row in one.rows] == [4.0]
 
 
 def test_another_kind_of_model_is_refused(model: Path, few: None, tmp_path: Path) -> None:

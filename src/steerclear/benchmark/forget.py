@@ -1,6 +1,7 @@
 """Forgetting a class: every class of a world in turn is avoided, and what happens to the others is measured."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +94,8 @@ class Forget(Experiment):
         data: a folder with the real images; default: their features, which lie beside the model.
         classes: numbers of the classes to forget, such as "0-4"; default: all. Runs with different classes may share a folder,
             at the same time too; the last one joins them.
-        methods: names, separated by commas, with other strengths after a colon, as "transition:1 2"; default: all.
+        methods: names, separated by commas, with other strengths after a colon, as "transition:1 2"; default: all. The
+            reference, which everything is measured against, is always among them.
         settings: samplers with their steps, separated by commas, as "dpm++ 2m sde 50"; default: all of each method.
         images: of each class and strength; the slowest method makes fewer.
         batch_size: images at a time.
@@ -144,7 +146,12 @@ class Forget(Experiment):
         for name in asked:
             if name not in WAYS:
                 raise UnknownName("method", name, WAYS)
-        return {name: tuple(_strength(one) for one in own.split()) or None for name, own in asked.items()}
+        own = {name: tuple(_strength(one) for one in own.split()) or None for name, own in asked.items()}
+        return {TRUTH: None, **own}
+
+    def strengths(self, way: str) -> tuple[float, ...] | None:
+        """Those that a method is asked at; None for its own."""
+        return self._ways()[way]
 
     def ladders(self) -> list[list[list[Cell]]]:
         """All cells in the order of :data:`ORDER`: for each method in each setting, a list by strength of the cells of all classes."""
@@ -168,6 +175,9 @@ class Forget(Experiment):
         if not self.only_join:
             self._draw(bench, on_stage)
         rows = bench.rows()
+        if self.only_join and not rows:
+            remedy = f"there is nothing of the model {bench.model.name!r} to join; leave it out to draw"
+            raise InvalidSetting("only_join", True, f"for a folder with cells of at least {self.images} images", remedy)
         found = self._benchmark(bench, rows)
         if rows:
             save(figure_of(_complete(rows, bench) or rows), folder / f"{self.name}.png")
@@ -301,14 +311,27 @@ class _Bench:
 
     def rows(self) -> list[Row]:
         """Of all cells that the folder has, whichever run made them; none without the reference."""
-        ladders = replace(self.asked, classes=None).ladders()
-        every = [cell for ladder in ladders for rung in ladder for cell in rung]
+        every = [cell for ladder in replace(self.asked, classes=None).ladders() for cell in self._there(ladder)]
         looked = {cell: found for cell in every if (found := self.load(cell)) is not None}
         truth = [found for cell, found in looked.items() if cell.way == TRUTH]
         if not truth:
             return []
         yardstick = Yardstick(Looked.joined(truth), *self.real, len(self.world.classes))
         return [row for group in _grouped(looked) for row in self._row(yardstick, group)]
+
+    def _there(self, ladder: Sequence[Sequence[Cell]]) -> list[Cell]:
+        """The cells of a method in a setting; with those at strengths that only another run drew, where this one names none."""
+        cells = {cell for rung in ladder for cell in rung}
+        one = ladder[0][0]
+        if self.asked.strengths(one.way) is None:
+            own = one.file_parts
+            for path in self.folder.glob("*.safetensors"):
+                parts = path.stem.split("_")
+                with suppress(ValueError):  # a file of somebody else's
+                    way, strength, *setting, number = parts
+                    if (way, *setting) == (own[0], *own[2:4]):
+                        cells.add(replace(one, strength=float(strength), number=int(number)))
+        return sorted(cells, key=lambda cell: (cell.strength, cell.number))
 
     def _row(self, yardstick: Yardstick, group: dict[Cell, Looked]) -> Iterator[Row]:
         one, count = next(iter(group)), self.asked.images

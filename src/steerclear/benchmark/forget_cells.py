@@ -44,9 +44,14 @@ class Cell:
     cost: int
 
     @property
-    def file(self) -> str:
+    def file_parts(self) -> tuple[str, ...]:
+        """Way, strength, sampler, steps and class as they are in the file's name."""
         words = (self.way, f"{self.strength:g}", self.sampler, f"{self.steps}", f"{self.number}")
-        return "_".join(re.sub(r"[^a-z0-9.+]+", "-", word) for word in words) + ".safetensors"
+        return tuple(re.sub(r"[^a-z0-9.+]+", "-", word) for word in words)
+
+    @property
+    def file(self) -> str:
+        return "_".join(self.file_parts) + ".safetensors"
 
     @property
     def seeds(self) -> range:

@@ -53,6 +53,8 @@ class Portraits(Laboratory):
             return "this model ships no attribute classifier and its truth is not known"
         if {asked.height, asked.width} <= {None, SIZE}:
             return None
+        if model.folder is None and model.pipe is None:
+            return f"its classifier sees images of {SIZE} x {SIZE}, not of {asked.width} x {asked.height}"
         leave_out = in_words_of("height and width", "--height and --width")
         return f"the classifier of this model sees only images of {SIZE} x {SIZE}; leave out {leave_out} to measure"
 
