@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_parameters_are_those_of_the_released_networks() -> None:
 def test_the_whole_path_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RealSize, "sizes", TINY)
     stages: list[str] = []
-    asked = RealSize(side=64, reference_images=9, batch_size=4)
+    asked = RealSize(side=64, reference_images=17, batch_size=4)
 
     def on_stage(stage: str):  # type: ignore[no-untyped-def]
         stages.append(stage)
@@ -49,7 +50,7 @@ def test_the_whole_path_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert claims["numbers in latents of an image"].value == 4 * 8 * 8
     assert claims["numbers in an image"].value == 3 * 64 * 64
     assert claims["numbers in features of an image"].value == 8
-    assert claims["images of the redrawn truth"].value == 9  # the judge sees nothing, so all are kept
+    assert claims["images of the redrawn truth"].value == 9  # of 17: the median and what is below it
     assert claims["network evaluations that the results do not tell"].value == 0
     peaks = [claim.value for claim in result.claims if claim.claim.startswith("peak memory")]
     assert len(peaks) == 5
@@ -91,7 +92,17 @@ def test_what_goes_through_a_network_is_counted() -> None:
     assert (calls.rows, calls.shape) == (5, [2])
 
 
-@pytest.mark.parametrize(("name", "value"), [("side", 4), ("reference_images", 7), ("num_inference_steps", 0)])
-def test_what_cannot_be_measured_is_refused(name: str, value: int) -> None:
-    with pytest.raises(InvalidSetting, match=f"{name} is {value}"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("side", 4),
+        ("side", 100),
+        ("reference_images", 15),
+        ("num_inference_steps", 0),
+        ("batch_size", 0),
+        ("seeds", "1-"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InvalidSetting, match=f"{name} is {value!r}"):
         RealSize(**{name: value})

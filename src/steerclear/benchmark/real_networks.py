@@ -123,10 +123,7 @@ def write_networks(sizes: Sizes, model: Path, judge: Path) -> dict[str, int]:
 
 
 def _filled(network: Module, generator: torch.Generator) -> Module:
-    """With random weights in float16 that keep the size of what goes through; a SigLIP's scale is 1 and its bias 0.
-
-    With that scale the judge's evidence is below 1, so that its probability of anything is below .74.
-    """
+    """With random weights in float16 that keep the size of what goes through; a SigLIP's scale is 1 and its bias 0."""
     network = network.half().to_empty(device="cpu")
     with torch.no_grad():
         for name, weight in network.named_parameters():

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..core.errors import InvalidSetting
+from ..core.laboratory import Asked
 from ..core.settings import whole
 from ..laboratories.shared.towers import load_towers
-from ..study.judging import FEWEST
-from ..study.recipe import LARGEST
+from ..models.loading import Model
+from ..study.generate import generate
+from ..study.judging import FEWEST, reference_of
+from ..study.measure import find_judge
+from ..study.recipe import LARGEST, parse_seeds
 from ..study.request import asked_to_compare
 from ..study.results import Results
-from ..study.run import run
+from ..study.run import recipe_of, run
+from ..study.study import Study
+from ..study.truth import looked, reference_seeds
 from ..telling.report import write_all
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .memory import forget_peak, peak_bytes
@@ -35,9 +42,6 @@ QUESTION: Mapping[str, Any] = {
     "prompt": "a photo of a garden", "negative_prompts": ("people",), "watch": "trees, flowers, buildings, sky",
     "methods": "unguided,negative", "truth": "redrawn",
 }  # fmt: skip
-THRESHOLD = 0.75
-"""Random weights see everything or nothing. Above this a SigLIP of scale 1 sees nothing, so all images are kept for the truth."""
-
 MOST_MEMORY, MOST_ON_DISK, MOST_MILLION = 10.0, 3.0, 2.0
 MOST_SECONDS = {"evaluation": 30.0, "decoding": 60.0, "judge": 5.0}
 """Of processor time: per network evaluation of one image, per image that the autoencoder decodes, per image that is judged."""
@@ -67,7 +71,7 @@ class RealSize(Experiment):
         side: height and width of the images, in pixels.
         num_inference_steps: of every image.
         seeds: of the images of each method.
-        reference_images: images that are drawn for the truth.
+        reference_images: images that are drawn for the truth, from 16; half of them are rejected.
         batch_size: images per forward pass.
         keep: keeps the networks, the images and the report.
     """
@@ -78,13 +82,15 @@ class RealSize(Experiment):
     side: int = 256
     num_inference_steps: int = 2
     seeds: str = "0-1"
-    reference_images: int = FEWEST
+    reference_images: int = 2 * FEWEST
     batch_size: int = 16
     keep: bool = False
 
     def __post_init__(self) -> None:
-        whole("side", self.side, low=VAE_FACTOR, high=LARGEST)
-        whole("reference_images", self.reference_images, low=FEWEST)
+        if whole("side", self.side, low=VAE_FACTOR, high=LARGEST) % VAE_FACTOR:
+            raise InvalidSetting("side", self.side, f"a multiple of {VAE_FACTOR}")
+        parse_seeds(self.seeds)
+        whole("reference_images", self.reference_images, low=2 * FEWEST)
         for name in ("num_inference_steps", "batch_size"):
             whole(name, getattr(self, name), low=1)
 
@@ -112,11 +118,11 @@ class RealSize(Experiment):
 
     def _of_a_fresh_process(self, place: Path) -> dict[str, Any]:
         options = dict(QUESTION) | {
-            "model": str(place / "model"), "judge": f"siglip:model={place / 'judge'},threshold={THRESHOLD:g}",
+            "model": str(place / "model"), "judge": _judge(place / "judge"),
             "seeds": self.seeds, "num_inference_steps": self.num_inference_steps, "height": self.side, "width": self.side,
             "reference_images": self.reference_images,
         }  # fmt: skip
-        settings = {"options": options, "judge": str(place / "judge"), "outdir": str(place / "run"), "batch_size": self.batch_size}  # fmt: skip
+        settings = {"options": options, "judge_folder": str(place / "judge"), "outdir": str(place / "run"), "batch_size": self.batch_size}  # fmt: skip
         command = [sys.executable, "-W", "ignore", "-m", __name__, json.dumps(settings)]
         done = subprocess.run(command, env=os.environ | GIVE_BACK, stdout=subprocess.PIPE, text=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -196,23 +202,29 @@ def _answers(results: Results, found: Mapping[str, Any], report: int) -> list[Cl
     ]
 
 
-def main(options: dict[str, Any], judge: str, outdir: str, batch_size: int) -> None:
+def _judge(folder: Path, threshold: float = 0.5) -> str:
+    return f"siglip:model={folder},threshold={threshold!r}"
+
+
+def main(options: dict[str, Any], judge_folder: str, outdir: str, batch_size: int) -> None:
     """The path of ``steerclear compare``, in stages; prints what was measured as JSON.
 
-    What is drawn is judged at once, so both are told apart by a second run, which finds all images and only judges them.
+    What is drawn is judged at once, so both are told apart by a second run, which finds all images and only judges them. Its
+    threshold is such that half of the images of the truth are rejected.
     """
     stages: dict[str, dict[str, float]] = {}
     study, folder = asked_to_compare(options, folder=Path(outdir))
     with _stage("loading the pipeline", stages):
         model = study.model.load()
     with _stage("loading the SigLIP", stages):
-        towers = load_towers(judge, "cpu")  # the study's judge is the same one
+        towers = load_towers(judge_folder, "cpu")  # the study's judge is the same one
     calls = {
         "unet": watched(model.pipe.unet), "decoder": watched(model.pipe.vae.decoder), "judge": watched(towers.model.vision_model),
     }  # fmt: skip
     with _stage("drawing and judging", stages):
         run(study, folder, model=model, batch_size=batch_size)
     drawn = calls["decoder"].rows
+    study = replace(study, judge=_judge(Path(judge_folder), _middle(study, model, folder)))
     with _stage("judging alone", stages):
         results = run(study, folder, model=model, batch_size=batch_size)
     with _stage("report", stages):
@@ -221,6 +233,17 @@ def main(options: dict[str, Any], judge: str, outdir: str, batch_size: int) -> N
         "stages": stages, "calls": {name: asdict(one) for name, one in calls.items()},
         "drawn_again": calls["decoder"].rows - drawn, "threads": torch.get_num_threads(),
     }))  # fmt: skip
+
+
+def _middle(study: Study, model: Model, folder: Path) -> float:
+    """The lower median of the probabilities of the concept in the images of the truth: random weights see it everywhere or nowhere."""
+    asked = Asked(study.prompt, study.negative_prompts, study.height, study.width, study.watch)
+    recipe = recipe_of(model, reference_of(study.prompt, study.reference_method), study.num_inference_steps, study.height, study.width)  # fmt: skip
+    seeds = reference_seeds(study.seeds, study.reference_images or 0)
+    pictures = generate(model, recipe, seeds, folder / "reference" / study.reference_method)  # all are there
+    judge = find_judge(study.judge, model, asked).judge
+    assert judge is not None  # a SigLIP judges any images
+    return float(looked(judge, pictures).probabilities[study.negative_prompts[0]].median())
 
 
 @contextmanager
