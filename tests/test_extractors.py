@@ -20,12 +20,11 @@ import tiny_vision
 from steerclear.core.errors import InvalidSetting, MissingPackage, NotFiniteError, SteerclearWarning, UnsupportedModel
 from steerclear.core.features import Features
 from steerclear.core.parsing import parse_part, part_text
-from steerclear.features import inception
 from steerclear.features.clip import ClipFeatures
 from steerclear.features.digits import DigitFeatures
 from steerclear.features.dinov2 import Dinov2Features
 from steerclear.features.inception import InceptionFeatures
-from steerclear.features.label_classifier import LabelClassifier, classify
+from steerclear.features.label_classifier import LABEL_CLASSIFIER, LabelClassifier, classify
 from steerclear.features.pixels import PixelFeatures
 from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, read
 from steerclear.features.portraits import PortraitFeatures
@@ -388,8 +387,16 @@ def timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     save_file(weights, tmp_path / "model.safetensors")
     config = {"architecture": "inception_v3", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    inception._inception.cache_clear()
     return tmp_path
+
+
+def test_a_classifier_that_was_trained_again_is_loaded_again(tmp_path: Path) -> None:
+    images, path = tiny_vision.images(3), tmp_path / LABEL_CLASSIFIER
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        classifier = LabelClassifier(3, 2).eval()
+        classifier.save(path)
+        assert torch.equal(DigitFeatures(str(tmp_path)).of(images), classify(classifier, images)[1])
 
 
 def test_inceptions_features(timm: Path, cache: Path) -> None:
@@ -401,6 +408,16 @@ def test_inceptions_features(timm: Path, cache: Path) -> None:
     model.load_state_dict({k: v for k, v in load_file(timm / "model.safetensors").items() if k.startswith("first")})
     seen = torch.tensor([1.0, 2.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 299, 299)  # (1 - mean) / deviation
     assert torch.allclose(found, model(seen).detach().expand(2, 6), atol=1e-5)
+
+
+def test_inception_that_was_copied_anew_is_loaded_anew(timm: Path, cache: Path) -> None:
+    images = torch.full((1, 3, 30, 40), 255, dtype=torch.uint8)
+    before = InceptionFeatures(str(timm)).of(images)
+    weights = {name: torch.zeros_like(value) for name, value in _TinyInception().state_dict().items()}
+    save_file(weights, timm / "model.safetensors")
+    after = InceptionFeatures(str(timm)).of(images)
+    assert before.any()
+    assert not after.any()
 
 
 def test_inception_with_other_weights_is_refused(timm: Path) -> None:

@@ -131,6 +131,18 @@ def by_transformers(laboratory: Any, images: Tensor, thing: str) -> Tensor:
     return odds / (1 + odds)
 
 
+def test_a_model_that_was_trained_again_in_its_folder_is_loaded_again(tmp_path: Path) -> None:
+    images, folder = pictures(), tiny_clip(tmp_path / "clip")
+    before = load_towers(str(folder), "cpu")
+    assert load_towers(str(folder), "cpu") is before
+    again = CLIPModel.from_pretrained(folder)
+    with torch.no_grad():
+        again.visual_projection.weight.neg_()
+    again.save_pretrained(folder)
+    after = load_towers(str(folder), "cpu")
+    assert torch.allclose(after.of_images(images, 8), -before.of_images(images, 8), atol=1e-5)
+
+
 def test_probabilities_are_those_of_the_models_own_logits(laboratory: Clip | Siglip) -> None:
     images = pictures()
     seen = judged(laboratory).see(images)

@@ -16,12 +16,15 @@ from steerclear.cli.app import main
 from steerclear.core.errors import InvalidSetting, SteerclearWarning, UnsupportedModel
 from steerclear.core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
 from steerclear.features.pixels import PixelFeatures
+from steerclear.laboratories.classifier import Classifier
 from steerclear.laboratories.portraits import PortraitJudge
 from steerclear.metrics.estimates import Rate
 from steerclear.metrics.rates import rate
 from steerclear.models import shipped
 from steerclear.models.given import given_model
 from steerclear.study.again import read_run
+from steerclear.study.disagreement import disagreements
+from steerclear.study.judging import check_names
 from steerclear.study.results import Results
 from steerclear.study.run import run
 from steerclear.study.study import Study, comparison
@@ -285,6 +288,61 @@ def test_two_judges_are_asked_and_their_disagreement_is_told(tmp_path: Path, mod
     assert by_column["bright"].images == [
         f"images/{name}/{seed:05d}.png" for name in ("unguided", "cfg") for seed in range(4)
     ]
+
+
+def test_a_second_judge_that_counts_nothing_of_the_first_has_no_effect(tmp_path: Path, model: Any) -> None:
+    other = Classifier(lambda images: {"blue": torch.zeros(len(images))}, ("blue",))
+    with pytest.warns(SteerclearWarning, match="second_judge has no effect: the two judges count nothing in common"):
+        found = run(
+            studied(methods=("unguided",), seeds=(0,), truth="none"), tmp_path, model=model, judge=Brightness(), second_judge=other
+        )  # fmt: skip
+    assert found.second_judge is None
+
+
+def test_a_second_judge_of_few_words_looks_for_its_own_where_others_are_watched(tmp_path: Path, model: Any) -> None:
+    own = Classifier(lambda images: {"red": torch.ones(len(images)), "dark": torch.ones(len(images))}, ("red", "dark"))
+    other = Classifier(lambda images: {"red": torch.zeros(len(images))}, ("red",))
+    asked = studied(methods=("unguided",), seeds=(0, 1), truth="none", watch=("red", "dark"))
+    found = run(asked, tmp_path, model=model, judge=own, second_judge=other)
+    assert [(one.column, one.share) for one in found.disagreements] == [("red", 1.0)]
+
+
+@dataclass(frozen=True)
+class Colors(Judge):
+    """Reads the number of a color, which it does not count, and counts dark images."""
+
+    counted: tuple[str, ...] = ("a Dark",)
+
+    def columns(self) -> list[Column]:
+        return [Column(name=name, label=name, meaning=name, percent=True, role="rate") for name in self.counted]
+
+    def see(self, images: Tensor) -> Seen:
+        mean = images.float().mean((1, 2, 3))
+        return Seen(
+            {"bright": torch.full((len(images),), 3), "a Dark": (mean < 128).long(), "precision": (mean < 9).long()}
+        )
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        return {name: rate(seen.shown[name] > 0).measured() for name in self.counted}
+
+
+def test_judges_differ_only_in_what_both_count() -> None:
+    dark = Column(name="dark", label="dark", meaning="dark", role="rate")
+    bright = dark.model_copy(update={"name": "bright"})
+    images = torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), 255)]).to(torch.uint8)
+    first = Seen({"bright": torch.tensor([0, 0]), "dark": torch.tensor([1, 1])})
+    told = disagreements([bright, dark], Colors().columns(), first, Colors().see(images), "one", "other", ["a", "b"])
+    assert [(one.column, one.share, one.images) for one in told] == [("dark", 0.5, ["b"])]
+
+
+def test_no_concept_or_rate_has_the_name_of_another_column() -> None:
+    check_names("colors", Colors(), None)
+    with pytest.raises(InvalidSetting, match=r"watch is 'precision', but must be no name of a metric"):
+        check_names("colors", Colors(("a Dark", "precision")), ("precision",))
+    with pytest.raises(InvalidSetting, match="a column of colors is 'precision'"):
+        check_names("colors", Colors(("precision",)), None)
+    with pytest.raises(InvalidSetting, match="a column of colors is 'a Dark'"):
+        check_names("colors", Colors(("a Dark", "a Dark")), None)
 
 
 # what has no effect, and what cannot be

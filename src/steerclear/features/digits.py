@@ -8,6 +8,7 @@ from ..core.features import Features
 from ..core.shapes import Float, Tensor, UInt8
 from ..core.sums import sha256
 from .label_classifier import LABEL_CLASSIFIER, LabelClassifier, classify
+from .shared.cache import file_stamp
 
 SHIPPED = Path(__file__).parents[1] / "models" / "digits"
 
@@ -34,13 +35,13 @@ class DigitFeatures(Features):
 
     @property
     def key(self) -> str:
-        _classifier(self._file)  # says what is wrong with its file
+        _classifier(self._file, file_stamp(self._file))  # says what is wrong with its file
         return sha256(self._file)[:32]
 
     def of(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n numbers"]:
-        return classify(_classifier(self._file), images)[1]
+        return classify(_classifier(self._file, file_stamp(self._file)), images)[1]
 
 
 @lru_cache(maxsize=2)
-def _classifier(path: Path) -> LabelClassifier:
+def _classifier(path: Path, stamp: tuple[int, int] | None) -> LabelClassifier:
     return LabelClassifier.load(path)

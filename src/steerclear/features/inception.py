@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from ..core.errors import MissingPackage, UnsupportedModel, shown
 from ..core.shapes import Float, Tensor, UInt8
-from .shared.hub import loading, network_config, network_folder
+from .shared.hub import Stamps, loading, network_config, network_folder, stamps
 from .shared.network import NetworkFeatures, pooled
 
 SIZE = 299
@@ -47,21 +48,27 @@ class InceptionFeatures(NetworkFeatures):
         return pooled(model((seen - mean) / deviation))
 
 
-@lru_cache(maxsize=1)
 def _inception(what: str, name: str) -> tuple[Any, Tensor, Tensor]:
     """The network, and the mean and deviation of the pixels that it sees, ``[3, 1, 1]``."""
     try:
-        timm = importlib.import_module("timm")
+        importlib.import_module("timm")
     except ImportError as error:
         raise MissingPackage(what, "timm") from error
     folder = network_folder(what, name)
+    return _loaded(what, folder, stamps(folder))
+
+
+@lru_cache(maxsize=1)
+def _loaded(what: str, folder: Path, found: Stamps) -> tuple[Any, Tensor, Tensor]:
     config = network_config(what, folder)
     with loading(what):
-        model = timm.create_model(config["architecture"], pretrained=False, num_classes=0)
+        model = importlib.import_module("timm").create_model(config["architecture"], pretrained=False, num_classes=0)
         weights = load_file(folder / WEIGHTS_FILE)
         told = model.load_state_dict(weights, strict=False)
         normal = [torch.tensor(config["pretrained_cfg"][key]).view(3, 1, 1) for key in ("mean", "std")]
     strange = [key for key in told.unexpected_keys if not key.startswith(UNUSED)]
     if wrong := [*told.missing_keys, *strange]:
-        raise UnsupportedModel(f"{what} cannot be loaded: {shown(name)} is not its network: {wrong[0]} does not fit.")
+        raise UnsupportedModel(
+            f"{what} cannot be loaded: {shown(str(folder))} is not its network: {wrong[0]} does not fit."
+        )
     return model.eval().requires_grad_(False), normal[0], normal[1]

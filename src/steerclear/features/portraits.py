@@ -9,6 +9,7 @@ from ..core.features import Features
 from ..core.shapes import Float, Tensor, UInt8
 from ..core.sums import sha256
 from .portrait_classifier import CLASSIFIER, PortraitClassifier, read
+from .shared.cache import file_stamp
 
 SHIPPED = Path(__file__).parents[1] / "models" / "portraits"
 SIDE = 64
@@ -36,7 +37,7 @@ class PortraitFeatures(Features):
 
     @property
     def key(self) -> str:
-        _classifier(self._file)  # says what is wrong with its file
+        _classifier(self._file, file_stamp(self._file))  # says what is wrong with its file
         return sha256(self._file)[:32]
 
     def of(self, images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n numbers"]:
@@ -45,9 +46,9 @@ class PortraitFeatures(Features):
             raise UnsupportedModel(
                 f"the features portraits see only images of {SIDE} x {SIDE}, and these are {sizes}; use others."
             )
-        return read(_classifier(self._file), images)[1]
+        return read(_classifier(self._file, file_stamp(self._file)), images)[1]
 
 
 @lru_cache(maxsize=2)
-def _classifier(path: Path) -> PortraitClassifier:
+def _classifier(path: Path, stamp: tuple[int, int] | None) -> PortraitClassifier:
     return PortraitClassifier.load(path)

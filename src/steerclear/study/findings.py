@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import __version__
-from ..core.laboratory import Column, Judge, Measurement, Seen
+from ..core.laboratory import Judge, Measurement, Seen
 from ..models.loading import Model
 from .comparisons import SELECTIVITY, compared
 from .disagreement import Disagreement, disagreements
@@ -97,9 +97,9 @@ def _truth(study: Study, lookers: Panel, rows: Sequence[MethodResult]) -> TruthR
     if judge is None or judge.target is None:
         return None
     if not isinstance(judge, RedrawnJudge) or judge.redrawn is None or judge.truth is None:
-        shares = {
-            name: one.truth for name, one in rows[0].measurements.items() if one.interval == "wilson" and one.truth is not None
-        }  # fmt: skip
+        counted = [column.name for column in judge.columns() if column.role in ("concept", "rate")]
+        found = {name: one for name, one in rows[0].measurements.items() if name in counted}
+        shares = {name: one.truth for name, one in found.items() if one.truth is not None}
         return TruthResult(kind="exact", target=judge.target, rates=shares)
     redrawn, method = judge.redrawn, lookers.reference
     return TruthResult(
@@ -119,13 +119,14 @@ def _disagreements(
         or not first
         or other is None
         or own.judge is None
+        or other.judge is None
         or own.laboratory is None
         or other.laboratory is None
     ):
         return []
     files = [image.file for row in rows for image in row.images]
-    columns: list[Column] = own.judge.columns()
-    return disagreements(columns, joined(first), joined(second), own.laboratory.name, other.laboratory.name, files)
+    names = own.laboratory.name, other.laboratory.name
+    return disagreements(own.judge.columns(), other.judge.columns(), joined(first), joined(second), *names, files)
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,10 +12,13 @@ from ..core.errors import GivenTwice, InvalidSetting, SteerclearWarning, Unsuppo
 from ..core.features import Features
 from ..core.guidance import negative_has_no_effect
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from ..core.metric import metrics
 from ..core.parsing import parse_part
 from ..core.prompts import concepts_named
 from ..core.settings import whole
-from .measure import NO_JUDGE, Judging, find_judge, named_judge
+from .comparisons import FEATURES, SELECTIVITY
+from .disagreement import seen_by_both
+from .measure import COST, MOVED, NO_JUDGE, Judging, find_judge, named_judge
 from .methods import SCALES, Method, chosen_methods, standard_methods
 
 Kind = Literal["exact", "redrawn", "none"]
@@ -212,6 +215,7 @@ def panel(
     if judging.judge is None or judging.laboratory is None:
         _warn_without_judge(study, second, extractor)
         return Panel(judging)
+    check_names(judging.laboratory.name, judging.judge, study.watch)
     check_watch(judging.laboratory.name, judging.judge, study.watch)
     kind, notes = _kind(study, judging.laboratory.name, judging.judge, extractor)
     if kind == "redrawn":
@@ -223,14 +227,33 @@ def panel(
     else:
         _warn_of_reference(study, kind, extractor)
     wanted = study.second_judge if second is None else second
-    other = None if wanted is None else find_judge(wanted, model, asked)
-    if other is not None and other.laboratory == judging.laboratory:
-        _no_effect("second_judge", "--second-judge", "it is the judge itself", "name another one")
-        other = None
+    other = None if wanted is None else _second(wanted, judging, model, asked)
     if kind != "redrawn":
         return Panel(judging, other, kind, notes=notes)
     images = study.reference_images or max(FEWEST, 2 * len(study.seeds))
     return Panel(judging, other, kind, reference_of(study.prompt, study.reference_method), images, notes)
+
+
+def _second(wanted: str | Laboratory, judging: Judging, model: Judged, asked: Asked) -> Judging | None:
+    """Another judge of the same images; None, with a warning, where there is nothing in which the two can differ.
+
+    It looks for the same words. One that does not know all of them looks for its own list.
+    """
+    try:
+        other = find_judge(wanted, model, asked)
+    except InvalidSetting:
+        if asked.watch is None:
+            raise
+        other = find_judge(wanted, model, replace(asked, watch=None))
+    columns = [one.judge.columns() for one in (judging, other) if one.judge is not None]
+    why = None
+    if other.laboratory == judging.laboratory:
+        why = "it is the judge itself"
+    elif len(columns) == 2 and not seen_by_both(*columns):
+        why = "the two judges count nothing in common"
+    if why is not None:
+        _no_effect("second_judge", "--second-judge", why, "name another one")
+    return other if why is None else None
 
 
 def _try(extractor: Features, study: Any) -> None:
@@ -267,6 +290,24 @@ def unrecognized(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
     """The negative prompts in which a judge recognizes no concept."""
     known = [column.name for column in judge.columns() if column.role == "concept"]
     return tuple(negative for negative in negatives if not concepts_named((negative,), known))
+
+
+def check_names(name: str, judge: Judge, watch: Sequence[str] | None) -> None:
+    """Refuse what would have the name of another column, so that one number would stand for both.
+
+    Raises:
+        InvalidSetting: a concept, or something that is watched, is called as a metric is, or as something else that is counted.
+    """
+    taken = {metric.name for metric in metrics()} | {SELECTIVITY.name, MOVED.name, COST.name, FEATURES}
+    for column in judge.columns():
+        if column.role not in ("concept", "rate"):
+            continue
+        if column.name in taken:
+            own = watch is not None and column.role == "rate"
+            setting = "negative_prompt" if column.role == "concept" else "watch" if own else f"a column of {name}"
+            remedy = f"another column has this name; ask for it in other words, as '{column.name} of the image'"
+            raise InvalidSetting(setting, column.name, "no name of a metric or of another column", remedy)
+        taken.add(column.name)
 
 
 def check_watch(name: str, judge: Judge, watch: tuple[str, ...] | None) -> None:
@@ -307,10 +348,9 @@ def _warn_without_judge(study: Any, second: Laboratory | None, extractor: Featur
 
 
 def _warn_of_reference(study: Any, kind: Kind | None, extractor: Features | None) -> None:
-    why = {"exact": "the judge knows the exact truth", "none": "no truth was asked for"}.get(
-        kind or "", "no truth is redrawn"
-    )
-    redraw = f"take {in_words_of(chr(39).join(('truth=', 'redrawn', '')), '--truth redrawn')} for one, or leave it out"
+    exact = "the images are compared with the exact truth that the judge knows, in its own features"
+    why = {"exact": exact, "none": "no truth was asked for"}.get(kind or "", "no truth is redrawn")
+    redraw = f"take {in_words_of(chr(39).join(('truth=', 'redrawn', '')), '--truth redrawn')} for it, or leave it out"
     for name, value in {**_of_reference(study), "features": extractor}.items():
         if value is not None:
             _no_effect(name, f"--{name.replace('_', '-')}", why, redraw)

@@ -26,7 +26,7 @@ from .findings import LIBRARIES
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
 from .judgements import Judged, Judgements, OnProgress, some_of
-from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_watch, named_features
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_watch, named_features
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
@@ -211,6 +211,7 @@ def _first_judge(asked: Outside, given: Laboratory | None, size: tuple[int, int]
     judging = _judging(asked, asked.judge, given, size)
     assert judging.judge is not None
     assert judging.laboratory is not None
+    check_names(judging.laboratory.name, judging.judge, asked.watch)
     check_watch(judging.laboratory.name, judging.judge, asked.watch)
     if extractor is None and asked.reference is not None and judging.judge.features is None:
         extractor = named_features(PLAIN_FEATURES)
@@ -405,7 +406,8 @@ def _with_second(
         by_path = dict(zip(one.paths, (image.file for image in method.images), strict=True))
         files += [by_path[path] for path in both]
     names = judging.laboratory.name, laboratory.name
-    found = disagreements(judge.columns(), joined(first), joined(other), *names, files)
+    others = second.judge.columns() if second.judge else []
+    found = disagreements(judge.columns(), others, joined(first), joined(other), *names, files)
     return results.model_copy(update={"second_judge": laboratory.to_config(), "disagreements": found})
 
 

@@ -36,7 +36,6 @@ def calibrate(folder: Path, vae: Any, count: int, report: Report) -> Calibration
         count: how many portraits.
         report: called after every part of them.
     """
-    load_towers.cache_clear()  # the folder may have held another
     towers = load_towers(str(folder), "cpu")
     images, attributes = _portraits(vae, count, report)
     vectors = towers.of_images(images, 128)

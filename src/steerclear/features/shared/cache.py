@@ -45,6 +45,15 @@ def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sy
     return (Path(of_platform) if of_platform else Path(os.path.expanduser("~")) / own) / "steerclear"
 
 
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, so that one that was written again is loaded again; None if it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def image_digest(image: UInt8[Tensor, "channels height width"]) -> str:
     """The SHA-256 of an image's shape and pixels."""
     return hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).hexdigest()

@@ -75,7 +75,7 @@ def network_folder(what: str, name: str) -> Path:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(KEPT)))
     except Exception as error:  # the hub's client has many
         raise UnsupportedModel(
-            f"{what} cannot be loaded: {shown(name)} is found neither locally nor on the hub ({_line(error)}). "
+            f"{what} cannot be loaded: {shown(name)} is found neither locally nor on the hub ({one_line(error)}). "
             f"Give a folder with its files."
         ) from error
 
@@ -86,20 +86,21 @@ def network_config(what: str, folder: Path) -> dict[str, Any]:
         return parse_object((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnsupportedModel(
-            f"{what} cannot be loaded: {folder / CONFIG} is not a configuration ({_line(error)})."
+            f"{what} cannot be loaded: {folder / CONFIG} is not a configuration ({one_line(error)})."
         ) from error
 
 
 def folder_key(folder: Path) -> str:
     """A digest of a network's weights and configurations. Files are read again only when they have changed."""
-    return _digest(folder, _stamps(folder))
+    return _digest(folder, stamps(folder))
 
 
 Stamps = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file: a network that was trained again in its folder is loaded again."""
 
 
-def _stamps(folder: Path) -> Stamps:
+def stamps(folder: Path) -> Stamps:
+    """Of the files in a network's folder that determine it."""
     files = (
         path
         for path in sorted(folder.glob("*"))
@@ -109,15 +110,15 @@ def _stamps(folder: Path) -> Stamps:
 
 
 @lru_cache(maxsize=64)
-def _digest(folder: Path, stamps: Stamps) -> str:
+def _digest(folder: Path, found: Stamps) -> str:
     digest = hashlib.sha256()
-    for name, _, _ in stamps:
+    for name, _, _ in found:
         digest.update(f"{name} {sha256(folder / name)}\n".encode())
     return digest.hexdigest()[:KEY_LENGTH]
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Within the block transformers draws no progress bars and says errors alone."""
     log = importlib.import_module("transformers.utils.logging")
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
@@ -135,7 +136,7 @@ def _silent() -> Iterator[None]:
 def loading(what: str) -> Iterator[None]:
     """Within the block a library loads a network; its errors become sentences that begin with ``what``."""
     try:
-        with warnings.catch_warnings(), _silent():
+        with warnings.catch_warnings(), silent():
             warnings.simplefilter("ignore")  # of the libraries, about their own defaults
             yield
     except SteerclearError:
@@ -143,12 +144,12 @@ def loading(what: str) -> Iterator[None]:
     except ImportError as error:
         package = re.search(r"requires the (\w+) library", str(error))
         if package is None:
-            raise UnsupportedModel(f"{what} cannot be loaded: {_line(error)}.") from error
+            raise UnsupportedModel(f"{what} cannot be loaded: {one_line(error)}.") from error
         raise MissingPackage(what, package[1]) from error
     except Exception as error:  # damaged files make libraries fail in any way
         if lacks_memory(error):
             raise NotEnoughMemory(what) from error
-        raise UnsupportedModel(f"{what} cannot be loaded: {_line(error)}.") from error
+        raise UnsupportedModel(f"{what} cannot be loaded: {one_line(error)}.") from error
 
 
 def load_network(what: str, name: str, model_class: str = "AutoModel", optional: str = "") -> Network:
@@ -166,11 +167,11 @@ def load_network(what: str, name: str, model_class: str = "AutoModel", optional:
         NotEnoughMemory: the memory is full.
     """
     folder = network_folder(what, name)
-    return _loaded(what, folder, _stamps(folder), model_class, optional)
+    return _loaded(what, folder, stamps(folder), model_class, optional)
 
 
 @lru_cache(maxsize=2)
-def _loaded(what: str, folder: Path, stamps: Stamps, model_class: str, optional: str) -> Network:
+def _loaded(what: str, folder: Path, found: Stamps, model_class: str, optional: str) -> Network:
     network_config(what, folder)
     check_sums(what, folder)
     if not any(folder.glob(f"*{WEIGHTS}")):
@@ -195,7 +196,7 @@ def _loaded(what: str, folder: Path, stamps: Stamps, model_class: str, optional:
     return Network(model.eval().requires_grad_(False), processor, folder, folder_key(folder), lacking)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error of a library in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shortened(" ".join(lines[:2]).rstrip(".:"), 300) if lines else type(error).__name__

@@ -1,7 +1,6 @@
 """Models of images and texts (CLIP, SigLIP) through transformers' own classes: safetensors only, no code from the hub."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +15,10 @@ from ...core.errors import (
     SteerclearError,
     UnsupportedModel,
     lacks_memory,
-    shortened,
 )
 from ...core.shapes import Float, Tensor, UInt8
 from ...core.sums import check_sums
+from ...features.shared.hub import Stamps, one_line, silent, stamps
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,10 @@ def _moved(inputs: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-@lru_cache(maxsize=2)
 def load_towers(name: str, device: str) -> Towers:
     """A model of images and texts by folder or hub id; a hub id may end with ``@revision``.
+
+    It is kept for the next question. One that was trained again in its folder is loaded again.
 
     Raises:
         InvalidSetting: torch cannot use the device.
@@ -99,22 +99,28 @@ def load_towers(name: str, device: str) -> Towers:
     try:
         torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        raise InvalidSetting("device", device, "one that torch can use here", _line(error)) from error
+        raise InvalidSetting("device", device, "one that torch can use here", one_line(error)) from error
     folder = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not folder.is_dir():
         raise UnsupportedModel(
             f"there is no folder {name!r}; give model=PLACE, the folder or hub id of a CLIP or SigLIP."
         )
-    if folder.is_dir():
+    return _loaded(name, device, folder, stamps(folder) if folder.is_dir() else None)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, device: str, folder: Path, found: Stamps | None) -> Towers:
+    """The model; ``found`` are the files of a folder, None for a hub id."""
+    if found is not None:
         check_sums(f"the model {name!r}", folder)
-    repository, _, revision = (str(folder), "", "") if folder.is_dir() else name.partition("@")
+    repository, _, revision = (str(folder), "", "") if found is not None else name.partition("@")
     where: dict[str, Any] = {"revision": revision} if revision else {}
     try:
-        with _quietly():
+        with silent():
             from huggingface_hub import hf_hub_download
             from transformers import AutoModel, AutoProcessor
 
-            if not folder.is_dir():  # transformers would ask the hub for many files, each with its retries
+            if found is None:  # transformers would ask the hub for many files, each with its retries
                 hf_hub_download(repository, "config.json", **where)
             model, loading = AutoModel.from_pretrained(
                 repository, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
@@ -130,7 +136,7 @@ def load_towers(name: str, device: str) -> Towers:
         if lacks_memory(error):
             raise NotEnoughMemory(f"the model {name!r}") from error
         raise UnsupportedModel(
-            f"the model {name!r} cannot be loaded to judge images ({_line(error)}); give a folder or a hub id of a CLIP or SigLIP "
+            f"the model {name!r} cannot be loaded to judge images ({one_line(error)}); give a folder or a hub id of a CLIP or SigLIP "
             f"in transformers' layout with safetensors, as model=PLACE."
         ) from error
     return Towers(name, model, processor, device)
@@ -145,25 +151,3 @@ def _refuse_others(name: str, model: Any, processor: Any, lacking: list[str]) ->
         )
     if lacking:
         raise UnsupportedModel(f"the model {name!r} lacks weights, as {lacking[0]}; copy or download it again.")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' loading bars and hints."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _line(error: BaseException) -> str:
-    """The first line of another library's error."""
-    lines = str(error).strip().splitlines()
-    return shortened(lines[0].rstrip("."), 300) if lines else type(error).__name__
