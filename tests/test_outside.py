@@ -1,5 +1,6 @@
 """Anybody's folders of images: read with care, judged one by one, compared with a reference, told as a comparison is."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from bad_files import BAD, PIXELS, encoded
 from steerclear.core.errors import FolderConflict, InvalidSetting, SteerclearWarning, UnfitFeatures
 from steerclear.core.laboratory import Asked, Judge, Laboratory, Seen
 from steerclear.laboratories.classifier import Classifier
-from steerclear.study import judgements
+from steerclear.study import judgements, outside
 from steerclear.study.again import check_images, read_run
 from steerclear.study.judgements import Judgements
 from steerclear.study.outside import Outside, measure_folders, words
@@ -423,3 +424,19 @@ def test_results_can_be_read_by_other_programs(folders: tuple[Path, Path], tmp_p
     plain = json.loads((tmp_path / "out/results.json").read_text())
     assert plain["folders"] == [str(folder) for folder in folders]
     assert type(results).model_validate(plain) == results
+
+
+def test_what_a_judge_stands_on_is_all_that_its_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge is asked again when one of these changes; what it saw before would be a wrong figure."""
+    (tmp_path / "own_package").mkdir()
+    for name in ("own_package/__init__.py", "own_package/detector.py", "own_package/weights.bin", "model.bin"):
+        (tmp_path / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def named(**config: str) -> set[str]:
+        return {Path(path).name for path, *_ in outside._files_behind(config)}
+
+    importlib.import_module("own_package.detector")  # writes what Python makes of it, which is no change
+    assert named(features=f"vision:model={tmp_path / 'model.bin'}") == {"model.bin"}
+    assert named(function="own_package.detector:faces") == {"__init__.py", "detector.py", "weights.bin"}
+    assert named(function="no_such_package.detector:faces", model="owner/model") == set()

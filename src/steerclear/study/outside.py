@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -284,20 +285,23 @@ def _judgements(asked: Outside, judging: Judging, folder: Path, batch_size: int)
 
 
 def _files_behind(config: Mapping[str, Any]) -> list[Any]:
-    """Name, size and time of the files that a judge's settings name: a folder of weights, labelled images, a function's module."""
+    """Name, size and time of the files that a judge's settings name: a folder of weights, also as a setting of features,
+    labelled images, a function's module and the package around it."""
     found = []
     for value in (one for one in config.values() if isinstance(one, str)):
-        places = [Path(value)]
+        places = [Path(part) for part in dict.fromkeys([value, *re.split(r"[:,=()]", value)]) if part]
         module, colon, _ = value.partition(":")
         if colon and all(part.isidentifier() for part in module.split(".")):
             try:
-                spec = importlib.util.find_spec(module)
+                spec, around = importlib.util.find_spec(module), importlib.util.find_spec(module.split(".")[0])
             except (ImportError, ValueError):
-                spec = None
+                spec = around = None
             places += [Path(spec.origin)] if spec and spec.origin else []
+            places += [Path(one) for one in (around and around.submodule_search_locations) or ()]
         for place in places:
             try:
                 files = sorted(place.rglob("*")) if place.is_dir() else [place]
+                files = [file for file in files if file.parent.name != "__pycache__"]  # written by the first import
                 found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
             except (OSError, ValueError):
                 continue
@@ -381,7 +385,9 @@ def _truth_notes(judge: Judge, redrawn: Redrawn, methods: Sequence[MethodResult]
             f"little worse for fewer images. Give about twice as many images there as in a measured folder."
         )
     errors = judge.errors()
-    known = "its errors, which are not known" if not errors else f"its errors ({judge.error_source})"
+    known = (
+        "its errors, which are not known" if not errors else f"its errors, which were counted on {judge.error_source}"
+    )
     return [f"The truth is {told}, in which the judge sees no concept; it is exact up to {known}.", *found]
 
 
