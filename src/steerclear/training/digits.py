@@ -48,7 +48,7 @@ class LabelledCourse:
     channels: tuple[int, ...] = (64, 96)
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            6000, 256, 1.5e-3, warmup_steps=200, decay=0.5, ema_decay=0.999, weight_decay=1e-4
+            4800, 256, 1.5e-3, warmup_steps=200, decay=0.5, ema_decay=0.999, weight_decay=1e-4
         )
     )
     classifier: Schedule = field(
