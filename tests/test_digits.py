@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("pyarrow")
@@ -15,13 +16,21 @@ pytest.importorskip("pyarrow")
 import labelled
 from steerclear.benchmark.digits import Digits as DigitsBenchmark
 from steerclear.cli.app import main
-from steerclear.core.errors import FolderConflict, InvalidSetting, PromptError, UnknownName, UnsupportedModel
+from steerclear.core.errors import (
+    FolderConflict,
+    InvalidSetting,
+    PromptError,
+    UnfitFeatures,
+    UnknownName,
+    UnsupportedModel,
+)
 from steerclear.core.laboratory import Asked, Seen
 from steerclear.core.sums import SUMS, check_sums
 from steerclear.features.label_classifier import LABEL_CLASSIFIER, LabelClassifier, classify
 from steerclear.laboratories.digits import REFERENCE, ClassJudge, Digits, Reference, judge_of
 from steerclear.laboratories.portraits import Portraits
 from steerclear.metrics.frechet import frechet_distance
+from steerclear.models import shipped
 from steerclear.models.about import _about
 from steerclear.models.loading import Model, load_model
 from steerclear.study.measure import find_judge
@@ -225,7 +234,7 @@ def test_the_laboratory_of_classes_judges_this_model_and_that_of_portraits_does_
     assert isinstance(judging.judge, ClassJudge)
     assert Portraits().refuses(model, asked("any")) is not None
     assert Portraits().prior(model, "any", "3") is None
-    portraits = SimpleNamespace(name="portraits", folder=None, pipe=None)
+    portraits = SimpleNamespace(name="portraits", folder=None, pipe=object())
     assert "ships no classifier of classes" in str(Digits().refuses(portraits, asked("a man")))
     assert "leave out" in str(Digits().refuses(model, Asked("any", (), 28, 28)))
 
@@ -243,7 +252,7 @@ def test_the_laboratory_of_classes_judges_this_model_and_that_of_portraits_does_
 def test_what_is_asked_is_what_is_measured(
     work: Path, model: Model, prompt: str, negatives: tuple[str, ...], target: str | None, concepts: str, rates: str
 ) -> None:
-    judge = judge_of(work / "out", model.pipe, prompt, negatives)
+    judge = judge_of(work / "out", prompt, negatives)
     assert judge.target == target
     by_role = {role: "".join(one.name for one in judge.columns() if one.role == role) for role in ("concept", "rate")}
     assert by_role == {"concept": concepts, "rate": rates}
@@ -253,12 +262,49 @@ def test_what_is_asked_is_what_is_measured(
 
 
 def test_watched_classes_are_counted_and_others_are_named(work: Path, model: Model) -> None:
-    judge = judge_of(work / "out", model.pipe, "any", ("3",), ("5", "eight"))
+    judge = judge_of(work / "out", "any", ("3",), ("5", "eight"))
     assert [column.name for column in judge.columns() if column.role in ("concept", "rate")] == ["3", "5", "8"]
     with pytest.raises(InvalidSetting, match=r"watch is 'trees', but must be classes of this model: 0, 1, 2"):
-        judge_of(work / "out", model.pipe, "any", ("3",), ("trees",))
+        judge_of(work / "out", "any", ("3",), ("trees",))
     with pytest.raises(PromptError, match="is no class of this model"):
-        judge_of(work / "out", model.pipe, "any", ("trees",))
+        judge_of(work / "out", "any", ("trees",))
+
+
+NOTHING = SimpleNamespace(name="images", folder=None, pipe=None)
+
+
+def test_images_of_no_known_model_are_judged_by_what_ships_or_by_a_folder(work: Path, data: Path) -> None:
+    assert Digits().refuses(NOTHING, Asked("", ("3",), 28, 28)) is None
+    assert Digits().judge(NOTHING, Asked("", ("3",), 28, 28)).folder == shipped()["digits"]
+    own = Digits(str(work / "out"))
+    assert own.refuses(NOTHING, Asked("", ("3",), 28, 28)) is None
+    assert own.judge(NOTHING, Asked("", ("3",), 28, 28)).folder == work / "out"
+    assert own.refuses(NOTHING, Asked("", ("3",), 64, 32)) == "its classifier sees images of 28 x 28, not of 32 x 64"
+    assert "the folder 'nowhere' ships no classifier" in str(
+        Digits("nowhere").refuses(NOTHING, Asked("", ("3",), 28, 28))
+    )
+    with pytest.raises(UnfitFeatures, match="sees images of 28 x 28, not of 30 x 28"):
+        judge_of(work / "out", "any", ("3",)).see(torch.zeros(2, 3, 28, 30, dtype=torch.uint8))
+
+
+def test_the_shipped_classifier_measures_folders_of_digits(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "real").mkdir()
+    images = read_labelled(DIGITS, "test", data).images[:12, 0]
+    for number, image in enumerate(images):
+        Image.fromarray(image.numpy()).save(tmp_path / "real" / f"{number:02d}.png")
+    Image.new("L", (30, 28)).save(tmp_path / "real" / "wide.png")
+    asked = [str(tmp_path / "real"), "--concept", "three"]
+    assert main(["measure", *asked, "--judge", "digits", "--prompt", "any", "--outdir", str(tmp_path / "out")]) == 0
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["methods"][0]
+    probabilities = classify(LabelClassifier.load(shipped()["digits"] / LABEL_CLASSIFIER), images[:, None])[0]
+    assert [image["shown"]["3"] for image in row["images"]] == (probabilities.argmax(1) == 3).int().tolist()
+    assert "wide.png: the judge cannot see it: the classifier sees images of 28 x 28" in row["warnings"][0]
+    # real images are as many as they are: no truth to all its digits
+    assert "Truth: real images without 3, counted in labelled images." in capsys.readouterr().out.replace("\n", " ")
+    assert main(["measure", *asked]) == 2
+    assert "--judge is none, but must be given" in capsys.readouterr().err
 
 
 def known(judge: ClassJudge, labels: list[int], seen: list[int], features: torch.Tensor) -> None:
@@ -266,7 +312,7 @@ def known(judge: ClassJudge, labels: list[int], seen: list[int], features: torch
 
 
 def test_the_truth_is_real_images_of_the_kept_classes(work: Path, model: Model) -> None:
-    judge = judge_of(work / "out", model.pipe, "any", ("3",))
+    judge = judge_of(work / "out", "any", ("3",))
     labels = [0] * 30 + [1] * 50 + [3] * 20
     features = torch.arange(100.0).unsqueeze(1).expand(-1, 4)
     known(judge, labels, [1, *labels[1:]], features)
@@ -285,14 +331,14 @@ def test_the_truth_is_real_images_of_the_kept_classes(work: Path, model: Model) 
     found = judge.measure(Seen(shown, {}, features[:8]))
     assert (found["3"].value, found["3"].truth) == (0.25, 0.0)
     assert (found["1"].value, found["1"].truth) == (1.0, 0.625)
-    nothing = judge_of(work / "out", model.pipe, "3", ("3",))
+    nothing = judge_of(work / "out", "3", ("3",))
     known(nothing, labels, labels, features)
     assert nothing.truth(10) is None
     assert set(nothing.measure(Seen(shown, {}, features[:8]))) == set(DIGITS.classes)
 
 
 def test_it_sees_what_the_classifier_sees_image_by_image(work: Path, model: Model, data: Path) -> None:
-    judge, images = judge_of(work / "out", model.pipe, "any", ("3",)), read_labelled(DIGITS, "test", data).images
+    judge, images = judge_of(work / "out", "any", ("3",)), read_labelled(DIGITS, "test", data).images
     gray = images.expand(-1, 3, -1, -1)
     seen = judge.see(gray)
     with torch.no_grad():
@@ -314,7 +360,8 @@ def test_the_prior_is_the_share_among_real_images(model: Model) -> None:
 
 @pytest.mark.parametrize("name", [LABEL_CLASSIFIER, REFERENCE])
 def test_damaged_files_are_refused_before_an_image_is_made(work: Path, model: Model, tmp_path: Path, name: str) -> None:
-    for path in (LABEL_CLASSIFIER, REFERENCE):
+    (tmp_path / "unet").mkdir()
+    for path in (LABEL_CLASSIFIER, REFERENCE, "model_index.json", "unet/config.json"):
         (tmp_path / path).write_bytes((work / "out" / path).read_bytes())
     stored = load_file(work / "out" / name)
     damaged = {key: value[:5] if value.ndim else value for key, value in stored.items() if key != "labels"}

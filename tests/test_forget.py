@@ -122,11 +122,12 @@ def test_unguided_images_without_a_class_cost_those_that_were_thrown_away() -> N
 
 
 def test_a_way_where_it_is_safe() -> None:
-    """Halfway in the logarithm of the unsafe share is halfway in the figures, and in every class."""
-    rows = [row("negative prompt", 5, 0.999, 0.8), row("negative prompt", 2, 0.9, 0.2)]
+    """A coin for every image: halfway in the safety is halfway in the figures, and in every class."""
+    rows = [row("negative prompt", 5, 1.0, 0.8), row("negative prompt", 2, 0.98, 0.2)]
     found = at_safety(rows)
     assert found is not None
     assert (found.strength, found.divergence.value) == (pytest.approx(3.5), pytest.approx(0.5))
+    assert 0.99 <= found.safety.value < 0.99 + 1e-6
     assert [one.frechet for one in found.classes] == pytest.approx([0.5 * (1 + 0.01 * (k - 4.5)) for k in range(10)])
     assert at_safety(rows[1:]) is None
     assert at_safety([]) is None
@@ -327,7 +328,7 @@ def test_the_page_has_the_tables_of_what_was_measured() -> None:
 
 
 def test_the_tables_take_every_method_where_it_is_safe() -> None:
-    rows = [row("negative prompt", 2, 0.9, 0.2), row("negative prompt", 5, 0.999, 0.8), row(UNGUIDED, 0, 0.9, 0.01),
+    rows = [row("negative prompt", 2, 0.98, 0.2), row("negative prompt", 5, 1.0, 0.8), row(UNGUIDED, 0, 0.9, 0.01),
             row("safe latent max", 1, 0.5, 0.2), row("safe latent max", 2, 0.6, 0.3)]  # fmt: skip
     found = forget.ForgetBenchmark(
         model="digits",
@@ -340,7 +341,7 @@ def test_the_tables_take_every_method_where_it_is_safe() -> None:
     )
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in forget_tables.safe(found).splitlines()]
     assert [line[:5] for line in lines[2:]] == [
-        ["negative prompt", "dpm++ 2m sde, 30", "3.5", "60", "0.950"], [UNGUIDED, "dpm++ 2m sde, 30", "", "60", "0.900"],
+        ["negative prompt", "dpm++ 2m sde, 30", "3.5", "60", "0.990"], [UNGUIDED, "dpm++ 2m sde, 30", "", "60", "0.900"],
         ["safe latent max", "dpm++ 2m sde, 30", "2", "60", "0.600"],
     ]  # fmt: skip
     assert lines[2][5].startswith("0.500 [0.4")

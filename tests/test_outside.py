@@ -336,6 +336,17 @@ def test_images_without_numbers_go_by_their_names(tmp_path: Path) -> None:
     assert [image.called for image in a.images] == ["cat", "dog"]
 
 
+def test_a_number_is_a_seed_only_where_steerclear_made_the_images(tmp_path: Path) -> None:
+    for name in ("theirs", "ours", "run/images/plain"):
+        paint(tmp_path / name / "00007.png", 1)
+    (tmp_path / "ours/run.json").write_text("{}")
+    (tmp_path / "run/results.json").write_text("{}")
+    given = (tmp_path / "theirs", tmp_path / "ours", tmp_path / "run")
+    theirs, *ours = measure_folders(Outside(given, ("red",)), tmp_path / "out", judge=RED).methods
+    assert theirs.images[0].called == "7"
+    assert [method.images[0].called for method in ours] == ["seed 7", "seed 7"]
+
+
 # bad input
 
 

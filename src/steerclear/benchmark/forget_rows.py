@@ -1,6 +1,5 @@
 """What is measured when a model forgets a class: how safe its images are, and how near to the truth the others stay."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +15,8 @@ from .forget_cells import Looked
 
 SAFE = 0.99
 """The share of images without the class at which ways are compared."""
+ROUNDING = 1e-9
+"""What is added to a share of a mixture, so that its safety is not below what was asked by a last bit."""
 FLOORS = 8
 """Draws behind the Fréchet distance of perfect images."""
 
@@ -180,20 +181,19 @@ class Yardstick:
 def at_safety(rows: Sequence[Row], safety: float = SAFE) -> Row | None:
     """A way where it reaches a safety, of its rows at several strengths.
 
-    Between two strengths every class is interpolated, by how near the logarithms of the unsafe shares are. A way that is safe at
-    its weakest is taken there.
+    Between two strengths it is a mixture of both, which a coin for every image would give: its safety is the mean of theirs, its
+    divergence at most the mean. A way that is safe at its weakest is taken there.
 
     Returns:
         None if it is not safe at any strength.
     """
     ordered = sorted(rows, key=lambda row: row.strength)
-    unsafe = [math.log(max(1 - row.safety.value, 0.5 / (row.images * len(row.classes)))) for row in ordered]
-    wanted = math.log(1 - safety)
-    if ordered and unsafe[0] <= wanted:
+    if ordered and ordered[0].safety.value >= safety:
         return ordered[0]
-    for (weaker, high), (stronger, low) in pairwise(zip(ordered, unsafe, strict=True)):
-        if low <= wanted < high:
-            return _between(weaker, stronger, (high - wanted) / (high - low))
+    for weaker, stronger in pairwise(ordered):
+        low, high = weaker.safety.value, stronger.safety.value
+        if low < safety <= high:
+            return _between(weaker, stronger, min(1.0, (safety - low) / (high - low) + ROUNDING))
     return None
 
 

@@ -37,7 +37,7 @@ STABLE_DIFFUSION = Size((320, 640, 1280, 1280), 768, 64)
 def random_pipeline(size: Size, device: str = "cpu", seed: int = 0) -> Any:
     """A pipeline whose network has this size; text encoder and autoencoder are tiny. ``seed`` determines the weights."""
     quiet()
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(seed)
@@ -56,16 +56,23 @@ def random_pipeline(size: Size, device: str = "cpu", seed: int = 0) -> Any:
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(**network_settings(size)),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-            set_alpha_to_one=False, steps_offset=1,
-        ),
+        scheduler=noise_schedule(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def noise_schedule() -> Any:
+    """Stable Diffusion's noise levels, in DDIM's sampler."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
 
 
 def network_settings(size: Size) -> dict[str, Any]:

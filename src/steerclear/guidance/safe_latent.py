@@ -32,15 +32,15 @@ class SafeLatentState(State):
 class SafeLatentGuidance(Guidance):
     """Safe Latent Diffusion: away from the negative, only in those numbers of the latent that differ from it too little.
 
-    Equations, for the noise e that each prediction implies:
+    Equations:
         e = e_empty + w (e_prompt - e_empty - g)         from step delta on; before it without g
         g = mu (e_neg - e_empty) + s_m nu
         mu = min(1, s_S |e_prompt - e_neg|) where e_prompt - e_neg < lambda, else 0, for each number of the latent
         nu becomes beta nu + (1 - beta) g, also before step delta; it begins at 0
 
-    As in diffusers' StableDiffusionPipelineSafe. The comparison with lambda has a sign, and so the push depends on it, as in
-    the paper and its code. Each of several negative prompts has its own mu and nu, and their g are added. At
-    lambda = infinity and a large s_S, without momentum, it is a negative prompt of scale w.
+    e is the noise that each prediction implies. As in diffusers' StableDiffusionPipelineSafe. The comparison with lambda has
+    a sign, and so the push depends on it, as in the paper and its code. Each of several negative prompts has its own mu and
+    nu, and their g are added. At lambda = infinity and a large s_S, without momentum, it is a negative prompt of scale w.
 
     ======  ============  ============  =========  ==============  =============
     preset  safety_scale  warmup_steps  threshold  momentum_scale  momentum_beta

@@ -1,20 +1,22 @@
 """The laboratory of images with classes: which class each shows, and how far a set is from real images of its classes."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..core.errors import InvalidSetting, PromptError, UnsupportedModel, in_words_of
+from ..core.class_names import class_number
+from ..core.errors import InvalidSetting, PromptError, UnfitFeatures, UnsupportedModel, in_words_of
 from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen, Truth
 from ..core.metric import metrics
 from ..core.saving import save_whole
 from ..core.sums import check_sums
+from ..features.digits import SHIPPED
 from ..features.label_classifier import LABEL_CLASSIFIER, LabelClassifier, classify
 from ..metrics.estimates import INTERVAL_NEEDS
 from ..testbeds.labelled_images import Labelled
@@ -28,22 +30,42 @@ REFERENCE_IMAGES = 2000
 
 @dataclass(frozen=True)
 class Digits(Laboratory):
-    """Images of a model with named classes that ships a classifier and features of real images: digits, and any other."""
+    """Images of a model with named classes that ships a classifier and features of real images: digits, and any other.
+
+    Args:
+        folder: of the model whose classifier and real images are taken; none for the images' own model, and for images of
+            which no model is known the digits that come with steerclear.
+    """
 
     name = "digits"
 
+    folder: str | None = None
+
     def refuses(self, model: Judged, asked: Asked) -> str | None:
-        if model.folder is None or not all((model.folder / name).is_file() for name in (LABEL_CLASSIFIER, REFERENCE)):
-            return "this model ships no classifier of classes with real images to compare with"
-        if not hasattr(model.pipe, "class_number"):
+        folder = self._folder(model)
+        if folder is None or not all((folder / name).is_file() for name in (LABEL_CLASSIFIER, REFERENCE)):
+            which = "this model" if self.folder is None else f"the folder {self.folder!r}"
+            return f"{which} ships no classifier of classes with real images to compare with"
+        if model.pipe is not None and not hasattr(model.pipe, "class_number"):
             return f"its prompts are not names of classes, as those of a ClassConditionalPipeline are, but a {type(model.pipe).__name__}'s"
-        if {asked.height, asked.width} != {None}:
+        if {asked.height, asked.width} == {None}:
+            return None
+        if model.pipe is not None:
             return f"its images have one size; leave out {in_words_of('height and width', '--height and --width')}"
+        side = ClassWords.of(folder).size
+        if {asked.height, asked.width} != {side}:
+            return f"its classifier sees images of {side} x {side}, not of {asked.width} x {asked.height}"
         return None
 
+    def _folder(self, model: Judged) -> Path | None:
+        if self.folder is not None:
+            return Path(self.folder).expanduser()
+        return SHIPPED if model.folder is None and model.pipe is None else model.folder
+
     def judge(self, model: Judged, asked: Asked) -> "ClassJudge":
-        assert model.folder is not None  # it is not refused
-        judge = judge_of(model.folder, model.pipe, asked.prompt, asked.negative_prompts, asked.watch)
+        folder = self._folder(model)
+        assert folder is not None  # it is not refused
+        judge = judge_of(folder, asked.prompt, asked.negative_prompts, asked.watch)
         _ = judge.classifier, judge.reference
         return judge
 
@@ -109,14 +131,46 @@ def read_reference(path: Path) -> Reference:
     return found
 
 
+@dataclass(frozen=True)
+class ClassWords:
+    """What the files of a model say of its images.
+
+    Args:
+        names: of its classes, by number.
+        size: pixels of an image, each way.
+    """
+
+    names: tuple[str, ...]
+    size: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "ClassWords":
+        """Those of a folder.
+
+        Raises:
+            UnsupportedModel: it has no such files, or they are damaged.
+        """
+        try:
+            index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+            network = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+            names = {int(number): str(name) for number, name in index["class_names"].items()}
+            return cls(
+                tuple(names[number] for number in range(len(names))), int(network["sample_size"] * index["patch"])
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnsupportedModel(
+                f"the folder {str(folder)!r} does not say which classes its model has; make it again with `steerclear train "
+                f"digits`."
+            ) from error
+
+
 def judge_of(
-    folder: Path, pipe: Any, prompt: str, negatives: tuple[str, ...], watch: tuple[str, ...] | None = None
+    folder: Path, prompt: str, negatives: tuple[str, ...], watch: tuple[str, ...] | None = None
 ) -> "ClassJudge":
     """The judge of a question.
 
     Args:
         folder: of the model, with its classifier and its reference.
-        pipe: a pipeline with named classes.
         prompt: a class, or "any".
         negatives: classes that should not show; the parts of one that is joined by commas are several.
         watch: the classes to count beside these; None for all the others.
@@ -124,11 +178,13 @@ def judge_of(
     Raises:
         PromptError: a prompt that is not a class.
         InvalidSetting: the same of what is watched.
+        UnsupportedModel: the folder is no model of classes.
     """
-    every = tuple(range(len(pipe.classes)))
+    words = ClassWords.of(folder)
+    every = tuple(range(len(words.names)))
 
     def numbers(texts: tuple[str, ...]) -> tuple[int, ...]:
-        found = [pipe.class_number(part) for text in texts for part in text.split(",") if part.strip()]
+        found = [class_number(part, words.names) for text in texts for part in text.split(",") if part.strip()]
         return tuple(dict.fromkeys(number for number in found if number in every))
 
     asked = numbers((prompt,)) or every
@@ -136,9 +192,9 @@ def judge_of(
         watched = None if watch is None else numbers(watch)
     except PromptError as error:
         raise InvalidSetting(
-            "watch", ", ".join(watch or ()), f"classes of this model: {', '.join(pipe.classes)}"
+            "watch", ", ".join(watch or ()), f"classes of this model: {', '.join(words.names)}"
         ) from error
-    return ClassJudge(folder, pipe.classes, asked, numbers(negatives), watched)
+    return ClassJudge(folder, words.names, asked, numbers(negatives), watched, words.size)
 
 
 @dataclass(frozen=True)
@@ -151,6 +207,7 @@ class ClassJudge(Judge):
         asked: the classes that the prompt allows.
         excluded: the classes that the negative prompts name.
         watched: the classes to count beside these; None for all the others.
+        size: pixels of an image, each way, that the classifier sees; None for any.
     """
 
     folder: Path
@@ -158,6 +215,7 @@ class ClassJudge(Judge):
     asked: tuple[int, ...]
     excluded: tuple[int, ...] = ()
     watched: tuple[int, ...] | None = None
+    size: int | None = None
 
     @cached_property
     def classifier(self) -> LabelClassifier:
@@ -218,7 +276,16 @@ class ClassJudge(Judge):
         return concepts + others + (score_columns() if known else [])
 
     def see(self, images: Tensor) -> Seen:
-        """See :class:`~steerclear.core.laboratory.Judge`; colors are taken together where the model's images are gray."""
+        """See :class:`~steerclear.core.laboratory.Judge`; colors are taken together where the model's images are gray.
+
+        Raises:
+            UnfitFeatures: images of another size, which would be other images to the classifier.
+        """
+        if self.size is not None and images.shape[2:] != (self.size, self.size):
+            height, width = images.shape[2:]
+            raise UnfitFeatures(
+                f"the classifier sees images of {self.size} x {self.size}, not of {width} x {height}; resize them."
+            )
         with torch.no_grad():
             probabilities, features = classify(self.classifier, images)
         found = probabilities.argmax(1)

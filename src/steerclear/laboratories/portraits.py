@@ -48,6 +48,8 @@ class Portraits(Laboratory):
 
     def refuses(self, model: Judged, asked: Asked) -> str | None:
         if not has_classifier(model) and self.classifier == "own":
+            if model.folder is None and model.pipe is None:
+                return "its classifier comes with a model; give portraits:classifier=second, which needs none"
             return "this model ships no attribute classifier and its truth is not known"
         if {asked.height, asked.width} <= {None, SIZE}:
             return None

@@ -9,6 +9,6 @@ def shipped() -> dict[str, Path]:
     """Name -> folder of every model in this package.
 
     >>> sorted(shipped())
-    ['portraits']
+    ['digits', 'portraits']
     """
     return {path.parent.name: path.parent for path in FOLDER.glob("*/model_index.json")}

@@ -34,7 +34,7 @@ def about_shipped() -> list[About]:
     """All models that ship.
 
     >>> [one.name for one in about_shipped()]
-    ['portraits']
+    ['digits', 'portraits']
     """
     return [_about(name, folder) for name, folder in sorted(shipped().items())]
 

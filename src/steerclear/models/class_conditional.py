@@ -13,15 +13,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.class_names import class_number
 from ..core.errors import InvalidSetting, PromptError, shown
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FILLERS = frozenset(
-    ["a", "an", "the", "digit", "number", "class", "photo", "picture", "image", "drawing", "of", "handwritten"]
-)
-"""Words that may come before a class: "a photo of a cat", "the digit 3"."""
-ANY = "any"
-"""The word for no class, where a text must not be empty."""
 OUTPUTS = ("pil", "np", "pt", "latent")
 
 
@@ -31,7 +25,8 @@ class ClassConditionalPipeline(DiffusionPipeline):
         pipe("3", negative_prompt="5", guidance_scale=2.0, num_inference_steps=30, generator=generator).images
 
     A prompt is the name of a class; a digit may be a word, and words before it like "a photo of a" are skipped. The empty
-    prompt means no class, and so does "any". Of texts joined by commas all must name the same class: "any, 3" is "3". A latent is a patch of pixels, ``(pixel - mean) / deviation``.
+    prompt means no class, and so does "any". Of texts joined by commas all must name the same class: "any, 3" is "3".
+    A latent is a patch of pixels, ``(pixel - mean) / deviation``.
 
     Args:
         unet: with one class embedding per class, and one more, the last, for no class.
@@ -91,35 +86,7 @@ class ClassConditionalPipeline(DiffusionPipeline):
         Raises:
             PromptError: none or several; says which classes there are.
         """
-        whole = self._named(text)
-        parts = (self._named(part) for part in text.split(",") if part.strip())
-        found = set(parts if whole is None else (whole,)) - {len(self.classes)}
-        if None in found:
-            raise PromptError(
-                f"{shown(text)} is no class of this model; it has {', '.join(self.classes)}, and {ANY!r} or an empty text for "
-                f"any of them"
-            )
-        if len(found) > 1:
-            raise PromptError(
-                f"{shown(text)} names several classes, and an image has one; give one, and of several to avoid each as a "
-                f"negative prompt of its own. (A dynamic negative beside a class takes the setting concept=negative.)"
-            )
-        return next((number for number in found if number is not None), len(self.classes))
-
-    def _named(self, text: str) -> int | None:
-        """The class of a text without commas; the number of no class for "any"; None if it names none."""
-        known = {name.casefold(): number for number, name in enumerate(self.classes)}
-        words = text.casefold().strip(" .").split()
-        for first in range(len(words)):
-            name = " ".join(words[first:])
-            digit = str(NUMBER_WORDS.index(name)) if name in NUMBER_WORDS else name
-            if name in known or digit in known:
-                return known.get(name, known.get(digit))
-            if words[first] == ANY:
-                return len(self.classes) if FILLERS.issuperset(words[first + 1 :]) else None
-            if words[first] not in FILLERS:
-                return None
-        return None
+        return class_number(text, self.classes)
 
     def check_prompt(self, text: str) -> None:
         """Raises :class:`PromptError` where a text is not one class."""

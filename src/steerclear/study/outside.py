@@ -30,7 +30,7 @@ from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_wa
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
-from .outside_folders import ImageFolder, image_folders, pair_names, reference_folder, refuse_inside
+from .outside_folders import ImageFolder, image_folders, named_by_seed, pair_names, reference_folder, refuse_inside
 from .reading import Unreadable, read_pixels
 from .recipe import checked_prompt
 from .results import RESULTS_FILE, ImageResult, MethodResult, Results, TruthResult
@@ -226,13 +226,15 @@ def _judging(asked: Outside, wanted: str | None, given: Laboratory | None, size:
     """
     question = Asked(asked.prompt or "", asked.concepts, *size, asked.watch)
     option_name = in_words_of("judge", "--judge")
-    named = given if given is not None else named_judge(wanted) if wanted else None
-    refusal = None if named is None else named.refuses(NoModel(), question)
-    if named is not None and refusal is not None:
+    if given is None and not wanted:
+        remedy = "nothing says by itself who can judge images of no known model"
+        raise InvalidSetting(option_name, None, "given", remedy)
+    named = given if given is not None else named_judge(str(wanted))
+    refusal = named.refuses(NoModel(), question)
+    if refusal is not None:
         raise InvalidSetting(option_name, named.name, "a laboratory that judges images without their model", refusal)
     judging = find_judge(named, NoModel(), question)
-    if judging.judge is None:
-        raise InvalidSetting(option_name, None, "given", "no laboratory judges images without their model by itself")
+    assert judging.judge is not None  # a named one judges, or raises
     columns = judging.judge.columns()
     if not any(column.role == "concept" for column in columns):
         known = ", ".join(column.label for column in columns if column.role == "rate")
@@ -421,13 +423,14 @@ def _row(
     row: ImageFolder, judged: Judged, measured: Mapping[str, Measurement], called: Sequence[tuple[Path, str]],
     numbers: Mapping[str, int], folder: Path,
 ) -> MethodResult:  # fmt: skip
-    seen = judged.seen
+    seen, by_seed = judged.seen, named_by_seed(row.path)
     return MethodResult(
         name=row.name, label=row.label,
         measurements={name: one for name, one in measured.items() if math.isfinite(one.value)},  # JSON has no NaN
         images=[
             ImageResult(
-                seed=numbers[name], label=None if name == str(numbers[name]) else name, file=Path(os.path.relpath(path, folder)).as_posix(),
+                seed=numbers[name], label=None if by_seed and name == str(numbers[name]) else name,
+                file=Path(os.path.relpath(path, folder)).as_posix(),
                 shown={what: int(values[place]) for what, values in seen.shown.items()},
                 probability={what: round(float(values[place]), 4) for what, values in seen.probabilities.items()}, trace={},
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.errors import FolderConflict, InvalidSetting, SteerclearWarning, in_words_of
 from .again import read_results
+from .folders import RUN_FILE
 from .methods import FOLDER_NAME
 from .reading import candidates
 from .results import RESULTS_FILE
@@ -72,6 +73,11 @@ def reference_folder(given: Path) -> ImageFolder:
             raise InvalidSetting(in_words_of("reference", "--reference"), str(given), allowed)
     _refuse_no_folder(path, in_words_of("reference", "--reference"))
     return ImageFolder("reference", str(given), path, _files(path))
+
+
+def named_by_seed(path: Path) -> bool:
+    """Whether the numbers of a folder's files are seeds: steerclear made them. Numbers of anybody else's are names."""
+    return (path / RUN_FILE).is_file() or (path.parent.name == METHODS_FOLDER and _is_comparison(path.parent.parent))
 
 
 def refuse_inside(outdir: Path, inputs: Sequence[Path]) -> None:

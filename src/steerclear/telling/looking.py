@@ -7,7 +7,7 @@ from typing import Any
 from ..core.laboratory import UNSURE, Column, Laboratory, Measurement
 from ..study.results import ImageResult, MethodResult, Results
 from .guidance_docs import plain
-from .table import concept_columns, interval_text, number, rate_columns, value_text
+from .table import concept_columns, exactly_known, interval_text, number, rate_columns, value_text
 
 MOST_SHOWN = 16
 """Most images of a strip."""
@@ -50,15 +50,19 @@ def truth_text_of(results: Results) -> str | None:
     """What the images are compared with, in one sentence; None without a truth."""
     truth = results.truth
     if truth is None:
-        return None if results.target is None else f"Truth: {results.target}, known exactly."
+        return None if results.target is None else _known(results, results.target)
     if truth.kind == "exact":
-        return f"Truth: {truth.target}, known exactly."
+        return _known(results, truth.target)
     counted = f"{truth.kept:,} of {truth.drawn:,}" if truth.kept is not None and truth.drawn is not None else "all"
     hesitation = f", unsure of {truth.unsure} of those kept" if truth.unsure else ""
     made = f"images, made with {truth.method}, " if truth.kind == "redrawn" else f"images in {truth.method} "
     names = " or ".join(column.label for column in concept_columns(results))
     which = f"in which the judge sees no {names}" if names else "that can be read"
     return f"Truth: measured against {counted} {made}{which}{hesitation}."
+
+
+def _known(results: Results, target: str) -> str:
+    return f"Truth: {target}, " + ("known exactly." if exactly_known(results) else "counted in labelled images.")
 
 
 def who(results: Results) -> list[str]:

@@ -209,6 +209,13 @@ def truth_cell(known: Measurement | None, percent: bool) -> str:
     return truth_text(known.value, percent) if known.low is None else cell(known, percent)
 
 
+def exactly_known(results: Results) -> bool:
+    """Whether the truth is exact: not measured on other images, and not counted in real ones, whose rates have intervals."""
+    if results.truth is not None and results.truth.kind != "exact":
+        return False
+    return all(one.truth_low is None for method in results.methods for one in method.measurements.values())
+
+
 def truth_text(value: float, percent: bool) -> str:
     """An exact truth: a percentage with at most one decimal, another number with at most three.
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from ...core.laboratory import Column
 from ...study.results import MethodResult, Results
-from ..table import attribute_columns, concept_columns, off_truth, true_value, truth_cell
+from ..table import attribute_columns, concept_columns, exactly_known, off_truth, true_value, truth_cell
 from .base import LIGHT, Drawing, Theme, blank, legend, quiet, text, wrapped
 
 PANELS_PER_BAND = 7
@@ -72,7 +72,7 @@ class Shift(Drawing):
 
 def _kind(results: Results) -> str:
     """Whether the truth is exact, or measured on images."""
-    return "exact" if results.truth is None or results.truth.kind == "exact" else "measured"
+    return "exact" if exactly_known(results) else "measured"
 
 
 def _band(results: Results) -> str:
