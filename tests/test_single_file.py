@@ -81,7 +81,7 @@ def test_without_a_configuration_the_hub_is_asked(portraits: Path, run: Callable
         ("none.safetensors", None, "steerclear: there is no model file 'none.safetensors' here; give the path of a .safetensors file, or a file on the hub like owner/model/file.safetensors."),
         ("https://huggingface.co/owner/model/blob/main/a.safetensors", None, "steerclear: the model 'owner/model/a.safetensors' is found neither locally nor on the hub ("),
         ("portraits", "portraits", "steerclear: --config is 'portraits', but must be given with a single .safetensors file; the model 'portraits' is a folder with a configuration of its own; leave it out."),
-        ("ONE", "nowhere", "steerclear: there is no configuration 'nowhere'; give a local folder in diffusers' layout, a hub id, or one of portraits."),
+        ("ONE", "nowhere", "steerclear: there is no configuration 'nowhere'; give a local folder in diffusers' layout, a hub id, or one of portraits, digits."),
         ("ONE", "EMPTY", "steerclear: the configuration 'EMPTY' has no model_index.json; give the folder that has one."),
         ("ONE", "owner/model", "steerclear: the model 'ONE': the configuration 'owner/model' is found neither"),
         ("DAMAGED", "portraits", "steerclear: the model 'DAMAGED' cannot be loaded: it is damaged or not a safetensors file. Copy it again."),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,12 @@ from steerclear.metrics.estimates import Rate
 from steerclear.metrics.rates import rate
 from steerclear.models import shipped
 from steerclear.models.given import given_model
+from steerclear.models.loading import load_model
 from steerclear.study.again import read_run
 from steerclear.study.disagreement import disagreements
 from steerclear.study.judging import check_names
+from steerclear.study.measure import Judging
+from steerclear.study.notes import BLACKENED, notes
 from steerclear.study.results import Results
 from steerclear.study.run import run
 from steerclear.study.study import Study, comparison
@@ -475,3 +479,10 @@ def test_python_takes_objects_and_words(tmp_path: Path) -> None:
     assert found.truth is not None
     assert found.truth.drawn == 8
     assert "watch='red'" in found.command
+
+
+def test_a_safety_checker_that_blackens_images_is_said() -> None:
+    scheduler = load_model("portraits").pipe.scheduler
+    for checker, said in ((None, False), (object(), True)):
+        model: Any = SimpleNamespace(pipe=SimpleNamespace(scheduler=scheduler, safety_checker=checker))
+        assert (BLACKENED in notes(model, [], [], Judging(None, None), 8)) == said

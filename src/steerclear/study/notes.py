@@ -21,6 +21,11 @@ UNSURE_NAMED = 6
 PUBLISHED = 1000
 """Fewest images per method of a published figure."""
 
+BLACKENED = (
+    "This pipeline has a safety checker of its own, which replaces what it flags by black images: they count as images without "
+    "the concept, also in a truth by redrawing. Look for them, or leave the checker out of the pipeline (safety_checker=None)."
+)
+
 
 def notes(model: Model, methods: Sequence[Method], left_out: Sequence[str], judging: Judging, images: int) -> list[str]:
     """Notes on all methods.
@@ -35,6 +40,8 @@ def notes(model: Model, methods: Sequence[Method], left_out: Sequence[str], judg
     scheduler = model.pipe.scheduler
     found = [f"{sentence}." for sentence in of_latents(scheduler)]
     found += dict.fromkeys(note for method in methods for note in unmeasured(scheduler, method.guidance))
+    if getattr(model.pipe, "safety_checker", None) is not None:
+        found.append(BLACKENED)
     if judging.refusal is not None:
         found.append(judging.refusal)
     if judging.judge is not None:
