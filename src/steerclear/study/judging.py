@@ -305,7 +305,7 @@ def check_names(name: str, judge: Judge, watch: Sequence[str] | None) -> None:
         if column.name in taken:
             own = watch is not None and column.role == "rate"
             setting = "negative_prompt" if column.role == "concept" else "watch" if own else f"a column of {name}"
-            remedy = f"another column has this name; ask for it in other words, as '{column.name} of the image'"
+            remedy = f"ask for it in other words, as '{column.name} of the image'"
             raise InvalidSetting(setting, column.name, "no name of a metric or of another column", remedy)
         taken.add(column.name)
 
