@@ -19,7 +19,7 @@ class ClipFeatures(NetworkFeatures):
 
     name = "clip"
 
-    model: str = "openai/clip-vit-base-patch32"
+    model: str = "openai/clip-vit-large-patch14"
 
     @property
     def described(self) -> str:

@@ -14,7 +14,7 @@ from .shared.towers import load_towers
 
 PORTRAITS_CLIP = WEIGHTS_FOLDER / "clip"
 """The CLIP that comes with steerclear and knows nothing but portraits."""
-CLIP = "openai/clip-vit-base-patch32"
+CLIP = "openai/clip-vit-large-patch14"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Clip(Laboratory):
 
     Args:
         model: a folder or hub id of a CLIP in transformers' layout, safetensors only; "" for the portraits' CLIP on a model of
-            portraits and openai/clip-vit-base-patch32 on any other.
+            portraits and openai/clip-vit-large-patch14 on any other.
         threshold: above this probability a thing counts as seen, between 0 and 1.
         temperature: what the evidence is divided by; None for the calibration beside the weights, or 1 without one.
         device: where the CLIP runs.
