@@ -40,7 +40,7 @@ def judge_text(config: Mapping[str, Any] | None) -> str:
     class_name = str(config.get("_class_name", ""))
     known = {cls.__name__: name for name, cls in Laboratory.known().items()}
     settings = [
-        f"{name} {plain(value)}" for name, value in config.items() if name != "_class_name" and value is not None
+        f"{name} {plain(value)}" for name, value in config.items() if name != "_class_name" and value not in (None, "")
     ]
     inside = f" ({', '.join(settings)})" if settings else ""
     return known.get(class_name, class_name) + inside
