@@ -316,8 +316,10 @@ def test_models_and_networks_are_listed(run: Run) -> None:
     told = json.loads(run("models", "--format", "json")[1])
     pipe = load_model("portraits").pipe
     parameters = sum(one.numel() for part in (pipe.unet, pipe.vae, pipe.text_encoder) for one in part.parameters())
-    assert [(one["name"], one["parameters"]) for one in told["shipped"]] == [("portraits", parameters)]
-    assert "makes images of 64 x 64 pixels" in told["shipped"][0]["abilities"]
+    shipped = {one["name"]: one for one in told["shipped"]}
+    digits = sum(one.numel() for one in load_model("digits").pipe.unet.parameters())
+    assert {name: one["parameters"] for name, one in shipped.items()} == {"digits": digits, "portraits": parameters}
+    assert "makes images of 64 x 64 pixels" in shipped["portraits"]["abilities"]
     assert told["families"]["DiT"] == ["DiTPipeline"]
     assert "portraits: StableDiffusionPipeline, " in run("models")[1]
     kinds = {one["name"]: one for one in json.loads(run("networks", "--format", "json")[1])}

@@ -101,13 +101,13 @@ def test_a_function_of_ones_own_is_named(here: Path) -> None:
 
 
 def test_a_function_in_a_package_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "own_package").mkdir()
-    (here / "own_package" / "__init__.py").write_text("")
-    (here / "own_package" / "faces.py").write_text(DETECTOR)
-    judge = find_judge("own_package.faces:one", None, Asked("a man", ("a red",))).judge  # type: ignore[arg-type]
+    (here / "package_of_faces").mkdir()
+    (here / "package_of_faces" / "__init__.py").write_text("")
+    (here / "package_of_faces" / "faces.py").write_text(DETECTOR)
+    judge = find_judge("package_of_faces.faces:one", None, Asked("a man", ("a red",))).judge  # type: ignore[arg-type]
     assert judge is not None
     assert columns(judge) == {"red": "concept"}
-    for name in ("own_package", "own_package.faces"):
+    for name in ("package_of_faces", "package_of_faces.faces"):
         monkeypatch.delitem(sys.modules, name)
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -440,3 +441,5 @@ def test_what_a_judge_stands_on_is_all_that_its_settings_name(tmp_path: Path, mo
     assert named(features=f"vision:model={tmp_path / 'model.bin'}") == {"model.bin"}
     assert named(function="own_package.detector:faces") == {"__init__.py", "detector.py", "weights.bin"}
     assert named(function="no_such_package.detector:faces", model="owner/model") == set()
+    for module in ("own_package.detector", "own_package"):
+        monkeypatch.delitem(sys.modules, module)
