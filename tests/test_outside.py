@@ -442,4 +442,4 @@ def test_what_a_judge_stands_on_is_all_that_its_settings_name(tmp_path: Path, mo
     assert named(function="own_package.detector:faces") == {"__init__.py", "detector.py", "weights.bin"}
     assert named(function="no_such_package.detector:faces", model="owner/model") == set()
     for module in ("own_package.detector", "own_package"):
-        monkeypatch.delitem(sys.modules, module)
+        del sys.modules[module]
