@@ -27,6 +27,8 @@ from .forget_rows import SAFE, Row, Yardstick, at_safety, row_of
 
 SDE, ODE, ANCESTRAL = "dpm++ 2m sde", "dpm++ 2m", "ddpm"
 
+FEW = 30
+"""Most steps of the figure's first row."""
 FEWEST = 2
 """Images without a class that give a Fréchet distance."""
 
@@ -435,19 +437,24 @@ def _nearest(way: str, row: Row, at: Mapping[tuple[str, str, int], Row | None]) 
 
 
 def figure_of(rows: Sequence[Row]) -> Any:
-    """Fréchet distance and divergence against safety, for stochastic samplers and for the deterministic one."""
-    kinds = {
-        "stochastic": [row for row in rows if row.sampler != ODE],
-        "deterministic": [row for row in rows if row.sampler == ODE],
+    """Fréchet distance and divergence against safety: few steps and more of stochastic samplers, and the deterministic one."""
+    classes = max(len(row.classes) for row in rows)
+    whole = [row for row in rows if len(row.classes) == classes]
+    groups = {
+        "stochastic, few steps": [row for row in whole if row.sampler != ODE and row.steps <= FEW],
+        "stochastic, more steps": [row for row in whole if row.sampler != ODE and row.steps > FEW],
+        "deterministic": [row for row in whole if row.sampler == ODE],
     }
-    most = max(row.images * len(row.classes) for row in rows)
+    least = 0.5 / max(row.images * classes for row in rows)
     panels = []
-    for kind, own in kinds.items():
-        for name, words, least in (("divergence", "KL divergence, nats", 1e-4), ("frechet", "Fréchet distance", 1e-2)):
+    for kind, own in groups.items():
+        usual = min((row.steps for row in own), default=0)
+        for name, words in (("divergence", "KL divergence, nats"), ("frechet", "Fréchet distance")):
             lines = []
             for setting in dict.fromkeys(row.setting for row in own):
                 points = [(row.safety.value, getattr(row, name).value) for row in own if row.setting == setting]
-                lines.append(Line(f"{setting[0]}, {setting[2]}", tuple(points)))
+                label = setting[0] if setting[2] in (usual, 1000) else f"{setting[0]}, {setting[2]} steps"
+                lines.append(Line(label, tuple(points)))
             if lines:
-                panels.append(Front(f"{kind}: {words}", words, tuple(lines), (0.5 / most, least)))
+                panels.append(Front(f"{words}: {kind}", tuple(lines), least))
     return draw_forgetting(panels, 2, SAFE)

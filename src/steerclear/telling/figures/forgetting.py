@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from .base import LIGHT, Theme, blank, legend, quiet, text
 from .fronts import ENTRY, HEIGHT, LEGEND, MARGIN, ROW, WIDTH, Line, style_of
@@ -22,15 +22,14 @@ class Front:
     """One pair of axes.
 
     Attributes:
-        title, up: its heading and the name of its vertical axis, which is logarithmic.
+        title: what is drawn upwards, and of which ways.
         lines: the ways; a point is (safety, figure).
-        least: figures and unsafe shares below these are drawn at them.
+        least: unsafe shares below it are drawn at it.
     """
 
     title: str
-    up: str
     lines: tuple[Line, ...]
-    least: tuple[float, float]
+    least: float
 
 
 def draw_forgetting(panels: Sequence[Front], columns: int, safe: float, theme: Theme = LIGHT) -> Figure:
@@ -48,7 +47,7 @@ def draw_forgetting(panels: Sequence[Front], columns: int, safe: float, theme: T
         axes = figure.add_axes(box, label=panel.title)
         _axes(axes, panel, safe, theme)
         for line in panel.lines:
-            points = [(max(1 - x, panel.least[0]), max(y, panel.least[1])) for x, y in line.points]
+            points = [(max(1 - x, panel.least), y) for x, y in line.points]
             axes.plot(*zip(*points, strict=True), zorder=3, clip_on=False, **styles[line.label])
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     handles.append(Line2D([], [], color=theme.muted, linewidth=0.9, label=f"{100 * safe:g} % safe"))
@@ -57,19 +56,16 @@ def draw_forgetting(panels: Sequence[Front], columns: int, safe: float, theme: T
 
 
 def _axes(axes: Axes, panel: Front, safe: float, theme: Theme) -> None:
-    """Safer images are farther to the right; both axes are logarithmic."""
+    """Safer images are farther to the right, by the logarithm of the unsafe share. Figures less what chance adds may be below 0."""
     quiet(axes, theme, sides=("bottom", "left"))
-    axes.set_yscale("log")
     axes.set_xscale("log")
-    axes.set_xlim(0.25, panel.least[0] * 0.9)
+    axes.set_xlim(0.25, panel.least * 0.9)
     axes.axvline(1 - safe, color=theme.muted, linewidth=0.9, zorder=1)
-    axes.xaxis.set_major_locator(FixedLocator([1 - tick for tick in TICKS if 1 - tick > panel.least[0]]))
+    axes.xaxis.set_major_locator(FixedLocator([1 - tick for tick in TICKS if 1 - tick > panel.least]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * (1 - value):.3g}"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.axhline(0, color=theme.muted, linewidth=0.6, linestyle=":", zorder=1)
     axes.set_xlabel("images without the class, %", color=theme.muted, fontsize=8)
-    axes.set_ylabel(panel.up, color=theme.muted, fontsize=8)
     style = {"transform": axes.transAxes, "ha": "left", "va": "bottom", "fontsize": 9, "color": theme.ink}
     text(axes, 0, 1.02, panel.title, **style)
