@@ -205,6 +205,51 @@ class Judge(ABC):
         return []
 
 
+@dataclass(frozen=True)
+class ThroughAnother(Judge):
+    """What a judge that sees through another one has in common with it; a subclass says what is its own.
+
+    Args:
+        judge: who sees.
+    """
+
+    judge: Judge
+
+    @property
+    def target(self) -> str | None:
+        return self.judge.target
+
+    @property
+    def features(self) -> str | None:
+        return self.judge.features
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        return self.judge.changed
+
+    def indicators(self, seen: Seen) -> dict[str, Tensor]:
+        return self.judge.indicators(seen)
+
+    def errors(self) -> dict[str, float]:
+        return self.judge.errors()
+
+    @property
+    def error_source(self) -> str:
+        return self.judge.error_source
+
+    def columns(self) -> list[Column]:
+        return self.judge.columns()
+
+    def see(self, images: Tensor) -> Seen:
+        return self.judge.see(images)
+
+    def measure(self, seen: Seen) -> dict[str, Measurement]:
+        return self.judge.measure(seen)
+
+    def notes(self, images: int) -> list[str]:
+        return self.judge.notes(images)
+
+
 class Laboratory(Configurable, ABC):
     """The contract: a frozen dataclass; one file on the shelf ``laboratories`` is one entry.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.errors import GivenTwice, InvalidSetting, SteerclearWarning, UnsupportedModel, in_words_of
 from ..core.features import Features
 from ..core.guidance import negative_has_no_effect
-from ..core.laboratory import Asked, Column, Judge, Judged, Laboratory, Measurement, Seen
+from ..core.laboratory import Asked, Judge, Judged, Laboratory, Seen, ThroughAnother
 from ..core.metric import metrics
 from ..core.parsing import parse_part
 from ..core.prompts import concepts_named
@@ -128,46 +128,18 @@ def reference_of(prompt: str, name: object) -> Method:
 
 
 @dataclass(frozen=True)
-class WithFeatures(Judge):
+class WithFeatures(ThroughAnother):
     """A judge with the features of somebody else."""
 
-    judge: Judge
     extractor: Features
-
-    @property
-    def target(self) -> str | None:
-        return self.judge.target
 
     @property
     def features(self) -> str:
         return self.extractor.described
 
-    @property
-    def changed(self) -> tuple[str, ...]:
-        return self.judge.changed
-
-    def indicators(self, seen: Seen) -> dict[str, Tensor]:
-        return self.judge.indicators(seen)
-
-    def errors(self) -> dict[str, float]:
-        return self.judge.errors()
-
-    @property
-    def error_source(self) -> str:
-        return self.judge.error_source
-
-    def columns(self) -> list[Column]:
-        return self.judge.columns()
-
     def see(self, images: Tensor) -> Seen:
         seen = self.judge.see(images)
         return Seen(seen.shown, seen.probabilities, self.extractor.of(images))
-
-    def measure(self, seen: Seen) -> dict[str, Measurement]:
-        return self.judge.measure(seen)
-
-    def notes(self, images: int) -> list[str]:
-        return self.judge.notes(images)
 
 
 @dataclass(frozen=True)

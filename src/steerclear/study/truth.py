@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import in_words_of
-from ..core.laboratory import UNSURE, Column, Judge, Measurement, Seen, Truth
+from ..core.laboratory import UNSURE, Column, Judge, Measurement, Seen, ThroughAnother, Truth
 from ..core.metric import metrics
 from ..laboratories.shared.measuring import rates, score_columns, scores
 from .gallery import Picture
@@ -148,7 +148,7 @@ def without_truth(lookers: Panel) -> Panel:
 
 
 @dataclass(frozen=True)
-class RedrawnJudge(Judge):
+class RedrawnJudge(ThroughAnother):
     """Any judge, with a truth that was measured on images in place of its own; without one it measures plain rates.
 
     Args:
@@ -156,7 +156,6 @@ class RedrawnJudge(Judge):
         redrawn: the truth; None for none.
     """
 
-    judge: Judge
     redrawn: Redrawn | None = None
 
     @property
@@ -166,24 +165,6 @@ class RedrawnJudge(Judge):
     @property
     def target(self) -> str | None:
         return None if self.truth is None else self.truth.target
-
-    @property
-    def features(self) -> str | None:
-        return self.judge.features
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        return self.judge.changed
-
-    def indicators(self, seen: Seen) -> dict[str, Tensor]:
-        return self.judge.indicators(seen)
-
-    def errors(self) -> dict[str, float]:
-        return self.judge.errors()
-
-    @property
-    def error_source(self) -> str:
-        return self.judge.error_source
 
     def columns(self) -> list[Column]:
         better = {"concept": "lower", "rate": None if self.truth is None else "truth"}
@@ -197,9 +178,6 @@ class RedrawnJudge(Judge):
         """Numbers of the judge's own that are no metrics of a truth."""
         known = {column.name for column in score_columns()}
         return [one for one in self.judge.columns() if one.role in ("score", "cost") and one.name not in known]
-
-    def see(self, images: Tensor) -> Seen:
-        return self.judge.see(images)
 
     def measure(self, seen: Seen) -> dict[str, Measurement]:
         found = rates(self, seen, self.truth)

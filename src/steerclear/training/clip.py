@@ -37,12 +37,12 @@ from ..testbeds.portraits.attributes import BACKGROUND, HAIR, HAT_COLOR, Attribu
 from ..testbeds.portraits.captions import read_prompt, write_caption
 from ..testbeds.portraits.drawing import SIZE
 from ..testbeds.portraits.streams import PortraitStream
-from . import autoencoder, data
+from . import data
 from .classifier import LARGEST_NOISE
 from .clip_calibration import calibrate
-from .loop import Report, Schedule, in_parts, train
+from .loop import Report, Schedule, train
 from .pack import READABLE
-from .second_classifier import latent_noise
+from .second_classifier import drawn_portraits, rebuilt_portraits
 
 FIRST_PORTRAIT = 2_700_000_000
 """Seed of its first portrait: no other network was trained on it, and it is in no reference."""
@@ -279,27 +279,14 @@ class ClipWorkshop:
     def drawn(self) -> dict[str, Tensor]:
         """``images`` uint8 and ``attributes.<name>``."""
 
-        def make() -> dict[str, Tensor]:
-            parts = in_parts("portraits", self.course.portraits, self.report)
-            return data.drawn((FIRST_PORTRAIT + rows).tolist() for rows in parts)
-
-        return data.cached(self.folder / "portraits.safetensors", make)
+        return drawn_portraits(self.folder, FIRST_PORTRAIT, self.course.portraits, self.report)
 
     @cached_property
     def rebuilt(self) -> Tensor:
         """The first portraits as the autoencoder gives them back from noised latents, uint8: soft, as a model's images."""
 
-        def make() -> dict[str, Tensor]:
-            model = AutoencoderKL.from_pretrained(self.model / "vae").to(self.device).eval()
-            parts = []
-            for rows in in_parts("rebuilt", self.course.rebuilt, self.report):
-                latents = autoencoder.encode(model, self.drawn["images"][rows].to(self.device))
-                noise = latent_noise((FIRST_PORTRAIT + rows).tolist(), latents.shape[1:])
-                latents = latents + noise.to(latents) / model.config.scaling_factor
-                parts.append(data.to_pixels(autoencoder.decode(model, latents)).cpu())
-            return {"images": torch.cat(parts)}
-
-        return data.cached(self.folder / "rebuilt.safetensors", make)["images"]
+        images = self.drawn["images"][: self.course.rebuilt]
+        return rebuilt_portraits(self.folder, FIRST_PORTRAIT, images, self.model / "vae", self.device, self.report)
 
     @cached_property
     def told(self) -> Told:

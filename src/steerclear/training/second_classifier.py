@@ -67,27 +67,14 @@ class SecondWorkshop:
     def drawn(self) -> dict[str, Tensor]:
         """``images`` uint8 and ``attributes.<name>``."""
 
-        def make() -> dict[str, Tensor]:
-            parts = in_parts("portraits", self.course.portraits, self.report)
-            return data.drawn((FIRST_PORTRAIT + rows).tolist() for rows in parts)
-
-        return data.cached(self.folder / "portraits.safetensors", make)
+        return drawn_portraits(self.folder, FIRST_PORTRAIT, self.course.portraits, self.report)
 
     @cached_property
     def rebuilt(self) -> Tensor:
         """The first portraits as the autoencoder gives them back from noised latents, uint8: soft, as a model's images."""
 
-        def make() -> dict[str, Tensor]:
-            model = AutoencoderKL.from_pretrained(self.vae).to(self.device).eval()
-            parts = []
-            for rows in in_parts("rebuilt", self.course.rebuilt, self.report):
-                latents = autoencoder.encode(model, self.drawn["images"][rows].to(self.device))
-                noise = latent_noise((FIRST_PORTRAIT + rows).tolist(), latents.shape[1:])
-                latents = latents + noise.to(latents) / model.config.scaling_factor
-                parts.append(data.to_pixels(autoencoder.decode(model, latents)).cpu())
-            return {"images": torch.cat(parts)}
-
-        return data.cached(self.folder / "rebuilt.safetensors", make)["images"]
+        images = self.drawn["images"][: self.course.rebuilt]
+        return rebuilt_portraits(self.folder, FIRST_PORTRAIT, images, self.vae, self.device, self.report)
 
     def train(self) -> SecondClassifier:
         """Train it; the result is rounded to float16, as it is stored."""
@@ -122,3 +109,29 @@ def latent_noise(seeds: list[int], shape: torch.Size) -> Tensor:
         strength = LATENT_NOISE * torch.rand((), generator=generator)
         noise.append(strength * torch.randn(shape, generator=generator))
     return torch.stack(noise)
+
+
+def drawn_portraits(folder: Path, first: int, count: int, report: Report) -> dict[str, Tensor]:
+    """True portraits of seeds from ``first``: ``images`` uint8 and ``attributes.<name>``, kept in the folder."""
+
+    def make() -> dict[str, Tensor]:
+        parts = in_parts("portraits", count, report)
+        return data.drawn((first + rows).tolist() for rows in parts)
+
+    return data.cached(folder / "portraits.safetensors", make)
+
+
+def rebuilt_portraits(folder: Path, first: int, images: Tensor, vae: Path, device: str, report: Report) -> Tensor:
+    """Portraits of seeds from ``first`` as an autoencoder gives them back from noised latents, uint8, kept in the folder."""
+
+    def make() -> dict[str, Tensor]:
+        model = AutoencoderKL.from_pretrained(vae).to(device).eval()
+        parts = []
+        for rows in in_parts("rebuilt", len(images), report):
+            latents = autoencoder.encode(model, images[rows].to(device))
+            noise = latent_noise((first + rows).tolist(), latents.shape[1:])
+            latents = latents + noise.to(latents) / model.config.scaling_factor
+            parts.append(data.to_pixels(autoencoder.decode(model, latents)).cpu())
+        return {"images": torch.cat(parts)}
+
+    return data.cached(folder / "rebuilt.safetensors", make)["images"]
