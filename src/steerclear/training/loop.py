@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..core.errors import TrainingDiverged
 from ..core.saving import save_whole
+from ..networks.shared.averages import PowerAverages, Snapshot
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 STEP_SEED_STRIDE = 1_000_003
@@ -38,6 +39,8 @@ class Schedule:
         decay: final fraction of the steps, over which the rate falls linearly to 0.
         ema_decay: decay of the running average of the weights, which is the result.
         weight_decay: AdamW's weight decay.
+        snapshots: how many times, evenly, averages of the weights are kept (see ``averages``), in
+            ``snapshots/<stage>``; 0 keeps none.
     """
 
     steps: int
@@ -47,6 +50,11 @@ class Schedule:
     decay: float = 0.5
     ema_decay: float = 0.998
     weight_decay: float = 1e-3
+    snapshots: int = 0
+
+    def keeps(self, done: int) -> bool:
+        """Whether averages are kept after ``done`` steps."""
+        return (done * self.snapshots) // self.steps > ((done - 1) * self.snapshots) // self.steps
 
     def rate(self, step: int) -> float:
         rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
@@ -121,6 +129,7 @@ class _Averaged:
             weight_decay=schedule.weight_decay, fused=True,
         )  # fmt: skip
         self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.kept = PowerAverages(self.parameters) if schedule.snapshots else None
 
     def step(self, step: int) -> None:
         for group in self.optimizer.param_groups:
@@ -129,11 +138,20 @@ class _Averaged:
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(self.schedule.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        if self.kept:
+            self.kept.step(step + 1)
+
+    @property
+    def averages(self) -> dict[str, list[Tensor]]:
+        """All averages by their prefix in a checkpoint."""
+        kept = self.kept.averages if self.kept else []
+        return {"average": self.average} | {f"kept{number}": average for number, average in enumerate(kept)}
 
     def save(self, path: Path, step: int) -> None:
         tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
-            tensors[f"average.{name}"] = average
+        for prefix, average in self.averages.items():
+            tensors |= {f"{prefix}.{name}": value for name, value in zip(self.names, average, strict=True)}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
         kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -145,8 +163,10 @@ class _Averaged:
             step = int(file.metadata()["step"])
         model = {key.removeprefix("model."): value for key, value in stored.items() if key.startswith("model.")}
         self.model.load_state_dict(model)
-        for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
-            average.copy_(stored[f"average.{name}"])
+        for prefix, average in self.averages.items():
+            for name, value in zip(self.names, average, strict=True):
+                value.copy_(stored[f"{prefix}.{name}"])
+        for name, parameter in zip(self.names, self.parameters, strict=True):
             self.optimizer.state[parameter] = {  # all on the device: the fused AdamW keeps its step count there
                 key: stored[f"optimizer.{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
@@ -199,6 +219,8 @@ def train(
             done, whole = step + 1, True
             now = time.monotonic()
             report(Progress(stage, done, schedule.steps, (done - start) * schedule.batch_size / (now - began), value))
+            if state.kept and schedule.keeps(done):
+                Snapshot.write(folder / "snapshots" / stage / f"{done:07d}.safetensors", done, state.names, state.kept)
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 state.save(checkpoint, done)
                 saved = now
