@@ -48,7 +48,7 @@ class LabelledCourse:
     channels: tuple[int, ...] = (64, 96)
     denoiser: Schedule = field(
         default_factory=lambda: Schedule(
-            16_000, 128, 1.2e-3, warmup_steps=400, decay=0.6, ema_decay=0.9995, weight_decay=1e-4, snapshots=32
+            12_000, 128, 1.2e-3, warmup_steps=400, decay=0.6, ema_decay=0.9995, weight_decay=1e-4, snapshots=24
         )
     )
     classifier: Schedule = field(
