@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..core.errors import InvalidSetting, SteerclearWarning, in_words_of, keeping
+from ..core.features import Features
 from ..core.laboratory import Asked, Column, Judge, Laboratory, Measurement, Seen
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
@@ -60,7 +61,7 @@ class Outside:
         prompt: what the images should show, for judges that know the truth of it; None without.
         reference: a folder of images; those without a concept are what the others are compared with.
         judge, second_judge: laboratories by name, see :class:`~steerclear.study.study.Study`.
-        features: extractor by name; None for the judge's own.
+        features: extractor, or its name; None for the judge's own.
 
     Raises:
         InvalidSetting, PromptError: no concept, or one that is no text; no folder.
@@ -74,7 +75,7 @@ class Outside:
     reference: Path | None = None
     judge: str | None = None
     second_judge: str | None = None
-    features: str | None = None
+    features: Features | str | None = None
 
     def __post_init__(self) -> None:
         concept = in_words_of("concepts", "--concept")
@@ -90,16 +91,21 @@ class Outside:
             if judge not in (None, NO_JUDGE):
                 named_judge(judge)
         if self.features is not None:
-            named_features(self.features)
+            self.extractor()
         if self.judge == NO_JUDGE and (self.features is None or self.reference is None):
             remedy = "without one, give a reference and features: then only the features are compared"
             raise InvalidSetting(in_words_of("judge", "--judge"), NO_JUDGE, "a judge", remedy)
+
+    def extractor(self) -> Features | None:
+        """The features in which images are compared; None for the judge's own."""
+        return self.features if isinstance(self.features, Features | None) else named_features(self.features)
 
     def question(self) -> dict[str, Any]:
         """What two measurements in one folder share; the folders may differ, and ``results.json`` describes the last ones."""
         return {
             "command": "measure", "prompt": self.prompt, "concepts": list(self.concepts),
-            "watch": None if self.watch is None else list(self.watch), "judge": self.judge, "features": self.features,
+            "watch": None if self.watch is None else list(self.watch), "judge": self.judge,
+            "features": self.features.to_config() if isinstance(self.features, Features) else self.features,
         }  # fmt: skip
 
     def outdir(self, given: Path | None) -> Path:
@@ -205,7 +211,7 @@ def measure_folders(
 
 def _first_judge(asked: Outside, given: Laboratory | None, size: tuple[int, int]) -> Judging:
     """Who judges the images, with the features in which they are compared."""
-    extractor = None if asked.features is None else named_features(asked.features)
+    extractor = asked.extractor()
     if asked.judge == NO_JUDGE and given is None:
         assert extractor is not None  # or the question is refused
         return Judging(None, WithFeatures(Blind(), extractor), "No judge was asked for: only features are compared.")
