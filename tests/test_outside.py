@@ -399,6 +399,8 @@ def test_the_page_and_its_words_cope_without_a_model(folders: tuple[Path, Path],
     assert question(results) == "How often do the images of 2 folders show “red”?"
     assert summary(results)[0].startswith("The lowest red measured is that of “a” (30 %")
     assert [doubt.said for doubt in unsure_images(results)] == ["red 70 %"]
+    for earlier in ("trace.png", "grid.png"):
+        (tmp_path / "out" / earlier).write_bytes(b"of an earlier version")
     page = write_all(results, tmp_path / "out").read_text()
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "grid.png",
