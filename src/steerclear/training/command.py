@@ -3,11 +3,11 @@
 import hashlib
 from pathlib import Path
 
+from ..core.devices import usable
 from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
 from ..core.sums import check_sums, sha256
 from ..models import shipped
 from ..models.files import folder_digest
-from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
 from ..testbeds.labelled_images import SPLITS, files_of, world_named
 from . import clip, digits
