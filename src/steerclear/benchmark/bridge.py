@@ -37,6 +37,7 @@ class Bridge(Experiment):
     """
 
     name = "bridge"
+    continues: ClassVar[bool] = False
     medium: ClassVar[Size] = MEDIUM  # time of several steps, and leftovers
     large: ClassVar[Size] = STABLE_DIFFUSION  # time of one step on a CPU, 20 on an accelerator
 
