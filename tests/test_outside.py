@@ -300,6 +300,13 @@ def test_the_truth_is_the_reference_without_the_concept(folders: tuple[Path, Pat
     assert any("32 of 40 images of the reference" in note for note in results.notes)
 
 
+def test_a_concept_that_the_judge_does_not_know_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results = measure_folders(Outside(folders, ("red", "unicorn")), tmp_path / "out", judge=RED)
+    told = [note for note in results.notes if "does not recognize 'unicorn'" in note]
+    assert len(told) == 1
+    assert told[0].endswith("are about 'red' alone.")
+
+
 def test_a_small_reference_gives_no_truth_and_says_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
     results = measure_folders(
         Outside(folders[:1], ("red",), reference=folders[1], features="pixels"), tmp_path / "out", judge=RED

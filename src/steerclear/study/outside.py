@@ -28,7 +28,7 @@ from .findings import LIBRARIES
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
 from .judgements import Judged, Judgements, OnProgress, some_of
-from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_watch, named_features
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_watch, named_features, partly_known
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
@@ -352,6 +352,7 @@ def _results(
         methods[place] = methods[place].model_copy(update={"comparisons": tests, "measurements": measured})
     told = [f"{row.label}: {said}" for row, one in zip(rows, seen, strict=True) for said in _left_out(one, NAMED)]
     told += [judging.refusal] if judging.refusal else []
+    told += partly_known(judging.judge, asked.concepts)
     told += _truth_notes(judge, redrawn, methods) if redrawn is not None else judge.notes(len(seen[0].paths))
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
