@@ -155,7 +155,7 @@ def largest(difference: Tensor) -> float:
 def check_identity(law: claims.Identity) -> None:
     for kind in PREDICTION_TYPES:
         at, network = point(), denoiser(kind)
-        assert torch.equal(guided(law.example, at, network)[0], branch("positive", at, network))
+        assert torch.equal(guided(law.example, at, network)[0], branch(law.branch, at, network))
 
 
 def check_linear(law: claims.Linear) -> None:

@@ -126,6 +126,16 @@ class Doubling(Experiment):
         )
 
 
+def test_a_benchmark_says_whether_running_again_continues() -> None:
+    told = {
+        name: next(one.help for one in command.params if one.name == "outdir")
+        for name, command in benchmark_commands().items()
+    }
+    anew = {name for name, text in told.items() if text == "For the results; running again measures everything anew."}
+    assert anew == {"real", "bridge", "overhead", "judges"}
+    assert {told[name] for name in told.keys() - anew} == {"For images and figures; running again continues."}
+
+
 def test_one_class_is_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -389,11 +389,15 @@ def test_a_comparison_is_measured_and_leaves_out_what_cannot_be_asked(work: Path
     assert found["target"] == "real images without 3"
     assert found["columns"][0]["name"] == "3"
     names = [method["name"] for method in found["methods"]]
-    assert names == ["unguided", "cfg", "negative", "dynamic-negative", "looking", "redraw"]
+    assert names == ["unguided", "negative", "dynamic-negative", "looking", "redraw"]
+    why = "the prompt 'any' names no class, so classifier-free guidance equals unguided, at twice the evaluations."
+    told = [note for note in found["notes"] if note.endswith(why)]
+    assert [note.removesuffix(why) for note in told] == ["Classifier-free guidance is left out: ", "drawn again: "]
     assert [note for note in found["notes"] if "is left out: 'any without 3' is no class" in note]
     assert main(["compare", "4", "--negative-prompt", "3", *arguments, "--outdir", str(tmp_path / "four")]) == 0
     found = json.loads((tmp_path / "four/results.json").read_text())
     assert [method["name"] for method in found["methods"]] == ["unguided", "cfg", "negative", "redraw"]
+    assert not any("names no class" in note for note in found["notes"])
     assert [note for note in found["notes"] if note.startswith("Dynamic negative is left out: '4, 3' names several")]
 
 

@@ -28,6 +28,7 @@ from steerclear.features.label_classifier import LABEL_CLASSIFIER, LabelClassifi
 from steerclear.features.pixels import PixelFeatures
 from steerclear.features.portrait_classifier import CLASSIFIER, PortraitClassifier, read
 from steerclear.features.portraits import PortraitFeatures
+from steerclear.features.shared import cache_size, network
 from steerclear.features.shared.cache import cache_folder, cached, image_digest, read_vector, write_vector
 from steerclear.features.shared.hub import load_network
 from steerclear.features.siglip import SiglipFeatures
@@ -352,6 +353,70 @@ def test_a_network_of_another_kind_is_refused(folders: dict[str, Path]) -> None:
 
 def test_a_network_is_loaded_once(folders: dict[str, Path]) -> None:
     assert load_network("x", str(folders["clip"])) is load_network("x", str(folders["clip"]))
+
+
+def test_the_cache_has_a_largest_size_and_the_oldest_go_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file takes a block of 4,096 bytes or more on the disk: of 40 files at most nine tenths of 100 kB stay."""
+    monkeypatch.setenv("STEERCLEAR_CACHE_GB", "0.0001")
+    monkeypatch.setattr(cache_size, "_written", {})
+    images, asked = tiny_vision.images(40), []
+
+    def compute(some: torch.Tensor) -> torch.Tensor:
+        asked.append(len(some))
+        return some.float().mean((2, 3)).repeat(1, 300)  # 3,600 bytes
+
+    expected = cached("key", images[:20], compute)
+    first = {path.name for path in cache.rglob("*.features")}
+    assert len(first) == 20
+    for path in cache.rglob("*.features"):
+        os.utime(path, (1, 1))
+    later = cached("key", images[20:], compute)
+    files = list(cache.rglob("*.features"))
+    sizes = [max(path.stat().st_size, 512 * path.stat().st_blocks) for path in files]
+    assert sum(sizes) + max(sizes) > 85_000
+    assert sum(sizes) <= 90_000
+    assert {image_digest(image) + ".features" for image in images[20:]} <= {
+        path.name for path in files
+    }  # the later ones stay
+    asked.clear()
+    assert torch.equal(cached("key", images[20:], compute), later)
+    assert asked == []
+    assert torch.equal(cached("key", images[:20], compute), expected)
+    assert asked == [20 - len(first & {path.name for path in files})]
+
+
+def test_a_cache_that_is_small_is_not_touched_nor_looked_through_each_time(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(cache_size, "_written", {})
+    monkeypatch.setattr(cache_size, "_files", lambda folder: looked.append(folder) or [(0, 10, "nowhere")])
+    for _ in range(10):
+        cache_size.make_room(cache, 400, 100_000)
+    assert looked == [cache]
+    cache_size.make_room(cache, 5000, 100_000)  # a twentieth
+    assert looked == [cache, cache]
+
+
+@pytest.mark.parametrize("size", ["much", "0", "-1", "inf", "nan"])
+def test_a_largest_size_that_is_none_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERCLEAR_CACHE_GB", size)
+    with pytest.raises(InvalidSetting, match=r"\$STEERCLEAR_CACHE_GB is .*, but must be a number above 0"):
+        cached("key", tiny_vision.images(1), lambda some: some.float().mean((2, 3)))
+
+
+def test_another_version_of_a_library_is_another_key(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    extractors = [ClipFeatures(str(folders["clip"])), VisionFeatures(str(folders["vision"]))]
+    keys = [one.key for one in extractors]
+    assert [one.key for one in extractors] == keys
+    monkeypatch.setattr(network, "version", lambda library: {"transformers": "99.0", "timm": "1"}[library])
+    newer = [one.key for one in extractors]
+    assert not {*newer} & {*keys}
+    monkeypatch.setattr(network, "version", lambda library: {"transformers": "99.0", "timm": "2"}[library])
+    assert [one.key == key for one, key in zip(extractors, newer, strict=True)] == [
+        True,
+        False,
+    ]  # CLIP does without timm
 
 
 def test_a_network_that_was_trained_again_is_loaded_again(tmp_path: Path, cache: Path) -> None:

@@ -6,15 +6,24 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import steerclear
 from bad_files import BAD, PIXELS, encoded
-from steerclear.core.errors import FolderConflict, InvalidSetting, SteerclearWarning, UnfitFeatures
+from steerclear.core.errors import (
+    FolderConflict,
+    InvalidSetting,
+    SteerclearError,
+    SteerclearWarning,
+    UnfitFeatures,
+)
 from steerclear.core.laboratory import Asked, Judge, Laboratory, Seen
+from steerclear.features.pixels import PixelFeatures
 from steerclear.laboratories.classifier import Classifier
 from steerclear.study import judgements, outside
 from steerclear.study.again import check_images, read_run
@@ -22,6 +31,7 @@ from steerclear.study.judgements import Judgements
 from steerclear.study.outside import Outside, measure_folders, words
 from steerclear.study.outside_folders import image_folders, pair_names
 from steerclear.study.reading import Unreadable, candidates, read_pixels
+from steerclear.study.results import Results
 from steerclear.telling.looking import differing_images, unsure_images, who
 from steerclear.telling.report import write_all
 from steerclear.telling.summary import question, summary
@@ -290,6 +300,13 @@ def test_the_truth_is_the_reference_without_the_concept(folders: tuple[Path, Pat
     assert any("32 of 40 images of the reference" in note for note in results.notes)
 
 
+def test_a_concept_that_the_judge_does_not_know_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results = measure_folders(Outside(folders, ("red", "unicorn")), tmp_path / "out", judge=RED)
+    told = [note for note in results.notes if "does not recognize 'unicorn'" in note]
+    assert len(told) == 1
+    assert told[0].endswith("are about 'red' alone.")
+
+
 def test_a_small_reference_gives_no_truth_and_says_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
     results = measure_folders(
         Outside(folders[:1], ("red",), reference=folders[1], features="pixels"), tmp_path / "out", judge=RED
@@ -309,6 +326,78 @@ def test_two_judges_are_compared_image_by_image(folders: tuple[Path, Path], tmp_
     assert "Where two judges differ" in page
 
 
+# from Python
+
+
+def test_measured_in_python_it_is_as_by_the_study(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    found = steerclear.measure(folders, "red", judge=RED, second_judge=GREEN, progress=False)
+    asked = Outside(folders, ("red",))
+    expected = measure_folders(asked, tmp_path / "out", judge=RED, second_judge=GREEN)
+    assert [one.measurements for one in found.results.methods] == [one.measurements for one in expected.methods]
+    assert [(row["label"], row["red"]) for row in found.rows()] == [("a", 0.3), ("b", 0.6)]
+    a, b = map(str, folders)
+    assert found.results.command == f"steerclear.measure([{a!r}, {b!r}], 'red', judge=..., second_judge=...)"
+    assert "30 %" in repr(found)
+    assert "<table" in found._repr_html_()
+    check_images(found.results, found.folder)
+
+
+def test_what_was_measured_can_be_saved_anywhere(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """The images stay where they are, and the saved results find them."""
+    found = steerclear.measure(str(folders[0]), ["red"], judge=RED, second_judge=GREEN, progress=False)
+    there = found.save(tmp_path / "deep" / "er")
+    assert sorted(path.name for path in there.iterdir()) == ["results.json", "run.json"]
+    saved = Results.model_validate_json((there / "results.json").read_text())
+    check_images(saved, there)
+    assert {(there / image.file).resolve() for image in saved.methods[0].images} == set(folders[0].resolve().iterdir())
+    assert all((there / file).resolve().is_file() for one in saved.disagreements for file in one.images)
+    assert len(saved.disagreements[0].images) == len(found.results.disagreements[0].images) > 0
+    page = found.report(tmp_path / "page")
+    assert page.parent == tmp_path / "page"
+    assert "Where two judges differ" in page.read_text()
+
+
+def test_measured_again_in_a_folder_no_judge_is_asked(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for expected in (7, 0):
+        judge = Counting()
+        steerclear.measure(folders, "red", judge=judge, folder=tmp_path / "out", progress=False)
+        assert judge.seen == expected
+
+
+def test_features_alone_by_an_object(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    found = {
+        features if isinstance(features, str) else "object": steerclear.measure(
+            folders[0], judge="none", reference=folders[1], features=features, progress=False
+        )
+        for features in ("pixels", PixelFeatures())
+    }
+    assert found["pixels"].rows() == found["object"].rows()
+    assert {"precision", "sliced_wasserstein"} <= found["object"].rows()[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"folders": 3}, "folders is 3, but must be a path"),
+        ({"folders": []}, "the folders is 'none', but must be at least one folder"),
+        ({"concepts": 3}, "concepts is 3, but must be a text"),
+        ({"concepts": ""}, "concepts is '', but must be words"),
+        ({"concepts": ()}, "concepts is None, but must be what to look for"),
+        ({"watch": "trees,,sky"}, "watch is 'trees,,sky'"),
+        ({"judge": red}, "judge is .*Classifier"),
+        ({"judge": None}, "judge is None, but must be given"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"features": "pixel"}, "did you mean 'pixels'"),
+        ({"reference": "nowhere"}, "reference is 'nowhere'"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_in_python(arguments: dict[str, object], said: str, folders: tuple[Path, Path]) -> None:
+    given: dict[str, Any] = {"folders": folders, "concepts": "red", "judge": RED, **arguments}
+    with pytest.raises(SteerclearError, match=said):
+        steerclear.measure(**given, progress=False)
+
+
 # telling
 
 
@@ -317,7 +406,13 @@ def test_the_page_and_its_words_cope_without_a_model(folders: tuple[Path, Path],
     assert question(results) == "How often do the images of 2 folders show “red”?"
     assert summary(results)[0].startswith("The lowest red measured is that of “a” (30 %")
     assert [doubt.said for doubt in unsure_images(results)] == ["red 70 %"]
+    for earlier in ("trace.png", "grid.png"):
+        (tmp_path / "out" / earlier).write_bytes(b"of an earlier version")
     page = write_all(results, tmp_path / "out").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "grid.png",
+        "shift.png",
+    ]  # no trace of a run
     for words_ in ("Where the judge is unsure", "red 70 %", "The folders", "2 folders · 20 images"):
         assert words_ in page
     for absent in ("None", "steps", "scheduler", "recipe"):

@@ -23,7 +23,7 @@ from steerclear.testbeds.portraits.attributes import every_combination
 from steerclear.training import clip, data
 from steerclear.training.clip import ClipWorkshop, Course, contrastive_loss, is_true, statement, texts, told
 from steerclear.training.clip_calibration import CALIBRATION_PORTRAITS
-from steerclear.training.command import train_clip
+from steerclear.training.command import train_beside
 from steerclear.training.loop import Schedule
 
 MAN = "portrait photo of a man"
@@ -147,11 +147,11 @@ def test_a_short_training_is_a_clip_that_judges(tmp_path: Path) -> None:
     course = Course(64, 16, Schedule(3, 16, 1e-3, warmup_steps=1), calibrated=32)
     seen = []
     settings = {"seed": 1, "device": "cpu", "report": lambda progress: seen.append(progress.stage), "course": course}
-    train_clip(tmp_path / "run", tmp_path / "out", resume=False, **settings)
+    train_beside("clip", tmp_path / "run", tmp_path / "out", resume=False, **settings)
     with pytest.raises(FolderConflict, match="add --resume to continue it"):
-        train_clip(tmp_path / "run", tmp_path / "other", resume=False, **settings)
+        train_beside("clip", tmp_path / "run", tmp_path / "other", resume=False, **settings)
     with pytest.raises(FolderConflict, match="for the finished CLIP"):
-        train_clip(tmp_path / "run", tmp_path / "out", resume=True, **settings)
+        train_beside("clip", tmp_path / "run", tmp_path / "out", resume=True, **settings)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "SHA256SUMS", "config.json", "judging.json", "model.safetensors", "processor_config.json", "tokenizer.json",
         "tokenizer_config.json",

@@ -199,7 +199,9 @@ SHORT = Course(12, 8, Schedule(3, 4, 1e-3, warmup_steps=1))
 def go(
     folder: Path, outdir: Path, *, seed: int = 1, resume: bool = False, report: Report = lambda progress: None
 ) -> None:
-    command.train_second_classifier(folder, outdir, seed=seed, device="cpu", resume=resume, report=report, course=SHORT)
+    command.train_beside(
+        "second-classifier", folder, outdir, seed=seed, device="cpu", resume=resume, report=report, course=SHORT
+    )
 
 
 def trained(outdir: Path) -> dict[str, torch.Tensor]:

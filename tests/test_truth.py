@@ -26,7 +26,7 @@ from steerclear.models.given import given_model
 from steerclear.models.loading import load_model
 from steerclear.study.again import read_run
 from steerclear.study.disagreement import disagreements
-from steerclear.study.judging import check_names
+from steerclear.study.judging import check_names, partly_known
 from steerclear.study.measure import Judging
 from steerclear.study.notes import BLACKENED, notes
 from steerclear.study.results import Results
@@ -423,6 +423,22 @@ def test_a_truth_is_not_redrawn_by_a_judge_who_does_not_know_the_concept(tmp_pat
     found = run(study, tmp_path, model=model, judge=Brightness())
     assert found.truth is None
     assert any("No truth is redrawn: the judge does not recognize 'a cat'" in note for note in found.notes)
+
+
+def test_what_a_judge_does_not_recognize_beside_a_concept_is_said(tmp_path: Path, model: Any) -> None:
+    """The truth is redrawn for what it knows alone, and not only the words of its target say so."""
+    said = "The judge does not recognize {} of what the negative prompts name: its rates, and a truth, are about 'bright' alone."
+    for negatives, strange in (
+        (("bright, a unicorn",), "'a unicorn'"), (("bright", "a cat, bright", "a dog"), "'a cat' or 'a dog'"), (("Bright",), None),
+    ):  # fmt: skip
+        found = partly_known(BrightnessJudge(127.0, True), negatives)
+        assert found == (() if strange is None else (said.format(strange),))
+    assert partly_known(BrightnessJudge(127.0, False), ("a unicorn",)) == ()  # told in another way
+    judge = Classifier(lambda images: {"bright": (images.float().mean((1, 2, 3)) > 255).double()}, ("bright",))
+    study = studied(methods=("unguided",), negative_prompts=("bright, a unicorn",), features="pixels")
+    found = run(study, tmp_path, model=model, judge=judge)
+    assert found.truth is not None
+    assert said.format("'a unicorn'") in found.notes
 
 
 # the doors

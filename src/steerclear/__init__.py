@@ -28,6 +28,7 @@ _HOMES = {
     "models.loading": ("load_model",),
     "core.network": ("Network",),
     "telling.comparison": ("compare",),
+    "telling.measuring": ("measure",),
     "telling.images": ("generate",),
     "telling.calibrating": ("calibrate",),
     "core.calibration": ("Calibration",),

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..core.devices import usable
 from ..core.laboratory import Measurement
 from ..core.settings import whole
-from ..models.placement import usable
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .memory import leftovers
 from .networks import MEDIUM, STABLE_DIFFUSION, VAE_FACTOR, Size, parameters, random_pipeline
@@ -37,6 +37,7 @@ class Bridge(Experiment):
     """
 
     name = "bridge"
+    continues: ClassVar[bool] = False
     medium: ClassVar[Size] = MEDIUM  # time of several steps, and leftovers
     large: ClassVar[Size] = STABLE_DIFFUSION  # time of one step on a CPU, 20 on an accelerator
 

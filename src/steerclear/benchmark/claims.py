@@ -86,15 +86,17 @@ class Experiment(Configurable, ABC):
 
     Class attributes:
         name: of the command and of the JSON file.
+        continues: whether running again goes on with what is in the folder; else everything is measured anew.
     """
 
     shelf: ClassVar[str] = "benchmark"
     kind: ClassVar[str] = "benchmark"
     name: ClassVar[str]
+    continues: ClassVar[bool] = True
 
     @abstractmethod
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
-        """Measure all claims; ``folder`` is for images and the like, and running again continues in it."""
+        """Measure all claims; ``folder`` is for images and the like."""
 
     def run(self, folder: Path, on_stage: OnStage = unseen) -> Benchmark:
         """Measure all claims and write ``<name>.json`` into the folder."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..core.errors import UnsupportedModel
 from ..core.laboratory import Asked, Measurement
@@ -35,6 +36,7 @@ class Judges(Experiment):
     """
 
     name = "judges"
+    continues: ClassVar[bool] = False
 
     model: str = "portraits"
     portraits: int = 1000

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -29,6 +30,7 @@ class Overhead(Experiment):
     """
 
     name = "overhead"
+    continues: ClassVar[bool] = False
 
     model: str = "portraits"
     pairs: int = 31

@@ -77,6 +77,7 @@ class RealSize(Experiment):
     """
 
     name = "real"
+    continues: ClassVar[bool] = False
     sizes: ClassVar[Sizes] = REAL
 
     side: int = 256

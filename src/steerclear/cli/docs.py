@@ -51,7 +51,7 @@ SHELVES = (
     Shelf("evidences", "evidence", Evidence, "An evidence says how likely each image is becoming the concept. Guidances with a setting `evidence` take one."),
     Shelf("networks", "networks", Network, "Further networks that a guidance may ask beside the pipeline's own, by a name: `networks={\"perturbed\": ...}` in Python, `--network perturbed=...` on the command line; `weak=` and `--weak` name the weak one."),
     Shelf("laboratories", "laboratories", Laboratory, "A laboratory says what images show and, where it is known, what the truth is."),
-    Shelf("features", "features", Features, "Features are a vector per image, in which sets of images are compared: `--features NAME`. The results name them."),
+    Shelf("features", "features", Features, "Features are a vector per image, in which sets of images are compared: `--features NAME`. The results name them. What a network of the hub or of a folder gives is kept per image in `steerclear` of the user's cache, or in the folder that `STEERCLEAR_CACHE` names (`none` keeps nothing): at most 2 GB, or `STEERCLEAR_CACHE_GB`, and the oldest go first. It is computed again with other weights, or another version of transformers or timm."),
     Shelf("metrics", "metrics", Metric, "A metric is one number about a set of images: a column of every comparison whose laboratory knows what it needs."),
     Shelf("figures", "telling.figures", Drawing, "A figure draws what `results.json` holds, as `NAME.png` beside the report; in Python `comparison.figure(NAME)`."),
     Shelf("benchmarks", "benchmark", Experiment, "A benchmark measures claims, each against its bound: `steerclear benchmark NAME`. [What was measured](measured.md) has the results."),

@@ -307,3 +307,20 @@ class TooFewSamples(SteerclearError, ValueError):
 
 class UnfitFeatures(SteerclearError, ValueError):
     """Numbers that a metric cannot use: not finite, or of the wrong shape."""
+
+
+def first_line(error: BaseException) -> str:
+    """The message of another library's error in one line: its first line, without the final full stop.
+
+    A line that ends with a colon is joined with the next. An error without a message is named by its type.
+
+    >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
+    ('wrong settings: - in_channels is -4', 'KeyError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    told = 1
+    while lines[told - 1].endswith(":") and told < len(lines):
+        told += 1
+    return shortened(" ".join(lines[:told]).rstrip("."))

@@ -44,7 +44,16 @@ def _changed(part: Configurable) -> str:
 
 @dataclass(frozen=True)
 class Identity(Law):
-    """The prediction is the plain conditional one, bit for bit."""
+    """The prediction is the plain conditional one, bit for bit.
+
+    Attributes:
+        branch: another branch, where the prediction is that one.
+    """
+
+    branch: str = "positive"
+
+    def claim(self) -> str:
+        return super().claim() if self.branch == "positive" else f"the prediction is {self.branch}, bit for bit"
 
 
 @dataclass(frozen=True)

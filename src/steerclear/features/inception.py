@@ -4,7 +4,7 @@ import importlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ class InceptionFeatures(NetworkFeatures):
     """
 
     name = "inception"
+    libraries: ClassVar[tuple[str, ...]] = ("timm",)
 
     model: str = "timm/inception_v3.tf_in1k"
 

@@ -1,6 +1,7 @@
 """What any network of images gives."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..core.shapes import Float, Tensor, UInt8
 from .shared.hub import Network, load_network
@@ -16,6 +17,7 @@ class VisionFeatures(NetworkFeatures):
     """
 
     name = "vision"
+    libraries: ClassVar[tuple[str, ...]] = ("transformers", "timm")  # which has networks for transformers
 
     @property
     def described(self) -> str:

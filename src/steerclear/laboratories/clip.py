@@ -1,16 +1,13 @@
 """A CLIP as a judge of anything that has a name, on any pipeline."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar
 
-from ..core.errors import UnsupportedModel
-from ..core.laboratory import Asked, Judged, Laboratory
-from ..core.settings import finite, whole
+from ..core.laboratory import Asked, Judged
 from .portraits import has_classifier
 from .second_classifier import WEIGHTS_FOLDER
-from .shared.pairs import Calibration, PairJudge
-from .shared.towers import load_towers
+from .shared.pair_laboratory import PairLaboratory
+from .shared.pairs import Link, PairJudge
 
 PORTRAITS_CLIP = WEIGHTS_FOLDER / "clip"
 """The CLIP that comes with steerclear and knows nothing but portraits."""
@@ -18,7 +15,7 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 @dataclass(frozen=True)
-class Clip(Laboratory):
+class Clip(PairLaboratory):
     """A CLIP asked for each thing by pairs of statements: a photo of it, and the same photo without a word on it.
 
     The concepts are the negative prompts, split at commas; the other columns are what is watched. Nothing is known of the truth.
@@ -35,45 +32,11 @@ class Clip(Laboratory):
     """
 
     name = "clip"
-    by_default: ClassVar[bool] = False
+    link: ClassVar[Link] = "softmax"
 
     model: str = ""
-    threshold: float = 0.5
-    temperature: float | None = None
-    device: str = "cpu"
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        check_asking(self.threshold, self.temperature, self.batch)
-
-    def refuses(self, model: Judged, asked: Asked) -> str | None:
-        return None
 
     def judge(self, model: Judged, asked: Asked) -> PairJudge:
         of_portraits = model is not None and has_classifier(model)
         place = self.model or (str(PORTRAITS_CLIP) if of_portraits else CLIP)
-        towers = load_towers(place, self.device)
-        if towers.bias is not None:
-            raise UnsupportedModel(f"the model {place!r} is a SigLIP; ask for the judge siglip:model={place} instead.")
-        if place == str(PORTRAITS_CLIP):
-            towers = replace(towers, name="the portraits' CLIP")
-        calibration = read_calibration(place, self.temperature)
-        judge = PairJudge(towers, "softmax", asked, self.threshold, calibration, self.batch)
-        judge.prepare()
-        return judge
-
-
-def check_asking(threshold: float, temperature: float | None, batch: int) -> None:
-    """Raises :class:`InvalidSetting` for values out of range."""
-    finite("threshold", threshold, low=0.0, high=1.0)
-    if temperature is not None:
-        finite("temperature", temperature, low=1e-6)
-    whole("batch", batch, low=1)
-
-
-def read_calibration(place: str, temperature: float | None) -> Calibration:
-    """The calibration in a model's folder; a temperature that is given replaces that of all words, and has no offset."""
-    calibration = Calibration.read(Path(place).expanduser())
-    if temperature is None:
-        return calibration
-    return Calibration(temperature, watch=calibration.watch)
+        return self.asking(place, asked, "the portraits' CLIP" if place == str(PORTRAITS_CLIP) else None)

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..core.errors import UnsupportedModel
-from ..core.laboratory import Asked, Judged, Laboratory
-from .clip import check_asking, read_calibration
-from .shared.pairs import PairJudge
-from .shared.towers import load_towers
+from ..core.laboratory import Asked, Judged
+from .shared.pair_laboratory import PairLaboratory
+from .shared.pairs import Link, PairJudge
 
 SIGLIP = "google/siglip2-base-patch16-224"
 
 
 @dataclass(frozen=True)
-class Siglip(Laboratory):
+class Siglip(PairLaboratory):
     """A SigLIP asked for each thing by pairs of statements: a photo of it, and the same photo without a word on it.
 
     A SigLIP gives every statement a probability of its own that it belongs to the image. Of a pair, the statement with the thing
@@ -29,27 +27,9 @@ class Siglip(Laboratory):
     """
 
     name = "siglip"
-    by_default: ClassVar[bool] = False
+    link: ClassVar[Link] = "sigmoid"
 
     model: str = SIGLIP
-    threshold: float = 0.5
-    temperature: float | None = None
-    device: str = "cpu"
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        check_asking(self.threshold, self.temperature, self.batch)
-
-    def refuses(self, model: Judged, asked: Asked) -> str | None:
-        return None
 
     def judge(self, model: Judged, asked: Asked) -> PairJudge:
-        towers = load_towers(self.model, self.device)
-        if towers.bias is None:
-            raise UnsupportedModel(
-                f"the model {self.model!r} is a CLIP; ask for the judge clip:model={self.model} instead."
-            )
-        calibration = read_calibration(self.model, self.temperature)
-        judge = PairJudge(towers, "sigmoid", asked, self.threshold, calibration, self.batch)
-        judge.prepare()
-        return judge
+        return self.asking(self.model, asked)

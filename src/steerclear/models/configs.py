@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ..core.errors import SteerclearError, SteerclearWarning, UnsupportedModel, lacks_memory, shown
-from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, first_line, read_json
+from ..core.errors import SteerclearError, SteerclearWarning, UnsupportedModel, first_line, lacks_memory, shown
+from .files import NETWORK_CONFIG, SCHEDULER_CONFIG, UNLOADABLE, WEAK_FOLDER, read_json
 
 TRIAL_STEPS = 4
 MOST_DROPPED = 2

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from ..core.errors import NotEnoughMemory, SteerclearError, UnsupportedModel, lacks_memory, shortened, shown
+from ..core.errors import NotEnoughMemory, SteerclearError, UnsupportedModel, first_line, lacks_memory, shown
 from ..core.sums import WEIGHTS, sha256
 from ..core.values import parse_object
 
@@ -160,20 +160,3 @@ def unloadable(what: str, reason: str, error: BaseException) -> SteerclearError:
     if lacks_memory(error):
         return NotEnoughMemory(what)
     return UnsupportedModel(f"{what} cannot be loaded: {reason.rstrip('.')}.")
-
-
-def first_line(error: BaseException) -> str:
-    """The message of another library's error in one line: its first line, without the final full stop.
-
-    A line that ends with a colon is joined with the next. An error without a message is named by its type.
-
-    >>> first_line(ValueError("wrong settings:\\n  - in_channels is -4\\nsee the manual")), first_line(KeyError())
-    ('wrong settings: - in_channels is -4', 'KeyError')
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    told = 1
-    while lines[told - 1].endswith(":") and told < len(lines):
-        told += 1
-    return shortened(" ".join(lines[:told]).rstrip("."))

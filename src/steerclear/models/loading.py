@@ -13,7 +13,7 @@ import torch
 from torch.nn import Module
 
 from ..bridges.families import family_of
-from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, in_words_of
+from ..core.errors import InvalidSetting, UnknownName, UnsupportedModel, first_line, in_words_of
 from ..core.schedulers import preconditions
 from ..core.sums import check_sums
 from ..networks.shared.naming import WEAK, called, named
@@ -139,7 +139,7 @@ def _pipeline(name: str, config: str | None, dtype: torch.dtype) -> tuple[Any, P
         parts = _parts(name, folder, dtype)
         pipe = _kind(folder).from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts)
     except files.UNLOADABLE as error:
-        raise files.unloadable(f"the model {name!r}", files.first_line(error), error) from error
+        raise files.unloadable(f"the model {name!r}", first_line(error), error) from error
     return pipe, folder, files.folder_digest(folder)
 
 

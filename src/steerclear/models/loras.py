@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InvalidSetting, UnsupportedModel, shown
+from ..core.errors import InvalidSetting, UnsupportedModel, first_line, shown
 from ..core.settings import finite
 from . import files
 
@@ -93,7 +93,7 @@ def _added(pipe: Any, index: int, name: str, scale: float) -> LoRA:
                 str(file.parent), weight_name=file.name, adapter_name=_adapter(index), use_safetensors=True
             )
     except files.UNLOADABLE as error:
-        raise files.unloadable(f"the LoRA {name!r}", files.first_line(error), error) from error
+        raise files.unloadable(f"the LoRA {name!r}", first_line(error), error) from error
     if not any(_adapter(index) in adapters for adapters in pipe.get_list_adapters().values()):
         raise UnsupportedModel(
             f"the LoRA {name!r} changes no network of this {type(pipe).__name__}; it was trained for another kind of model."

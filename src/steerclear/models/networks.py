@@ -11,7 +11,7 @@ import torch
 from torch.nn import Module
 
 from ..bridges.families import family_of
-from ..core.errors import InvalidSetting, UnsupportedModel, shown
+from ..core.errors import InvalidSetting, UnsupportedModel, first_line, shown
 from ..core.network import Network
 from ..core.sums import check_sums
 from ..networks.other_network import OtherNetwork
@@ -163,7 +163,7 @@ def load_network(what: str, part: str, kind: Any, folder: Path, dtype: torch.dty
         if "ignore_mismatched_sizes" in str(error):
             reason = f"has weights of other shapes than its {files.NETWORK_CONFIG} says; copy both from one network."
         else:
-            reason = f"is damaged or incomplete: {files.first_line(error)}"
+            reason = f"is damaged or incomplete: {first_line(error)}"
         raise files.unloadable(what, f"{part} {reason}", error) from error
     # buffers are computed, and a tied weight is not missing while the one it is tied to is there
     parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, in_words_of
-from .files import first_line
+from ..core.devices import usable
+from ..core.errors import InvalidSetting, SteerclearWarning, UnknownName, UnsupportedModel, first_line, in_words_of
 
 OFFLOADS = ("none", "model", "sequential", "group")
 """diffusers' ways to keep weights in main memory: no offloading, whole networks, single layers, groups of layers."""
@@ -59,16 +59,6 @@ def _place_beside(network: torch.nn.Module, target: torch.device, offload: str) 
         apply_group_offloading(network, target, offload_type=FINEST)
     else:
         network.to(target)
-
-
-def usable(device: str) -> torch.device:
-    """A torch device by name; raises :class:`InvalidSetting` if torch cannot use it on this machine."""
-    try:
-        target = torch.device(device)
-        torch.empty(0, device=target).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        raise InvalidSetting("device", device, "one that torch can use here", first_line(error)) from error
-    return target
 
 
 def _offload(pipe: Any, target: torch.device, offload: str) -> None:

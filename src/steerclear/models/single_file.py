@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import InvalidSetting, UnsupportedModel, in_words_of, shown
+from ..core.errors import InvalidSetting, UnsupportedModel, first_line, in_words_of, shown
 from . import files, shipped
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -102,7 +102,7 @@ def load_single_file(name: str, file: Path, config: str | None, dtype: torch.dty
             )
         pipe = kind.from_single_file(str(file), config=str(folder), dtype=dtype, local_files_only=True)
     except (*files.UNLOADABLE, SingleFileComponentError) as error:
-        reason = next((reason for words, reason in MISFITS.items() if words in str(error)), files.first_line(error))
+        reason = next((reason for words, reason in MISFITS.items() if words in str(error)), first_line(error))
         raise files.unloadable(f"the model {name!r}", reason, error) from error
     return pipe, folder
 
@@ -155,9 +155,7 @@ def _fetched(name: str, hub_id: str) -> Path:
         folder = files.from_hub("configuration", hub_id, fetch)
     except UnsupportedModel as error:
         config = in_words_of("config=...", "--config")
-        raise UnsupportedModel(
-            f"the model {name!r}: {files.first_line(error)}; give a folder with {config}."
-        ) from error
+        raise UnsupportedModel(f"the model {name!r}: {first_line(error)}; give a folder with {config}.") from error
     if not (folder / files.PIPELINE_INDEX).is_file():
         raise UnsupportedModel(
             f"the configuration {shown(hub_id)} has no {files.PIPELINE_INDEX}, so it is not a pipeline's."

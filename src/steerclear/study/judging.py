@@ -190,6 +190,7 @@ def panel(
     check_names(judging.laboratory.name, judging.judge, study.watch)
     check_watch(judging.laboratory.name, judging.judge, study.watch)
     kind, notes = _kind(study, judging.laboratory.name, judging.judge, extractor)
+    notes += partly_known(judging.judge, study.negative_prompts)
     if kind == "redrawn":
         if extractor is None and judging.judge.features is None:
             extractor = named_features(PLAIN_FEATURES)
@@ -262,6 +263,17 @@ def unrecognized(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
     """The negative prompts in which a judge recognizes no concept."""
     known = [column.name for column in judge.columns() if column.role == "concept"]
     return tuple(negative for negative in negatives if not concepts_named((negative,), known))
+
+
+def partly_known(judge: Judge, negatives: Sequence[str]) -> tuple[str, ...]:
+    """A note on what negative prompts name that a judge does not recognize, where it recognizes something else of them."""
+    known = [column.name for column in judge.columns() if column.role == "concept"]
+    parts = dict.fromkeys(part.strip() for negative in negatives for part in negative.split(",") if part.strip())
+    strange = [repr(part) for part in parts if not concepts_named((part,), known)]
+    if not known or not strange:
+        return ()
+    about = f"its rates, and a truth, are about {', '.join(map(repr, known))} alone"
+    return (f"The judge does not recognize {' or '.join(strange)} of what the negative prompts name: {about}.",)
 
 
 def check_names(name: str, judge: Judge, watch: Sequence[str] | None) -> None:

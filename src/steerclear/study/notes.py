@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from ..bridges.diffusers.asking import names_no_class
 from ..bridges.effects import of_latents
 from ..core.errors import in_words_of
 from ..core.guidance import Guidance, negative_has_no_effect
 from ..core.laboratory import UNSURE
+from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..models.loading import Model
 from ..networks.shared.naming import WEAK, to_give
 from .flagging import redraws
@@ -47,6 +49,8 @@ def notes(model: Model, methods: Sequence[Method], left_out: Sequence[str], judg
     if judging.judge is not None:
         found += judging.judge.notes(images)
     found += left_out
+    idle = {method.label: idle_guidance(model, method) for method in methods}
+    found += [f"{label}: {why}." for label, why in idle.items() if why is not None]
     if images < PUBLISHED:
         found.append(
             f"{images} images per method: read the intervals. A published figure needs at least {PUBLISHED:,}."
@@ -61,6 +65,14 @@ def method_warnings(method: Method, levels: Sequence[float | None]) -> list[str]
     idle = method.guidance.has_no_step([math.inf if level is None else level for level in levels])
     reasons = (("the negative prompt", idle_negative), ("the guidance", idle))
     return [f"{what} has no effect: {reason}" for what, reason in reasons if reason]
+
+
+def idle_guidance(model: Model, method: Method) -> str | None:
+    """Why classifier-free guidance does nothing but cost evaluations in a method; None if it does something, or is not in it."""
+    used = [part for part in method.guidance.parts() if isinstance(part, ClassifierFreeGuidance)]
+    if not any(part.guidance_scale != 1 for part in used) or not names_no_class(model.pipe, method.prompt):
+        return None
+    return f"the prompt {method.prompt!r} names no class, so classifier-free guidance equals unguided, at twice the evaluations"
 
 
 def no_network() -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..core.errors import InvalidSetting, SteerclearWarning, in_words_of, keeping
+from ..core.features import Features
 from ..core.laboratory import Asked, Column, Judge, Laboratory, Measurement, Seen
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
@@ -27,7 +28,7 @@ from .findings import LIBRARIES
 from .folders import default_folder, refuse_early, run_folder
 from .gallery import write_text
 from .judgements import Judged, Judgements, OnProgress, some_of
-from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_watch, named_features
+from .judging import FEWEST, PLAIN_FEATURES, WithFeatures, check_names, check_watch, named_features, partly_known
 from .measure import NO_JUDGE, Judging, find_judge, named_judge
 from .notes import unsure_notes
 from .outside_beside import Named, beside
@@ -60,7 +61,7 @@ class Outside:
         prompt: what the images should show, for judges that know the truth of it; None without.
         reference: a folder of images; those without a concept are what the others are compared with.
         judge, second_judge: laboratories by name, see :class:`~steerclear.study.study.Study`.
-        features: extractor by name; None for the judge's own.
+        features: extractor, or its name; None for the judge's own.
 
     Raises:
         InvalidSetting, PromptError: no concept, or one that is no text; no folder.
@@ -74,7 +75,7 @@ class Outside:
     reference: Path | None = None
     judge: str | None = None
     second_judge: str | None = None
-    features: str | None = None
+    features: Features | str | None = None
 
     def __post_init__(self) -> None:
         concept = in_words_of("concepts", "--concept")
@@ -90,16 +91,21 @@ class Outside:
             if judge not in (None, NO_JUDGE):
                 named_judge(judge)
         if self.features is not None:
-            named_features(self.features)
+            self.extractor()
         if self.judge == NO_JUDGE and (self.features is None or self.reference is None):
             remedy = "without one, give a reference and features: then only the features are compared"
             raise InvalidSetting(in_words_of("judge", "--judge"), NO_JUDGE, "a judge", remedy)
+
+    def extractor(self) -> Features | None:
+        """The features in which images are compared; None for the judge's own."""
+        return self.features if isinstance(self.features, Features | None) else named_features(self.features)
 
     def question(self) -> dict[str, Any]:
         """What two measurements in one folder share; the folders may differ, and ``results.json`` describes the last ones."""
         return {
             "command": "measure", "prompt": self.prompt, "concepts": list(self.concepts),
-            "watch": None if self.watch is None else list(self.watch), "judge": self.judge, "features": self.features,
+            "watch": None if self.watch is None else list(self.watch), "judge": self.judge,
+            "features": self.features.to_config() if isinstance(self.features, Features) else self.features,
         }  # fmt: skip
 
     def outdir(self, given: Path | None) -> Path:
@@ -205,7 +211,7 @@ def measure_folders(
 
 def _first_judge(asked: Outside, given: Laboratory | None, size: tuple[int, int]) -> Judging:
     """Who judges the images, with the features in which they are compared."""
-    extractor = None if asked.features is None else named_features(asked.features)
+    extractor = asked.extractor()
     if asked.judge == NO_JUDGE and given is None:
         assert extractor is not None  # or the question is refused
         return Judging(None, WithFeatures(Blind(), extractor), "No judge was asked for: only features are compared.")
@@ -346,6 +352,7 @@ def _results(
         methods[place] = methods[place].model_copy(update={"comparisons": tests, "measurements": measured})
     told = [f"{row.label}: {said}" for row, one in zip(rows, seen, strict=True) for said in _left_out(one, NAMED)]
     told += [judging.refusal] if judging.refusal else []
+    told += partly_known(judging.judge, asked.concepts)
     told += _truth_notes(judge, redrawn, methods) if redrawn is not None else judge.notes(len(seen[0].paths))
     return Results(
         steerclear_version=__version__, versions={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},

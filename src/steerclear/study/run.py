@@ -16,6 +16,7 @@ from ..core.laboratory import Asked, Laboratory
 from ..core.saving import stays_if_unwritable
 from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
+from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
 from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibrations
@@ -27,7 +28,7 @@ from .generate import check_model, check_recipe, check_texts, generate, warn_of_
 from .judging import Panel, panel
 from .measure import circumstances
 from .methods import Method
-from .notes import no_network, nobody_flags, nobody_looks
+from .notes import idle_guidance, no_network, nobody_flags, nobody_looks
 from .recipe import NOT_ASKED, Recipe, checked_prompt
 from .results import RESULTS_FILE, Results
 from .study import STUDY_FILE, Study, checked_numbers
@@ -221,9 +222,10 @@ def left_out(model: Model, method: Method, study: Study) -> str | None:
         return None
     try:
         check_texts(model.pipe, method.prompt, method.negative_prompts, method.guidance)
+        why = idle_guidance(model, method) if isinstance(method.guidance, ClassifierFreeGuidance) else None
     except PromptError as error:
-        return f"{method.label[0].upper()}{method.label[1:]} is left out: {error}."
-    return None
+        why = str(error)
+    return None if why is None else f"{method.label[0].upper()}{method.label[1:]} is left out: {why}."
 
 
 def lacks(model: Model, method: Method, study: Study) -> str | None:

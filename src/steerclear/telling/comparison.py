@@ -41,7 +41,7 @@ TEMPLATE = "comparison.html.j2"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """The result of a comparison. A notebook shows its table and images, a terminal its table.
+    """The result of a comparison, or of measured folders. A notebook shows its table and images, a terminal its table.
 
     Attributes:
         results: all measurements, as in ``results.json``.

@@ -93,9 +93,16 @@ def write_all(results: Results, folder: Path | str) -> Path:
 
 
 def write_figures(results: Results, folder: Path | str) -> list[Path]:
-    """Write every figure as ``NAME.png`` into the folder of results.json; returns the paths in the order of the page."""
-    folder = folder_path("folder", folder)
-    return [save(drawing().figure(results, folder), folder / f"{drawing.name}.png") for drawing in drawings()]
+    """Write every figure that has something to draw as ``NAME.png`` into the folder of results.json, and remove earlier ones of
+    the others; returns the paths in the order of the page."""
+    folder, written = folder_path("folder", folder), []
+    for drawing in (one() for one in drawings()):
+        path = folder / f"{drawing.name}.png"
+        if drawing.nothing(results) is None:
+            written.append(save(drawing.draw(results, folder), path))
+        else:
+            path.unlink(missing_ok=True)
+    return written
 
 
 def write_report(results: Results, folder: Path | str) -> Path:

@@ -1,21 +1,24 @@
 """``steerclear train``: check the arguments, train, pack."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ..core.devices import usable
 from ..core.errors import FolderConflict, InvalidSetting, UnknownName, UnsupportedModel, keeping
 from ..core.sums import check_sums, sha256
 from ..models import shipped
 from ..models.files import folder_digest
-from ..models.placement import usable
 from ..study.folders import holds_run, run_folder
 from ..testbeds.labelled_images import SPLITS, files_of, world_named
-from . import clip, digits
+from . import clip, digits, second_classifier
 from .loop import Report, computes_in_bfloat16
 from .pack import is_unpacked, pack
 from .portraits import KEPT_PARTS, LEARNING_PARTS, Workshop
 from .presets import PRESETS
-from .second_classifier import COURSE, Course, SecondWorkshop
+from .second_classifier import SecondWorkshop
 
 PACKAGE = Path(__file__).parent.parent
 SHIPPED_MODEL = "portraits"
@@ -69,34 +72,62 @@ def train_portraits(
         pack(Workshop(folder, PRESETS[preset], seed, device, report, start), outdir)
 
 
-def train_second_classifier(
-    folder: Path, outdir: Path, *, seed: int, device: str, resume: bool, report: Report, course: Course = COURSE
-) -> None:
-    """Train the second classifier of portraits and write its file and its digest.
+@dataclass(frozen=True)
+class Beside:
+    """What is trained on portraits beside the shipped model, and sees them as drawn and through its autoencoder.
 
-    It sees portraits as drawn and through the autoencoder of the shipped model.
+    Attributes:
+        result: what is written, in a word.
+        program: the source files that determine it.
+        model: the part of the shipped model that determines it; "" for the whole.
+        workshop: makes its files, from (folder, the shipped model, seed, device, report, course).
+        course: portraits and schedule.
+    """
+
+    result: str
+    program: tuple[str, ...]
+    model: str
+    workshop: Callable[..., Any]
+    course: Any
+
+
+BESIDE = {
+    "second-classifier": Beside("classifier", SECOND_PROGRAM, "vae", SecondWorkshop, second_classifier.COURSE),
+    "clip": Beside("CLIP", CLIP_PROGRAM, "", clip.ClipWorkshop, clip.COURSE),
+}
+"""By the names of their commands: the second classifier of portraits, and their CLIP, which begins with the shipped model's text
+encoder."""
+
+
+def train_beside(
+    name: str, folder: Path, outdir: Path, *, seed: int, device: str, resume: bool, report: Report, course: Any = None
+) -> None:
+    """Train one of :data:`BESIDE`, and write its folder with its digest.
 
     Args:
+        name: "second-classifier" or "clip".
         folder: folder for checkpoints and portraits.
-        outdir: folder for the classifier.
-        seed: determines all randomness but that of the portraits, which are always the same.
+        outdir: folder for the result.
+        seed: determines all randomness but that of the portraits and texts, which are always the same.
         device: "cpu" or "cuda".
         resume: continue a stopped run in the folder.
         report: called after every training step, and after every part of a preparation.
-        course: portraits and schedule.
+        course: portraits and schedule; None for its own.
 
     Raises:
         InvalidSetting, UnsupportedModel, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`.
     """
+    asked = BESIDE[name]
+    course = asked.course if course is None else course
     arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
-    _check_folders(folder, outdir, "classifier", resume=resume)
+    _check_folders(folder, outdir, asked.result, resume=resume)
     model = _finished_pipeline(SHIPPED_MODEL)
     claimed = {
-        "command": "train second-classifier", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
-        "program": _program(SECOND_PROGRAM), "autoencoder": folder_digest(model / "vae"),
+        "command": f"train {name}", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
+        "program": _program(asked.program), "model": folder_digest(model / asked.model),
     }  # fmt: skip
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
-        SecondWorkshop(folder, model / "vae", seed, device, report, course).pack(outdir)
+        asked.workshop(folder, model, seed, device, report, course).pack(outdir)
 
 
 def train_digits(
@@ -134,43 +165,6 @@ def train_digits(
     }  # fmt: skip
     with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
         digits.pack(digits.LabelledWorkshop(asked, data, folder, seed, device, report, course), outdir)
-
-
-def train_clip(
-    folder: Path,
-    outdir: Path,
-    *,
-    seed: int,
-    device: str,
-    resume: bool,
-    report: Report,
-    course: clip.Course = clip.COURSE,
-) -> None:
-    """Train the portraits' CLIP, calibrate it, and write it in transformers' layout with its digest.
-
-    It begins with the text encoder of the shipped model and sees portraits as drawn and through its autoencoder.
-
-    Args:
-        folder: folder for checkpoints and portraits.
-        outdir: folder for the CLIP.
-        seed: determines all randomness but that of the portraits and texts, which are always the same.
-        device: "cpu" or "cuda".
-        resume: continue a stopped run in the folder.
-        report: called after every training step, and after every part of a preparation.
-        course: portraits and schedule.
-
-    Raises:
-        InvalidSetting, UnsupportedModel, FolderConflict, OSError, TrainingDiverged: see :func:`train_portraits`.
-    """
-    arithmetic = "bfloat16" if computes_in_bfloat16(usable(device).type) else "float32"
-    _check_folders(folder, outdir, "CLIP", resume=resume)
-    model = _finished_pipeline(SHIPPED_MODEL)
-    claimed = {
-        "command": "train clip", "course": repr(course), "seed": seed, "arithmetic": arithmetic,
-        "program": _program(CLIP_PROGRAM), "model": folder_digest(model),
-    }  # fmt: skip
-    with run_folder(folder, claimed, "--folder"), keeping(lambda: holds_run(folder)):
-        clip.ClipWorkshop(folder, model, seed, device, report, course).pack(outdir)
 
 
 def _check_preset(preset: str, *, learns_on: bool) -> None:

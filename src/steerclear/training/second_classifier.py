@@ -49,7 +49,7 @@ class SecondWorkshop:
 
     Args:
         folder: for checkpoints and portraits; what is there is not made again.
-        vae: folder of the autoencoder through which it sees portraits.
+        model: folder of the pipeline through whose autoencoder it sees portraits.
         seed: determines all randomness but that of the portraits.
         device: "cpu" or "cuda".
         report: called after every training step, and after every part of a preparation.
@@ -57,7 +57,7 @@ class SecondWorkshop:
     """
 
     folder: Path
-    vae: Path
+    model: Path
     seed: int
     device: str
     report: Report
@@ -74,7 +74,7 @@ class SecondWorkshop:
         """The first portraits as the autoencoder gives them back from noised latents, uint8: soft, as a model's images."""
 
         images = self.drawn["images"][: self.course.rebuilt]
-        return rebuilt_portraits(self.folder, FIRST_PORTRAIT, images, self.vae, self.device, self.report)
+        return rebuilt_portraits(self.folder, FIRST_PORTRAIT, images, self.model / "vae", self.device, self.report)
 
     def train(self) -> SecondClassifier:
         """Train it; the result is rounded to float16, as it is stored."""

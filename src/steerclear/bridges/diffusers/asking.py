@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...core.class_names import class_number
 from ...core.errors import InvalidSetting, UnsupportedModel
 from ...core.schedulers import check_repeatable, is_stochastic
 from ..families import family_of
@@ -75,6 +76,11 @@ def names_classes(pipe: Any) -> bool:
     """Whether a prompt must be the name of a class; other pipelines read any text."""
     family = family_of(pipe)
     return family.class_labels is None and not family.readers
+
+
+def names_no_class(pipe: Any, prompt: str) -> bool:
+    """Whether a prompt stands for any class, as "any": its prediction is the unconditional one."""
+    return names_classes(pipe) and class_number(prompt, pipe.classes) == len(pipe.classes)
 
 
 def negative_arguments(pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:

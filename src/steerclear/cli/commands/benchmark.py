@@ -17,7 +17,11 @@ Model = Annotated[str, typer.Option("--model", help="A shipped model, a local fo
 SHARED = {"model": Model, "seeds": Seeds, "num_inference_steps": Steps, "batch_size": BatchSize, "device": Device}
 """Options that other commands have too."""
 
-Folder = Annotated[Path, typer.Option("--outdir", **FOLDER, help="For images and figures; running again continues.")]
+CONTINUES = {
+    True: "For images and figures; running again continues.",
+    False: "For the results; running again measures everything anew.",
+}
+"""Help of ``--outdir``, by whether a benchmark continues."""
 
 
 class Benchmarks(TyperGroup):
@@ -67,7 +71,8 @@ def _command(kind: type[Any]) -> Any:
     for name, _, meaning in page.parameters:
         own = typer.Option(f"--{name.replace('_', '-')}", help=meaning[:1].upper() + meaning[1:])
         options.append((name, SHARED.get(name, Annotated[kind.types()[name], own]), getattr(kind, name)))
-    options += [("outdir", Folder, Path("out/benchmark")), ("format", Output, Format.TEXT)]
+    folder = Annotated[Path, typer.Option("--outdir", **FOLDER, help=CONTINUES[kind.continues])]
+    options += [("outdir", folder, Path("out/benchmark")), ("format", Output, Format.TEXT)]
     command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]  # what typer reads the options from
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         for name, option, default in options

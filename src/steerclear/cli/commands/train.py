@@ -91,47 +91,43 @@ def digits(
     print(f"the pipeline is in {outdir}")
 
 
-@app.command("second-classifier")
-def second_classifier(
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
-    folder: Annotated[Path, typer.Option(
-        **FOLDER, help="For checkpoints and drawn portraits."
-    )] = Path("out/train-second-classifier"),
-    outdir: Annotated[Path, typer.Option(**FOLDER, help="For the classifier.")] = Path("out/second-classifier"),
-    seed: Annotated[int, typer.Option(
-        help="Determines all randomness but that of the portraits.", min=0, max=2**32 - 1
-    )] = 1,
-    device: Device = "cpu",
-) -> None:  # fmt: skip
-    """Train the second classifier of portraits, which shares no weights with that of the model (some minutes on two cores)."""
-    from ...models.loading import quiet
+def _add(name: str, result: str, same: str, told: str) -> None:
+    """Add the command of what is trained on portraits beside the model.
 
-    quiet()
-    from ...training.command import train_second_classifier
+    Args:
+        name: of the command.
+        result: what it writes, in a word.
+        same: what does not depend on the seed.
+        told: its help.
+    """
 
-    with _reported() as report:
-        train_second_classifier(folder, outdir, seed=seed, device=device, resume=resume, report=report)
-    print(f"the classifier is in {outdir}")
+    @app.command(name, help=told)
+    def command(
+        resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
+        folder: Annotated[Path, typer.Option(
+            **FOLDER, help="For checkpoints and drawn portraits."
+        )] = Path(f"out/train-{name}"),
+        outdir: Annotated[Path, typer.Option(**FOLDER, help=f"For the {result}.")] = Path(f"out/{name}"),
+        seed: Annotated[int, typer.Option(
+            help=f"Determines all randomness but that of the {same}.", min=0, max=2**32 - 1
+        )] = 1,
+        device: Device = "cpu",
+    ) -> None:  # fmt: skip
+        from ...models.loading import quiet
+
+        quiet()
+        from ...training.command import train_beside
+
+        with _reported() as report:
+            train_beside(name, folder, outdir, seed=seed, device=device, resume=resume, report=report)
+        print(f"the {result} is in {outdir}")
 
 
-@app.command("clip")
-def clip(
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
-    folder: Annotated[Path, typer.Option(
-        **FOLDER, help="For checkpoints and drawn portraits."
-    )] = Path("out/train-clip"),
-    outdir: Annotated[Path, typer.Option(**FOLDER, help="For the CLIP.")] = Path("out/clip"),
-    seed: Annotated[int, typer.Option(
-        help="Determines all randomness but that of the portraits and texts.", min=0, max=2**32 - 1
-    )] = 1,
-    device: Device = "cpu",
-) -> None:  # fmt: skip
-    """Train the portraits' CLIP, a small model of images and texts for the judge clip (some minutes on two cores)."""
-    from ...models.loading import quiet
-
-    quiet()
-    from ...training.command import train_clip
-
-    with _reported() as report:
-        train_clip(folder, outdir, seed=seed, device=device, resume=resume, report=report)
-    print(f"the CLIP is in {outdir}")
+_add(
+    "second-classifier", "classifier", "portraits",
+    "Train the second classifier of portraits, which shares no weights with that of the model (some minutes on two cores).",
+)  # fmt: skip
+_add(
+    "clip", "CLIP", "portraits and texts",
+    "Train the portraits' CLIP, a small model of images and texts for the judge clip (some minutes on two cores).",
+)  # fmt: skip

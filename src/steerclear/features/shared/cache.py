@@ -2,7 +2,7 @@
 
 A file's name is the digest of its image, in a folder named after the extractor's key. Its content is the digest of the numbers
 and the numbers themselves, so that a damaged file is noticed and computed again. Files are written completely or not at all, and
-two processes that write one write the same.
+two processes that write one write the same. The cache has a largest size; the oldest files go first.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import torch
 from ...core.errors import SteerclearWarning
 from ...core.saving import save_whole
 from ...core.shapes import Float, Tensor, UInt8
+from .cache_size import largest_size, make_room
 
 CACHE = "STEERCLEAR_CACHE"
 """Environment variable with the folder of the cache; "none" for no cache."""
@@ -25,6 +26,8 @@ DIGEST = 32
 """Bytes of the digest before the numbers."""
 WIDEST = 1 << 16
 """Most numbers per image; a longer file is damaged."""
+BLOCK = 4096
+"""Bytes that a file takes beside its numbers, at most, on most disks."""
 BATCH = 64
 """Images that are looked up, and computed, at once."""
 
@@ -67,16 +70,18 @@ def cached(key: str, images: UInt8[Tensor, "n channels height width"], compute: 
         images: to be looked up.
         compute: maps some of the images to their features, float32.
 
+    Raises:
+        InvalidSetting: see :func:`~steerclear.features.shared.cache_size.largest_size`.
+
     Warns:
         SteerclearWarning: the folder cannot be written, so that nothing is kept.
     """
-    cache = cache_folder()
-    return torch.cat(
-        [_some(None if cache is None else cache / "features" / key, one, compute) for one in images.split(BATCH)]
-    )
+    cache, largest = cache_folder(), largest_size()
+    folder = None if cache is None else cache / "features" / key
+    return torch.cat([_some(folder, largest, one, compute) for one in images.split(BATCH)])
 
 
-def _some(folder: Path | None, images: Tensor, compute: Callable[[Tensor], Vectors]) -> Vectors:
+def _some(folder: Path | None, largest: int, images: Tensor, compute: Callable[[Tensor], Vectors]) -> Vectors:
     if folder is None or not len(images):
         return compute(images)
     digests = [image_digest(image) for image in images.cpu()]
@@ -85,6 +90,7 @@ def _some(folder: Path | None, images: Tensor, compute: Callable[[Tensor], Vecto
     if missing:
         computed = dict(zip(missing, compute(images[list(missing.values())]), strict=True))
         _keep(folder, computed)
+        make_room(folder.parent, sum(BLOCK + 4 * len(one) for one in computed.values()), largest)
         found |= computed
     rows = [row for digest in digests if (row := found[digest]) is not None]
     same = len({row.shape for row in rows}) == 1  # else a whole file of other features

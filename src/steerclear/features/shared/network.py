@@ -4,7 +4,8 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar
 
 import torch
 
@@ -30,9 +31,14 @@ def prepared(processor: Any, images: UInt8[Tensor, "n 3 height width"]) -> dict[
 class NetworkFeatures(Features):
     """What derives from it says which vector of the network is meant.
 
+    Class attributes:
+        libraries: whose versions determine the features too.
+
     Args:
         model: a folder that ``save_pretrained`` wrote, or a hub id.
     """
+
+    libraries: ClassVar[tuple[str, ...]] = ("transformers",)
 
     model: str
 
@@ -48,7 +54,8 @@ class NetworkFeatures(Features):
     @property
     def key(self) -> str:
         digest = folder_key(network_folder(self.what, self.model))
-        return hashlib.sha256(f"{type(self).__name__} {PREPARED} {digest}".encode()).hexdigest()[:32]
+        decides = [type(self).__name__, PREPARED, digest, *map(_version, self.libraries)]
+        return hashlib.sha256(" ".join(decides).encode()).hexdigest()[:32]
 
     def network(self) -> Network:
         """The network, loaded at its first use."""
@@ -99,6 +106,14 @@ class NetworkFeatures(Features):
             raise UnsupportedModel(
                 f"{self.what} cannot see images of {sizes}: {str(error).splitlines()[0][:200]}."
             ) from error
+
+
+def _version(library: str) -> str:
+    """A library and its version: another one may compute other features from the same files."""
+    try:
+        return f"{library} {version(library)}"
+    except PackageNotFoundError:  # what needs it says so when it computes
+        return f"{library} absent"
 
 
 def pooled(output: Any, among: Sequence[str] = ("pooler_output", "last_hidden_state")) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from ...core.devices import usable
 from ...core.errors import (
-    InvalidSetting,
     NotEnoughMemory,
     NotFiniteError,
     SteerclearError,
@@ -96,10 +96,7 @@ def load_towers(name: str, device: str) -> Towers:
         UnsupportedModel: it is not found, damaged, not in safetensors, or not a model of images and texts.
         NotEnoughMemory: the memory is full.
     """
-    try:
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        raise InvalidSetting("device", device, "one that torch can use here", one_line(error)) from error
+    usable(device)
     folder = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not folder.is_dir():
         raise UnsupportedModel(
