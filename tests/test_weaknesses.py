@@ -325,6 +325,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], error: st
     ("settings", "error"),
     [
         ({"conditions": "prompt"}, "there is no condition 'prompt'"),
+        ({"prompt": "a man"}, "prompt is 'a man', but must be left out: the world digits has none"),
         ({"weak": "noised 0.15"}, "there is no weak network 'noised 0.15'"),
         ({"mains": "dull"}, "there is no main 'dull'"),
         ({"mains": "dropped=dropped-layers"}, "one of the kinds snapshot, noised and quantized"),

@@ -38,6 +38,9 @@ class WeakDigits(ImageWorld):
     )
     bounds = {CLASS: 0.65, ANY: 0.5}
 
+    def __post_init__(self) -> None:
+        self.asked.refuse(self.name, "prompt")
+
     @property
     def _folder(self) -> Path:
         folder = self.model.folder or Path()

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..core.errors import InvalidSetting
 from ..core.guidance import Guidance
 from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
@@ -47,6 +48,12 @@ class WorldAsked:
     scheduler: str | None = None
     batch_size: int = 250
     device: str = "cpu"
+
+    def refuse(self, world: str, *names: str) -> None:
+        """Raises :class:`InvalidSetting` where a setting is given that a world does not have."""
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise InvalidSetting(name, getattr(self, name), f"left out: the world {world} has none")
 
 
 @dataclass(frozen=True)
