@@ -21,11 +21,13 @@ from steerclear.cli.app import _os_sentence, main
 from steerclear.core.errors import FolderConflict, InvalidSetting, TrainingDiverged, UnknownName, UnsupportedModel
 from steerclear.core.saving import save_whole
 from steerclear.core.sums import check_sums
+from steerclear.models.loading import load_model
 from steerclear.training import command, data, loop, pack
 from steerclear.training.autoencoder import peak_signal_to_noise
 from steerclear.training.diffusion import DECISIVE, LARGEST_BETA, build_scheduler, training_timesteps
+from steerclear.training.digits import COURSES
 from steerclear.training.loop import Progress, Report, Schedule, fast_arithmetic, train
-from steerclear.training.presets import Preset
+from steerclear.training.presets import PRESETS, Preset
 from steerclear.training.references import expected_latents
 
 SCHEDULE = Schedule(steps=12, batch_size=4, learning_rate=0.05, warmup_steps=3, decay=0.5, ema_decay=0.9)
@@ -449,6 +451,69 @@ def test_training_goes_on_from_a_finished_pipeline(tiny_preset: None, tmp_path: 
         UnsupportedModel, match=r"lacks vae, tokenizer, classifier\.safetensors, unet, text_encoder; give portraits"
     ):
         go("third", 1, str(tmp_path))
+
+
+def test_a_training_that_stops_early_is_the_first_part_of_the_whole(tmp_path: Path) -> None:
+    """Its rates, its snapshots and its weights are those that the whole has there."""
+    whole = Schedule(8, 4, 1e-2, warmup_steps=2, decay=0.75, snapshots=4)
+    kept = {}
+    for name, schedule in (("whole", whole), ("part", replace(whole, stop=4))):
+        torch.manual_seed(0)
+        model, steps = nn.Linear(3, 2), []
+
+        def loss(step: int, generator: torch.Generator, model: nn.Module = model) -> torch.Tensor:
+            return (model(torch.randn(4, 3, generator=generator)) - 1).square().mean()
+
+        def report(progress: Progress, steps: list[tuple[int, int]] = steps) -> None:
+            steps.append((progress.step, progress.steps))
+
+        train("net", model, loss, schedule, tmp_path / name, seed=0, report=report)
+        assert steps == [(step, schedule.last) for step in range(1, schedule.last + 1)]
+        files = sorted((tmp_path / name / "snapshots/net").iterdir())
+        kept[name] = [load_file(path) for path in files[:2]]
+        assert len(files) == schedule.last // 2
+    for one, other in zip(kept["whole"], kept["part"], strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_quarter_of_the_training_is_a_new_denoiser_on_a_finished_text_encoder(
+    tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_portraits(tmp_path / "first", tmp_path / "first-out")
+    quarter = replace(
+        command.PRESETS["cpu"], denoiser=Schedule(8, 4, 1e-3, snapshots=8, stop=2), learns_on=True, anew=True
+    )
+    monkeypatch.setitem(command.PRESETS, "cpu-quarter", quarter)
+    with pytest.raises(InvalidSetting, match=r"cpu-quarter.*--start-from portraits"):
+        train_portraits(tmp_path / "none", tmp_path / "none-out", preset="cpu-quarter")
+    train_portraits(
+        tmp_path / "work", tmp_path / "out", preset="cpu-quarter", seed=1, start_from=str(tmp_path / "first-out")
+    )
+    before, after = (
+        {part: load_file(next((out / part).glob("*.safetensors"))) for part in ("text_encoder", "unet")}
+        for out in (tmp_path / "first-out", tmp_path / "out")
+    )
+    assert all(
+        torch.equal(before["text_encoder"][name], after["text_encoder"][name]) for name in before["text_encoder"]
+    )
+    moved = max(
+        float((before["unet"][name].float() - after["unet"][name].float()).abs().max()) for name in before["unet"]
+    )
+    assert moved > 0.01  # two steps of at most 1e-3 would not come so far from the finished one
+    model = load_model(str(tmp_path / "out"), weak=f"snapshot:{tmp_path / 'work/snapshots/denoiser'},step=1")
+    assert model.networks["weak"].network.step == 1
+
+
+def test_presets_that_make_something_left_to_gain() -> None:
+    quarter, whole = PRESETS["cpu-quarter"], PRESETS["cpu"]
+    assert quarter.denoiser.last * 4 == whole.denoiser.steps
+    assert [quarter.denoiser.rate(step) for step in (0, 1249)] == [whole.denoiser.rate(step) for step in (0, 1249)]
+    sixteenth = whole.denoiser.steps // 16
+    assert quarter.denoiser.keeps(sixteenth + 1)  # of 64 snapshots the fourth: 312.5 steps
+    narrow, own = COURSES["narrow"], COURSES["cpu"]
+    assert sum(narrow.channels) < sum(own.channels)
+    assert narrow.denoiser.steps < own.denoiser.steps
+    assert min(narrow.denoiser.snapshots, own.denoiser.snapshots, whole.denoiser.snapshots, whole.weak.snapshots) == 32
 
 
 def test_thirty_steps_of_the_shipped_sampler_keep_the_rates_of_an_exact_world() -> None:

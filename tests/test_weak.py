@@ -29,6 +29,7 @@ from steerclear.networks.other_network import OtherNetwork
 from steerclear.networks.quantized_weights import QuantizedWeights
 from steerclear.networks.shared.naming import as_networks, is_kind, network_text, parse_network
 from steerclear.networks.shared.second_weights import second_weights, weighted_layers
+from steerclear.networks.snapshot import SnapshotWeights
 from steerclear.networks.with_lora import WithLora
 from steerclear.networks.without_lora import WithoutLora
 
@@ -247,7 +248,7 @@ def test_noise_is_as_strong_as_it_says_and_different_in_each_layer():
     noises = {}
     for path, layer in weighted_layers(network).items():
         if layer.weight.numel() > 5000:
-            noise = (kind._noised(path, layer.weight) - layer.weight) / layer.weight.std()
+            noise = (kind.changed_weight(path, layer.weight) - layer.weight) / layer.weight.std()
             assert abs(float(noise.std()) - 0.2) < 0.01
             assert abs(float(noise.mean())) < 0.01
             noises[path] = noise.flatten()[:4000]
@@ -272,9 +273,9 @@ def test_weights_in_double_precision_keep_it():
 def test_quantised_weights_have_few_levels():
     weight = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     for bits in (2, 3, 8):
-        levels = [len(row.unique()) for row in QuantizedWeights(bits)._rounded("x", weight)]
+        levels = [len(row.unique()) for row in QuantizedWeights(bits).changed_weight("x", weight)]
         assert max(levels) <= 2**bits - 1
-    assert torch.equal(QuantizedWeights(4)._rounded("x", torch.zeros(2, 3)), torch.zeros(2, 3))
+    assert torch.equal(QuantizedWeights(4).changed_weight("x", torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
 def test_weights_are_made_once_and_gone_afterwards(monkeypatch):
@@ -503,7 +504,7 @@ def fused(network):
 # laws of all kinds
 
 KINDS = sorted(Network.known())
-SECOND_WEIGHTS = (NoisedWeights, QuantizedWeights)
+SECOND_WEIGHTS = (NoisedWeights, QuantizedWeights, SnapshotWeights)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -73,6 +73,10 @@ class Network(Configurable, ABC):
         """Why this equals the pipeline's network (see :meth:`check`), so a push away from it is 0; None if it differs."""
         return None
 
+    def digest(self) -> str | None:
+        """A hash of the files that it is made of, which its settings only name; None if there are none."""
+        return None
+
     @abstractmethod
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         """Entered before the first forward beside a network, and left at the end of the ``with steer`` block.

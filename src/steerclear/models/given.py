@@ -77,7 +77,7 @@ def networks_beside(pipe: Any, given: Mapping[str, Given]) -> dict[str, LoadedNe
 
 def _source(kind: Network) -> NetworkSource:
     if not isinstance(kind, OtherNetwork):
-        return NetworkSource(network_text(kind))
+        return NetworkSource(network_text(kind), kind.digest())
     return NetworkSource(type(plain(kind.network)).__name__, _hexdigest(_said("weak", kind.network)))
 
 

@@ -27,7 +27,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """A folder or hub id as given with the hash of its files, or a kind of network in one form for all ways to type it."""
+    """A folder or hub id as given, or a kind of network in one form for all ways to type it; and the hash of its files, if it has any."""
 
     source: str
     digest: str | None = None
@@ -70,7 +70,7 @@ def load_named(name: str, source: str | None, model: Path | None, pipe: Any) -> 
     if source is not None and _is_kind(source):
         kind = parse_network(source)
         kind.check(pipe, own)
-        return LoadedNetwork(kind, NetworkSource(network_text(kind)))
+        return LoadedNetwork(kind, NetworkSource(network_text(kind), kind.digest()))
     what = f"{called(name)} {shown(source or files.WEAK_FOLDER)}"
     folder = _folder(name, source, model, family.network)
     if folder is None:

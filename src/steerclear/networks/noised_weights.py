@@ -55,9 +55,10 @@ class NoisedWeights(Network):
         return "its strength is 0" if self.strength == 0 else None
 
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
-        return running(network, self._noised)
+        return running(network, self.changed_weight)
 
-    def _noised(self, path: str, weight: Tensor) -> Tensor:
+    def changed_weight(self, path: str, weight: Tensor) -> Tensor:
+        """The second weight of the layer ``path``."""
         key = mixed(self.seed, zlib.crc32(without_adapters(path).encode()))
         generator = torch.Generator().manual_seed(key % 2**32)
         noise = torch.randn(weight.shape, generator=generator).to(weight.device)

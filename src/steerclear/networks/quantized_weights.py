@@ -45,9 +45,10 @@ class QuantizedWeights(Network):
         check_weights(network)
 
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
-        return running(network, self._rounded)
+        return running(network, self.changed_weight)
 
-    def _rounded(self, path: str, weight: Tensor) -> Tensor:
+    def changed_weight(self, path: str, weight: Tensor) -> Tensor:
+        """The second weight of the layer ``path``."""
         largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
         scale = (largest / (2 ** (self.bits - 1) - 1)).clamp(min=1e-30)  # a channel of zeros stays one
         return (weight / scale).round() * scale

@@ -37,7 +37,7 @@ def train_portraits(
     """Train all networks and write the pipeline.
 
     Args:
-        preset: "cpu", "cpu-further", "cpu-weak" or "gpu".
+        preset: "cpu", "cpu-further", "cpu-weak", "cpu-quarter" or "gpu".
         folder: folder for checkpoints, drawn portraits and latents.
         outdir: folder for the finished pipeline, in diffusers' layout.
         seed: determines all randomness. To continue training a pipeline, give a seed other than the one it was trained
@@ -47,7 +47,8 @@ def train_portraits(
         report: called after every training step, and after every part of a preparation.
         start_from: name of a shipped model or folder of a finished pipeline to continue training from. Its autoencoder,
             tokenizer and classifier are kept, its denoiser and text encoder are trained further (with "cpu-weak" they are
-            kept too), and the weak network is trained from scratch.
+            kept too; with "cpu-quarter" the text encoder is kept and the denoiser is trained from scratch), and the weak
+            network is trained from scratch.
 
     Raises:
         UnknownName: there is no such preset.
@@ -139,7 +140,7 @@ def train_digits(
     Args:
         world: "digits" or "cifar10".
         data: folder of its parquet files; None loads them from the Hugging Face hub.
-        preset: "cpu" or "gpu".
+        preset: "cpu", "gpu", or "narrow" for a sister of the first to be its weak network.
         folder: for checkpoints.
         outdir: for the finished pipeline, in diffusers' layout.
         seed: determines all randomness.

@@ -64,8 +64,11 @@ COURSES = {
         Schedule(40_000, 512, 1e-3, warmup_steps=500, decay=0.4, ema_decay=0.9995, weight_decay=1e-4),
         Schedule(6000, 256, 2e-3, decay=0.8, ema_decay=0.995, weight_decay=1e-2),
     ),
-}
-"""The courses by the name of a preset."""
+    "narrow": LabelledCourse(
+        (32, 48), Schedule(4000, 128, 1.2e-3, warmup_steps=200, decay=0.6, ema_decay=0.998, weight_decay=1e-4, snapshots=32)
+    ),
+}  # fmt: skip
+"""The courses by the name of a preset; "narrow" makes a sister of "cpu" to be its weak network."""
 
 
 def build_denoiser(world: World, channels: tuple[int, ...], seed: int) -> UNet2DModel:

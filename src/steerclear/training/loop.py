@@ -41,6 +41,10 @@ class Schedule:
         weight_decay: AdamW's weight decay.
         snapshots: how many times, evenly, averages of the weights are kept (see ``averages``), in
             ``snapshots/<stage>``; 0 keeps none.
+        stop: steps after which the training ends before its last, with the rates and snapshots of the whole; None for all.
+
+    >>> Schedule(5000, 64, 1e-3, stop=1250).last, Schedule(5000, 64, 1e-3).last
+    (1250, 5000)
     """
 
     steps: int
@@ -51,6 +55,12 @@ class Schedule:
     ema_decay: float = 0.998
     weight_decay: float = 1e-3
     snapshots: int = 0
+    stop: int | None = None
+
+    @property
+    def last(self) -> int:
+        """Optimizer steps that are made."""
+        return self.steps if self.stop is None else min(self.stop, self.steps)
 
     def keeps(self, done: int) -> bool:
         """Whether averages are kept after ``done`` steps."""
@@ -204,7 +214,7 @@ def train(
     saved = began = time.monotonic()
     done, whole = start, True
     try:
-        for step in range(start, schedule.steps):
+        for step in range(start, schedule.last):
             with fast_arithmetic(device):
                 loss = loss_of(step, step_generator(seed, step))
             value = float(loss.detach())
@@ -218,7 +228,7 @@ def train(
             state.step(step)
             done, whole = step + 1, True
             now = time.monotonic()
-            report(Progress(stage, done, schedule.steps, (done - start) * schedule.batch_size / (now - began), value))
+            report(Progress(stage, done, schedule.last, (done - start) * schedule.batch_size / (now - began), value))
             if state.kept and schedule.keeps(done):
                 Snapshot.write(folder / "snapshots" / stage / f"{done:07d}.safetensors", done, state.names, state.kept)
             if now - saved > CHECKPOINT_EVERY_SECONDS:
@@ -229,7 +239,7 @@ def train(
         if whole and done > start:
             state.save(checkpoint, done)
         raise
-    if start < schedule.steps:
-        state.save(checkpoint, schedule.steps)
+    if start < schedule.last:
+        state.save(checkpoint, schedule.last)
     state.use_average()
     return model.eval()

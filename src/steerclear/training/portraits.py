@@ -201,9 +201,11 @@ class Workshop:
         train(stage, model.to(self.device), loss, schedule, self.folder, seed=self.seed + 1, report=self.report)
 
     def _untrained_denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-        if self.start is not None:
+        if self.start is not None and not self.preset.anew:
             return _read_denoiser(self.start)
         unet = diffusion.build_unet(self.preset.denoiser_channels, self.seed)
+        if self.start is not None:
+            return unet, CLIPTextModel.from_pretrained(self.start / "text_encoder")
         return unet, diffusion.build_text_encoder(self.tokenizer, self.seed)
 
     @cached_property
@@ -211,7 +213,8 @@ class Workshop:
         done = self.folder / "denoiser"
         if not done.exists():
             unet, text = self._untrained_denoiser()
-            self._train_denoiser("denoiser", diffusion.TextToLatents(unet, text, train_text=True), self.preset.denoiser)
+            model = diffusion.TextToLatents(unet, text.to(self.device), train_text=not self.preset.anew)
+            self._train_denoiser("denoiser", model, self.preset.denoiser)
 
             def save(folder: Path) -> None:
                 unet.save_pretrained(folder / "unet")

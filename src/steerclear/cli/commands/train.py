@@ -37,8 +37,8 @@ def _reported() -> Iterator[Callable[[Any], None]]:
 @app.command("portraits")
 def portraits(
     preset: Annotated[str, typer.Option(
-        help="cpu (several hours on two cores), gpu (longer); with --start-from: cpu-further, or cpu-weak, which trains only the "
-        "weak network."
+        help="cpu (several hours on two cores), gpu (longer); with --start-from: cpu-further, cpu-weak, which trains only the "
+        "weak network, or cpu-quarter, which stops a new denoiser after a quarter of its training."
     )] = "cpu",
     start_from: Annotated[
         str | None, typer.Option(help="Continue training a finished pipeline: portraits, or a folder.")
@@ -73,7 +73,7 @@ def digits(
         exists=True, file_okay=False,
     )] = None,
     world: Annotated[str, typer.Option(help="digits (MNIST) or cifar10.")] = "digits",
-    preset: Annotated[str, typer.Option(help="cpu (an hour on two cores for digits), or gpu (larger and longer).")] = "cpu",
+    preset: Annotated[str, typer.Option(help="cpu (hours on two cores for digits), gpu (larger and longer), or narrow (a smaller sister of cpu, to be its weak network).")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
     folder: Annotated[Path, typer.Option(**FOLDER, help="For checkpoints.")] = Path("out/train-digits"),
     outdir: Annotated[Path, typer.Option(**FOLDER, help="For the finished pipeline.")] = Path("out/digits"),

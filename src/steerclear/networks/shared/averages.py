@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...core.errors import InvalidSetting
+from ...core.errors import InvalidSetting, UnsupportedModel
 from ...core.saving import save_whole
 
 KEPT_WIDTHS = (0.05, 0.1)
@@ -96,9 +96,19 @@ class Snapshot:
 
     @classmethod
     def read(cls, path: Path) -> "Snapshot":
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        return cls(path, int(about["step"]), tuple(float(width) for width in about["widths"].split()))
+        """The snapshot of a file, without its weights.
+
+        Raises:
+            UnsupportedModel: the file is damaged, or no snapshot.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+            return cls(path, int(about["step"]), tuple(float(width) for width in about["widths"].split()))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UnsupportedModel(
+                f"the snapshot {path} cannot be read ({error}); remove it, or give the folder of another training."
+            ) from error
 
     def average(self, number: int) -> dict[str, Tensor]:
         """The weights of its average ``number``, by name."""
@@ -106,6 +116,12 @@ class Snapshot:
         with safe_open(self.path, "pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - safe_open is not a dict
             return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights, by name; reads none of them."""
+        with safe_open(self.path, "pt") as file:
+            names = [name for name in file.keys() if name.startswith("0.")]  # noqa: SIM118 - safe_open is not a dict
+            return {name.removeprefix("0."): tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def snapshots_in(folder: Path) -> list[Snapshot]:

@@ -1,7 +1,7 @@
 """A second set of weights beside the first, made once; layers without changed weights are shared."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.nn import Module, Parameter
 from ...core.errors import UnsupportedModel
 from ...core.network import Forward, Runner
 from ...core.numerics import wide
-from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading
+from .copies import beside, bring, copied, is_adapter, on_device_of, plain, whole_offloading, without_adapters
 
 WEIGHT = "weight"
 
@@ -35,9 +35,10 @@ class SecondWeights:
     def follow(self) -> None:
         """Move to where the pipeline's network now is."""
         for original, own in self.pairs:
-            weight = own._parameters[WEIGHT]
-            assert weight is not None
-            weight.data = on_device_of(weight.data, original.get_parameter(WEIGHT))
+            for name, weight in own._parameters.items():
+                followed = original._parameters[name]
+                if weight is not None and followed is not None and weight is not followed:
+                    weight.data = on_device_of(weight.data, followed)
 
 
 def weighted_layers(network: Any) -> dict[str, Module]:
@@ -85,16 +86,55 @@ def second_weights(network: Any, change: Change) -> SecondWeights:
     return SecondWeights(beside(network, made), tuple(pairs))
 
 
-@contextmanager
-def running(network: Any, change: Change) -> Iterator[Runner]:
+def parameters_by_layer(network: Any) -> dict[str, dict[str, str]]:
+    """Every layer with parameters of its own: its path, "" for the network itself -> each parameter's name, and its name in a
+    network without adapters.
+
+    Adapters are left out. A name has no ``base_layer`` in it, as in a network that never had one.
+    """
+    found = {}
+    for path, layer in plain(network).named_modules(remove_duplicate=False):
+        names = [name for name, value in layer._parameters.items() if value is not None]
+        if names and not is_adapter(path):
+            prefix = without_adapters(path)
+            found[path] = {name: f"{prefix}.{name}" if prefix else name for name in names}
+    return found
+
+
+def replaced_weights(network: Any, weights: Mapping[str, Tensor]) -> SecondWeights:
+    """The network with other values of all its parameters; adapters stay.
+
+    Args:
+        network: of the pipeline.
+        weights: by name in a network without adapters, of the same shapes.
+    """
+    own = plain(network)
+    layers = parameters_by_layer(network)
+    made = {path: copied(own.get_submodule(path), path) for path in layers if path}
+    other = beside(network, made)
+    made[""] = other
+    for path, names in layers.items():
+        kept = own.get_submodule(path)._parameters
+        values = {name: weights[full].to(kept[name]) for name, full in names.items()}
+        made[path]._parameters = kept | {name: Parameter(value, requires_grad=False) for name, value in values.items()}
+    return SecondWeights(other, tuple((own.get_submodule(path), made[path]) for path in layers))
+
+
+def running(network: Any, change: Change) -> AbstractContextManager[Runner]:
     """Runs the network with changed weights, made at the first pass."""
+    return making(network, lambda: second_weights(network, change))
+
+
+@contextmanager
+def making(network: Any, make: Callable[[], SecondWeights]) -> Iterator[Runner]:
+    """Runs what ``make`` returns, which is called at the first pass."""
     made: SecondWeights | None = None
 
     def run(call: Forward) -> Any:
         nonlocal made
         bring(plain(network))
         if made is None:
-            made = second_weights(network, change)
+            made = make()
         made.follow()
         return made.network(*call.args, **call.kwargs)
 
