@@ -1,4 +1,4 @@
-"""Real images with labels, as the Hugging Face hub lays them out: MNIST's digits, CIFAR-10.
+"""Real images with labels, as the Hugging Face hub lays them out: MNIST's digits, CIFAR-10; and digits of which a part is spoiled.
 
 A split is one parquet file, ``<split>.parquet`` or ``<split>-....parquet``, with a column of encoded images and a column
 ``label``; the names of the classes are in the file's schema.
@@ -7,7 +7,7 @@ A split is one parquet file, ``<split>.parquet`` or ``<split>-....parquet``, wit
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..core.errors import InvalidSetting, MissingPackage, UnknownName
 from ..core.shapes import Int, Tensor, UInt8
+from .spoiled_images import Spoiling, labels_of, with_bad
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -35,7 +36,8 @@ class World:
         column: of the images.
         channels: 1 for gray images, 3 for color.
         size: of an image in pixels.
-        classes: the names of the classes, by label.
+        written: the names of the classes in the files, by label.
+        spoiling: which images are spoiled after reading; None for none.
     """
 
     name: str
@@ -43,7 +45,13 @@ class World:
     column: str
     channels: int
     size: int
-    classes: tuple[str, ...]
+    written: tuple[str, ...]
+    spoiling: Spoiling | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by label; spoiled images have classes of their own, such as "bad 3"."""
+        return self.written if self.spoiling is None else with_bad(self.written)
 
 
 DIGITS = World("digits", "ylecun/mnist", "image", 1, 28, tuple("0123456789"))
@@ -51,7 +59,8 @@ CIFAR10 = World(
     "cifar10", "uoft-cs/cifar10", "img", 3, 32,
     ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )  # fmt: skip
-WORLDS = {world.name: world for world in (DIGITS, CIFAR10)}
+SPOILED_DIGITS = replace(DIGITS, name="spoiled-digits", spoiling=Spoiling())
+WORLDS = {world.name: world for world in (DIGITS, CIFAR10, SPOILED_DIGITS)}
 
 
 def world_named(name: str) -> World:
@@ -71,17 +80,25 @@ class Labelled:
 
     Args:
         images: uint8, ``[n, channels, size, size]``.
-        labels: whole numbers from 0, ``[n]``.
+        labels: what the images show, whole numbers from 0, ``[n]``.
+        said: what their captions say, where that is not always the truth; None where it is, ``[n]``.
     """
 
     images: UInt8[Tensor, "n channels size size"]
     labels: Int[Tensor, " n"]
+    said: Int[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def captions(self) -> Int[Tensor, " n"]:
+        """What a model is told of the images."""
+        return self.labels if self.said is None else self.said
+
     def first(self, count: int) -> "Labelled":
-        return Labelled(self.images[:count], self.labels[:count])
+        said = None if self.said is None else self.said[:count]
+        return Labelled(self.images[:count], self.labels[:count], said)
 
 
 def read_labelled(world: World, split: Split, data: Path | str | None = None) -> Labelled:
@@ -103,7 +120,13 @@ def read_labelled(world: World, split: Split, data: Path | str | None = None) ->
     pixels = torch.empty(len(encoded), world.channels, world.size, world.size, dtype=torch.uint8)
     for number, row in enumerate(encoded):
         pixels[number] = _decoded(world, row, number, paths[0])
-    return Labelled(pixels, labels)
+    return Labelled(pixels, labels) if world.spoiling is None else _spoiled(world, split, pixels, labels)
+
+
+def _spoiled(world: World, split: Split, images: Tensor, labels: Tensor) -> Labelled:
+    assert world.spoiling is not None  # who calls this has asked
+    own = replace(world.spoiling, seed=2 * world.spoiling.seed + SPLITS.index(split))
+    return Labelled(own.spoil(images), *labels_of(labels, len(world.written), own))
 
 
 def files_of(world: World, split: Split, data: Path | str | None = None) -> list[Path]:
@@ -143,8 +166,8 @@ def _read_table(world: World, path: Path) -> tuple[list[bytes], list[int]]:
         raise InvalidSetting("data", str(path), f"a file with the columns {world.column} and {LABEL} of {world.hub}")
     _check_classes(world, path, table.schema.metadata)
     labels = table.column(LABEL).to_pylist()
-    if wrong := [label for label in labels if label not in range(len(world.classes))]:
-        raise InvalidSetting("data", str(path), f"labels from 0 to {len(world.classes) - 1}", f"one is {wrong[0]!r}")
+    if wrong := [label for label in labels if label not in range(len(world.written))]:
+        raise InvalidSetting("data", str(path), f"labels from 0 to {len(world.written) - 1}", f"one is {wrong[0]!r}")
     return [row["bytes"] for row in table.column(world.column).to_pylist()], labels
 
 
@@ -155,8 +178,8 @@ def _check_classes(world: World, path: Path, metadata: dict[bytes, bytes] | None
         names: Sequence[str] = features[LABEL]["names"]
     except (ValueError, KeyError, TypeError):
         return
-    if tuple(names) != world.classes:
-        raise InvalidSetting("data", str(path), f"the classes of {world.hub}: {', '.join(world.classes)}")
+    if tuple(names) != world.written:
+        raise InvalidSetting("data", str(path), f"the classes of {world.hub}: {', '.join(world.written)}")
 
 
 def _decoded(world: World, row: bytes, number: int, path: Path) -> UInt8[Tensor, "channels size size"]:

@@ -25,7 +25,12 @@ SHIPPED_MODEL = "portraits"
 PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
 CLIP_PROGRAM = (*PROGRAM, "laboratories/shared/*.py")
-DIGITS_PROGRAM = ("features/label_classifier.py", "testbeds/labelled_images.py", "training/*.py")
+DIGITS_PROGRAM = (
+    "features/label_classifier.py",
+    "testbeds/labelled_images.py",
+    "testbeds/spoiled_images.py",
+    "training/*.py",
+)
 """The source files that determine the result of a training: of the pipeline, of the second classifier, of the CLIP, of labelled
 images."""
 

@@ -59,6 +59,11 @@ class LabelledCourse:
 COURSE = LabelledCourse()
 COURSES = {
     "cpu": COURSE,
+    "brief": LabelledCourse(
+        (64, 96),
+        Schedule(2400, 128, 1.2e-3, warmup_steps=100, decay=0.6, ema_decay=0.998, weight_decay=1e-4, snapshots=16),
+        Schedule(800, 128, 2e-3, decay=0.8, ema_decay=0.99, weight_decay=1e-2),
+    ),
     "gpu": LabelledCourse(
         (128, 192),
         Schedule(40_000, 512, 1e-3, warmup_steps=500, decay=0.4, ema_decay=0.9995, weight_decay=1e-4),
@@ -123,7 +128,7 @@ def denoiser_loss(
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(data), (batch_size,), generator=generator)
-        clean, labels = patches[rows], data.labels[rows].clone()
+        clean, labels = patches[rows], data.captions[rows].clone()
         labels[torch.rand(batch_size, generator=generator) < NO_CLASS] = nothing
         timestep = noise_level_timesteps(batch_size, alphas_cumprod, generator)
         alpha = alphas_cumprod[timestep].sqrt().view(-1, 1, 1, 1)
