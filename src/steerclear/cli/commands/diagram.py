@@ -96,10 +96,9 @@ def _world(text: str) -> Any:
 
 
 def _write(scene: Any, formats: list[Picture], outdir: Path, quiet: bool) -> None:
-    from ...core.parsing import part_text
     from ...study.diagram import numbers_of
     from ...study.gallery import write_text
-    from ...telling.figures.diagram import draw_pushes, draw_samples
+    from ...telling.figures.diagram import draw_pushes, draw_samples, typed
     from ...telling.figures.diagram_files import save_animation, save_diagram
 
     name = scene.request.world.name + ("" if scene.request.prompt == "all" else f"-{scene.request.prompt}")
@@ -110,7 +109,7 @@ def _write(scene: Any, formats: list[Picture], outdir: Path, quiet: bool) -> Non
         else:
             made.append(save_diagram(draw_pushes(scene), outdir / f"{name}-pushes.{one}"))
             made.append(save_diagram(draw_samples(scene), outdir / f"{name}-samples.{one}"))
-    numbers = numbers_of(scene, part_text)
+    numbers = numbers_of(scene, typed)
     write_text(outdir / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
     if not quiet:
         _print(numbers)
@@ -119,15 +118,11 @@ def _write(scene: Any, formats: list[Picture], outdir: Path, quiet: bool) -> Non
 
 
 def _print(numbers: dict[str, Any]) -> None:
-    table = Table(
-        "guidance", "wanted", "with the concept", "in the wrong place (by chance)", "off the map", "calls per image"
-    )
+    table = Table("guidance", "wanted", "concept", "wrong place", "by chance", "off the map", "calls", box=None)
     for row in numbers["guidances"]:
         chance = numbers["exact draws"][row["wanted"]]["misplaced"]
-        table.add_row(
-            row["guidance"], row["wanted"], f"{row['concept']:.3f}", f"{row['misplaced']:.3f} ({chance:.3f})", f"{row['outside']:.3f}",
-            f"{row['calls']:.0f}",
-        )  # fmt: skip
+        figures = (f"{one:.3f}" for one in (row["concept"], row["misplaced"], chance, row["outside"]))
+        table.add_row(row["guidance"], row["wanted"], *figures, f"{row['calls']:.0f}")
     Console().print(table)
 
 

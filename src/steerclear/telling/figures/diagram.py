@@ -180,11 +180,11 @@ def _percent(share: float) -> str:
 def _head(figure: Figure, guidance: Guidance, x: float, y: float, theme: Theme, *, short: bool = False) -> None:
     """Title of a guidance, and below it what it does or how it is typed."""
     words = words_of(guidance)
-    typed = _typed(guidance)
-    title, below = words.title, f"{words.does}  ({cut(typed, 76)})"
+    asked = typed(guidance)
+    title, below = words.title, f"{words.does}  ({cut(asked, 76)})"
     if short:
         first, plus, second = title.partition(" + ")
-        title, below = cut(first, TITLE), cut(plus.lstrip() + second if plus else typed, TITLE + 6)
+        title, below = cut(first, TITLE), cut(plus.lstrip() + second if plus else asked, TITLE + 6)
     titled(figure, x, y, title, below, theme)
 
 
@@ -197,11 +197,11 @@ def cut(words: str, most: int) -> str:
     return words if len(words) <= most else words[: most - 1] + "…"
 
 
-def _typed(guidance: Guidance) -> str:
+def typed(guidance: Guidance) -> str:
     """The guidance as people type it, without its default parts.
 
     >>> from ...guidance.negative_prompt import NegativePromptGuidance
-    >>> _typed(NegativePromptGuidance(2.0))
+    >>> typed(NegativePromptGuidance(2.0))
     'negative:2'
     """
     return (
