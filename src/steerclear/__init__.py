@@ -30,6 +30,7 @@ _HOMES = {
     "telling.comparison": ("compare",),
     "telling.images": ("generate",),
     "telling.calibrating": ("calibrate",),
+    "telling.tuning": ("tune",),
     "core.calibration": ("Calibration",),
     "core.errors": ("SteerclearError", "SteerclearWarning"),
 }
