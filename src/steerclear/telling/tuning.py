@@ -189,20 +189,20 @@ def _verdict(found: Tuned) -> str:
     if best is None:
         return f"No trial could be measured, so nothing was found for {found.method}."
     if not found.within:
-        return f"Nothing that was tried keeps {_limits(found)}. The nearest is {pasted(best)}: {_short(found, best)}."
+        return f"Nothing that was tried keeps {_limits(found)}. The nearest is {settings_text(best)}: {_short(found, best)}."
     if found.verdict == "none":
         beyond = " and ".join(one.written for one in found.broken())
         return (
-            f"Nothing is recommended: {pasted(best)} kept {_limits(found)} on the seeds of the search, but not {beyond} on the "
+            f"Nothing is recommended: {settings_text(best)} kept {_limits(found)} on the seeds of the search, but not {beyond} on the "
             f"seeds held out."
         )
     default = "" if ends["default"] is None else f", {_objective(found, ends['default'])} at the default"
     numbers = f"{_objective(found, ends['found'])}, against {_objective(found, ends['unguided'])} unguided{default}"
     where = f"on the seeds held out ({found.final_seeds})"
     if found.verdict == "use":
-        return f"Take {pasted(best)}: the {label} is {numbers}, {where}."
+        return f"Take {settings_text(best)}: the {label} is {numbers}, {where}."
     return (
-        f"Leave {found.method} off: with the best settings that were found, {pasted(best)}, the {label} is {numbers}, {where}. "
+        f"Leave {found.method} off: with the best settings that were found, {settings_text(best)}, the {label} is {numbers}, {where}. "
         f"{_difference(found)}"
     )
 
@@ -219,11 +219,15 @@ def _limits(found: Tuned) -> str:
     return " and ".join(found.limits)
 
 
+def _bound(found: Tuned, name: str, bound: float) -> str:
+    return f"{100 * bound:.4g} %" if found.column(name).percent else f"{bound:.4g}"
+
+
 def _short(found: Tuned, row: Row) -> str:
     """What a row has where it exceeds its limits."""
     parts = [
         f"{limit.name} {cell(row.measurements.get(limit.name), found.column(limit.name).percent)} where "
-        f"{'at most' if limit.at_most else 'at least'} {bound:.4g} is wanted"
+        f"{'at most' if limit.at_most else 'at least'} {_bound(found, limit.name, bound)} is wanted"
         for limit, bound, beyond in zip(found.goal.limits, found.bounds, row.violations, strict=True)
         if beyond > 0
     ]
@@ -237,7 +241,7 @@ def _kept(found: Tuned) -> list[str]:
         return []
     return [
         f"{limit.written}: {cell(row.measurements.get(limit.name), found.column(limit.name).percent)} on the seeds held out, where "
-        f"the bound is {bound:.4g}{'' if beyond <= 0 else ', which lies within its interval'}."
+        f"the bound is {_bound(found, limit.name, bound)}{'' if beyond <= 0 else ', which lies within its interval'}."
         for limit, bound, beyond in zip(found.goal.limits, found.final_bounds, row.violations, strict=True)
     ]
 
@@ -255,11 +259,22 @@ def _at_the_end(found: Tuned) -> list[str]:
     return said
 
 
+def settings_text(row: Row) -> str:
+    """A row's method with its networks, in words.
+
+    >>> settings_text(Row(role="trial", method="autoguidance:auto_scale=1.7", networks={"weak": "noised:0.1"}))
+    'autoguidance:auto_scale=1.7 with the network weak=noised:0.1'
+    """
+    networks = [f"{name}={source}" for name, source in row.networks.items()]
+    several = "networks" if len(networks) > 1 else "network"
+    return f"{row.method} with the {several} {' and '.join(networks)}" if networks else row.method
+
+
 def pasted(row: Row) -> str:
     """A row's method as ``--methods`` takes it, with the networks that it needs.
 
     >>> pasted(Row(role="trial", method="autoguidance:auto_scale=1.7", networks={"weak": "noised:0.1"}))
-    "--methods autoguidance:auto_scale=1.7 --network weak=noised:0.1"
+    '--methods autoguidance:auto_scale=1.7 --network weak=noised:0.1'
     """
     words = ["--methods", row.method]
     for name, source in row.networks.items():

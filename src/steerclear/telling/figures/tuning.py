@@ -64,7 +64,7 @@ def _handles(found: Tuned, theme: Theme) -> list[Line2D]:
     if found.limits:
         handles.append(Line2D([], [], label="does not", **_trial(theme, False)))  # type: ignore[arg-type]
     handles.append(Line2D([], [], label="found" if found.within else "nearest", **_best(theme)))  # type: ignore[arg-type]
-    handles.append(Line2D([], [], color=theme.ink, linewidth=0.9, linestyle="--", label="unguided"))
+    handles.append(Line2D([], [], color=theme.ink, linewidth=0.9, linestyle="--", marker="x", label="unguided"))
     return handles
 
 
