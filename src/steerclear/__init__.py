@@ -31,6 +31,7 @@ _HOMES = {
     "telling.measuring": ("measure",),
     "telling.images": ("generate",),
     "telling.calibrating": ("calibrate",),
+    "telling.tuning": ("tune",),
     "core.calibration": ("Calibration",),
     "core.errors": ("SteerclearError", "SteerclearWarning"),
 }

@@ -111,6 +111,16 @@ SecondJudge = Annotated[str | None, typer.Option(
 Watch = Annotated[str | None, typer.Option(
     "--watch", help="What else the judge looks for, as 'trees, sky'; default: the judge's own list."
 )]  # fmt: skip
+Truth = Annotated[str | None, typer.Option(
+    help="What the images are compared with. exact: known to the judge; redrawn: images of the model in which the judge does not "
+    "see the concept; none; default: exact if known, else redrawn if the judge has features.",
+)]  # fmt: skip
+ReferenceImages = Annotated[str | None, typer.Option(
+    "--reference-images", metavar="NUMBER", help="Images that are drawn for a redrawn truth, from 8; default: twice the seeds."
+)]  # fmt: skip
+ReferenceMethod = Annotated[str | None, typer.Option(
+    "--reference-method", help="The method that draws them, without a negative prompt; default: unguided."
+)]  # fmt: skip
 FeaturesName = Annotated[str | None, typer.Option(
     "--features", help="In what images are compared with a redrawn truth, such as pixels; default: the judge's own."
 )]  # fmt: skip

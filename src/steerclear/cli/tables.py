@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # their torch would make every command slow, even --help
     from ..study.gallery import Picture
     from ..study.recipe import Recipe
     from ..study.results import Results
+    from ..study.tuned import Tuned
 
 
 def print_results(results: "Results", page: Path, format: Format, *, quiet: bool, open: bool) -> None:
@@ -94,3 +95,23 @@ def print_calibrated(found: "Calibrated", folder: Path, format: Format, *, quiet
         ]
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
+
+
+def print_tuned(found: "Tuned", file: Path, format: Format, *, quiet: bool, open: bool) -> None:
+    """Print the best trials, the seeds held out and what was found; ``quiet`` prints only the file's path, JSON ``tune.json``."""
+    from ..telling.tuning import FIGURE, final_table, pasted, told, trial_table
+
+    figure = file.with_name(FIGURE)
+    if format is Format.JSON:
+        print_json(found.model_dump_json(indent=1))
+    elif quiet:
+        print(file)
+    else:
+        console = Console(emoji=False, highlight=False)
+        for table in (trial_table(found), final_table(found)):
+            console.print("", table)
+        best = [pasted(found.best)] if found.best is not None and found.verdict == "use" else []
+        for line in ("", *told(found), *best, f"tune: {file}, drawn in {figure}"):
+            console.print(line, markup=False, soft_wrap=True)
+    if open:
+        open_file(figure)

@@ -91,13 +91,22 @@ def changed_by(part: Configurable, settings: str, assignments: Sequence[str] = (
 
 def _pairs(cls: type[Configurable], settings: str) -> list[str]:
     """ "4, b=2" -> ["a=4", "b=2"], where a is the first setting of the class."""
-    pairs = _split_at(settings, lambda pair, rest: KEY.match(rest) is not None) if settings.strip() else []
+    pairs = split_settings(settings)
     if pairs and not KEY.match(pairs[0]):
         first = next((name for name, field in cls.parameters().items() if field.init), None)
         if first is None:
             raise UnknownName(f"parameter of {cls.name}", pairs[0], ())
         pairs[0] = f"{first}={pairs[0]}"
     return pairs
+
+
+def split_settings(text: str) -> list[str]:
+    """Settings from a list with commas: a comma that no ``key=`` follows belongs to the value before it.
+
+    >>> split_settings("auto_scale=1:3, weak=snapshot(step=4, width=0.1)|noised:0.1, levels=1,2")
+    ['auto_scale=1:3', 'weak=snapshot(step=4, width=0.1)|noised:0.1', 'levels=1,2']
+    """
+    return _split_at(text, lambda before, rest: KEY.match(rest) is not None) if text.strip() else []
 
 
 def is_part(text: str, base: type[Configurable]) -> bool:

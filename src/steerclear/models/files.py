@@ -19,6 +19,9 @@ from ..core.values import parse_object
 WEAK_FOLDER = "weak"
 """Subfolder of a pipeline that may hold its own weak network; diffusers ignores it."""
 
+DEFAULTS_FILE = "steerclear.json"
+"""File of a pipeline's folder with what was found to work best with it; it makes no image, so it is in no digest."""
+
 PIPELINE_INDEX, NETWORK_CONFIG, SCHEDULER_CONFIG = "model_index.json", "config.json", "scheduler_config.json"
 DIGEST_LENGTH = 16
 UNLOADABLE = (
@@ -41,7 +44,7 @@ def folder_digest(folder: Path, *, weights: bool = True) -> str:
     for path in sorted(folder.rglob("*")):
         if path.is_dir() or path.suffix not in ((".json", ".txt", WEIGHTS) if weights else (".json", ".txt")):
             continue
-        if WEAK_FOLDER in path.relative_to(folder).parts:
+        if WEAK_FOLDER in path.relative_to(folder).parts or path == folder / DEFAULTS_FILE:
             continue
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

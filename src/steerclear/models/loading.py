@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -21,7 +21,7 @@ from . import files, shipped
 from .configs import check_configs, converted_scheduler
 from .loras import LoRA, add_loras
 from .networks import NETWORKS, LoadedNetwork, load_named, load_network, one_form, refuse_lacking
-from .placement import place
+from .placement import place, place_beside
 from .samplers import scheduler_by_name, scheduler_key
 from .single_file import find_single_file, is_single_file, load_single_file, refuse_config, single_file_digest
 
@@ -115,6 +115,27 @@ def load_model(
         beside = {key: one for key, one in found.items() if one is not None}
         place(pipe, [one.network for one in beside.values()], device, offload)
     return Model(name, folder, pipe, digest, beside, added, device, offload, config)
+
+
+def with_networks(model: Model, sources: Mapping[str, str]) -> Model:
+    """The same pipeline with further networks, or others in place of those of the same names; ``model`` keeps its own.
+
+    Args:
+        model: as loaded.
+        sources: name -> source, as for :func:`load_model`.
+
+    Raises:
+        SteerclearError: see :func:`load_model`.
+    """
+    if not sources:
+        return model
+    located = {name: files.located(one, parts=NETWORKS) for name, one in named(None, sources).items()}
+    with files.enough_memory(f"the model {model.name!r}"):
+        found = {name: load_named(name, one, model.folder, model.pipe) for name, one in located.items()}
+        beside = {name: one for name, one in found.items() if one is not None}
+        for one in beside.values():
+            place_beside(one.network, model.device, model.offload)
+    return replace(model, networks={**model.networks, **beside})
 
 
 def _located(name: str) -> str:

@@ -44,11 +44,17 @@ def place(pipe: Any, others: Iterable[Any], device: str, offload: str) -> None:
     else:
         _offload(pipe, target, offload)
     for network in others:
-        if isinstance(network, torch.nn.Module):
-            _place_beside(network, target, offload)
+        place_beside(network, device, offload)
 
 
-def _place_beside(network: torch.nn.Module, target: torch.device, offload: str) -> None:
+def place_beside(network: Any, device: str, offload: str) -> None:
+    """Move a network to where a pipeline's run, or set up its offloading; anything but a torch module is ignored.
+
+    Args and errors as for :func:`place`.
+    """
+    target = usable(device)
+    if not isinstance(network, torch.nn.Module):
+        return
     if offload == "sequential":
         from accelerate import cpu_offload
 

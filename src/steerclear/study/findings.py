@@ -39,7 +39,7 @@ def results_of(
         lookers: who looks at the images.
         folder: of the run, to which paths are relative.
         settings: of the model, see :func:`~steerclear.study.run.settings_of`.
-        left_out: why methods were left out, in sentences.
+        left_out: why methods were left out, and which have a default of the model, in sentences.
         command: how to repeat it.
     """
     judging, second = lookers.judging, lookers.second

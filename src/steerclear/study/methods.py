@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator
 
-from ..core.errors import GivenTwice, InvalidSetting, UnknownName, typed
+from ..core.errors import GivenTwice, InvalidSetting, UnknownName, in_words_of, typed
 from ..core.evidence import Evidence
 from ..core.guidance import Guidance, guidances, networks_of
-from ..core.parsing import changed_by, name_and_settings
+from ..core.parsing import changed_by, name_and_settings, parse_part
 from ..core.schedulers import is_flow
 from ..core.settings import Configurable
 from ..evidence.preview import PreviewEvidence
@@ -23,6 +23,7 @@ from ..guidance.dynamic_negative import DynamicNegativeGuidance
 from ..guidance.negative_prompt import NegativePromptGuidance
 from ..guidance.redraw import Redraw
 from ..guidance.unguided import Unguided
+from ..models.defaults import Default
 
 WITHOUT_NEGATIVE, WITH_NEGATIVE = "cfg", ("dynamic-negative", "negative")
 """Default guidances. With a negative prompt: the first that accepts the settings; for models that take classes the last,
@@ -92,6 +93,48 @@ def standard_methods(
                AutoGuidance(auto_scale, inside)),
     ]  # fmt: skip
     return [method for method in methods if negatives or method.name != "without"]
+
+
+def by_model(methods: Sequence[Method], defaults: Mapping[str, Default]) -> list[Method]:
+    """Standard methods as a model's own defaults have them; one that is better left off is unchanged, see :func:`left_off`."""
+    own = {name: default.guidance for name, default in defaults.items() if default.guidance is not None}
+    return [
+        replace(method, guidance=parse_part(own[method.name], Guidance))
+        if method.name in own and at_default_scale(method)
+        else method
+        for method in methods
+    ]
+
+
+def left_off(method: Method, defaults: Mapping[str, Default]) -> str | None:
+    """Why a standard method is left out by a model's own defaults, in a sentence; None if it is not, or has another scale."""
+    own = defaults.get(method.name)
+    if own is None or own.guidance is not None or not at_default_scale(method):
+        return None
+    again = in_words_of(f"methods={method.name!r}", f"--methods {method.name}")
+    return f"{_beginning(method.label)} is left out: {own.why.rstrip('.')}. To see it, take {again}."
+
+
+def tuned_notes(methods: Sequence[Method], defaults: Mapping[str, Default]) -> list[str]:
+    """Which standard methods have settings that were found for the model, in sentences."""
+    found = []
+    for method in methods:
+        own = defaults.get(method.name)
+        if method.optional and own and own.guidance and method.guidance == parse_part(own.guidance, Guidance):
+            found.append(
+                f"{_beginning(method.label)} runs as {own.guidance}, this model's default: {own.why.rstrip('.')}."
+            )
+    return found
+
+
+def at_default_scale(method: Method) -> bool:
+    """Whether a standard method has the default scales, so that nobody asked for others."""
+    plain = {one.name: one for one in standard_methods(method.prompt, method.negative_prompts, **SCALES)}
+    return method.name in plain and plain[method.name].guidance == method.guidance
+
+
+def _beginning(label: str) -> str:
+    return f"{label[0].upper()}{label[1:]}"
 
 
 def unmeasured(scheduler: Any, guidance: Guidance) -> list[str]:

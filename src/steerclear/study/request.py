@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bridges.diffusers.asking import takes_classes
-from ..core.errors import PromptError, typed
+from ..core.errors import InvalidSetting, PromptError, typed
 from ..core.guidance import Guidance
 from ..core.parsing import WHOLE_NUMBER, changed_by, split_methods
 from ..guidance.redraw import Redraw
@@ -19,15 +19,30 @@ from .judging import watched_words
 from .methods import SCALES, WITH_NEGATIVE, WITHOUT_NEGATIVE, Method, unmeasured
 from .recipe import parse_seeds
 from .run import asked_of, question_of
+from .space import Space, parse_varied
 from .study import LOOKING, SHIPPED, ModelAsked, Study, checked_negatives, comparison
+from .tuning import (
+    FINAL_SEEDS,
+    TRIALS,
+    Tuning,
+    limits_of,
+    method_text,
+    search_seeds,
+    split_networks,
+    wanted,
+)  # fmt: skip
 
 DEFAULTS: Mapping[str, Any] = {
     "model": SHIPPED, "config": None, "networks": None, "loras": (), "scheduler": None, "dtype": "float32",
     "negative_prompts": (), "calibrations": (), "num_inference_steps": 30, "height": None, "width": None, "seeds": "0-7",
 }  # fmt: skip
 COMPARED: Mapping[str, Any] = {"seeds": "0-63", "methods": None, "judge": None, **LOOKING, **SCALES}
+TUNED: Mapping[str, Any] = {
+    "guidance": None, "settings": (), "vary": (), "minimise": None, "maximise": None, "subject_to": (), "images": None,
+    "trials": TRIALS, "final_seeds": FINAL_SEEDS,
+}  # fmt: skip
 QUICK: Mapping[str, Any] = {"seeds": "0-15", "num_inference_steps": 15}
-"""Defaults: of ``generate``; of ``compare`` where they differ; and of its ``--quick``."""
+"""Defaults: of ``generate``; of ``compare`` where they differ; of what only ``tune`` has; and of ``compare --quick``."""
 
 LONGEST_NUMBER = 20
 """Characters of a number that is read; Python refuses those of thousands."""
@@ -171,6 +186,43 @@ def asked_to_compare(
     )  # fmt: skip
     chosen = question_of(study) | scales | study.model.identity()
     return study, _claimable(folder, "compare", study, chosen, asked_of(study))
+
+
+def asked_to_tune(
+    options: Mapping[str, Any], *, folder: Path | None = None, device: str = "cpu", offload: str = "none"
+) -> tuple[Tuning, Path]:
+    """What ``tune`` is asked for, and the folder of its results.
+
+    Args:
+        options: as for :func:`asked_to_compare`, and names of :data:`TUNED`.
+        folder: None for one named after the question.
+        device, offload: see :func:`request`.
+
+    Raises:
+        PromptError, InvalidSetting, UnknownName: a value that cannot be used.
+        FolderConflict: the folder holds something else.
+    """
+    asked = _asked({**DEFAULTS, **COMPARED, **TUNED}, None, options)
+    if asked["guidance"] is None:
+        raise InvalidSetting(
+            "guidance", None, "the name of what is to be tuned", "give --guidance, such as autoguidance"
+        )
+    direction, objective = wanted(asked["minimise"], asked["maximise"])
+    method, scales = method_text(asked["guidance"], asked["settings"]), {name: asked[name] for name in SCALES}
+    fixed, open_ones = split_networks(asked["networks"] or {}, asked["vary"])
+    seeds = search_seeds(None if options.get("seeds") is None else _seeds(asked), asked["images"])
+    if asked.get("prompt") is None:
+        raise PromptError("there is no prompt; say in a few words what the images should show.")
+    study = comparison(
+        asked["prompt"], tuple(asked["negative_prompts"]), seeds, asked["num_inference_steps"], **scales,
+        methods=[method], height=asked["height"], width=asked["width"], judge=asked["judge"],
+        model=_model(asked | {"networks": fixed}, device, offload), calibrations=_calibrations(asked), **_looking(asked),
+    )  # fmt: skip
+    space = Space.of(study.prompt, study.negative_prompts, method, parse_varied(asked["vary"]), open_ones, scales)
+    final = parse_seeds(asked["final_seeds"]) if isinstance(asked["final_seeds"], str) else tuple(asked["final_seeds"])
+    tuning = Tuning(study, space, direction, objective, limits_of(asked["subject_to"]), asked["trials"], final)
+    known = tuning.asked()
+    return tuning, _claimable(folder, "tune", study, known | study.model.identity(), known)
 
 
 def _looking(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..core.saving import stays_if_unwritable
 from ..core.schedulers import is_stochastic
 from ..core.settings import Configurable, callback, folder_path, whole
 from ..guidance.classifier_free import ClassifierFreeGuidance
+from ..models.defaults import defaults_of
 from ..models.loading import Model
 from ..models.samplers import scheduler_text
 from .calibrations import GivenCalibration, loaded, of_negatives, warn_of_calibrations
@@ -27,7 +28,7 @@ from .gallery import Picture, check_places, write_text
 from .generate import check_model, check_recipe, check_texts, generate, warn_of_idle_networks
 from .judging import Panel, panel
 from .measure import circumstances
-from .methods import Method
+from .methods import Method, left_off, tuned_notes
 from .notes import idle_guidance, no_network, nobody_flags, nobody_looks
 from .recipe import NOT_ASKED, Recipe, checked_prompt
 from .results import RESULTS_FILE, Results
@@ -74,7 +75,7 @@ def run(
     callback("on_progress", on_progress)
     model = study.model.load() if model is None else model
     check_model(model)
-    lookers = _panel(study, model, judge, second_judge, features)
+    lookers = who_looks(study, model, judge, second_judge, features)
     methods = [method for method in study.methods if left_out(model, method, study) is None]
     calibrations = loaded(study.calibrations, calibrations)
     why_not = {left_out(model, method, study): None for method in study.methods if method not in methods}
@@ -92,7 +93,8 @@ def run(
         if reference is not None:
             lookers = _with_truth(model, study, lookers, reference, folder, batch_size, on_method, on_progress)
         results = results_of(
-            model, study, recipes, made, lookers, folder, settings_of(model), [said for said in why_not if said], command
+            model, study, recipes, made, lookers, folder, settings_of(model),
+            [*(said for said in why_not if said), *tuned_notes(methods, defaults_of(model.name))], command,
         )  # fmt: skip
         for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
             with stays_if_unwritable(folder / name):
@@ -195,9 +197,15 @@ def reference_folder(folder: Path, lookers: Panel) -> Path:
     return folder / "reference" / lookers.reference.name
 
 
-def _panel(
-    study: Study, model: Model, judge: Laboratory | None, second: Laboratory | None, features: Features | None
-) -> Panel:
+def who_looks(
+    study: Study, model: Model, judge: Laboratory | None = None, second: Laboratory | None = None,
+    features: Features | None = None,
+) -> Panel:  # fmt: skip
+    """Who looks at the images of a study, as :func:`~steerclear.study.judging.panel`, for a model that takes prompts.
+
+    Raises:
+        UnsupportedModel: the model takes classes for prompts; or see there.
+    """
     for message in of_repeated(study.negative_prompts):
         warnings.warn(message, SteerclearWarning, stacklevel=3)
     if takes_classes(model.pipe):
@@ -217,6 +225,8 @@ def left_out(model: Model, method: Method, study: Study) -> str | None:
     """Why a standard method is left out, in a sentence; None for one that is not, or that was asked for."""
     if method.optional and (lacking := lacks(model, method, study)) is not None:
         return lacking
+    if method.optional and (off := left_off(method, defaults_of(model.name))) is not None:
+        return off
     by_default = any(one.optional for one in study.methods)
     if not by_default or not names_classes(model.pipe):
         return None

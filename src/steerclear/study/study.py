@@ -16,9 +16,10 @@ from ..core.seeds import checked_seeds
 from ..core.settings import finite, whole
 from ..core.values import described, fitted, frozen, parse_object
 from ..models import loading
+from ..models.defaults import defaults_of
 from .calibrations import CalibrationSource
 from .judging import REFERENCE_METHOD, Kind, checked_judges
-from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, chosen_methods, standard_methods
+from .methods import FOLDER_NAME, SCALES, TAKE_SCALE, Method, by_model, chosen_methods, standard_methods
 from .recipe import HASH_LENGTH, LARGEST, MOST_STEPS, NOT_ASKED, SMALLEST, checked_prompt
 
 STUDY_FILE = "study.json"
@@ -223,10 +224,11 @@ def comparison(
     given = {"guidance_scale": guidance_scale, "auto_scale": auto_scale}
     scales = {name: finite(name, value) for name, value in given.items()}
     standard = standard_methods(prompt, negatives, **scales)
-    names = _checked_names(methods)
+    names, model = _checked_names(methods), model or ModelAsked()
+    chosen = chosen_methods(names, standard, prompt, negatives)
     study = Study(
-        prompt, negatives, tuple(chosen_methods(names, standard, prompt, negatives)), seeds,  # type: ignore[arg-type]
-        num_inference_steps, height, width, judge, model or ModelAsked(), calibrations, second_judge,
+        prompt, negatives, tuple(chosen if names else by_model(chosen, defaults_of(model.name))), seeds,  # type: ignore[arg-type]
+        num_inference_steps, height, width, judge, model, calibrations, second_judge,
         watch, truth, reference_images, reference_method, features,  # type: ignore[arg-type]  # checked there
     )  # fmt: skip
     _warn_of_idle_scales(scales, names)

@@ -139,6 +139,18 @@ def redrawn_by(lookers: Panel, pictures: Sequence[Picture], study: Any) -> Panel
     return replace(lookers, judging=Judging(judging.laboratory, RedrawnJudge(judging.judge, redrawn)))
 
 
+def expected_columns(lookers: Panel) -> list[Column]:
+    """What will be measured, before a truth is drawn: some may still be left out where too few images are kept of it."""
+    judge = lookers.judging.judge
+    if judge is None:
+        return []
+    own = judge.columns()
+    if lookers.truth != "redrawn":
+        return own
+    known = {column.name for column in own}
+    return [*own, *(column for column in score_columns() if column.name not in known)]
+
+
 def without_truth(lookers: Panel) -> Panel:
     """Those who look, with a judge that compares with nothing."""
     judging = lookers.judging

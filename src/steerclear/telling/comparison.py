@@ -210,7 +210,7 @@ def _measured(model: Model, asked: Mapping[str, Any], folder: Path, on_method: A
     )  # fmt: skip
     return run(
         study, folder, model=model, judge=judge if isinstance(judge, Laboratory) else None,
-        batch_size=asked["batch_size"], command=_call(asked, compare), on_method=on_method, on_progress=on_progress,
+        batch_size=asked["batch_size"], command=call_text(asked, compare), on_method=on_method, on_progress=on_progress,
         calibrations=calibrations, second_judge=second if isinstance(second, Laboratory) else None,
         features=features if isinstance(features, Features) else None,
     )  # fmt: skip
@@ -276,8 +276,8 @@ WRITTEN = (str, int, float, list, tuple, range)
 """Types of arguments that the command repeats as given; of others it repeats the plain values."""
 
 
-def _call(asked: Mapping[str, Any], function: Any) -> str:
-    """The call that repeats the comparison, with the arguments that are not defaults."""
+def call_text(asked: Mapping[str, Any], function: Any) -> str:
+    """The call of a function of this door that repeats a run, with the arguments that are not defaults."""
     parameters = inspect.signature(function).parameters
     model = asked["model"]
     given = [repr(model) if isinstance(model, str) else "pipe"]

@@ -13,16 +13,6 @@ AutoScale = Annotated[float | None, typer.Option(help="Of autoguidance; 1 is off
 Methods = Annotated[str | None, typer.Option(
     help="Names of methods or guidances, separated by commas, with settings as cfg:guidance_scale=5; default: the standard ones."
 )]  # fmt: skip
-Truth = Annotated[str | None, typer.Option(
-    help="What the images are compared with. exact: known to the judge; redrawn: images of the model in which the judge does not "
-    "see the concept; none; default: exact if known, else redrawn if the judge has features.",
-)]  # fmt: skip
-ReferenceImages = Annotated[str | None, typer.Option(
-    "--reference-images", metavar="NUMBER", help="Images that are drawn for a redrawn truth, from 8; default: twice the seeds."
-)]  # fmt: skip
-ReferenceMethod = Annotated[str | None, typer.Option(
-    "--reference-method", help="The method that draws them, without a negative prompt; default: unguided."
-)]  # fmt: skip
 Quick = Annotated[bool, typer.Option("--quick", help="16 seeds and 15 steps: within a minute on two cores.")]
 
 
@@ -35,8 +25,8 @@ def command(
     auto_scale: AutoScale = None, methods: Methods = None, judge: options.JudgeName = None, height: options.Height = None,
     width: options.Width = None, scheduler: options.SchedulerName = None, batch_size: options.BatchSize = 16,
     device: options.Device = "cpu", dtype: options.Dtype = None, offload: options.Offload = "none",
-    second_judge: options.SecondJudge = None, watch: options.Watch = None, truth: Truth = None,
-    reference_images: ReferenceImages = None, reference_method: ReferenceMethod = None, features: options.FeaturesName = None,
+    second_judge: options.SecondJudge = None, watch: options.Watch = None, truth: options.Truth = None,
+    reference_images: options.ReferenceImages = None, reference_method: options.ReferenceMethod = None, features: options.FeaturesName = None,
     quick: Quick = False, format: options.Output = options.Format.TEXT, quiet: options.Quiet = False,
     open: options.Open = False,
 ) -> None:  # fmt: skip
