@@ -432,15 +432,17 @@ def test_lines_can_be_told_apart_and_the_figure_is_repeatable() -> None:
     panel = SweptPanel("digits", "Fréchet distance", (*lines[:3], far), (2.0, 1.8, 2.2), clipped=True)
     figure = draw_weaknesses([panel, replace(panel, clipped=False)], 2)
     first, second = figure.axes
-    assert first.get_ylim()[1] < 7 < 90 < second.get_ylim()[1]
+    assert first.get_ylim()[1] < 5 < 90 < second.get_ylim()[1]
     assert list(
         next(line for line in first.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None").get_ydata()
-    ) == [6.0, 3.0]
+    ) == [4.0, 3.0]
     assert png(figure) == png(draw_weaknesses([panel, replace(panel, clipped=False)], 2))
 
 
 def test_the_figure_has_a_panel_for_each_setting_and_figure() -> None:
-    rows = [row(UNGUIDED, 1, [0, 0, 0], 0), row(CFG, 2, [3.0, 3.0, 3.0], 0.6), row("a", 2, [2.0, 2.1, 1.9], 0.9)]
+    rows = [row(UNGUIDED, 1, [0, 0, 0], 0), row(CFG, 2, [5.0, 5.0, 5.0], 0.6), row("a", 2, [2.0, 2.1, 1.9], 0.9)]
     figure: Any = figure_of(rows, World())
     assert [axes.get_ylabel() for axes in figure.axes] == ["Fréchet distance", "recall"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["classifier-free", "a", "unguided"]
+    harmful, helpful = (line for line in figure.axes[0].lines if line.get_marker() != "None")
+    assert (harmful.get_alpha(), helpful.get_alpha()) == (0.5, 1.0)

@@ -16,7 +16,19 @@ from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .weak_cells import APART, Shelf
 from .weak_digits import WeakDigits
 from .weak_portraits import WeakPortraits
-from .weak_rows import Row, best_of, faults_said, has_cfg, is_weak, row_of, said, settings_of, unguided_of, verdicts_of
+from .weak_rows import (
+    HELPS,
+    Row,
+    best_of,
+    faults_said,
+    has_cfg,
+    is_weak,
+    row_of,
+    said,
+    settings_of,
+    unguided_of,
+    verdicts_of,
+)
 from .weak_world import CFG, OWN, UNGUIDED, WHOLE, Cell, Weak, WeaknessWorld, WorldAsked, family_named, has_faults_of
 
 WORLDS: dict[str, Callable[[WorldAsked], WeaknessWorld]] = {"digits": WeakDigits, "portraits": WeakPortraits}
@@ -302,7 +314,8 @@ def _panel(rows: Sequence[Row], setting: tuple[str, str, float, float], world: W
     for way in dict.fromkeys(row.way for row in own):
         swept = sorted((row for row in own if row.way == way), key=lambda row: row.scale)
         points = tuple((row.scale, *_ends(row.figures[figure.name])) for row in swept)
-        lines.append(Swept("classifier-free" if way == CFG else way, swept[0].family or CFG, points))
+        helps = any(row.verdict == HELPS for row in swept)
+        lines.append(Swept("classifier-free" if way == CFG else way, swept[0].family or CFG, points, helps))
     unguided = unguided_of(rows, main, condition)
     assert unguided is not None  # a row is of sets that have it
     title = f"{world.name}, {condition}" + ("" if main == OWN else f", main {main}")
