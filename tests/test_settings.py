@@ -68,7 +68,7 @@ def test_the_default_that_is_printed_for_an_evidence_can_be_typed_back(cls, para
 
 @pytest.mark.parametrize(("cls", "parameter"), parameters(Network.known()))
 def test_the_default_of_a_weak_network_can_be_typed_back(cls, parameter) -> None:
-    required = {"adapter": "style"} if cls.name == "with-lora" else {}
+    required = {"with-lora": {"adapter": "style"}, "snapshot": {"folder": "runs"}}.get(cls.name, {})
     typed = ",".join(f"{key}={value}" for key, value in {**required, parameter.name: parameter.default}.items())
     same(parse_network(f"{cls.name}:{typed}"), cls(**required))
 
@@ -407,7 +407,7 @@ def test_no_value_of_another_type_is_anything_but_refused_by_a_sentence(cls: typ
     """Whatever a setting is given, the class is built with it, or raises one of our errors."""
     odd = [None, True, 0, -1, 10**400, math.nan, math.inf, "", "no", "\udcff", b"", [], [1.0], {}, (), (None,), ((1.0, 2.0),), (1, (2,)),
            np.ones(2), torch.ones(2, 2), torch.tensor(2.0, device="meta"), object(), float, lambda: 1, 1j, ClassifierFreeGuidance(), ConstantEvidence()]  # fmt: skip
-    required = {"layers": ("a",), "adapter": "a", "network": torch.nn.Identity()}
+    required = {"layers": ("a",), "adapter": "a", "folder": "a", "network": torch.nn.Identity()}
     given = {name: value for name, value in required.items() if name in cls.parameters()}
     for name in cls.parameters():
         for value in odd:

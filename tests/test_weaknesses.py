@@ -16,8 +16,33 @@ from steerclear.benchmark.claims import Claim
 from steerclear.benchmark.weak_digits import CLASS, WeakDigits
 from steerclear.benchmark.weak_images import WHERE_SNAPSHOTS_ARE, distances
 from steerclear.benchmark.weak_portraits import WeakPortraits
-from steerclear.benchmark.weak_rows import HARMS, HELPS, NOTHING, TOO_FEW, Row, best_of, over_sets, row_of, verdicts_of
-from steerclear.benchmark.weak_world import ANY, CFG, OWN, UNGUIDED, Cell, Figured, Weak, WeaknessWorld, WorldAsked
+from steerclear.benchmark.weak_rows import (
+    HARMS,
+    HELPS,
+    NOTHING,
+    TOO_FEW,
+    Row,
+    best_of,
+    faults_said,
+    over_sets,
+    row_of,
+    verdicts_of,
+)
+from steerclear.benchmark.weak_world import (
+    ANY,
+    CFG,
+    EARLIER,
+    NARROWER,
+    OWN,
+    UNGUIDED,
+    Cell,
+    Figured,
+    Weak,
+    WeaknessWorld,
+    WorldAsked,
+    family_named,
+    has_faults_of,
+)
 from steerclear.benchmark.weaknesses import Weaknesses, claims_of, figure_of
 from steerclear.core.errors import InvalidSetting, UnknownName, UnsupportedModel
 from steerclear.guidance.auto import AutoGuidance
@@ -25,7 +50,7 @@ from steerclear.guidance.interval import IntervalGuidance
 from steerclear.guidance.unguided import Unguided
 from steerclear.models.loading import load_model
 from steerclear.networks.noised_weights import NoisedWeights
-from steerclear.networks.shared.averages import PowerAverages, Snapshot
+from steerclear.networks.shared.averages import PowerAverages, Snapshot, average_of, snapshots_in
 from steerclear.telling.figures.base import LIGHT, png
 from steerclear.telling.figures.weaknesses import Swept, SweptPanel, draw_weaknesses, styles_of
 
@@ -74,6 +99,40 @@ def test_verdicts() -> None:
     assert said[0].startswith("own, class: a (a family) helps: at its best scale, 3, Fréchet distance 1.000 [")
     assert said[0].endswith("recall -0.200")
     assert "b (a family) harms" in said[1]
+
+
+def test_whether_the_same_faults_are_needed_is_decided_by_both_sorts() -> None:
+    def sorted_by(same: list[float], other: list[float]) -> str:
+        rows = [
+            row("early", 2, same, 0.8).model_copy(update={"faults_of_main": True}),
+            row("noised", 2, other, 0.8).model_copy(update={"faults_of_main": False}),
+        ]
+        (said,) = faults_said([*rows, row("other", 2, [0.1, 0.1, 0.1], 0.8)])  # of which nobody knows
+        return said.rpartition("is ")[2]
+
+    helps, more, harms = [2.0, 2.1, 1.9], [1.0, 1.05, 0.95], [8.0, 8.4, 7.6]
+    assert sorted_by(helps, harms) == "confirmed."
+    assert sorted_by(more, helps) == "refuted, though they help more."
+    assert sorted_by(helps, more) == sorted_by(harms, helps) == "refuted."
+    assert sorted_by(harms, harms) == sorted_by([2.0], [8.0]) == "not decided."
+    assert faults_said([row("early", 2, helps, 0.8)]) == []
+
+
+def test_which_weak_networks_have_the_faults_of_the_main_one() -> None:
+    narrow, early = Weak(NARROWER, "runs/narrow"), Weak(EARLIER, "snapshot:runs")
+    noised, other_noise, coarse = (
+        Weak(family_named(how), how) for how in ("noised:0.2", "noised:0.2,seed=3", "quantized:3")
+    )
+    assert [has_faults_of("", one) for one in (narrow, early, noised, coarse)] == [True, True, False, False]
+    assert [has_faults_of("snapshot:runs", one) for one in (early, noised)] == [True, False]
+    assert [has_faults_of("noised:0.1", one) for one in (early, noised, other_noise, coarse)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert [has_faults_of("quantized:4", one) for one in (noised, coarse)] == [False, True]
+    assert has_faults_of("", Weak(family_named("runs/other"), "runs/other")) is None
 
 
 def test_the_best_keeps_the_last_figure() -> None:
@@ -259,6 +318,25 @@ def test_scale_one_is_unguided_and_the_last_snapshot_is_the_network(model: Path,
     assert torch.equal(drawn(Cell(OWN, CLASS), None), plain)  # the pipeline has its own network again
 
 
+def test_a_narrow_network_at_a_part_of_its_training(model: Path, training: Path, tmp_path: Path) -> None:
+    """The folder gives its shape, the snapshot its weights."""
+    narrow = tmp_path / "narrow"
+    own = load_model(str(model)).pipe.unet
+    own.save_pretrained(narrow)
+    world = WeakDigits(WorldAsked(str(model), narrow=str(narrow), narrow_training=str(training)))
+    found = {name: weak for name, weak in world.weaknesses().items() if name.startswith("narrow")}
+    assert list(found) == ["narrow", *(f"narrow, 1/{share} of its training" for share in (16, 8, 4, 2))]
+    half: Any = world._weak(found["narrow, 1/4 of its training"])
+    weights = average_of(snapshots_in(training / WHERE_SNAPSHOTS_ARE[0]), 8, 0.1)
+    assert {name: tuple(value.shape) for name, value in half.named_parameters()} == {
+        name: tuple(value.shape) for name, value in weights.items()
+    }
+    for name, value in half.named_parameters():
+        torch.testing.assert_close(value.detach(), weights[name])
+    one, other = (world.made_with("", found[name]) for name in ("narrow", "narrow, 1/4 of its training"))
+    assert one != other
+
+
 def test_a_main_network_with_a_fault_of_known_origin(model: Path) -> None:
     """Its weights are those of the kind, and a weak network of the same kind has the same fault, stronger."""
     world = WeakDigits(WorldAsked(str(model)))
@@ -354,15 +432,17 @@ def test_lines_can_be_told_apart_and_the_figure_is_repeatable() -> None:
     panel = SweptPanel("digits", "Fréchet distance", (*lines[:3], far), (2.0, 1.8, 2.2), clipped=True)
     figure = draw_weaknesses([panel, replace(panel, clipped=False)], 2)
     first, second = figure.axes
-    assert first.get_ylim()[1] < 7 < 90 < second.get_ylim()[1]
+    assert first.get_ylim()[1] < 5 < 90 < second.get_ylim()[1]
     assert list(
         next(line for line in first.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None").get_ydata()
-    ) == [6.0, 3.0]
+    ) == [4.0, 3.0]
     assert png(figure) == png(draw_weaknesses([panel, replace(panel, clipped=False)], 2))
 
 
 def test_the_figure_has_a_panel_for_each_setting_and_figure() -> None:
-    rows = [row(UNGUIDED, 1, [0, 0, 0], 0), row(CFG, 2, [3.0, 3.0, 3.0], 0.6), row("a", 2, [2.0, 2.1, 1.9], 0.9)]
+    rows = [row(UNGUIDED, 1, [0, 0, 0], 0), row(CFG, 2, [5.0, 5.0, 5.0], 0.6), row("a", 2, [2.0, 2.1, 1.9], 0.9)]
     figure: Any = figure_of(rows, World())
     assert [axes.get_ylabel() for axes in figure.axes] == ["Fréchet distance", "recall"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["classifier-free", "a", "unguided"]
+    harmful, helpful = (line for line in figure.axes[0].lines if line.get_marker() != "None")
+    assert (harmful.get_alpha(), helpful.get_alpha()) == (0.5, 1.0)

@@ -28,7 +28,21 @@ from ..networks.shared.averages import snapshots_in
 from ..networks.shared.naming import WEAK, is_kind, parse_network
 from ..networks.shared.second_weights import second_weights
 from ..networks.snapshot import SnapshotWeights, with_weights
-from .weak_world import OWN, Cell, Samples, Weak, WeaknessWorld, WorldAsked
+from .weak_world import (
+    AVERAGES,
+    DROPOUT,
+    EARLIER,
+    LAYERS,
+    NARROWER,
+    NOISED,
+    OWN,
+    QUANTIZED,
+    Cell,
+    Samples,
+    Weak,
+    WeaknessWorld,
+    WorldAsked,
+)
 
 SHARES = (32, 16, 8, 4, 2)
 """Earlier snapshots: one part in so many of the training."""
@@ -37,17 +51,18 @@ WIDTH, WIDTHS = 0.1, (0.05, 0.15, 0.2, 0.28)
 LOOKED_UP = 5000
 """Images of both sets for precision and recall, which take time by the square of it."""
 WHERE_SNAPSHOTS_ARE = ("snapshots/denoiser", "snapshots/unet", "snapshots", ".")
-EARLIER, AVERAGES, NARROWER = "an earlier snapshot", "another length of the average", "a narrower network"
+AT = " @ "
+"""Between the folder of a network and the snapshot whose weights it gets."""
 OTHERS = {
-    "dropout 0.1": Weak("dropout", "dropout:0.1"),
-    "dropout 0.3": Weak("dropout", "dropout:0.3"),
-    "noised 0.05": Weak("noised weights", "noised:0.05"),
-    "noised 0.1": Weak("noised weights", "noised:0.1"),
-    "noised 0.2": Weak("noised weights", "noised:0.2"),
-    "noised 0.1, other noise": Weak("noised weights", "noised:strength=0.1,seed=1"),
-    "quantized to 4 bits": Weak("quantized weights", "quantized:4"),
-    "quantized to 3 bits": Weak("quantized weights", "quantized:3"),
-    "without the middle block": Weak("fewer layers", "dropped-layers"),
+    "dropout 0.1": Weak(DROPOUT, "dropout:0.1"),
+    "dropout 0.3": Weak(DROPOUT, "dropout:0.3"),
+    "noised 0.05": Weak(NOISED, "noised:0.05"),
+    "noised 0.1": Weak(NOISED, "noised:0.1"),
+    "noised 0.2": Weak(NOISED, "noised:0.2"),
+    "noised 0.1, other noise": Weak(NOISED, "noised:strength=0.1,seed=1"),
+    "quantized to 4 bits": Weak(QUANTIZED, "quantized:4"),
+    "quantized to 3 bits": Weak(QUANTIZED, "quantized:3"),
+    "without the middle block": Weak(LAYERS, "dropped-layers"),
 }
 """Made of the main network itself. "noised" begins with the same noise as a main network of the same name: the same fault, stronger."""
 MAINS = {OWN: "", "noised 0.05": "noised:0.05", "noised 0.1": "noised:0.1", "quantized to 4 bits": "quantized:4"}
@@ -98,36 +113,38 @@ class ImageWorld(WeaknessWorld):
         found = self._of_training() if self.asked.training else {}
         if self.asked.narrow is not None:
             found["narrow"] = Weak(NARROWER, self.asked.narrow)
+            if self.asked.narrow_training is not None:
+                for share, how in _earlier(self.asked.narrow_training):
+                    found[f"narrow, 1/{share} of its training"] = Weak(NARROWER, f"{self.asked.narrow}{AT}{how}")
         elif WEAK in self.model.networks:
             found["narrow"] = Weak(NARROWER, "")
         return found | OTHERS
 
     def _of_training(self) -> dict[str, Weak]:
-        folder = _snapshots(self.asked.training or "")
-        steps = [snapshot.step for snapshot in snapshots_in(Path(folder))]
-        found = {}
-        for share in SHARES:
-            step = round(steps[-1] / share)
-            if step >= steps[0]:
-                how = f"snapshot:folder={folder},step={step},width={WIDTH:g}"
-                found[f"1/{share} of the training"] = Weak(EARLIER, how)
+        place = _snapshots(self.asked.training or "")
+        last = snapshots_in(Path(place))[-1].step
+        found = {f"1/{share} of the training": Weak(EARLIER, how) for share, how in _earlier(place)}
         for width in WIDTHS:
-            how = f"snapshot:folder={folder},step={steps[-1]},width={width:g}"
-            found[f"average {width:g}"] = Weak(AVERAGES, how)
+            found[f"average {width:g}"] = Weak(AVERAGES, f"snapshot:folder={place},step={last},width={width:g}")
         return found
 
     def made_with(self, main: str, weak: Weak | None) -> str:
         said = [self.model.digest, self.sampler, str(self.asked.num_inference_steps), self.asked.prompt or ""]
-        for how in (main, None if weak is None else weak.how or "the model's own"):
-            kind = parse_network(how) if how and is_kind(how) else None
-            said.append(repr(how))
-            if kind is not None:
-                said.append(str(kind.digest()))
-            elif how and Path(how).is_dir():
-                said.append(folder_digest(Path(how)))
-            elif weak is not None and how == "the model's own":
-                said.append(str(self.model.networks[WEAK].source.digest))
+        said += ["main", *self._said(main)]
+        if weak is not None:
+            own = self.model.networks.get(WEAK)
+            said += ["weak", *(self._said(weak.how) if weak.how or own is None else [str(own.source.digest)])]
         return "\n".join(said)
+
+    def _said(self, how: str) -> list[str]:
+        """What determines a network that is typed: the text, and digests of its files."""
+        said = [how]
+        for part in filter(None, how.split(AT)):
+            if is_kind(part):
+                said.append(str(parse_network(part).digest()))
+            elif Path(part).is_dir():
+                said.append(folder_digest(Path(part)))
+        return said
 
     def _main(self, how: str) -> Any:
         """The main network of a way to make it; see :meth:`mains`."""
@@ -136,6 +153,12 @@ class ImageWorld(WeaknessWorld):
         return self._networks[how]
 
     def _made_main(self, how: str) -> Any:
+        if AT in how:
+            folder, _, snapshot = how.partition(AT)
+            kind = parse_network(snapshot)
+            if not isinstance(kind, SnapshotWeights):
+                raise InvalidSetting("what follows @", snapshot, "a snapshot, as snapshot:folder=FOLDER,step=1000")
+            return with_weights(self._made_main(folder), kind)
         if not is_kind(how):
             loaded = load_named("main", how, self.model.folder, self.model.pipe)
             assert loaded is not None  # only where nothing is named
@@ -207,6 +230,14 @@ def distances(features: Tensor, real: Tensor) -> dict[str, float]:
         "precision": shares.precision.value,
         "recall": shares.recall.value,
     }
+
+
+def _earlier(folder: str) -> list[tuple[int, str]]:
+    """Snapshots of a training after one part in so many of it, as they are typed."""
+    place = _snapshots(folder)
+    steps = [snapshot.step for snapshot in snapshots_in(Path(place))]
+    at = [(share, round(steps[-1] / share)) for share in SHARES]
+    return [(share, f"snapshot:folder={place},step={step},width={WIDTH:g}") for share, step in at if step >= steps[0]]
 
 
 def _snapshots(folder: str) -> str:

@@ -20,6 +20,7 @@ class Row(BaseModel):
     Attributes:
         main, condition, way, scale, start, stop: what was drawn; see :class:`~.weak_world.Cell`.
         family: what makes the weak network weak; "" without one.
+        faults_of_main: whether the weak network has the faults of the main one, only stronger; None where that is not known.
         images: samples of a set.
         figures: means over the sets, with Student's intervals.
         ratio: of the first figure to the unguided one's of the same seeds.
@@ -37,6 +38,7 @@ class Row(BaseModel):
     start: float
     stop: float
     family: str
+    faults_of_main: bool | None = None
     images: int
     figures: dict[str, Measurement]
     ratio: Measurement
@@ -135,6 +137,37 @@ def verdicts_of(rows: Sequence[Row], figured: Sequence[Figured]) -> list[str]:
                 f"{best.kept.value:+.3f}"
             )
     return found
+
+
+def faults_said(rows: Sequence[Row]) -> list[str]:
+    """For each setting with weak networks of both sorts: whether one with the faults of the main one helps, and one with others.
+
+    Karras et al. (2024, arXiv 2406.02507, section 4.2): the weak network has to have the same faults, only stronger.
+    """
+    found = []
+    for setting in settings_of(rows):
+        own = [row for row in rows if row.setting == setting]
+        same, other = (
+            min((row for row in own if row.faults_of_main is sort), key=lambda row: row.ratio.value, default=None)
+            for sort in (True, False)
+        )
+        if same is not None and other is not None:
+            found.append(
+                f"{setting[0]}, {setting[1]}: with the faults of the main network, stronger, the best is {same.way} at {same.scale:g}, "
+                f"{said(same.ratio, 2)} of the unguided one's ({same.verdict}); with other faults {other.way} at {other.scale:g}, "
+                f"{said(other.ratio, 2)} ({other.verdict}). That it must have the same faults is {_decided(same, other)}."
+            )
+    return found
+
+
+def _decided(same: Row, other: Row) -> str:
+    if TOO_FEW in (same.verdict, other.verdict) or HELPS not in (same.verdict, other.verdict):
+        return "not decided"
+    if other.verdict != HELPS:
+        return "confirmed"
+    ends = same.ratio.high, other.ratio.low
+    better = same.verdict == HELPS and None not in ends and ends[0] < ends[1]  # type: ignore[operator]
+    return "refuted, though they help more" if better else "refuted"
 
 
 def is_weak(row: Row) -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..core.errors import InvalidSetting
 from ..core.guidance import Guidance
+from ..core.network import Network
+from ..core.parsing import parse_part
 from ..guidance.auto import AutoGuidance
 from ..guidance.classifier_free import ClassifierFreeGuidance
 from ..guidance.interval import IntervalGuidance
@@ -23,6 +25,18 @@ ANY = "any"
 """The condition that names nothing, under which classifier-free guidance has no effect."""
 WHOLE = (0.0, 1.0)
 """The interval of all steps."""
+EARLIER, NARROWER, AVERAGES = "an earlier snapshot", "a narrower network", "another length of the average"
+"""Families of weak networks that come from a training."""
+NOISED, QUANTIZED, DROPOUT, LAYERS = "noised weights", "quantized weights", "dropout", "fewer layers"
+"""Families of weak networks that are made of the main one."""
+FAMILIES = {
+    "snapshot": EARLIER, "noised": NOISED, "quantized": QUANTIZED, "dropout": DROPOUT, "dropped-layers": LAYERS,
+}  # fmt: skip
+"""Kind of network -> its family."""
+OTHER = "another network"
+"""The family of anything else."""
+TRAINED = (EARLIER, NARROWER)
+"""Families with the faults of a training, only stronger."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,7 @@ class WorldAsked:
         model: a shipped model, a local folder or a hub id; None for the world's own.
         training: the folder of the main network's training, whose snapshots are weak networks; None for none.
         narrow: the folder of a smaller network, or of a model that has one; None for none.
+        narrow_training: the folder of the smaller network's training; None for none.
         prompt: what images show, where the world takes a prompt; None for the world's own.
         num_inference_steps: of every sample.
         scheduler: another sampler than the model's own; None for its own.
@@ -43,6 +58,7 @@ class WorldAsked:
     model: str | None = None
     training: str | None = None
     narrow: str | None = None
+    narrow_training: str | None = None
     prompt: str | None = None
     num_inference_steps: int = 30
     scheduler: str | None = None
@@ -67,6 +83,38 @@ class Weak:
 
     family: str
     how: str
+
+
+def family_named(how: str) -> str:
+    """The family of a network that is typed.
+
+    >>> family_named("noised:strength=0.1"), family_named("runs/other")
+    ('noised weights', 'another network')
+    """
+    return FAMILIES.get(how.partition(":")[0].strip().lower(), OTHER)
+
+
+def has_faults_of(main: str, weak: Weak) -> bool | None:
+    """Whether a weak network has the faults of the main one, only stronger; None where that is not known.
+
+    A main network has the faults of its training, which an earlier or narrower one has more of, unless a corruption was put into
+    it: then another one of the same kind has that, made of it.
+
+    Args:
+        main: how the main network is made; "" as it is.
+        weak: the weak one.
+
+    >>> has_faults_of("", Weak(NARROWER, "runs/narrow")), has_faults_of("", Weak(NOISED, "noised:0.1"))
+    (True, False)
+    >>> has_faults_of("noised:0.1", Weak(NOISED, "noised:0.2")), has_faults_of("noised:0.1", Weak(NOISED, "noised:0.2,seed=1"))
+    (True, False)
+    """
+    corrupted = family_named(main)
+    if corrupted not in (NOISED, QUANTIZED):
+        return {OTHER: None, AVERAGES: None}.get(weak.family, weak.family in TRAINED)
+    if weak.family != corrupted:
+        return False
+    return corrupted != NOISED or parse_part(main, Network).seed == parse_part(weak.how, Network).seed
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which weak network helps: one main model, families of weak networks, guidance scales and intervals, on several worlds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,23 @@ from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .weak_cells import APART, Shelf
 from .weak_digits import WeakDigits
 from .weak_portraits import WeakPortraits
-from .weak_rows import Row, best_of, has_cfg, is_weak, row_of, said, settings_of, unguided_of, verdicts_of
-from .weak_world import CFG, OWN, UNGUIDED, WHOLE, Cell, Weak, WeaknessWorld, WorldAsked
+from .weak_rows import (
+    HELPS,
+    Row,
+    best_of,
+    faults_said,
+    has_cfg,
+    is_weak,
+    row_of,
+    said,
+    settings_of,
+    unguided_of,
+    verdicts_of,
+)
+from .weak_world import CFG, OWN, UNGUIDED, WHOLE, Cell, Weak, WeaknessWorld, WorldAsked, family_named, has_faults_of
 
 WORLDS: dict[str, Callable[[WorldAsked], WeaknessWorld]] = {"digits": WeakDigits, "portraits": WeakPortraits}
 """Name -> what makes the world."""
-GIVEN = "given"
-"""The family of a weak network that is typed."""
 FEWEST = 50
 """Samples of a set that give a Fréchet distance without its bias."""
 
@@ -33,7 +43,8 @@ class WeaknessesBenchmark(Benchmark):
     Attributes:
         world: its name.
         weak: how each weak network is made.
-        verdicts: a sentence per weak network in each setting.
+        verdicts: a sentence per weak network in each setting, and one per setting on whether the weak network must have the faults
+            of the main one.
         rows: one per weak network, scale and interval.
     """
 
@@ -52,6 +63,7 @@ class Weaknesses(Experiment):
         model: a shipped model, a local folder or a hub id; default: the world's own.
         training: the folder of the model's training; its snapshots are weak networks, and averages of other lengths.
         narrow: the folder of a smaller network, or of a model with one; default: the model's own weak network, if it has one.
+        narrow_training: the folder of the smaller network's training; its snapshots are narrow and early at once.
         mains: main networks, separated by semicolons: own, names of the world's, or NAME=HOW with a folder or one of the kinds
             snapshot, noised and quantized. A weak network that is made of the main one has its faults, and more.
         weak: weak networks, separated by semicolons: names of the world's, or NAME=HOW with a folder or a kind of network;
@@ -76,6 +88,7 @@ class Weaknesses(Experiment):
     model: str | None = None
     training: str | None = None
     narrow: str | None = None
+    narrow_training: str | None = None
     mains: str = OWN
     weak: str | None = None
     conditions: str | None = None
@@ -136,9 +149,7 @@ class _Bench:
     @cached_property
     def world(self) -> WeaknessWorld:
         one = self.asked
-        return WORLDS[one.world](WorldAsked(
-            one.model, one.training, one.narrow, one.prompt, one.num_inference_steps, one.scheduler, one.batch_size, one.device
-        ))  # fmt: skip
+        return WORLDS[one.world](WorldAsked(**{field.name: getattr(one, field.name) for field in fields(WorldAsked)}))
 
     @cached_property
     def mains(self) -> dict[str, str]:
@@ -155,7 +166,7 @@ class _Bench:
         if asked.strip() == "none":
             return {}
         given = _named("weak network", asked, known)
-        return {name: known[name] if how is None else Weak(GIVEN, how) for name, how in given.items()}
+        return {name: known[name] if how is None else Weak(family_named(how), how) for name, how in given.items()}
 
     @cached_property
     def conditions(self) -> list[str]:
@@ -210,9 +221,13 @@ class _Bench:
                 if own is not None and unguided is not None:
                     pairs.append((own, unguided))
             if pairs:
-                family = "" if cell.weak is None else self.weak[cell.weak].family
+                weak = None if cell.weak is None else self.weak[cell.weak]
                 owns, others = zip(*pairs, strict=True)
-                yield row_of(cell, family, self.asked.images, self.world.figures, owns, others)
+                row = row_of(
+                    cell, "" if weak is None else weak.family, self.asked.images, self.world.figures, owns, others
+                )
+                same = None if weak is None else has_faults_of(self.mains[cell.main], weak)
+                yield row.model_copy(update={"faults_of_main": same})
 
     def result(self) -> WeaknessesBenchmark:
         rows, world = list(self.rows()), self.world
@@ -220,7 +235,7 @@ class _Bench:
             model=world.title, model_digest=world.digest, scheduler=world.sampler, num_inference_steps=self.asked.num_inference_steps,
             seeds=f"{self.asked.sets} sets of {self.asked.images}, {APART:,} apart", claims=list(claims_of(rows, world)),
             world=world.name, weak={name: one.how or "the model's own" for name, one in self.weak.items()},
-            verdicts=verdicts_of(rows, world.figures), rows=rows,
+            verdicts=[*verdicts_of(rows, world.figures), *faults_said(rows)], rows=rows,
         )  # fmt: skip
 
 
@@ -299,7 +314,8 @@ def _panel(rows: Sequence[Row], setting: tuple[str, str, float, float], world: W
     for way in dict.fromkeys(row.way for row in own):
         swept = sorted((row for row in own if row.way == way), key=lambda row: row.scale)
         points = tuple((row.scale, *_ends(row.figures[figure.name])) for row in swept)
-        lines.append(Swept("classifier-free" if way == CFG else way, swept[0].family or CFG, points))
+        helps = any(row.verdict == HELPS for row in swept)
+        lines.append(Swept("classifier-free" if way == CFG else way, swept[0].family or CFG, points, helps))
     unguided = unguided_of(rows, main, condition)
     assert unguided is not None  # a row is of sets that have it
     title = f"{world.name}, {condition}" + ("" if main == OWN else f", main {main}")

@@ -1,4 +1,4 @@
-"""Which weak network helps: a figure against the guidance scale, one line a weak network, unguided as a band.
+"""Which weak network helps: a figure against the guidance scale, one line per weak network, unguided as a band.
 
 Drawn by ``steerclear benchmark weaknesses``; it is no figure of a comparison's page.
 """
@@ -19,8 +19,10 @@ WIDTH, HEIGHT, LEFT, BOTTOM, ENTRY, ROW, LEGEND = 3.7, 2.7, 0.62, 0.5, 1.85, 0.2
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f", "#7f7f7f")
 """Okabe and Ito 2008, Color Universal Design; without yellow, which is too faint for a line."""
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P"), ("-", "--", ":", "-.", (0, (1, 1)), (0, (5, 1)))
-CLIPPED = 3.0
+CLIPPED = 2.0
 """Figures above so many times the unguided one's are drawn at the edge."""
+FAINT = {"linewidth": 1.0, "alpha": 0.5, "zorder": 3}
+"""Of ways that do not help."""
 
 Points = tuple[tuple[float, float, float, float], ...]
 """(scale, value, lower end, upper end)."""
@@ -34,11 +36,13 @@ class Swept:
         label: of the way.
         family: ways of one family share a colour.
         points: by scale.
+        helps: whether it is drawn strongly.
     """
 
     label: str
     family: str
     points: Points
+    helps: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,11 @@ def _draw(axes: Axes, panel: SweptPanel, styles: Mapping[str, dict[str, Any]], t
     for line in panel.lines:
         scales = [point[0] for point in line.points]
         values = [min(point[1], most) for point in line.points]
-        axes.plot(scales, values, zorder=3, clip_on=False, **styles[line.label])
+        strength = {"linewidth": 1.8, "alpha": 1.0, "zorder": 4} if line.helps else FAINT
+        axes.plot(scales, values, clip_on=False, **styles[line.label] | strength)
         ends = [(scale, low, min(high, most)) for scale, _, low, high in line.points if low < most]
         if ends:
-            axes.vlines(*zip(*ends, strict=True), color=styles[line.label]["color"], linewidth=0.8, alpha=0.6, zorder=2)
+            axes.vlines(*zip(*ends, strict=True), color=styles[line.label]["color"], linewidth=0.8, alpha=0.5, zorder=2)
     shown = [min(point[1], most) for line in panel.lines for point in line.points] + [low, high]
     margin = 0.06 * (max(shown) - min(shown) or 1.0)
     axes.set_ylim(min(shown) - margin, max(shown) + margin)
