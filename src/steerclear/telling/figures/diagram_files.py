@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -89,7 +90,7 @@ def _frames(scene: Scene, theme: Theme) -> Iterator[Image.Image]:
         titled(figure, x / width, (bottom + PANEL + 0.02) / height, cut(title, 28), "", theme)
         dots.append(_dots(axes, drawn, theme))
     names = {theme.other: "ends without the concept", theme.concept: "ends with it"}
-    style = {"marker": "o", "linestyle": "none", "markersize": 5}
+    style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 5}
     legend(figure, [Line2D([], [], color=color, label=label, **style) for color, label in names.items()], theme,
            1 - 0.14 / height)  # fmt: skip
     text(figure, 0.012, 1 - 0.38 / height, "pale: what is wanted; an image that is drawn anew vanishes at the end",
@@ -108,7 +109,7 @@ def _dots(axes: Axes, drawn: Drawn, theme: Theme) -> tuple[np.ndarray, PathColle
     """The points of all ways, ``[ways, steps + 1, 2]``, and the dots that move along them."""
     points = np.stack([way.points for way in drawn.paths])
     colors = [theme.concept if way.shows else theme.other for way in drawn.paths]
-    return points, axes.scatter(*points[:, 0].T, s=9, c=colors, linewidths=0, zorder=3)
+    return points, axes.scatter(points[:, 0, 0], points[:, 0, 1], s=9, c=colors, linewidths=0, zorder=3)
 
 
 def _image(figure: Figure) -> Image.Image:
