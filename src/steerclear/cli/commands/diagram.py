@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .. import options
 
@@ -116,7 +116,16 @@ def _write(scene: Any, formats: list[Picture], outdir: Path, quiet: bool) -> Non
 
 
 def _print(numbers: dict[str, Any]) -> None:
-    table = Table("guidance", "wanted", "concept", "wrong place", "by chance", "off the map", "calls", box=None)
+    table = Table(
+        Column("guidance", overflow="fold"),
+        "wanted",
+        "concept",
+        "wrong place",
+        "by chance",
+        "off the map",
+        "calls",
+        box=None,
+    )
     for row in numbers["guidances"]:
         chance = numbers["exact draws"][row["wanted"]]["misplaced"]
         figures = (f"{one:.3f}" for one in (row["concept"], row["misplaced"], chance, row["outside"]))

@@ -39,7 +39,7 @@ def save_diagram(figure: Figure, path: Path) -> Path:
 
 def _small(content: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
-        reduced = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        reduced = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     reduced.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -56,7 +56,7 @@ def _svg(figure: Figure) -> bytes:
 def save_animation(scene: Scene, path: Path, theme: Theme = LIGHT) -> Path:
     """Write the GIF of all ways of a scene: a panel per guidance, a dot per image, a frame per step."""
     frames = list(_frames(scene, theme))
-    palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    palette = frames[-1].quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [MILLISECONDS] * (len(small) - 1) + [LAST]
     buffer = io.BytesIO()
