@@ -310,7 +310,11 @@ def test_the_command_writes_what_it_names(tmp_path: Path, capsys: pytest.Capture
         (["--mechanism", "negativ"], "did you mean 'negative'?"),
         (["--prompt", "none"], "prompt is 'none', but must be all or class"),
         (["--schematic", "samplr"], "there is no schematic 'samplr'; did you mean 'sampler'?"),
-        (["--schematic", "sampler", "--sigma", "1"], "--schematic is 'sampler', but must be given without --sigma"),
+        (
+            ["--schematic", "sampler", "--sigma", "1"],
+            "--schematic is 'sampler', but must be given without --sigma; only worlds",
+        ),
+        (["--schematic", "space", "--format", "gif"], "--schematic is 'space', but must be given without --format gif"),
     ],
 )
 def test_what_the_command_refuses(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,9 @@ LEVELS = (1.0, 0.4, 0.12)
 PIXELS, BINS, ARROWS = 180, 45, 15
 """Places per side: of a density, of the bins in which samples are counted, of a field of arrows."""
 
+FINER, SMOOTH = 3, 1.0
+"""What is wanted is averaged over this many places per side of a pixel; it and samples are smoothed by so many pixels."""
+
 LOWEST, HIGHEST, TRAINED = 0.002, 80.0, 1000
 """sigma / alpha at the ends of the sampler's schedule, and the number of levels between that it can choose from."""
 
@@ -301,8 +304,9 @@ class Diagram:
     def _exact(self, without: bool) -> Wanted:
         draws = self.world.draws(range(SECOND_TRUTH, SECOND_TRUTH + self.samples), without_concept=without)
         wanted = self.truth.target if without else self.truth.full
-        density = self._density(wanted, self.frame.pixels(PIXELS), 0.0)
-        shading = Shading(shares(density), self._finished)
+        density = self._density(wanted, self.frame.pixels(PIXELS * FINER), 0.0).reshape(PIXELS, FINER, PIXELS, FINER)
+        smooth = gaussian_filter(density.mean((1, 3)).numpy(), SMOOTH)
+        shading = Shading(shares(torch.from_numpy(smooth)), self._finished)
         return Wanted(shading, self._numbers(draws, without, 0.0))
 
     def _samples(self, guidance: Guidance, progress: Callable[[int, int], None] | None) -> tuple[Tensor, float]:
@@ -397,7 +401,7 @@ class Diagram:
 
     def _counted(self, made: Tensor) -> Shading:
         """A density from samples: their histogram, smoothed by a Gaussian of one pixel."""
-        counts = gaussian_filter(self.frame.counts(made, PIXELS), 1.0)
+        counts = gaussian_filter(self.frame.counts(made, PIXELS), SMOOTH)
         return Shading(shares(torch.from_numpy(counts).flatten()), self._finished)
 
     def _numbers(self, made: Tensor, without: bool, calls: float) -> Numbers:

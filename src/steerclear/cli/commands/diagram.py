@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .. import options
 
@@ -53,7 +53,7 @@ Outdir = Annotated[Path, typer.Option("--outdir", **options.FOLDER, help="For th
 
 
 def command(
-    world: World = "spiral", prompt: Shows = "all", sigma: Sigmas = None, mechanism: Mechanisms = None,
+    context: typer.Context, world: World = "spiral", prompt: Shows = "all", sigma: Sigmas = None, mechanism: Mechanisms = None,
     animate: Animate = False, format: Formats = None, samples: Samples = 20_000, paths: Ways = 8, moving: Moving = 200,
     steps: options.Steps = 40, seed: Seed = 0, blur: Blur = 0.05, weaker: Weaker = 3.0, schematic: Drawing = None,
     outdir: Outdir = Path("out/diagram"), quiet: options.Quiet = False,
@@ -62,12 +62,10 @@ def command(
 
     Their pushes at several noise levels with the paths of images, and what they sample beside what is wanted, with numbers.
     """
-    given = format or ([] if animate else [Picture.PNG])
-    formats = [*dict.fromkeys([*given, *([Picture.GIF] if animate else [])])]
-    if animate and format is None:
-        formats.insert(0, Picture.PNG)
+    formats = [*dict.fromkeys([*(format or [Picture.PNG]), *([Picture.GIF] if animate else [])])]
     if schematic is not None:
-        _write_schematic(schematic, formats, bool(sigma or mechanism), outdir)
+        _check_schematic(context, schematic, formats)
+        _write_schematic(schematic, formats, outdir)
         return
     from ...core.guidance import Guidance
     from ...core.parsing import parse_part
@@ -118,7 +116,16 @@ def _write(scene: Any, formats: list[Picture], outdir: Path, quiet: bool) -> Non
 
 
 def _print(numbers: dict[str, Any]) -> None:
-    table = Table("guidance", "wanted", "concept", "wrong place", "by chance", "off the map", "calls", box=None)
+    table = Table(
+        Column("guidance", overflow="fold"),
+        "wanted",
+        "concept",
+        "wrong place",
+        "by chance",
+        "off the map",
+        "calls",
+        box=None,
+    )
     for row in numbers["guidances"]:
         chance = numbers["exact draws"][row["wanted"]]["misplaced"]
         figures = (f"{one:.3f}" for one in (row["concept"], row["misplaced"], chance, row["outside"]))
@@ -126,14 +133,21 @@ def _print(numbers: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _write_schematic(name: str, formats: list[Picture], of_a_world: bool, outdir: Path) -> None:
+def _check_schematic(context: typer.Context, name: str, formats: list[Picture]) -> None:
+    """Refuse options that have no effect on a schematic."""
     from ...core.errors import InvalidSetting
+
+    given = [one for one in context.params if getattr(context.get_parameter_source(one), "name", "") == "COMMANDLINE"]
+    others = [f"--{one}" for one in given if one not in ("schematic", "outdir", "format", "quiet")]
+    others += ["--format gif"] if Picture.GIF in formats and "animate" not in given else []
+    if others:
+        raise InvalidSetting("--schematic", name, f"given without {', '.join(others)}", "only worlds have those")
+
+
+def _write_schematic(name: str, formats: list[Picture], outdir: Path) -> None:
     from ...telling.figures.diagram_files import save_diagram
     from ...telling.schematics import schematic
 
-    if of_a_world or Picture.GIF in formats:
-        told = "given without --sigma, --mechanism, --animate and --format gif"
-        raise InvalidSetting("--schematic", name, told, "they draw a world")
     figure = schematic(name, outdir)
     for one in formats:
         print(save_diagram(figure, outdir / f"schematic-{name}.{one}"))

@@ -73,14 +73,14 @@ def draw_pushes(scene: Scene, theme: Theme = LIGHT) -> Figure:
     columns = len(scene.sigmas) + 1
     panel = (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns
     row = HEAD + panel + FOOT
-    height = LEGEND + 0.24 + row * len(scene.drawn)
+    height = LEGEND + 0.34 + row * len(scene.drawn)
     figure = blank(WIDTH, height, theme, DPI)
     names = [f"noise level {sigma:g}" for sigma in scene.sigmas] + [f"paths of {scene.request.paths} images"]
     for column, name in enumerate(names):
         x = MARGIN + column * (panel + GAP)
-        text(figure, x / WIDTH, 1 - (LEGEND + 0.02) / height, name, fontsize=9.5, color=theme.ink, va="center")
+        text(figure, x / WIDTH, 1 - (LEGEND + 0.1) / height, name, fontsize=9.5, color=theme.ink, va="center")
     for index, drawn in enumerate(scene.drawn):
-        top = height - LEGEND - 0.14 - index * row
+        top = height - LEGEND - 0.24 - index * row
         _head(figure, drawn.guidance, MARGIN / WIDTH, (top - 0.16) / height, theme)
         for column in range(columns):
             box = (

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -38,7 +39,7 @@ def save_diagram(figure: Figure, path: Path) -> Path:
 
 def _small(content: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
-        reduced = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        reduced = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     reduced.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -55,7 +56,7 @@ def _svg(figure: Figure) -> bytes:
 def save_animation(scene: Scene, path: Path, theme: Theme = LIGHT) -> Path:
     """Write the GIF of all ways of a scene: a panel per guidance, a dot per image, a frame per step."""
     frames = list(_frames(scene, theme))
-    palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    palette = frames[-1].quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [MILLISECONDS] * (len(small) - 1) + [LAST]
     buffer = io.BytesIO()
@@ -89,7 +90,7 @@ def _frames(scene: Scene, theme: Theme) -> Iterator[Image.Image]:
         titled(figure, x / width, (bottom + PANEL + 0.02) / height, cut(title, 28), "", theme)
         dots.append(_dots(axes, drawn, theme))
     names = {theme.other: "ends without the concept", theme.concept: "ends with it"}
-    style = {"marker": "o", "linestyle": "none", "markersize": 5}
+    style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 5}
     legend(figure, [Line2D([], [], color=color, label=label, **style) for color, label in names.items()], theme,
            1 - 0.14 / height)  # fmt: skip
     text(figure, 0.012, 1 - 0.38 / height, "pale: what is wanted; an image that is drawn anew vanishes at the end",
@@ -108,7 +109,7 @@ def _dots(axes: Axes, drawn: Drawn, theme: Theme) -> tuple[np.ndarray, PathColle
     """The points of all ways, ``[ways, steps + 1, 2]``, and the dots that move along them."""
     points = np.stack([way.points for way in drawn.paths])
     colors = [theme.concept if way.shows else theme.other for way in drawn.paths]
-    return points, axes.scatter(*points[:, 0].T, s=9, c=colors, linewidths=0, zorder=3)
+    return points, axes.scatter(points[:, 0, 0], points[:, 0, 1], s=9, c=colors, linewidths=0, zorder=3)
 
 
 def _image(figure: Figure) -> Image.Image:
