@@ -15,8 +15,8 @@ from .base import LIGHT, Theme, blank, legend, text
 
 SIZE, TITLE, LEGEND = 3.0, 0.42, 0.36
 """Sizes in inches: of a panel, of its title, of the legend above all."""
-POINT = 0.7
-"""Area of a point, in square points of print."""
+POINTS = (0.6, 2.0)
+"""Area of a point inside and outside of the contour, in square points of print."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,12 @@ def draw_clouds(rows: Sequence[tuple[Ground, Sequence[Cloud]]], theme: Theme = L
                 linewidths=0.3,
                 origin="lower",
             )
-            for which, colour in ((~cloud.outside, theme.other), (cloud.outside, theme.concept)):
+            parts = (~cloud.outside, theme.other), (cloud.outside, theme.concept)
+            for (which, colour), area in zip(parts, POINTS, strict=True):
                 shown = cloud.points[which].numpy()
-                axes.scatter(shown[:, 0], shown[:, 1], s=POINT, color=colour, linewidths=0)
+                axes.scatter(shown[:, 0], shown[:, 1], s=area, color=colour, linewidths=0)
             style: dict[str, Any] = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
-            text(axes, 0, 1.055, cloud.title, fontsize=9.5, color=theme.ink, **style)
+            text(axes, 0, 1.065, cloud.title, fontsize=9.5, color=theme.ink, **style)
             text(axes, 0, 1.0, cloud.subtitle, fontsize=8, color=theme.muted, **style)
     marker: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 4}
     handles = [
