@@ -38,7 +38,6 @@ docs: $(READY)
 	$(BIN)/python tests/features.py docs/steer-your-pipeline.md
 	$(BIN)/python tests/mixture_tables.py docs/exact-worlds.md
 	$(BIN)/python tests/forget_tables.py docs/forgetting.md
-	$(BIN)/python tests/fractal_tables.py docs/autoguidance.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:

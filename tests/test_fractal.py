@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import fractal_tables
 from steerclear.benchmark import fractal as benchmark
 from steerclear.benchmark import fractal_cells
 from steerclear.benchmark.fractal import FractalTrees, Rates
@@ -294,8 +293,3 @@ def test_the_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert FractalTrees(images=240, chosen_on=48, first=100).run(tmp_path) == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == before
     fractal_cells.network.cache_clear()
-
-
-def test_the_page_has_the_tables_of_what_was_measured() -> None:
-    page = (fractal_tables.MEASURED.parents[1] / "autoguidance.md").read_text()
-    assert fractal_tables.written_into(page) == page
