@@ -27,7 +27,7 @@ IRREGULAR = 0.45
 THICKNESS = 0.02
 """Standard deviation across a trunk; it shrinks as lengths do."""
 FAINTER = 0.5
-"""Probability of a branch as a share of its parent's; two of them have less than their parent."""
+"""Probability of a branch as a share of its parent's; two of them have as much as their parent."""
 ROOTS = ((-0.26, -1.2, math.pi / 2), (0.26, 1.2, -math.pi / 2))
 """Where each trunk begins, and its direction."""
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -87,10 +87,10 @@ class Fractal(MixtureTestbed):
 
     Equation:
         p(x) = 1/2 p(x | first) + 1/2 p(x | second),   c: the second tree
-        p(x | tree) ~ sum over branches b at depth d of .42^d 1/K sum_k N(x; m_bk, C_bk)
+        p(x | tree) ~ sum over branches b at depth d of .5^d 1/K sum_k N(x; m_bk, C_bk)
 
-    A branch is K components along its segment, as long as the distance between two of them and thinner across. Twigs are a
-    twentieth as likely as the trunk and a quarter as thick, so small networks blur them and put samples between them.
+    A branch is K components along its segment, as long as the distance between two of them and thinner across. A twig is a
+    sixteenth as likely as the trunk and a third as thick, so small networks blur them and put samples between them.
 
     Args:
         depth: generations of branches, the trunk among them, at least 1.
@@ -241,6 +241,6 @@ def branch_coverage(samples: Float[Tensor, "batch 2"], fractal: Fractal, label: 
     """The share of branches that have at least half of the samples that they should have, outliers not counted, in [0, 1].
 
     All branches count alike, the faintest twig as much as the trunk. Of a few thousand exact draws it is 1, but of fewer it is
-    less, since a twig has one sample in 350. Arguments and errors as :func:`tally`.
+    less, since a twig has one sample in 80. Arguments and errors as :func:`tally`.
     """
     return float(coverage_of(tally(samples, fractal, label), contour(fractal, label).shares))
