@@ -134,11 +134,19 @@ class Mixture:
 
     def sample(self, seeds: Sequence[int]) -> Float[Tensor, "seeds dimension"]:
         """One sample per seed, ``[len(seeds), dimension]``, float64; image k depends on its own seed alone."""
-        cumulative = self.log_weights.exp().cumsum(0)
         generators = image_generators(seeds, stream=Stream.TRUTH)
         chance = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
         draws = [torch.randn(self.dimension, generator=generator, dtype=torch.float64) for generator in generators]
-        noise = torch.stack(draws)
+        return self._placed(chance, torch.stack(draws))
+
+    def drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "count dimension"]:
+        """``count`` samples from one generator, float64: many at once, where no sample needs a seed of its own."""
+        chance = torch.rand(count, generator=generator, dtype=torch.float64)
+        return self._placed(chance, torch.randn(count, self.dimension, generator=generator, dtype=torch.float64))
+
+    def _placed(self, chance: Tensor, noise: Tensor) -> Tensor:
+        """Samples from uniform numbers, ``[batch]``, that choose the component, and normal ones, ``[batch, dimension]``."""
+        cumulative = self.log_weights.exp().cumsum(0)
         component = torch.searchsorted(cumulative, chance).clamp(max=len(cumulative) - 1)
         scaled = noise * self.variances[component].sqrt()
         if self.axes is not None:
