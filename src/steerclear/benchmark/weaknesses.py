@@ -15,6 +15,7 @@ from ..telling.figures.weaknesses import Swept, SweptPanel, draw_weaknesses
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
 from .weak_cells import APART, Shelf
 from .weak_digits import WeakDigits
+from .weak_fractal import WeakFractal
 from .weak_portraits import WeakPortraits
 from .weak_rows import (
     HELPS,
@@ -31,7 +32,9 @@ from .weak_rows import (
 )
 from .weak_world import CFG, OWN, UNGUIDED, WHOLE, Cell, Weak, WeaknessWorld, WorldAsked, family_named, has_faults_of
 
-WORLDS: dict[str, Callable[[WorldAsked], WeaknessWorld]] = {"digits": WeakDigits, "portraits": WeakPortraits}
+WORLDS: dict[str, Callable[[WorldAsked], WeaknessWorld]] = {
+    "digits": WeakDigits, "portraits": WeakPortraits, "fractal": WeakFractal,
+}  # fmt: skip
 """Name -> what makes the world."""
 FEWEST = 50
 """Samples of a set that give a Fréchet distance without its bias."""
@@ -59,9 +62,10 @@ class Weaknesses(Experiment):
     """Weak networks for autoguidance: which of them helps a main model, at which scale, in which steps, and which does not.
 
     Args:
-        world: digits or portraits.
+        world: digits, portraits or fractal.
         model: a shipped model, a local folder or a hub id; default: the world's own.
-        training: the folder of the model's training; its snapshots are weak networks, and averages of other lengths.
+        training: the folder of the model's training; its snapshots are weak networks, and averages of other lengths. The fractal
+            world's networks are trained there; default: out/benchmark.
         narrow: the folder of a smaller network, or of a model with one; default: the model's own weak network, if it has one.
         narrow_training: the folder of the smaller network's training; its snapshots are narrow and early at once.
         mains: main networks, separated by semicolons: own, names of the world's, or NAME=HOW with a folder or one of the kinds
