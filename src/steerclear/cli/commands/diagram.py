@@ -53,7 +53,7 @@ Outdir = Annotated[Path, typer.Option("--outdir", **options.FOLDER, help="For th
 
 
 def command(
-    context: typer.Context, world: World = "spiral", prompt: Shows = "all", sigma: Sigmas = None, mechanism: Mechanisms = None,
+    context: typer.Context, world: World = "fractal", prompt: Shows = "all", sigma: Sigmas = None, mechanism: Mechanisms = None,
     animate: Animate = False, format: Formats = None, samples: Samples = 20_000, paths: Ways = 8, moving: Moving = 200,
     steps: options.Steps = 40, seed: Seed = 0, blur: Blur = 0.05, weaker: Weaker = 3.0, schematic: Drawing = None,
     outdir: Outdir = Path("out/diagram"), quiet: options.Quiet = False,
