@@ -203,7 +203,7 @@ def folder_of(networks: Mapping[str, str]) -> str:
     """The name of the folder of some networks.
 
     >>> folder_of({}), folder_of({"weak": "noised:0.1"})
-    ('own-networks', 'weak-a9da2379')
+    ('own-networks', 'weak-5b23179c')
     """
     if not networks:
         return OWN
