@@ -195,23 +195,23 @@ LIMITED = Bounds(Goal("minimise", "frechet", (Limit("recall", False, 0.95),)), (
 
 @pytest.mark.parametrize(("bounds", "least"), [(FREE, 0.0), (LIMITED, 0.04)])
 def test_the_search_comes_near_the_best_point(bounds: Bounds, least: float) -> None:
-    tried = search(VALLEY, bounds, valley, 40)
+    tried = search(VALLEY, bounds, valley, 16)
     best = min(value for one in tried if one.keeps(bounds) and (value := one.value(bounds)) is not None)
-    assert least <= best < least + 0.02  # one of 40 random points in the valley's box comes within .02 half of the time
-    assert len({tuple(sorted(one.values.items())) for one in tried}) == 40
+    assert best == pytest.approx(least, abs=1e-3)
+    assert len({tuple(sorted(one.values.items())) for one in tried}) == 16
 
 
 def test_what_is_to_be_greatest_is_found_too() -> None:
     bounds = Bounds(Goal("maximise", "recall", (Limit("frechet", True, 0.5),)), (0.5,))
-    best = max(one.measurements["recall"].value for one in search(VALLEY, bounds, valley, 40) if one.keeps(bounds))
+    best = max(one.measurements["recall"].value for one in search(VALLEY, bounds, valley, 14) if one.keeps(bounds))
     assert 0.96 < best <= 1.1 - 0.1 * (1.7 - math.sqrt(0.5))
 
 
 def test_a_search_that_was_stopped_goes_on_as_it_would_have() -> None:
-    whole = search(VALLEY, LIMITED, valley, 24, seed=3)
-    kept = search(VALLEY, LIMITED, valley, 13, seed=3)
-    assert search(VALLEY, LIMITED, valley, 24, seed=3, kept=kept) == whole
-    assert kept == whole[:13]
+    whole = search(VALLEY, LIMITED, valley, 12, seed=3)
+    kept = search(VALLEY, LIMITED, valley, 10, seed=3)
+    assert search(VALLEY, LIMITED, valley, 12, seed=3, kept=kept) == whole
+    assert kept == whole[:10]
 
 
 def test_nothing_is_measured_twice_and_a_small_space_ends() -> None:
@@ -221,7 +221,7 @@ def test_nothing_is_measured_twice_and_a_small_space_ends() -> None:
         asked.append(values)
         return numbers(frechet=float(values["a"]) + len(values["b"]))
 
-    tried = search(parse_varied(["a=1:3, b=x|yy"]), FREE, measure, 50)
+    tried = search(parse_varied(["a=1:3, b=x|yy"]), FREE, measure, 12)
     assert len(tried) == len(asked) == 6
     assert min(tried, key=lambda one: one.measurements["frechet"].value).values == {"a": "1", "b": "x"}
 
@@ -232,10 +232,10 @@ def test_what_cannot_be_measured_is_passed_over() -> None:
             raise Refused("too strong")
         return valley(values)
 
-    tried = search(VALLEY, FREE, measure, 40)
+    tried = search(VALLEY, FREE, measure, 18)
     assert {one.refused for one in tried} == {None, "too strong"}
     assert min(one.value(FREE) or math.inf for one in tried if one.refused is None) < 0.02
-    assert sum(one.refused is not None for one in tried[20:]) < 8  # half of the box is refused
+    assert sum(one.refused is not None for one in tried[8:]) < 4  # half of the box is refused
 
 
 # what is chosen
