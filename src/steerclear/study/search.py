@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ PER_SETTING, SHARE = 4, 4
 
 FARTHEST = 10.0
 """Violations, as shares of a bound, that count alike: a model of all of them would not see the small ones."""
+
+NEAR = 0.005
+"""As a share of its range: a proposal this near to an earlier one in all settings is not tried."""
 
 ELSEWHERE = 64
 """Points of the spread that are tried in turn where a proposal was measured before."""
@@ -102,7 +106,8 @@ def search(
     even = [*([dict(first)] if first else ()), *spread(varied, beginning + trials + ELSEWHERE)]
     while len(tried) < trials:
         proposal = None if len(tried) < beginning else _proposed(varied, bounds, tried, seed)
-        points = itertools.chain([] if proposal is None else [proposal], even)
+        fresh = proposal is not None and not any(_near(varied, proposal, one.values) for one in tried)
+        points = itertools.chain([proposal] if proposal is not None and fresh else [], even)
         values = next((one for one in points if _key(one) not in known), None)
         if values is None:
             break
@@ -119,6 +124,16 @@ def search(
 
 def _key(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(values.items()))
+
+
+def _near(varied: Sequence[Varied], values: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether two points are so near that they measure the same."""
+    return all(
+        values[one.key] == others[one.key]
+        if isinstance(one, Choices) or one.whole
+        else abs(float(values[one.key]) - float(others[one.key])) <= NEAR * (one.high - one.low)
+        for one in varied
+    )
 
 
 def needs_optuna() -> Any:
@@ -157,8 +172,18 @@ def _told(optuna: Any, varied: Sequence[Varied], bounds: Bounds, tried: Sequence
         trial, value = study.ask(distributions), one.value(bounds)
         beyond = [FARTHEST] * len(bounds.numbers) if value is None else bounds.violations(one.measurements)
         trial.set_user_attr("beyond", [min(each, FARTHEST) for each in beyond])
-        study.tell(trial, max(losses) if value is None else bounds.goal.loss(value))
+        study.tell(trial, _bent(max(losses) if value is None else bounds.goal.loss(value), losses))
     return study
+
+
+def _bent(loss: float, losses: Sequence[float]) -> float:
+    """A loss on a scale on which a few that are far worse than the rest do not hide the differences between good ones.
+
+    Equation:
+        log(1 + (l - least) / (median - least))
+    """
+    least, middle = min(losses), statistics.median(losses)
+    return math.log1p((loss - least) / (middle - least)) if middle > least else loss - least
 
 
 def _parameter(one: Varied, text: str) -> str | int | float:
