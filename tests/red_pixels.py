@@ -15,6 +15,11 @@ def red_share(images: Tensor) -> Tensor:
     return ((red > green) & (red > blue)).double().flatten(1).mean(1)
 
 
+def colours(images: Tensor) -> dict[str, Tensor]:
+    """A judge that is a function: how probably an image is red."""
+    return {"red": red_share(images)}
+
+
 @dataclass(frozen=True)
 class RedPixels(Laboratory):
     """Red images are those with more red pixels than a threshold."""

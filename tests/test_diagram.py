@@ -292,7 +292,7 @@ def test_an_animation_has_a_frame_per_step(scene: Scene, tmp_path: Path) -> None
 
 
 def test_the_command_writes_what_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["diagram", "--samples", "100", "--steps", "6", "--paths", "1", "--moving", "2", "--mechanism", "negative:2",
+    arguments = ["diagram", "--world", "spiral", "--samples", "100", "--steps", "6", "--paths", "1", "--moving", "2", "--mechanism", "negative:2",
                  "--sigma", "0.5", "--animate", "--outdir", str(tmp_path), "-q"]  # fmt: skip
     assert main(arguments) == 0
     printed = [Path(line).name for line in capsys.readouterr().out.split()]

@@ -58,7 +58,7 @@ def test_exported_names() -> None:
     assert [name for name in steerclear.__all__ if name not in found] == [
         "__version__", "Belief", "Calibration", "Circumstances", "Evidence", "Guidance", "Guided", "Guider", "Network", "State",
         "SteerclearError", "SteerclearWarning", "Step", "Surroundings", "Trace", "calibrate", "compare", "generate", "guidances", "guider",
-        "load_model", "measure", "sample", "steer",
+        "load_model", "measure", "sample", "steer", "tune",
     ]  # fmt: skip
     assert found >= {"DynamicNegativeGuidance", "TransitionEvidence", "NoisedWeights", "Classifier", "Spiral"}
     assert found <= {*steerclear.__all__}

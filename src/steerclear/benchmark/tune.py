@@ -247,12 +247,13 @@ class Tune(Experiment):
         texts = [question.guidance(one.values) for one in (ours, theirs)]
         one, other = (sampled(question, parse_part(text, Guidance), HELD_OUT, self.held_out) for text in texts)
         farther, shows = one.farther_than(other), one.measurements()[RATE]
-        lowest = farther.value if farther.low is None else farther.low
+        own = one.measurements()[DISTANCE]
+        reach = own.value - (own.value if own.low is None else own.low)
         what = f"{question.name}, seeds {number + 1}"
         value, best = one.distances[0], other.distances[0]
         claims = [at_most(
-            f"{what}: distance with what was found ({texts[0]}; {value:.4f}) beyond the grid's best ({texts[1]}; {best:.4f}), "
-            "low end of its interval", 0.0, Measurement(value=lowest, low=farther.low, high=farther.high),
+            f"{what}: distance with what was found ({texts[0]}; {value:.4f}) beyond the grid's best ({texts[1]}; {best:.4f}), where "
+            f"its interval reaches {reach:.4f} down", reach, farther,
         )]  # fmt: skip
         claims += [
             at_most(

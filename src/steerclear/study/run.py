@@ -78,7 +78,6 @@ def run(
     lookers = who_looks(study, model, judge, second_judge, features)
     methods = [method for method in study.methods if left_out(model, method, study) is None]
     calibrations = loaded(study.calibrations, calibrations)
-    why_not = {left_out(model, method, study): None for method in study.methods if method not in methods}
     recipes = _checked_recipes(model, study, methods, calibrations)
     places = {f"images/{name}": recipe for name, recipe in recipes.items()}
     for images in places:  # all of them, before the first image is made
@@ -93,13 +92,18 @@ def run(
         if reference is not None:
             lookers = _with_truth(model, study, lookers, reference, folder, batch_size, on_method, on_progress)
         results = results_of(
-            model, study, recipes, made, lookers, folder, settings_of(model),
-            [*(said for said in why_not if said), *tuned_notes(methods, defaults_of(model.name))], command,
+            model, study, recipes, made, lookers, folder, settings_of(model), _of_methods(model, study, methods), command
         )  # fmt: skip
         for name, text in ((STUDY_FILE, study.to_json()), (RESULTS_FILE, results.model_dump_json(indent=1) + "\n")):
             with stays_if_unwritable(folder / name):
                 write_text(folder / name, text)
     return results
+
+
+def _of_methods(model: Model, study: Study, methods: Sequence[Method]) -> list[str]:
+    """Why methods of a study are left out, and which have settings of the model's own, in sentences."""
+    why_not = {left_out(model, method, study): None for method in study.methods if method not in methods}
+    return [*(said for said in why_not if said), *tuned_notes(methods, defaults_of(model.name))]
 
 
 def images_of(

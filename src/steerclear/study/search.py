@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,17 @@ from typing import Any
 
 from ..core.errors import MissingPackage
 from ..core.laboratory import Measurement
-from .goals import WORST, Bounds
+from .goals import Bounds
 from .space import Choices, Varied
 
 PER_SETTING, SHARE = 4, 4
 """Points that are spread before any is proposed: so many for each varied setting, and at least one in so many trials."""
+
+FARTHEST = 10.0
+"""Violations, as shares of a bound, that count alike: a model of all of them would not see the small ones."""
+
+NEAR = 0.005
+"""As a share of its range: a proposal this near to an earlier one in all settings is not tried."""
 
 ELSEWHERE = 64
 """Points of the spread that are tried in turn where a proposal was measured before."""
@@ -76,8 +83,9 @@ def search(
     """Look for the values that are best under the limits.
 
     Each proposal depends only on the trials before it and the seed, so a search that is stopped and continued is the same as one
-    in one piece. Proposals are those of the tree-structured Parzen estimator (Bergstra et al. 2011) of optuna, several settings
-    together, which prefers points that keep the limits.
+    in one piece. Proposals are those of optuna's Gaussian processes, one of the objective and one of each limit, at the greatest
+    expected improvement over the best point that keeps the limits (Gardner et al. 2014, Bayesian optimization with inequality
+    constraints).
 
     Args:
         varied: the space.
@@ -98,7 +106,8 @@ def search(
     even = [*([dict(first)] if first else ()), *spread(varied, beginning + trials + ELSEWHERE)]
     while len(tried) < trials:
         proposal = None if len(tried) < beginning else _proposed(varied, bounds, tried, seed)
-        points = itertools.chain([] if proposal is None else [proposal], even)
+        fresh = proposal is not None and not any(_near(varied, proposal, one.values) for one in tried)
+        points = itertools.chain([proposal] if proposal is not None and fresh else [], even)
         values = next((one for one in points if _key(one) not in known), None)
         if values is None:
             break
@@ -115,6 +124,16 @@ def search(
 
 def _key(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(values.items()))
+
+
+def _near(varied: Sequence[Varied], values: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether two points are so near that they measure the same."""
+    return all(
+        values[one.key] == others[one.key]
+        if isinstance(one, Choices) or one.whole
+        else abs(float(values[one.key]) - float(others[one.key])) <= NEAR * (one.high - one.low)
+        for one in varied
+    )
 
 
 def needs_optuna() -> Any:
@@ -140,22 +159,31 @@ def _proposed(varied: Sequence[Varied], bounds: Bounds, tried: Sequence[Tried], 
 
 
 def _told(optuna: Any, varied: Sequence[Varied], bounds: Bounds, tried: Sequence[Tried], seed: int) -> Any:
-    """A study of optuna that knows what was tried; only in memory, because :class:`Tried` are what is kept."""
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=0, multivariate=True, seed=seed, constraints_func=lambda trial: trial.user_attrs["beyond"]
-    )
-    study = optuna.create_study(sampler=sampler)
-    distributions = _distributions(optuna, varied)
-    for one in tried:
+    """A study of optuna that knows what was tried; only in memory, because :class:`Tried` are what is kept.
+
+    A point that could not be measured counts as bad as the worst one, so that the search turns away from it.
+    """
+    limited = (lambda trial: trial.user_attrs["beyond"]) if bounds.numbers else None
+    sampler = optuna.samplers.GPSampler(n_startup_trials=0, seed=seed, constraints_func=limited)
+    study, distributions = optuna.create_study(sampler=sampler), _distributions(optuna, varied)
+    losses = [bounds.goal.loss(value) for one in tried if (value := one.value(bounds)) is not None]
+    for one in tried if losses else ():
         study.enqueue_trial({span.key: _parameter(span, one.values[span.key]) for span in varied})
         trial, value = study.ask(distributions), one.value(bounds)
-        beyond = [WORST] if value is None else list(bounds.violations(one.measurements)) or [0.0]
-        trial.set_user_attr("beyond", beyond)
-        if value is None:
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            study.tell(trial, bounds.goal.loss(value))
+        beyond = [FARTHEST] * len(bounds.numbers) if value is None else bounds.violations(one.measurements)
+        trial.set_user_attr("beyond", [min(each, FARTHEST) for each in beyond])
+        study.tell(trial, _bent(max(losses) if value is None else bounds.goal.loss(value), losses))
     return study
+
+
+def _bent(loss: float, losses: Sequence[float]) -> float:
+    """A loss on a scale on which a few that are far worse than the rest do not hide the differences between good ones.
+
+    Equation:
+        log(1 + (l - least) / (median - least))
+    """
+    least, middle = min(losses), statistics.median(losses)
+    return math.log1p((loss - least) / (middle - least)) if middle > least else loss - least
 
 
 def _parameter(one: Varied, text: str) -> str | int | float:
@@ -181,7 +209,7 @@ def _seed_of(seed: int, number: int) -> int:
 def _quietly(optuna: Any) -> Iterator[None]:
     """A block in which optuna does not report each trial."""
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:

@@ -116,10 +116,10 @@ def _tuned(shop: Workshop, goal: Goal, columns: Sequence[Column], command: str, 
     """The search, its choice, and the last measurement."""
     asked, space, settings = shop.asked, shop.asked.space, settings_of(shop.model)
     seeds = asked.study.seeds
-    first = shop.measured([shop.unguided], {}, seeds, SEARCH)
+    first = shop.measured(_known(shop), {}, seeds, SEARCH)
     unguided = Row(role="unguided", method=UNGUIDED, measurements=first.methods[0].measurements)
     done.append(unguided)
-    default = _default(shop)
+    default = _default(shop, first)
     bounds = goal.against(unguided.measurements, None if default is None else default.measurements)
     rows = [_with(row, bounds) for row in _searched(shop, bounds)]
     found = best_of(rows, goal)
@@ -147,13 +147,16 @@ def _with(row: Row, bounds: Bounds) -> Row:
     return row.model_copy(update={"violations": list(bounds.violations(row.measurements))})
 
 
-def _default(shop: Workshop) -> Row | None:
+def _known(shop: Workshop) -> list[Method]:
+    """Unguided, and the method at its defaults unless the model lacks a network for it."""
+    plain = shop.asked.space.plain
+    return [shop.unguided, *([plain] if lacks(shop.model, plain, shop.asked.study) is None else [])]
+
+
+def _default(shop: Workshop, first: Results) -> Row | None:
     """The method at its defaults, on the seeds of the search; None if the model lacks a network for it."""
-    plain, study = shop.asked.space.plain, shop.asked.study
-    if lacks(shop.model, plain, study) is not None:
-        return None
-    found = shop.measured([*shop.first, plain], {}, study.seeds, SEARCH)
-    return Row(role="default", method=shop.asked.space.method, measurements=found.methods[-1].measurements)
+    found = {one.name: one.measurements for one in first.methods}.get(shop.asked.space.plain.name)
+    return None if found is None else Row(role="default", method=shop.asked.space.method, measurements=found)
 
 
 def _searched(shop: Workshop, bounds: Bounds) -> list[Row]:
@@ -179,9 +182,7 @@ def _searched(shop: Workshop, bounds: Bounds) -> list[Row]:
 
     kept = [Tried(row.values, row.measurements, row.refused) for row in rows]
     search(
-        space.varied, bounds, measure, shop.asked.trials, first=space.defaults(), kept=kept, on_trial=keep,
-        seed=len(space.written),
-    )  # fmt: skip
+        space.varied, bounds, measure, shop.asked.trials, first=space.defaults(), kept=kept, on_trial=keep)  # fmt: skip
     return rows[: shop.asked.trials]
 
 

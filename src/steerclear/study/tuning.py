@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import GivenTwice, InvalidSetting, in_words_of
 from ..core.parsing import name_and_settings
+from ..core.seeds import checked_seeds
 from ..core.settings import whole
 from ..models.loading import Model, with_networks
 from .folders import claim_folder
@@ -55,6 +56,7 @@ class Tuning:
     final_seeds: tuple[int, ...] = tuple(range(256))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "final_seeds", checked_seeds(self.final_seeds))
         whole(in_words_of("trials", "--trials"), self.trials, low=1, high=MOST_TRIALS)
         both = sorted({*self.final_seeds} & {*self.study.seeds})
         if both:
@@ -203,7 +205,7 @@ def folder_of(networks: Mapping[str, str]) -> str:
     """The name of the folder of some networks.
 
     >>> folder_of({}), folder_of({"weak": "noised:0.1"})
-    ('own-networks', 'weak-a9da2379')
+    ('own-networks', 'weak-5b23179c')
     """
     if not networks:
         return OWN

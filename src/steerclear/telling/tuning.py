@@ -6,7 +6,7 @@ found.guidance  # "autoguidance:auto_scale=1.7", or None where it is better left
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from ..core.laboratory import Laboratory
 from ..models.defaults import KEY, Default
 from ..models.files import DEFAULTS_FILE
 from ..models.given import Given
-from ..study.calibrations import as_given
+from ..models.loading import Model
+from ..study.calibrations import GivenCalibration, as_given
 from ..study.gallery import write_text
 from ..study.judging import REFERENCE_METHOD, watched_words
 from ..study.methods import SCALES
-from ..study.recipe import parse_seeds
 from ..study.space import Space, Span, parse_varied
 from ..study.study import comparison
 from ..study.tune import tune as tuned_in
@@ -120,24 +120,12 @@ def tune(
         SteerclearWarning: something given has no effect; says why.
     """
     asked, place = dict(locals()), Place(folder)
-    vary, limits = _texts("vary", vary), _texts("subject_to", subject_to)
-    direction, objective = wanted(minimise, maximise)
     named = {name: one for name, one in {"weak": weak, **(networks or {})}.items() if one is not None}
     typed = {name: one for name, one in named.items() if isinstance(one, str)}
-    fixed, open_ones = split_networks(typed, vary)
+    open_ones = split_networks(typed, _texts("vary", vary))[1]
     loaded = as_model(model, None, {name: one for name, one in named.items() if name not in open_ones} or None)
-    method, negatives = method_text(_text("guidance", guidance), ()), as_negatives(negative_prompt)
     calibrations = as_given(as_tuple(calibration))
-    study = comparison(
-        prompt, negatives, search_seeds(None if seeds is None else as_seeds(seeds), images), num_inference_steps,
-        methods=(method,), height=height, width=width, judge=judge if isinstance(judge, str) else None,
-        model=asked_model(loaded), calibrations=tuple(one.source for one in calibrations), watch=as_tuple(watched_words(watch)),
-        truth=truth, reference_images=reference_images, reference_method=reference_method,
-        features=features if isinstance(features, str) else None,
-    )  # fmt: skip
-    space = Space.of(study.prompt, study.negative_prompts, method, parse_varied(vary), open_ones, SCALES)
-    final = parse_seeds(final_seeds) if isinstance(final_seeds, str) else as_tuple(final_seeds)
-    question = Tuning(study, space, direction, objective, limits_of(limits), trials, final)
+    question = _question(loaded, asked, open_ones, calibrations)
     with progress_bars(progress) as bars:
         on_method, on_progress = show_methods(bars)
         found = tuned_in(
@@ -146,6 +134,26 @@ def tune(
             command=call_text(asked, tune), on_method=on_method, on_progress=on_progress, calibrations=calibrations,
         )  # fmt: skip
     return Found(found, place)
+
+
+def _question(
+    loaded: Model, asked: Mapping[str, Any], sources: Mapping[str, str], calibrations: Sequence[GivenCalibration]
+) -> Tuning:
+    """The question of the arguments of :func:`tune`; ``sources`` are those of networks with a place for something varied."""
+    judge, features, seeds = asked["judge"], asked["features"], asked["seeds"]
+    direction, objective = wanted(asked["minimise"], asked["maximise"])
+    method, vary = method_text(_text("guidance", asked["guidance"]), ()), parse_varied(_texts("vary", asked["vary"]))
+    study = comparison(
+        asked["prompt"], as_negatives(asked["negative_prompt"]),
+        search_seeds(None if seeds is None else as_seeds(seeds), asked["images"]), methods=(method,),
+        judge=judge if isinstance(judge, str) else None, model=asked_model(loaded),
+        calibrations=tuple(one.source for one in calibrations), watch=as_tuple(watched_words(asked["watch"])),
+        features=features if isinstance(features, str) else None,
+        **{name: asked[name] for name in ("num_inference_steps", "height", "width", "truth", "reference_images", "reference_method")},
+    )  # fmt: skip
+    space = Space.of(study.prompt, study.negative_prompts, method, vary, sources, SCALES)
+    limits, final = limits_of(_texts("subject_to", asked["subject_to"])), as_seeds(asked["final_seeds"])
+    return Tuning(study, space, direction, objective, limits, asked["trials"], final)
 
 
 def _text(name: str, value: Any) -> str:

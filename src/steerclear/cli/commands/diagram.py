@@ -21,7 +21,7 @@ class Picture(StrEnum):
 
 
 World = Annotated[str, typer.Option(
-    "--world", help="A testbed of the plane: spiral, or another with settings, as scattered:dimension=2."
+    "--world", help="A testbed of the plane: fractal, spiral, or another with settings, as scattered:dimension=2."
 )]  # fmt: skip
 Shows = Annotated[str, typer.Option(
     "--prompt", help="What the prompt shows: all, or class, which is all without the concept."
