@@ -143,9 +143,9 @@ def train_digits(
     """Train the denoiser and the classifier of labelled images, and write the pipeline.
 
     Args:
-        world: "digits" or "cifar10".
+        world: "digits", "cifar10" or "spoiled-digits".
         data: folder of its parquet files; None loads them from the Hugging Face hub.
-        preset: "cpu", "gpu", or "narrow" for a sister of the first to be its weak network.
+        preset: "cpu", "brief", "gpu", or "narrow" for a sister of the first to be its weak network.
         folder: for checkpoints.
         outdir: for the finished pipeline, in diffusers' layout.
         seed: determines all randomness.

@@ -60,9 +60,9 @@ COURSE = LabelledCourse()
 COURSES = {
     "cpu": COURSE,
     "brief": LabelledCourse(
-        (64, 96),
-        Schedule(2400, 128, 1.2e-3, warmup_steps=100, decay=0.6, ema_decay=0.998, weight_decay=1e-4, snapshots=16),
-        Schedule(800, 128, 2e-3, decay=0.8, ema_decay=0.99, weight_decay=1e-2),
+        (32, 64),
+        Schedule(2000, 128, 1.5e-3, warmup_steps=100, decay=0.6, ema_decay=0.998, weight_decay=1e-4, snapshots=16),
+        Schedule(500, 128, 2e-3, decay=0.8, ema_decay=0.98, weight_decay=1e-2),
     ),
     "gpu": LabelledCourse(
         (128, 192),

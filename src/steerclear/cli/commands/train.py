@@ -73,7 +73,7 @@ def digits(
         exists=True, file_okay=False,
     )] = None,
     world: Annotated[str, typer.Option(help="digits (MNIST), cifar10, or spoiled-digits (a part blurred or broken, as class bad 3 and so on).")] = "digits",
-    preset: Annotated[str, typer.Option(help="cpu (an hour on two cores for digits), brief (ten minutes, for a first look), narrow (a smaller sister of cpu, to be its weak network), or gpu (larger and longer).")] = "cpu",
+    preset: Annotated[str, typer.Option(help="cpu (an hour on two cores for digits), brief (minutes: a small network, for a first look), narrow (a smaller sister of cpu, to be its weak network), or gpu (larger and longer).")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")] = False,
     folder: Annotated[Path, typer.Option(**FOLDER, help="For checkpoints.")] = Path("out/train-digits"),
     outdir: Annotated[Path, typer.Option(**FOLDER, help="For the finished pipeline.")] = Path("out/digits"),
