@@ -390,7 +390,9 @@ def test_features_alone_by_an_object(folders: tuple[Path, Path], tmp_path: Path)
         ({"features": "pixel"}, "did you mean 'pixels'"),
         ({"reference": "nowhere"}, "reference is 'nowhere'"),
     ],
-    ids=str,
+    ids=lambda value: (
+        value if isinstance(value, str) else "+".join(value)
+    ),  # not a function's address: workers must agree
 )
 def test_bad_arguments_in_python(arguments: dict[str, object], said: str, folders: tuple[Path, Path]) -> None:
     given: dict[str, Any] = {"folders": folders, "concepts": "red", "judge": RED, **arguments}
