@@ -235,8 +235,6 @@ def test_a_run_is_saved_and_goes_on(tiny_comparison: Comparison, pipe: Any, tmp_
     assert names >= {
         "report.html",
         "grid.png",
-        "shift.png",
-        "trace.png",
         "results.json",
         "run.json",
         "images/cfg/00001.png",
