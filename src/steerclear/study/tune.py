@@ -66,13 +66,13 @@ def tune(
     goal = Goal.of(asked.direction, asked.objective, asked.limits, columns)
     _check_seeds(asked, goal)
     _warn_of_direction(goal, columns)
-    _check_networks(asked.space, model)
+    networks = _checked_networks(asked.space, model)
     given = {
         "judge": judge, "features": features, "batch_size": batch_size, "command": command, "on_method": on_method,
         "on_progress": on_progress, "calibrations": calibrations,
     }  # fmt: skip
     shop = Workshop(asked, model, folder, given, any(name in BESIDE_UNGUIDED for name in goal.names))
-    claimed = identity(model, asked.study) | asked.asked()
+    claimed = identity(model, asked.study) | asked.asked() | networks
     done: list[Row] = []
     with run_folder(folder, claimed, option()), keeping(lambda: done):
         tuned = _tuned(shop, goal, columns, command, done)
@@ -102,14 +102,23 @@ def _warn_of_direction(goal: Goal, columns: Sequence[Column]) -> None:
         )  # fmt: skip
 
 
-def _check_networks(space: Space, model: Model) -> None:
-    """Load what is varied once at one end, and each source that is named, so that a wrong one is said before any image is made."""
+def _checked_networks(space: Space, model: Model) -> dict[str, str]:
+    """Load what is varied at both ends, and each source that is named, so that a wrong one is said before any image is made.
+
+    Returns the digests of their files, which two runs in one folder must share: trials are not measured again.
+    """
+    sources = [(name, source) for end in (0, 1) for name, source in _networks_at(space, end).items()]
     for one in space.varied:
         if isinstance(one, Choices) and one.key in space.in_networks - space.holes:
-            for source in one.texts:
-                load_named(one.key, source, model.folder, model.pipe)
-    for name, source in space.networks_of({one.key: one.at(0) for one in space.varied}).items():
-        load_named(name, source, model.folder, model.pipe)
+            sources += [(one.key, source) for source in one.texts]
+    found = {
+        f"networks.{name}={source}": load_named(name, source, model.folder, model.pipe) for name, source in sources
+    }
+    return {key: one.source.digest for key, one in found.items() if one is not None and one.source.digest is not None}
+
+
+def _networks_at(space: Space, end: float) -> dict[str, str]:
+    return space.networks_of({one.key: one.at(end) for one in space.varied})
 
 
 def _tuned(shop: Workshop, goal: Goal, columns: Sequence[Column], command: str, done: list[Row]) -> Tuned:
