@@ -653,3 +653,7 @@ def test_every_file_that_a_training_follows_from_is_there() -> None:
         "seeds.py",
         "drawing.py",
     }
+    for places in (command.PROGRAM, command.DIGITS_PROGRAM):  # averages make the snapshots
+        assert command.PACKAGE / "networks/shared/averages.py" in {
+            path for one in places for path in command.PACKAGE.glob(one)
+        }
