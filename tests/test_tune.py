@@ -23,6 +23,7 @@ from steerclear.laboratories.callable import ImportedFunction
 from steerclear.models import loading, shipped
 from steerclear.models.defaults import Default, defaults_of
 from steerclear.models.files import folder_digest
+from steerclear.models.given import given_model
 from steerclear.networks.shared.averages import PowerAverages, Snapshot
 from steerclear.networks.shared.naming import network_text, parse_network
 from steerclear.study import tuning
@@ -33,6 +34,7 @@ from steerclear.study.run import run as run_study
 from steerclear.study.search import Refused, Tried, search, spread
 from steerclear.study.space import Choices, Space, Span, parse_varied
 from steerclear.study.study import ModelAsked, comparison
+from steerclear.study.tune import _checked_networks
 from steerclear.study.tuned import Row, Tuned, best_of, front_of, gained, nearest_of, verdict_of
 from steerclear.study.tuning import Workshop
 from steerclear.telling.tuning import model_default, told, write_found
@@ -403,6 +405,23 @@ def test_trials_of_a_network_that_was_trained_again_are_not_taken_for_its_own(tm
     snapshot(0.5)
     with pytest.raises(steerclear.SteerclearError, match=r"networks\.weak=snapshot:"):
         go()
+
+
+def test_a_network_that_cannot_be_is_said_before_any_image(pipe: Any, tmp_path: Path) -> None:
+    """A name that leaves the folder, and a source that only its far end shows to be wrong."""
+    for networks, said in (({"../x": "noised:{a}"}, r"is '\.\./x'"), ({"weak": "dropout:{a}"}, r"is 1\.5")):
+        with pytest.raises(InvalidSetting, match=said):
+            calls(tmp_path / "t", pipe, networks=networks, vary="start=0:0.5, a=0.1:1.5")
+        assert not [*tmp_path.rglob("*.png")]
+
+
+def test_the_home_folder_is_found_for_networks_that_are_varied(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pipe.unet.save_pretrained(tmp_path / "unet")
+    digests = _checked_networks(space("autoguidance", "weak=~/unet|noised:0.1"), given_model(pipe))
+    assert [*digests] == ["networks.weak=~/unet"]
 
 
 def test_a_copy_of_the_truth_that_was_stopped_leaves_none(

@@ -12,8 +12,10 @@ from ..core.laboratory import Column, Laboratory
 from ..core.metric import Metric
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
+from ..models.files import located
 from ..models.loading import Model
-from ..models.networks import load_named
+from ..models.networks import NETWORKS, load_named
+from ..networks.shared.naming import named
 from .calibrations import GivenCalibration
 from .comparisons import SELECTIVITY
 from .folders import run_folder
@@ -111,10 +113,15 @@ def _checked_networks(space: Space, model: Model) -> dict[str, str]:
     for one in space.varied:
         if isinstance(one, Choices) and one.key in space.in_networks - space.holes:
             sources += [(one.key, source) for source in one.texts]
-    found = {
-        f"networks.{name}={source}": load_named(name, source, model.folder, model.pipe) for name, source in sources
-    }
-    return {key: one.source.digest for key, one in found.items() if one is not None and one.source.digest is not None}
+    digests = {f"networks.{name}={source}": _digest(name, source, model) for name, source in sources}
+    return {key: digest for key, digest in digests.items() if digest is not None}
+
+
+def _digest(name: str, source: str, model: Model) -> str | None:
+    """Of the files of a network, which is loaded as for its trials; None without files."""
+    (given,) = named(None, {name: source}).values()
+    found = load_named(name, located(given, parts=NETWORKS), model.folder, model.pipe)
+    return None if found is None else found.source.digest
 
 
 def _networks_at(space: Space, end: float) -> dict[str, str]:
