@@ -35,6 +35,16 @@ def test_the_exponent_is_that_of_the_width(width: float) -> None:
     assert math.sqrt(gamma + 1) / (gamma + 2) / math.sqrt(gamma + 3) == pytest.approx(width, rel=1e-9)
 
 
+def test_an_average_narrower_than_any_step_has_an_exponent() -> None:
+    assert exponent_of(1e-300) == exponent_of(1e-9) == pytest.approx(1e9, rel=1e-6)
+
+
+def test_a_snapshot_says_the_widths_of_its_averages(tmp_path: Path) -> None:
+    averages = PowerAverages([torch.ones(1)], (0.07, 0.2, 0.25))
+    Snapshot.write(tmp_path / "a.safetensors", 3, ["w"], averages)
+    assert Snapshot.read(tmp_path / "a.safetensors").widths == (0.07, 0.2, 0.25)
+
+
 def test_an_average_weighs_a_step_by_its_power() -> None:
     values = [torch.tensor([float(value)], dtype=torch.float64) for value in (3.0, -1.0, 4.0, 1.0)]
     weight = values[0].clone()

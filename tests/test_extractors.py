@@ -398,6 +398,23 @@ def test_a_cache_that_is_small_is_not_touched_nor_looked_through_each_time(
     assert looked == [cache, cache]
 
 
+def test_what_others_keep_in_the_folder_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is named by the user, and "features" in it may be theirs."""
+    monkeypatch.setenv("STEERCLEAR_CACHE_GB", "0.0001")
+    monkeypatch.setattr(cache_size, "_written", {})
+    own = [cache / "features" / name for name in ("thesis.txt", "key/ab/notes.features", "key/ab/a.b")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(60_000))
+        os.utime(path, (1, 1))
+    left = cache / "features" / "key" / f"{64 * 'a'}.features.0123abcd.partial"
+    left.write_bytes(bytes(99_000))
+    os.utime(left, (2, 2))
+    cached("key", tiny_vision.images(4), lambda some: some.float().mean((2, 3)).repeat(1, 300))
+    assert all(path.is_file() for path in own)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("size", ["much", "0", "-1", "inf", "nan"])
 def test_a_largest_size_that_is_none_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERCLEAR_CACHE_GB", size)

@@ -1,11 +1,13 @@
 """The fractal world, its measures against known answers, the networks on its points, and its benchmark."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from steerclear.benchmark import fractal as benchmark
@@ -13,7 +15,7 @@ from steerclear.benchmark import fractal_cells
 from steerclear.benchmark.fractal import FractalTrees, Rates
 from steerclear.benchmark.fractal_cells import Cell, Found, energy_left_out, scheduler
 from steerclear.core.denoiser import Branch, Point
-from steerclear.core.errors import InvalidSetting, TooFewSamples
+from steerclear.core.errors import InvalidSetting, TooFewSamples, UnsupportedModel
 from steerclear.core.noise import PREDICTION_TYPES, to_denoised
 from steerclear.core.sampling import sample
 from steerclear.guidance.auto import AutoGuidance
@@ -221,6 +223,16 @@ def test_a_trained_network_is_kept_and_another_recipe_is_another(tmp_path: Path)
     assert replace(course, seed=1).stage("one") != course.stage("one")
 
 
+def test_a_damaged_network_is_a_sentence(tmp_path: Path) -> None:
+    course = PointsCourse(6, 1, TINY, SMALL)
+    course.trained("one", tmp_path)
+    (path,) = (tmp_path / "networks").iterdir()
+    for content in (b"damaged", b"", save({"first.weight": torch.zeros(1)})):
+        path.write_bytes(content)
+        with pytest.raises(UnsupportedModel, match=r"is damaged .*; remove it, and it is trained again"):
+            course.trained("one", tmp_path)
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     """A network of 16 learns where two trees are in 300 steps: its loss is far below the 1.2 of no network."""
     course = PointsCourse(16, 2, Schedule(300, 256, 8e-3, warmup_steps=10, weight_decay=0), SMALL)
@@ -238,6 +250,25 @@ def test_the_sampler_is_not_what_is_measured() -> None:
     levels = scheduler()
     levels.set_timesteps(fractal_cells.STEPS)
     assert [float(levels.sigmas[0]), float(levels.sigmas[-2])] == pytest.approx([5.0, 0.002], rel=0.02)
+
+
+def test_counts_that_cannot_be_measured_are_refused() -> None:
+    """A quarter of 95 points is 11 of a class, which are no 12 groups; and seeds of the choice are not final ones."""
+    for images, chosen_on in ((95, 48), (96, 23), (1_000_001, 48)):
+        with pytest.raises(InvalidSetting, match=r"images is|chosen_on is"):
+            FractalTrees(images=images, chosen_on=chosen_on)
+    asked = FractalTrees(images=96, chosen_on=24)
+    assert asked.images // 4 // 2 >= fractal_cells.GROUPS
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"found": 3}', '{"found": {"calls": 1}}'])
+def test_a_damaged_cell_is_measured_again(content: str, tmp_path: Path) -> None:
+    cell = Cell("exact draws", images=48)
+    whole = fractal_cells.found(cell, tmp_path)
+    (path,) = (tmp_path / "cells").iterdir()
+    path.write_text(content)
+    assert fractal_cells.found(cell, tmp_path) == whole
+    assert Found.model_validate(json.loads(path.read_text())["found"]) == whole
 
 
 def test_the_energy_distance_is_that_of_the_metric() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import tiny
@@ -149,6 +150,63 @@ def test_it_is_typed_and_its_files_have_a_digest(tmp_path: Path) -> None:
     assert one.source.digest != other.source.digest  # so that images of both are not taken for the same
     written(tmp_path, pipe.unet, 0.1, step=20)
     assert SnapshotWeights(folder, 10).digest() == other.source.digest  # later snapshots do not matter
+
+
+def test_the_digest_is_of_all_snapshots_that_the_average_is_made_of(tmp_path: Path) -> None:
+    """Without one of them the weights are others, and so is the digest."""
+    torch.manual_seed(0)
+    network = Pair()
+    trained(tmp_path, network, network)
+    kind = SnapshotWeights(str(tmp_path / "snapshots/denoiser"), STEPS, 0.28)
+    whole, digest = kind.weights(network), kind.digest()
+    earlier = tmp_path / "snapshots/denoiser/0000006.safetensors"
+    content = earlier.read_bytes()
+    earlier.unlink()
+    assert not torch.equal(kind.weights(network)["shift"], whole["shift"])
+    assert kind.digest() != digest
+    earlier.write_bytes(content)
+    assert kind.digest() == digest
+    written(earlier.parent, network, 3.0, step=6)
+    assert not torch.equal(kind.weights(network)["shift"], whole["shift"])
+    assert kind.digest() != digest
+
+
+def test_snapshots_of_two_networks_in_one_folder_are_refused(tmp_path: Path) -> None:
+    wide = Pair()
+    wide.inner = nn.Linear(3, 4)
+    written(tmp_path, wide, 0.9, step=10)
+    folder = written(tmp_path, Pair(), 0.9, step=20)
+    with pytest.raises(UnsupportedModel, match="are of different networks; give the folder of one training"):
+        SnapshotWeights(folder).weights(Pair())
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({"step": "0", "widths": "0.05"}, ["0.w"]),
+        ({"step": "-3", "widths": "0.05"}, ["0.w"]),
+        ({"step": "5", "widths": ""}, ["0.w"]),
+        ({"step": "5", "widths": "7"}, ["0.w"]),
+        ({"step": "5", "widths": "nan"}, ["0.w"]),
+        ({"step": "5", "widths": "0.05 0.1"}, ["0.w"]),  # its second average is missing
+        ({"step": "5", "widths": "0.05 0.1"}, ["0.w", "0.b", "1.w"]),
+        ({"step": "5", "widths": "0.05"}, ["w"]),
+        ({"step": "9" * 5000, "widths": "0.05"}, ["0.w"]),
+        ({}, ["0.w"]),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_no_snapshot(
+    tmp_path: Path, about: dict[str, str], names: list[str]
+) -> None:
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "a.safetensors", about)
+    with pytest.raises(UnsupportedModel, match=r"the snapshot .*a.safetensors cannot be read"):
+        snapshots_in(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_snapshot_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").mkdir()
+    with pytest.raises(UnsupportedModel, match=r"the snapshot .*a.safetensors cannot be read"):
+        snapshots_in(tmp_path)
 
 
 @pytest.mark.parametrize(

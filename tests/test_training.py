@@ -476,6 +476,24 @@ def test_a_training_that_stops_early_is_the_first_part_of_the_whole(tmp_path: Pa
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_a_run_that_is_stopped_at_a_snapshot_has_it_afterwards(tmp_path: Path) -> None:
+    schedule = replace(SCHEDULE, snapshots=4)
+
+    def go(folder: Path, report: Report) -> dict[str, dict[str, Tensor]]:
+        model = line()
+        train("line", model, loss_of(model), schedule, folder, seed=0, report=report)
+        return {path.name: load_file(path) for path in sorted((folder / "snapshots/line").iterdir())}
+
+    whole = go(tmp_path / "whole", lambda progress: None)
+    for step in (6, 12):
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "parts", stopping_after(step))
+    parts = go(tmp_path / "parts", lambda progress: None)
+    assert [*parts] == [*whole] == [f"{step:07d}.safetensors" for step in (3, 6, 9, 12)]
+    for name, tensors in whole.items():
+        assert all(torch.equal(parts[name][key], value) for key, value in tensors.items())
+
+
 def test_a_quarter_of_the_training_is_a_new_denoiser_on_a_finished_text_encoder(
     tiny_preset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -635,3 +653,7 @@ def test_every_file_that_a_training_follows_from_is_there() -> None:
         "seeds.py",
         "drawing.py",
     }
+    for places in (command.PROGRAM, command.DIGITS_PROGRAM):  # averages make the snapshots
+        assert command.PACKAGE / "networks/shared/averages.py" in {
+            path for one in places for path in command.PACKAGE.glob(one)
+        }

@@ -23,7 +23,10 @@ from steerclear.laboratories.callable import ImportedFunction
 from steerclear.models import loading, shipped
 from steerclear.models.defaults import Default, defaults_of
 from steerclear.models.files import folder_digest
+from steerclear.models.given import given_model
+from steerclear.networks.shared.averages import PowerAverages, Snapshot
 from steerclear.networks.shared.naming import network_text, parse_network
+from steerclear.study import tuning
 from steerclear.study.goals import WORST, Bounds, Goal, Limit, find_column, parse_limit
 from steerclear.study.methods import SCALES
 from steerclear.study.results import Results
@@ -31,8 +34,10 @@ from steerclear.study.run import run as run_study
 from steerclear.study.search import Refused, Tried, search, spread
 from steerclear.study.space import Choices, Space, Span, parse_varied
 from steerclear.study.study import ModelAsked, comparison
+from steerclear.study.tune import _checked_networks
 from steerclear.study.tuned import Row, Tuned, best_of, front_of, gained, nearest_of, verdict_of
-from steerclear.telling.tuning import model_default, told
+from steerclear.study.tuning import Workshop
+from steerclear.telling.tuning import model_default, told, write_found
 
 pytestmark = pytest.mark.usefixtures("few_references", "loaded_once")
 
@@ -377,6 +382,78 @@ def test_a_judge_and_networks_of_ones_own(tmp_path: Path) -> None:
     assert len(drawn) == 1 + len({one.networks["weak"] for one in found.tuned.trials})
 
 
+def test_trials_of_a_network_that_was_trained_again_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    pipe = tiny.stable_diffusion()
+    place = tmp_path / "snapshots"
+
+    def snapshot(factor: float) -> None:
+        names = [name for name, _ in pipe.unet.named_parameters()]
+        averages = PowerAverages([factor * value.detach() for value in pipe.unet.parameters()])
+        Snapshot.write(place / "0000001.safetensors", 1, names, averages)
+
+    def go() -> None:
+        steerclear.tune(
+            pipe, "a man", guidance="autoguidance", vary=["auto_scale=1.5:3", f"weak=snapshot:{place}|noised:2.0"],
+            minimise="evaluations", trials=1, seeds=[50, 51], final_seeds=[0, 1], num_inference_steps=1, judge="none",
+            folder=tmp_path / "t",
+        )  # fmt: skip
+
+    snapshot(0.9)
+    go()
+    go()
+    shutil.rmtree(tmp_path / "t" / "final")  # as where it was stopped before
+    snapshot(0.5)
+    with pytest.raises(steerclear.SteerclearError, match=r"networks\.weak=snapshot:"):
+        go()
+
+
+def test_a_network_that_cannot_be_is_said_before_any_image(pipe: Any, tmp_path: Path) -> None:
+    """A name that leaves the folder, and a source that only its far end shows to be wrong."""
+    for networks, said in (({"../x": "noised:{a}"}, r"is '\.\./x'"), ({"weak": "dropout:{a}"}, r"is 1\.5")):
+        with pytest.raises(InvalidSetting, match=said):
+            calls(tmp_path / "t", pipe, networks=networks, vary="start=0:0.5, a=0.1:1.5")
+        assert not [*tmp_path.rglob("*.png")]
+
+
+def test_the_home_folder_is_found_for_networks_that_are_varied(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pipe.unet.save_pretrained(tmp_path / "unet")
+    digests = _checked_networks(space("autoguidance", "weak=~/unet|noised:0.1"), given_model(pipe))
+    assert [*digests] == ["networks.weak=~/unet"]
+
+
+def test_a_copy_of_the_truth_that_was_stopped_leaves_none(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a copy would be taken for the whole."""
+    drawn = tmp_path / "search" / "own-networks" / "reference"
+    drawn.mkdir(parents=True)
+    (drawn / "a.png").write_bytes(b"a")
+    shop = Workshop(None, None, tmp_path, {}, False)  # type: ignore[arg-type]
+    monkeypatch.setattr(tuning, "claim_folder", lambda folder, *rest: folder.mkdir(parents=True))
+    monkeypatch.setattr(tuning, "identity", lambda *rest: {})
+
+    def stopped(source: Path, to: Path) -> None:
+        to.mkdir()
+        (to / "a.png").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copytree", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        shop._share_reference(tmp_path / "search" / "weak-1", None, None)  # type: ignore[arg-type]
+    assert [*(tmp_path / "search" / "weak-1").iterdir()] == []
+
+
+def test_a_default_of_fewer_trials_goes_with_what_it_was_found_by(pipe: Any, tmp_path: Path) -> None:
+    found = calls(tmp_path / "t", pipe, trials=1, subject_to=()).tuned
+    write_found(found, tmp_path)
+    assert defaults_of(str(tmp_path)).keys() == {"cfg"}
+    write_found(found.model_copy(update={"verdict": "none"}), tmp_path)
+    assert defaults_of(str(tmp_path)) == {}
+
+
 def test_a_pipeline_keeps_its_own_networks(pipe: Any) -> None:
     loaded = steerclear.load_model("portraits")
     other = loading.with_networks(loaded, {"weak": "noised:0.2"})
@@ -456,7 +533,9 @@ def test_defaults_are_in_no_digest_of_the_model(own: Callable[..., str]) -> None
     assert defaults_of("somebody/elsewhere") == {}
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"defaults": {"autoguidance": null}}', '{"defaults": {"autoguidance": {"guidance": 3}}}', '{"defaults": 3}'])  # fmt: skip
+@pytest.mark.parametrize("content", ["", "[]", '{"defaults": {"autoguidance": null}}', '{"defaults": {"autoguidance": {"guidance": 3}}}', '{"defaults": 3}',
+    '{"defaults": {"autoguidance": {"guidance": "nonsense", "why": "x"}}}', '{"defaults": {"autoguidance": {"guidance": "autoguidance:auto_scale=much", "why": "x"}}}',
+    '{"defaults": {"autoguidance": {"guidance": "interval:inner=interval(inner=interval(", "why": "x"}}}', 100000 * "["])  # fmt: skip
 def test_damaged_defaults_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "steerclear.json").write_text(content)
     with pytest.raises(InvalidSetting, match=r"steerclear\.json"):

@@ -16,6 +16,7 @@ from steerclear.benchmark.weaknesses import Weaknesses
 from steerclear.core.errors import InvalidSetting
 from steerclear.core.sampling import sample
 from steerclear.guidance.auto import AutoGuidance
+from steerclear.networks.shared.averages import PowerAverages, Snapshot
 from steerclear.testbeds.fractal import NO_CLASS
 from steerclear.training import points
 from steerclear.training.points import COURSES, PointsDenoiser, course_of
@@ -108,3 +109,19 @@ def test_the_command_runs_on_points(folder: Path, tmp_path: Path) -> None:
         replace(one, model="digits").run(tmp_path)
     with pytest.raises(InvalidSetting, match=r"'dropout:0.1', but must be one of the kinds snapshot, noised"):
         replace(one, weak="dropout:0.1").run(tmp_path)
+
+
+def test_snapshots_from_elsewhere_have_their_digest_in_what_decides_the_samples(folder: Path, tmp_path: Path) -> None:
+    world = world_of(folder)
+    network = world._main("")
+    names = [name for name, _ in network.named_parameters()]
+    how, found = f"snapshot:folder={tmp_path.as_posix()}", []
+    for factor in (0.9, 0.5):
+        averages = PowerAverages([factor * value.detach() for value in network.parameters()])
+        Snapshot.write(tmp_path / "0000001.safetensors", 1, names, averages)
+        found.append((world.made_with("", Weak("any", how)), world.made_with(how, None)))
+    assert len({one for pair in found for one in pair}) == 4
+    own = world.weaknesses()["1/4 of the training"]
+    missing = world_of(tmp_path / "not yet trained")
+    assert missing.made_with("", missing.weaknesses()["1/4 of the training"])  # needs no file
+    assert own.how in world.made_with("", own)

@@ -43,7 +43,7 @@ from steerclear.benchmark.weak_world import (
     family_named,
     has_faults_of,
 )
-from steerclear.benchmark.weaknesses import Weaknesses, claims_of, figure_of
+from steerclear.benchmark.weaknesses import Weaknesses, _Bench, claims_of, figure_of
 from steerclear.core.errors import InvalidSetting, UnknownName, UnsupportedModel
 from steerclear.guidance.auto import AutoGuidance
 from steerclear.guidance.interval import IntervalGuidance
@@ -219,6 +219,33 @@ def test_a_cell_is_what_it_says() -> None:
     assert (Cell(OWN, CLASS).evaluations(30), inside.evaluations(30)) == (30, 45)
     assert Cell("own", "class", "1/16 of the training", 1.5).folder == "own_class_1-16-of-the-training_1.5_0-1"
     assert inside.unguided == Cell(OWN, CLASS)
+
+
+def test_a_long_name_makes_a_folder_that_can_be() -> None:
+    """A path is typed for a network, and nothing else is said of it."""
+    one, other = (Cell(OWN, CLASS, f"snapshot:folder=/{'runs/' * 60}{name}", 2.0).folder for name in "ab")
+    assert max(len(one), len(other)) < 200
+    assert one != other
+    assert "/" not in one
+    assert Cell("../..", CLASS, "../a", 2.0).folder == "..-.._class_..-a_2_0-1"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weak": "a b=noised:0.1; A-b=noised:0.2"},
+        {"weak": "none", "cfg_scales": "1.50000001 1.50000002"},
+        {"weak": "none", "mains": "one=noised:0.1; One=noised:0.2"},
+    ],
+)
+def test_cells_that_would_take_turns_in_one_folder_are_refused(model: Path, tmp_path: Path, settings: Any) -> None:
+    with pytest.raises(InvalidSetting, match="what is swept is "):
+        replace(asked(model), **settings).run(tmp_path)
+
+
+def test_what_is_said_twice_is_swept_once(model: Path, tmp_path: Path) -> None:
+    one = replace(asked(model), weak="none", conditions="class,class", intervals="0-1 0-1", cfg_scales="2 2.0")
+    assert [cell.way for cell in _Bench(one, tmp_path).cells()] == ["unguided", "cfg"]
 
 
 # digits

@@ -14,7 +14,6 @@ from ..core.laboratory import Measurement
 from ..core.saving import clear_partials
 from ..core.settings import finite, whole
 from ..core.shapes import Float, Tensor
-from ..core.sums import sha256
 from ..features.label_classifier import LABEL_CLASSIFIER, LabelClassifier
 from ..laboratories.digits import REFERENCE, Reference, read_reference
 from ..metrics.frechet import Frechet
@@ -22,7 +21,7 @@ from ..metrics.precision_recall import Precision, Recall
 from ..metrics.rates import rate
 from ..models.loading import Model, load_model
 from ..models.samplers import scheduler_text
-from ..networks.shared.averages import snapshots_in
+from ..networks.shared.averages import digest_of, snapshots_in
 from ..study.folders import working_folder
 from ..telling.figures.base import save as save_figure
 from ..telling.figures.fronts import Line, Panel, draw_fronts
@@ -249,8 +248,8 @@ class _Bench:
     @cached_property
     def made_with(self) -> Mapping[str, str]:
         """What decides a cell, beside its name."""
-        last = snapshots_in(Path(self.asked.snapshots))[-1:]
-        weak = f"{[sha256(one.path) for one in last]} {self.asked.weak_at} {self.asked.weak_width}"
+        kept = snapshots_in(Path(self.asked.snapshots))
+        weak = f"{digest_of(kept)} {self.asked.weak_at} {self.asked.weak_width}"
         return {
             "model": self.model.digest, "weak": hashlib.sha256(weak.encode()).hexdigest()[:DIGEST],
             "made": f"{self.asked.num_inference_steps} {self.asked.images}",

@@ -18,7 +18,7 @@ from ..telling.figures.clouds import Cloud, Ground, draw_clouds
 from ..telling.figures.fronts import Line, Panel, draw_fronts
 from ..testbeds.fractal import contour, coverage_of
 from .claims import Benchmark, Claim, Experiment, OnStage, at_least, at_most
-from .fractal_cells import HIGHEST, LOWEST, SNAPSHOTS, STEPS, WEAK, WORLD, Cell, Found, found, network, samples
+from .fractal_cells import GROUPS, HIGHEST, LOWEST, SNAPSHOTS, STEPS, WEAK, WORLD, Cell, Found, found, network, samples
 
 SCALES = (1.5, 2.0, 2.5, 3.0, 3.5)
 CFG_SCALES = (1.25, 1.5, 2.0, 3.0)
@@ -28,6 +28,8 @@ OF_UNGUIDED, KEPT, LOST, EXACT_OUTSIDE = {False: 0.25, True: 0.5}, 0.98, 0.9, 0.
 """Outlier rate with autoguidance as a share of the unguided one's, at most, of one class and of any; coverage with it as a share, at least; with
 classifier-free guidance, at most; outlier rate of the exact denoiser under the same sampler, at most."""
 RESAMPLES = 2000
+LATER = 1_000_000
+"""From the first seed to that of the choice."""
 SHOWN = 4000
 """Points of each panel of the picture."""
 AROUND = 0.12
@@ -130,8 +132,9 @@ class FractalTrees(Experiment):
     first: int = 10_000
 
     def __post_init__(self) -> None:
-        whole("images", self.images, low=48)
-        whole("chosen_on", self.chosen_on, low=48)
+        # a quarter of the final cells' points, half of them of a class, make a group of each; and no seed is in both
+        whole("images", self.images, low=8 * GROUPS, high=LATER)
+        whole("chosen_on", self.chosen_on, low=2 * GROUPS)
         whole("first", self.first, low=0)
 
     def measure(self, folder: Path, on_stage: OnStage) -> Benchmark:
@@ -169,7 +172,7 @@ class FractalTrees(Experiment):
 
     def _swept(self, whole_world: bool) -> list[Cell]:
         """What is chosen from, the unguided sampler first; classifier-free guidance needs a class."""
-        plain = Cell("unguided", whole=whole_world, first=self.first + 1_000_000, images=self.chosen_on)
+        plain = Cell("unguided", whole=whole_world, first=self.first + LATER, images=self.chosen_on)
         weaks = SNAPSHOTS if whole_world else WEAK
         auto = [replace(plain, method="auto", weak=weak, scale=scale) for weak in weaks for scale in SCALES]
         auto += [

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -113,8 +114,8 @@ class Found(BaseModel):
 def found(cell: Cell, folder: Path) -> Found:
     """A cell's figures, from ``cells/<digest>.json`` in the folder or measured and written there."""
     path = folder / "cells" / f"{cell.digest()}.json"
-    if path.is_file():
-        return Found.model_validate(json.loads(path.read_text())["found"])
+    with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        return Found.model_validate(json.loads(path.read_text(encoding="utf-8"))["found"])
     measured = measure(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"cell": asdict(cell), "found": measured.model_dump()}, indent=1) + "\n")

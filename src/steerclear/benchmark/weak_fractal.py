@@ -91,7 +91,15 @@ class WeakFractal(WeaknessWorld):
         said = [COURSES[MAIN].digest, str(self.asked.num_inference_steps), main]
         if weak is not None:
             said += [weak.how, COURSES[weak.how].digest if weak.how in COURSES else ""]
-        return "\n".join(said)
+        return "\n".join(
+            [*said, *(digest for how in (main, weak.how if weak else "") if (digest := self._elsewhere(how)))]
+        )
+
+    def _elsewhere(self, how: str) -> str | None:
+        """The digest of snapshots that are not of the world's own training, which has its digest in its name."""
+        kind = parse_network(how) if is_kind(how) else None
+        own = self.folder / "snapshots" / COURSES[MAIN].stage(MAIN)
+        return None if not isinstance(kind, SnapshotWeights) or Path(kind.folder) == own else kind.digest()
 
     def _main(self, how: str) -> Any:
         """The main network: the good one for "", or made of it."""

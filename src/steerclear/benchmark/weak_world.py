@@ -1,5 +1,6 @@
 """The contract of a world of weaknesses: a main model, its weak networks, and how samples are drawn and measured."""
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ OWN = "own"
 """The main network as it is."""
 ANY = "any"
 """The condition that names nothing, under which classifier-free guidance has no effect."""
+LONGEST_NAME = 150
+"""Letters of a cell's folder, which is longer where a folder is typed for a network."""
 WHOLE = (0.0, 1.0)
 """The interval of all steps."""
 EARLIER, NARROWER, AVERAGES = "an earlier snapshot", "a narrower network", "another length of the average"
@@ -181,7 +184,10 @@ class Cell:
         words = [self.main, self.condition, self.way]
         if self.way != UNGUIDED:
             words += [f"{self.scale:g}", f"{self.start:g}-{self.stop:g}"]
-        return "_".join(re.sub(r"[^a-z0-9.+-]+", "-", word.lower()) for word in words)
+        name = "_".join(re.sub(r"[^a-z0-9.+-]+", "-", word.lower()) for word in words)
+        if len(name) <= LONGEST_NAME:
+            return name
+        return f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"  # with a path in it
 
 
 Samples = Mapping[str, Tensor]

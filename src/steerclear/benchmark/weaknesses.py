@@ -195,7 +195,7 @@ class _Bench:
                 ways |= dict.fromkeys(self.weak, _scales("scales", self.asked.scales))
                 for interval in self.asked._intervals():
                     found += [Cell(main, condition, way, one, *interval) for way, own in ways.items() for one in own]
-        return found
+        return _different(found)
 
     def draw(self, on_stage: OnStage) -> None:
         cells, steps = self.cells(), self.asked.num_inference_steps
@@ -257,6 +257,20 @@ def _named(what: str, text: str, known: Mapping[str, object]) -> dict[str, str |
         else:
             raise UnknownName(what, one, known)
     return found
+
+
+def _different(cells: Sequence[Cell]) -> list[Cell]:
+    """Each cell once; refuses two whose files would be the same."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        other = found.setdefault(cell.folder, cell)
+        if other != cell:
+            one, two = ((it.main, it.condition, it.way, it.scale, it.start, it.stop) for it in (other, cell))
+            said = ", ".join(f"{old} and {new}" for old, new in zip(one, two, strict=True) if old != new)
+            raise InvalidSetting(
+                "what is swept", said, "names and numbers that differ in more than signs, capitals and the 7th digit"
+            )
+    return list(found.values())
 
 
 def _scales(name: str, text: str) -> tuple[float, ...]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InvalidSetting
+from ..core.errors import InvalidSetting, SteerclearError, first_line
+from ..core.guidance import Guidance
+from ..core.parsing import parse_part
 from ..core.settings import read_object
 from . import shipped
 from .files import DEFAULTS_FILE
@@ -58,4 +60,9 @@ def _read(file: Path, method: str, entry: Any) -> Default:
     if not (guidance is None or (isinstance(guidance, str) and guidance)) or not isinstance(why, str) or not why:
         allowed = 'an object with "guidance" (a text or null) and "why" (a text)'
         raise InvalidSetting(f"{KEY}.{method} in {file}", entry, allowed, "write the file again")
+    if guidance is not None:
+        try:
+            parse_part(guidance, Guidance)
+        except SteerclearError as error:
+            raise InvalidSetting(f"{KEY}.{method} in {file}", guidance, "a guidance", first_line(error)) from error
     return Default(guidance, why)

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..core.errors import InvalidSetting, UnsupportedModel
 from ..core.network import Network, Runner
 from ..core.settings import finite, folder_path, whole
-from ..core.sums import sha256
-from .shared.averages import KEPT_WIDTHS, WIDEST, PowerAverages, Snapshot, average_of, snapshots_in
+from .shared.averages import KEPT_WIDTHS, WIDEST, PowerAverages, Snapshot, average_of, digest_of, snapshots_in
 from .shared.copies import plain
 from .shared.second_weights import check_weights, making, parameters_by_layer, replaced_weights
 
@@ -22,8 +21,6 @@ PREFIXES = ("", "unet.", "transformer.")
 """What the names of a snapshot may have before those of the network: a training may hold other networks beside it."""
 SHOWN = 3
 """How many weights an error names."""
-DIGEST = 16
-"""Characters of a digest."""
 _EXAMPLES: list[tempfile.TemporaryDirectory[str]] = []
 """Folders of :meth:`SnapshotWeights.examples`, removed at the end of the process."""
 
@@ -94,8 +91,8 @@ class SnapshotWeights(Network):
             )
 
     def digest(self) -> str:
-        """Of the last snapshot that is used: its averages hold all steps before it."""
-        return sha256(self._used()[-1].path)[:DIGEST]
+        """Of all snapshots that are used: without one of them, the average that is made of the others is another."""
+        return digest_of(self._used())
 
     def attached(self, pipe: Any, network: Any) -> AbstractContextManager[Runner]:
         return making(network, lambda: replaced_weights(network, self.weights(network)))

@@ -48,7 +48,7 @@ LOWEST, HIGHEST, TRAINED = 0.002, 80.0, 1000
 """sigma / alpha at the ends of the sampler's schedule, and the number of levels between that it can choose from."""
 
 OUTSIDE, ARROWS_WITHIN = 0.01, 0.99
-"""Share of the prompt's mass outside of its contour; share within which arrows are drawn."""
+"""Share of the world's mass outside of its contour; share of the prompt's within which arrows are drawn."""
 
 NEVER = 50.0
 """Log-odds of what does not happen."""
@@ -112,7 +112,7 @@ class Numbers:
     Attributes:
         concept: rate of the concept, the mean of p(c | x).
         misplaced: total variation to what is wanted, in bins: the share of the images that would have to lie elsewhere.
-        outside: share outside of the contour that holds 99 % of what the prompt shows.
+        outside: share outside of the contour that holds 99 % of the world, whatever the prompt shows.
         energy: energy distance to what is wanted, squared.
         calls: network evaluations per image.
     """
@@ -422,7 +422,7 @@ class Diagram:
 
     @cached_property
     def _threshold(self) -> float:
-        """The log density of the contour that holds 99 % of what the prompt shows, from 20,000 exact draws."""
+        """The log density of the contour that holds 99 % of the world, from 20,000 exact draws."""
         draws = self.world.draws(range(TRUTH, TRUTH + 20_000))
         return float(torch.cat([self.truth.full.log_density(some) for some in draws.split(CHUNK)]).quantile(OUTSIDE))
 

@@ -12,8 +12,10 @@ from ..core.laboratory import Column, Laboratory
 from ..core.metric import Metric
 from ..core.saving import stays_if_unwritable
 from ..core.settings import folder_path, whole
+from ..models.files import located
 from ..models.loading import Model
-from ..models.networks import load_named
+from ..models.networks import NETWORKS, load_named
+from ..networks.shared.naming import named
 from .calibrations import GivenCalibration
 from .comparisons import SELECTIVITY
 from .folders import run_folder
@@ -66,13 +68,13 @@ def tune(
     goal = Goal.of(asked.direction, asked.objective, asked.limits, columns)
     _check_seeds(asked, goal)
     _warn_of_direction(goal, columns)
-    _check_networks(asked.space, model)
+    networks = _checked_networks(asked.space, model)
     given = {
         "judge": judge, "features": features, "batch_size": batch_size, "command": command, "on_method": on_method,
         "on_progress": on_progress, "calibrations": calibrations,
     }  # fmt: skip
     shop = Workshop(asked, model, folder, given, any(name in BESIDE_UNGUIDED for name in goal.names))
-    claimed = identity(model, asked.study) | asked.asked()
+    claimed = identity(model, asked.study) | asked.asked() | networks
     done: list[Row] = []
     with run_folder(folder, claimed, option()), keeping(lambda: done):
         tuned = _tuned(shop, goal, columns, command, done)
@@ -102,14 +104,28 @@ def _warn_of_direction(goal: Goal, columns: Sequence[Column]) -> None:
         )  # fmt: skip
 
 
-def _check_networks(space: Space, model: Model) -> None:
-    """Load what is varied once at one end, and each source that is named, so that a wrong one is said before any image is made."""
+def _checked_networks(space: Space, model: Model) -> dict[str, str]:
+    """Load what is varied at both ends, and each source that is named, so that a wrong one is said before any image is made.
+
+    Returns the digests of their files, which two runs in one folder must share: trials are not measured again.
+    """
+    sources = [(name, source) for end in (0, 1) for name, source in _networks_at(space, end).items()]
     for one in space.varied:
         if isinstance(one, Choices) and one.key in space.in_networks - space.holes:
-            for source in one.texts:
-                load_named(one.key, source, model.folder, model.pipe)
-    for name, source in space.networks_of({one.key: one.at(0) for one in space.varied}).items():
-        load_named(name, source, model.folder, model.pipe)
+            sources += [(one.key, source) for source in one.texts]
+    digests = {f"networks.{name}={source}": _digest(name, source, model) for name, source in sources}
+    return {key: digest for key, digest in digests.items() if digest is not None}
+
+
+def _digest(name: str, source: str, model: Model) -> str | None:
+    """Of the files of a network, which is loaded as for its trials; None without files."""
+    (given,) = named(None, {name: source}).values()
+    found = load_named(name, located(given, parts=NETWORKS), model.folder, model.pipe)
+    return None if found is None else found.source.digest
+
+
+def _networks_at(space: Space, end: float) -> dict[str, str]:
+    return space.networks_of({one.key: one.at(end) for one in space.varied})
 
 
 def _tuned(shop: Workshop, goal: Goal, columns: Sequence[Column], command: str, done: list[Row]) -> Tuned:

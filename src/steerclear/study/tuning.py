@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import GivenTwice, InvalidSetting, in_words_of
 from ..core.parsing import name_and_settings
+from ..core.saving import save_whole
 from ..core.seeds import checked_seeds
 from ..core.settings import whole
 from ..models.loading import Model, with_networks
@@ -198,7 +199,7 @@ class Workshop:
         if folder == drawn.parent or not drawn.is_dir() or (folder / "reference").exists():
             return
         claim_folder(folder, identity(model, study), option())
-        shutil.copytree(drawn, folder / "reference")
+        save_whole(folder / "reference", lambda to: shutil.copytree(drawn, to))
 
 
 def folder_of(networks: Mapping[str, str]) -> str:

@@ -333,7 +333,9 @@ def write_found(found: Tuned, folder: Path) -> Path:
 
     save(draw_tuning(found), folder / FIGURE)
     entry = model_default(found)
-    if entry is not None:
+    if entry is None:
+        (folder / DEFAULTS_FILE).unlink(missing_ok=True)  # of fewer trials
+    else:
         write_text(
             folder / DEFAULTS_FILE, json.dumps({KEY: {found.method.partition(":")[0]: entry.entry()}}, indent=1) + "\n"
         )

@@ -22,11 +22,14 @@ from .second_classifier import SecondWorkshop
 
 PACKAGE = Path(__file__).parent.parent
 SHIPPED_MODEL = "portraits"
-PROGRAM = ("core/seeds.py", "features/portrait_classifier.py", "testbeds/portraits/*.py", "training/*.py")
+PROGRAM = (
+    "core/seeds.py", "features/portrait_classifier.py", "networks/shared/averages.py", "testbeds/portraits/*.py", "training/*.py",
+)  # fmt: skip
 SECOND_PROGRAM = (*PROGRAM, "laboratories/second_classifier.py")
 CLIP_PROGRAM = (*PROGRAM, "laboratories/shared/*.py")
 DIGITS_PROGRAM = (
     "features/label_classifier.py",
+    "networks/shared/averages.py",
     "testbeds/labelled_images.py",
     "testbeds/spoiled_images.py",
     "training/*.py",

@@ -151,6 +151,12 @@ class _Averaged:
         if self.kept:
             self.kept.step(step + 1)
 
+    def keep(self, folder: Path, done: int, *, again: bool = True) -> None:
+        """Write the snapshot after ``done`` steps, if there is to be one; one that is there is written ``again``, or stays."""
+        path = folder / f"{done:07d}.safetensors"
+        if self.kept and done and self.schedule.keeps(done) and (again or not path.exists()):
+            Snapshot.write(path, done, self.names, self.kept)
+
     @property
     def averages(self) -> dict[str, list[Tensor]]:
         """All averages by their prefix in a checkpoint."""
@@ -209,6 +215,7 @@ def train(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = _Averaged(model, schedule)
     start = state.load(checkpoint) if checkpoint.exists() else 0
+    state.keep(folder / "snapshots" / stage, start, again=False)  # a run may be stopped before it writes them
     model.train()
     device = next(model.parameters()).device.type
     saved = began = time.monotonic()
@@ -229,8 +236,7 @@ def train(
             done, whole = step + 1, True
             now = time.monotonic()
             report(Progress(stage, done, schedule.last, (done - start) * schedule.batch_size / (now - began), value))
-            if state.kept and schedule.keeps(done):
-                Snapshot.write(folder / "snapshots" / stage / f"{done:07d}.safetensors", done, state.names, state.kept)
+            state.keep(folder / "snapshots" / stage, done)
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 state.save(checkpoint, done)
                 saved = now

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import __version__
 from ..core.denoiser import MAIN, Branch, Point, kind_and_index
-from ..core.errors import InvalidSetting
+from ..core.errors import InvalidSetting, UnsupportedModel, first_line
 from ..core.noise import Level, check_prediction_type, from_denoised, per_image
 from ..core.saving import save_whole
 from ..core.settings import whole
@@ -134,10 +135,17 @@ class PointsCourse:
             name: for its files ``networks/<stage>.safetensors`` and ``snapshots/<stage>``, see :meth:`stage`.
             folder: of the files.
             report: called after every step.
+
+        Raises:
+            UnsupportedModel: the file of the network is damaged.
         """
         model, path = self.built(), folder / "networks" / f"{self.stage(name)}.safetensors"
         if path.is_file():
-            model.load_state_dict(load_file(path))
+            try:
+                model.load_state_dict(load_file(path))
+            except (SafetensorError, RuntimeError) as error:
+                told = f"the network {path} is damaged ({first_line(error)}); remove it, and it is trained again."
+                raise UnsupportedModel(told) from error
             return model.eval()
         loss = points_loss(model, self.fractal, self.schedule.batch_size)
         train(self.stage(name), model, loss, self.schedule, folder, seed=self.seed, report=report)

@@ -1,6 +1,7 @@
 """How large the cache of features may become: the files that were written first are removed first."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ STAYS = 0.9
 """Share of the largest size that stays when files are removed, so that this is rare."""
 BETWEEN = 0.05
 """Share of the largest size that is written before the cache is looked through again."""
+
+OURS = re.compile(r"[0-9a-f]{64}\.features(\.[0-9a-f]{8}\.partial)?")
+"""Names of the cache's files, and of those that a killed process left."""
 
 _written: dict[Path, int] = {}
 """Bytes written since this process looked through a cache."""
@@ -63,9 +67,9 @@ def make_room(cache: Path, written: int, largest: int) -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[int, int, str]]:
-    """Time of change, bytes on the disk, and path of every file."""
+    """Time of change, bytes on the disk, and path of every file that the cache wrote; a folder that is named for it may hold others."""
     for place, _, names in os.walk(folder):
-        for name in names:
+        for name in filter(OURS.fullmatch, names):
             path = os.path.join(place, name)
             with suppress(OSError):
                 found = os.stat(path)

@@ -11,6 +11,7 @@ so its width is always the same share of the training, the relative standard dev
 Two such averages are kept at even steps; any other is nearly a linear combination of the kept ones.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,12 @@ from torch import Tensor
 
 from ...core.errors import InvalidSetting, UnsupportedModel
 from ...core.saving import save_whole
+from ...core.sums import sha256
 
 KEPT_WIDTHS = (0.05, 0.1)
 """Relative standard deviations of the kept averages, those of the paper."""
+DIGEST = 16
+"""Characters of a digest."""
 WIDEST = 0.28
 """Of the average with the equal weights, gamma = 0, it is 12^-1/2 = .289."""
 
@@ -44,7 +48,7 @@ def exponent_of(width: float) -> float:
     """
     if not 0 < width <= WIDEST:
         raise InvalidSetting("width of an average", width, f"more than 0 and at most {WIDEST}")
-    inverse = width**-2
+    inverse = max(width, 1e-9) ** -2  # narrower than a step of any training is all the same
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
@@ -57,7 +61,7 @@ class PowerAverages:
     """
 
     def __init__(self, parameters: Iterable[Tensor], widths: Sequence[float] = KEPT_WIDTHS) -> None:
-        self.parameters = list(parameters)
+        self.parameters, self.widths = list(parameters), tuple(widths)
         self.exponents = [exponent_of(width) for width in widths]
         self.averages = [[value.detach().clone() for value in self.parameters] for _ in widths]
 
@@ -90,7 +94,7 @@ class Snapshot:
             for number, average in enumerate(averages.averages)
             for name, value in zip(names, average, strict=True)
         }
-        widths = " ".join(str(width) for width in KEPT_WIDTHS)
+        widths = " ".join(str(width) for width in averages.widths)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_whole(path, lambda to: save_file(tensors, to, metadata={"step": str(step), "widths": widths}))
 
@@ -103,12 +107,22 @@ class Snapshot:
         """
         try:
             with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-            return cls(path, int(about["step"]), tuple(float(width) for width in about["widths"].split()))
-        except (SafetensorError, KeyError, ValueError) as error:
+                about, names = file.metadata() or {}, list(file.keys())
+            found = cls(path, int(about["step"]), tuple(float(width) for width in about["widths"].split()))
+            found._check(names)
+            return found
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UnsupportedModel(
                 f"the snapshot {path} cannot be read ({error}); remove it, or give the folder of another training."
             ) from error
+
+    def _check(self, names: Sequence[str]) -> None:
+        """Raises :class:`ValueError` if it says something that cannot be, or lacks weights of an average."""
+        if self.step < 1 or not self.widths or not all(0 < width <= WIDEST for width in self.widths):
+            raise ValueError(f"it says to be of step {self.step} with the widths {self.widths}")
+        own = [{name[len(f"{at}.") :] for name in names if name.startswith(f"{at}.")} for at in range(len(self.widths))]
+        if not own[0] or any(one != own[0] for one in own):
+            raise ValueError("its averages are not of the same weights")
 
     def average(self, number: int) -> dict[str, Tensor]:
         """The weights of its average ``number``, by name."""
@@ -127,6 +141,11 @@ class Snapshot:
 def snapshots_in(folder: Path) -> list[Snapshot]:
     """The snapshots of a folder, from the first step on."""
     return sorted((Snapshot.read(path) for path in folder.glob("*.safetensors")), key=lambda snapshot: snapshot.step)
+
+
+def digest_of(snapshots: Sequence[Snapshot]) -> str:
+    """A hash of the files of snapshots."""
+    return hashlib.sha256("".join(sha256(one.path) for one in snapshots).encode()).hexdigest()[:DIGEST]
 
 
 def _overlap(step: np.ndarray, exponent: np.ndarray, other_step: np.ndarray, other_exponent: np.ndarray) -> np.ndarray:
@@ -167,12 +186,17 @@ def average_of(snapshots: Sequence[Snapshot], step: int, width: float) -> dict[s
 
     Raises:
         InvalidSetting: no snapshot is at or before ``step``, or the last one is before it.
+        UnsupportedModel: they are not of one network.
     """
     used = [snapshot for snapshot in snapshots if snapshot.step <= step]
     if not used or snapshots[-1].step < step:
         there = ", ".join(str(snapshot.step) for snapshot in snapshots) or "none"
         raise InvalidSetting("step of an average", step, f"between the first and the last of the snapshots ({there})")
     parts = [(snapshot, number) for snapshot in used for number in range(len(snapshot.widths))]
+    if any(snapshot.shapes() != used[0].shapes() for snapshot in used[1:]):
+        raise UnsupportedModel(
+            f"the snapshots in {used[0].path.parent} are of different networks; give the folder of one training."
+        )
     factors = combination([(one.step, one.widths[number]) for one, number in parts], step, width)
     total: dict[str, Tensor] = {}
     for (snapshot, number), factor in zip(parts, factors, strict=True):
