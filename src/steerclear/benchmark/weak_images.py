@@ -1,5 +1,6 @@
 """Worlds of weaknesses that are pipelines: their networks by what people type, and their images."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -210,13 +211,13 @@ class ImageWorld(WeaknessWorld):
             setattr(pipe, part, self.own)
         return {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
 
+    @abstractmethod
     def prompts(self, condition: str, seeds: Sequence[int]) -> list[str]:
         """What each image is to show."""
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, images: UInt8[Tensor, "n 3 height width"], seeds: Sequence[int]) -> dict[str, Tensor]:
         """What is kept of images; "features" is among it."""
-        raise NotImplementedError
 
 
 def distances(features: Tensor, real: Tensor) -> dict[str, float]:

@@ -27,7 +27,7 @@ SEARCH, FINAL, OWN = "search", "final", "own-networks"
 """Folders of the search's images and of the final ones; in them, that of the model's own networks."""
 UNGUIDED = "unguided"
 FIRST_SEED = 2_000_000
-"""Of the default seeds of a search, which no other command takes by default."""
+"""Of the default seeds of a search, which those who make and measure images do not take by default (some benchmarks do)."""
 IMAGES, TRIALS, FINAL_SEEDS = 256, 30, "0-255"
 """Defaults."""
 MOST_TRIALS = 10_000

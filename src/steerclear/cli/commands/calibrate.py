@@ -13,7 +13,7 @@ Images = Annotated[int | None, typer.Option(
     help="How many; 128 by default; as many and more tell the images apart well.", min=16, max=100_000
 )]  # fmt: skip
 OwnSeeds = Annotated[str | None, typer.Option(
-    "--seeds", help="One per image, in place of --images; default: from 1000000 on, which no other command takes by default."
+    "--seeds", help="One per image, in place of --images; default: from 1000000 on, which compare, generate and tune do not take by default."
 )]  # fmt: skip
 JudgeName = Annotated[str | None, typer.Option(
     "--judge", help="The laboratory that says which images show it; default: the first's second one."

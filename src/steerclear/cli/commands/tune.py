@@ -25,7 +25,7 @@ SubjectTo = Annotated[list[str] | None, typer.Option(
 Trials = Annotated[int | None, typer.Option(help="How many settings are tried; default: 30.", min=1, max=10_000)]
 Images = Annotated[int | None, typer.Option(help="Of each trial; default: one per seed; 256 without --seeds.", min=1)]
 OwnSeeds = Annotated[str | None, typer.Option(
-    "--seeds", help="Of the search; default: from 2000000 on, which no other command takes by default."
+    "--seeds", help="Of the search; default: from 2000000 on, which compare, generate and calibrate do not take by default."
 )]  # fmt: skip
 FinalSeeds = Annotated[str | None, typer.Option(
     "--final-seeds", help="Of the last measurement, which the search has not seen; default: 0-255."
